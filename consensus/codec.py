@@ -1,0 +1,281 @@
+"""Canonical CBOR in and out, with typed shapes and bounds.
+
+RFC 8949 §4.2.1 deterministic encoding, restricted: int64, bool, null, text in NFC, bytes and
+definite arrays. Maps with text keys appear only in files and client answers. No floats, no tags.
+
+An encoding is accepted if and only if it has the declared shape and encoding the decoded value
+again gives the same bytes. That one rule refuses long heads, indefinite lengths, duplicate or
+unsorted keys and trailing bytes. Shapes are checked first, so re-encoding sees only plain values.
+
+Not here: what any message means.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+import cbor2
+
+from consensus.errors import DecodeError
+
+INT64_MIN: Final = -(2**63)
+INT64_MAX: Final = 2**63 - 1
+DEPTH_MAX: Final = 24
+"""Nesting of arrays accepted from outside; the deepest real message has 12."""
+
+Value = Any
+"""A plain value: int, bool, None, str, bytes, or a list of these (maps in files only)."""
+
+
+class Shape(Protocol):
+    """Checks that a decoded value has a declared type; raises DecodeError at ``path``."""
+
+    def __call__(self, value: Value, path: str) -> None: ...
+
+
+def encode(value: Value) -> bytes:
+    """Return the canonical encoding of a plain value. Cost: about 2 µs and 0.2 µs an item."""
+    return cbor2.dumps(value, canonical=True)
+
+
+def decode(data: bytes, shape: Shape, *, bytes_max: int, what: str = "value") -> Value:
+    """Return the value that ``data`` encodes canonically in ``shape``.
+
+    Args:
+        data: untrusted bytes.
+        shape: the declared type.
+        bytes_max: longest accepted ``data``; checked before anything is parsed.
+        what: names the root in error paths.
+
+    Raises:
+        DecodeError: too long, not CBOR, of another shape, or not canonical.
+    """
+    if len(data) > bytes_max:
+        raise DecodeError(f"{len(data)} bytes, at most {bytes_max} allowed", path=what)
+    value = parse(data, what)
+    shape(value, what)
+    if cbor2.dumps(value, canonical=True) != data:
+        raise DecodeError("not the canonical encoding", path=what)
+    return value
+
+
+def parse(data: bytes, what: str = "value") -> Value:
+    """Parse CBOR without shape or canonical form; only for bytes already checked or our own."""
+    try:
+        return cbor2.loads(
+            data,
+            max_depth=DEPTH_MAX,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+            tag_hook=_refuse_tag,
+            semantic_decoders=_TAGS_REFUSED,
+        )
+    except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise DecodeError(f"not CBOR ({type(error).__name__})", path=what) from error
+
+
+def _refuse_tag(*_arguments: object) -> Any:
+    raise ValueError("CBOR tags are not allowed")
+
+
+# The decoder has code of its own for these tags (dates, big numbers, fractions, references,
+# sets, addresses, ...). None of it may run on hostile bytes: a big float of ten bytes can ask
+# for a number of a billion digits.
+_TAGS_REFUSED: Final = dict.fromkeys(
+    [*range(6), 25, 28, 29, 30, 35, 36, 37, 43, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799],
+    _refuse_tag,
+)
+
+
+# --- shapes -----------------------------------------------------------------------------------
+
+
+def _fail(path: str, want: str, value: Value) -> None:
+    raise DecodeError(f"expected {want}, got {type(value).__name__}", path=path)
+
+
+def integer(low: int = INT64_MIN, high: int = INT64_MAX) -> Shape:
+    """An int in ``low..high``; bool is not an int."""
+
+    def check(value: Value, path: str) -> None:
+        if type(value) is not int:
+            _fail(path, "int", value)
+        if not low <= value <= high:
+            raise DecodeError(f"{value} is outside {low}..{high}", path=path)
+
+    return check
+
+
+def boolean(value: Value, path: str) -> None:
+    """True or false."""
+    if type(value) is not bool:
+        _fail(path, "bool", value)
+
+
+def null(value: Value, path: str) -> None:
+    """Only null."""
+    if value is not None:
+        _fail(path, "null", value)
+
+
+def octets(count: int | None = None, *, low: int = 0, high: int = 2**31) -> Shape:
+    """A byte string of exactly ``count`` bytes, or of ``low..high`` bytes."""
+
+    def check(value: Value, path: str) -> None:
+        if type(value) is not bytes:
+            _fail(path, "bytes", value)
+        if count is not None:
+            if len(value) != count:
+                raise DecodeError(f"{len(value)} bytes, expected {count}", path=path)
+        elif not low <= len(value) <= high:
+            raise DecodeError(f"{len(value)} bytes, allowed {low}..{high}", path=path)
+
+    return check
+
+
+def text(high: int = 4096, *, low: int = 0) -> Shape:
+    """NFC text of ``low..high`` UTF-8 bytes."""
+
+    def check(value: Value, path: str) -> None:
+        if type(value) is not str:
+            _fail(path, "text", value)
+        if value.isascii():
+            length = len(value)
+        else:
+            length = len(value.encode())
+            if not unicodedata.is_normalized("NFC", value):
+                raise DecodeError("text is not in Unicode NFC", path=path)
+        if not low <= length <= high:
+            raise DecodeError(f"{length} bytes of text, allowed {low}..{high}", path=path)
+
+    return check
+
+
+def array(*shapes: Shape) -> Shape:
+    """An array with one item per shape."""
+    count = len(shapes)
+
+    def check(value: Value, path: str) -> None:
+        if type(value) is not list:
+            _fail(path, "array", value)
+        if len(value) != count:
+            raise DecodeError(f"{len(value)} items, expected {count}", path=path)
+        for index, shape in enumerate(shapes):
+            shape(value[index], f"{path}[{index}]")
+
+    return check
+
+
+def list_of(shape: Shape, high: int, *, low: int = 0) -> Shape:
+    """An array of ``low..high`` items of one shape."""
+
+    def check(value: Value, path: str) -> None:
+        if type(value) is not list:
+            _fail(path, "array", value)
+        if not low <= len(value) <= high:
+            raise DecodeError(f"{len(value)} items, allowed {low}..{high}", path=path)
+        for index, item in enumerate(value):
+            shape(item, f"{path}[{index}]")
+
+    return check
+
+
+def optional(shape: Shape) -> Shape:
+    """Null or ``shape``."""
+
+    def check(value: Value, path: str) -> None:
+        if value is not None:
+            shape(value, path)
+
+    return check
+
+
+def one_of(shapes: Sequence[Shape]) -> Shape:
+    """The first of ``shapes`` that accepts; the last one's error otherwise."""
+
+    def check(value: Value, path: str) -> None:
+        for shape in shapes[:-1]:
+            try:
+                return shape(value, path)
+            except DecodeError:
+                continue
+        return shapes[-1](value, path)
+
+    return check
+
+
+def tagged(variants: dict[int, Shape]) -> Shape:
+    """An array whose first item, a small int, selects the shape of the whole array."""
+
+    def check(value: Value, path: str) -> None:
+        if type(value) is not list or not value or type(value[0]) is not int:
+            _fail(path, "array that starts with its kind", value)
+        shape = variants.get(value[0])
+        if shape is None:
+            raise DecodeError(f"unknown kind {value[0]}", path=path)
+        shape(value, path)
+
+    return check
+
+
+def mapping(fields: dict[str, Shape], *, absent_ok: frozenset[str] = frozenset()) -> Shape:
+    """A map with exactly these text keys (files and client answers only)."""
+
+    def check(value: Value, path: str) -> None:
+        if type(value) is not dict:
+            _fail(path, "map", value)
+        for key in value:
+            if key not in fields:
+                raise DecodeError(f"unknown field {key!r}", path=path)
+        for key, shape in fields.items():
+            if key in value:
+                shape(value[key], f"{path}.{key}")
+            elif key not in absent_ok:
+                raise DecodeError(f"field {key!r} is missing", path=path)
+
+    return check
+
+
+def map_of(shape: Shape, high: int) -> Shape:
+    """A map from text to ``shape`` with at most ``high`` entries (files and answers only)."""
+    key_shape = text(256)
+
+    def check(value: Value, path: str) -> None:
+        if type(value) is not dict:
+            _fail(path, "map", value)
+        if len(value) > high:
+            raise DecodeError(f"{len(value)} entries, at most {high}", path=path)
+        for key, item in value.items():
+            key_shape(key, f"{path} key")
+            shape(item, f"{path}.{key}")
+
+    return check
+
+
+def plain(value: Value, path: str) -> None:
+    """Any plain value without maps: what a field or an input may hold. Depth is already bounded."""
+    kind = type(value)
+    if kind is bytes or kind is bool or value is None:
+        return
+    if kind is int:
+        if not INT64_MIN <= value <= INT64_MAX:
+            raise DecodeError("integer beyond 64 bits", path=path)
+    elif kind is str:
+        if not value.isascii() and not unicodedata.is_normalized("NFC", value):
+            raise DecodeError("text is not in Unicode NFC", path=path)
+    elif kind is list:
+        for index, item in enumerate(value):
+            plain(item, f"{path}[{index}]")
+    else:
+        _fail(path, "a plain value", value)
+
+
+bytes16: Final = octets(16)
+bytes32: Final = octets(32)
+bytes64: Final = octets(64)
+count: Final = integer(0)
+"""A non-negative int64: heights, rounds, versions, times."""
+
+Check = Callable[[Value, str], None]

@@ -1,0 +1,104 @@
+"""Every error that leaves ``consensus``, in one tree.
+
+    ComityError                      has a stable ``code``, a sentence and a hint
+    ├── LocalProtocolError           our own bug; the node stops and keeps its data
+    ├── RemoteProtocolError          somebody sent what the protocol forbids
+    │   └── DecodeError              bytes that are not the canonical form of the declared type
+    ├── VerificationError            evidence that does not prove what it claims
+    │   ├── SignatureError           a signature, or a key that may not be used
+    │   ├── CertificateError         a quorum, timeout or commit certificate
+    │   └── ProofError               a path into a tree
+    └── RulesError                   a rule set or an expression; knows its place
+
+Verification never returns ``bool``: ignoring its outcome must be impossible.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ComityError(Exception):
+    """Root of the tree.
+
+    Args:
+        message: what happened, one sentence, without a full stop.
+        hint: what the person can do about it; the class default serves when empty.
+    """
+
+    code: ClassVar[str] = "ERROR"
+    advice: ClassVar[str] = ""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint or self.advice
+
+
+class LocalProtocolError(ComityError):
+    """An invariant of our own code is broken. Nothing may be signed after it."""
+
+    code = "INVARIANT"
+    advice = "stop the node, keep its data folder and report the last log lines"
+
+
+class RemoteProtocolError(ComityError):
+    """A peer or client broke the protocol."""
+
+    code = "PROTOCOL"
+    advice = "the sender runs other software or is faulty; its link is closed"
+
+
+class DecodeError(RemoteProtocolError):
+    """Bytes are not the canonical encoding of the declared type. ``path`` says where."""
+
+    code = "MALFORMED"
+    advice = "encode exactly as the CDDL under docs/protocol says"
+
+    def __init__(self, message: str, *, path: str = "", hint: str = "") -> None:
+        super().__init__(f"{path}: {message}" if path else message, hint=hint)
+        self.path = path
+
+
+class VerificationError(ComityError):
+    """Something that was offered as evidence does not hold."""
+
+    code = "UNPROVED"
+    advice = "do not use this data; ask another node"
+
+
+class SignatureError(VerificationError):
+    """A signature does not verify, or its key is weak."""
+
+    code = "BAD_SIGNATURE"
+
+
+class CertificateError(VerificationError):
+    """A certificate has too few, unordered, foreign or wrong signatures."""
+
+    code = "BAD_CERTIFICATE"
+
+
+class ProofError(VerificationError):
+    """A Merkle path is malformed or leads to another root."""
+
+    code = "BAD_PROOF"
+
+
+class RulesError(ComityError):
+    """A rule set or expression is refused. ``line`` is 1-based, 0 when unknown."""
+
+    code = "BAD_RULES"
+    advice = "mend the line and run `comity rules check` again"
+
+    def __init__(self, message: str, *, where: str = "", line: int = 0, hint: str = "") -> None:
+        prefix = ":".join(part for part in (where, str(line) if line else "") if part)
+        super().__init__(f"{prefix}: {message}" if prefix else message, hint=hint)
+        self.where = where
+        self.line = line
+
+
+def invariant(condition: object, message: str) -> None:
+    """Raise LocalProtocolError unless ``condition`` holds. Never optimised away."""
+    if not condition:
+        raise LocalProtocolError(message)

