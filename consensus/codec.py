@@ -84,7 +84,27 @@ def _refuse_tag(*_arguments: object) -> Any:
 # sets, addresses, ...). None of it may run on hostile bytes: a big float of ten bytes can ask
 # for a number of a billion digits.
 _TAGS_REFUSED: Final = dict.fromkeys(
-    [*range(6), 25, 28, 29, 30, 35, 36, 37, 43, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799],
+    [
+        *range(6),
+        25,
+        28,
+        29,
+        30,
+        35,
+        36,
+        37,
+        43,
+        52,
+        54,
+        100,
+        256,
+        258,
+        260,
+        261,
+        1004,
+        43000,
+        55799,
+    ],
     _refuse_tag,
 )
 
