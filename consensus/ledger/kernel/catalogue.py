@@ -1,0 +1,77 @@
+"""The kernel's actions: what the charter's rule set may allow, with inputs in their order.
+
+The charter (domain ``charter``) says who may do each of these and under which conditions; what
+they do is fixed here and in this package. An action that is not listed does not exist: a charter
+that names it is refused when it is checked, a transaction that calls it gets ``UNKNOWN_ACTION``.
+
+Input types are those of rule sets, and ``ref`` alone (the component array of any id), ``list:text``
+and ``list:ref``. A type that ends in ``?`` may be null. Where an act concerns somebody of an agency,
+the agency is an input and the kernel checks that it is the right one, so a charter can say
+``where = "who.agency == input.agency"``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+CHARTER: Final = "charter"
+"""The domain whose actions these are."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelAction:
+    """``inputs`` in their order as (name, type); ``protective`` acts run in the first phase."""
+
+    inputs: tuple[tuple[str, str], ...]
+    protective: bool = False
+
+
+KERNEL_ACTIONS: Final[dict[str, KernelAction]] = {
+    "add_agency": KernelAction((("agency", "text"), ("title", "text"))),
+    "suspend_agency": KernelAction((("agency", "text"),), protective=True),
+    "reinstate_agency": KernelAction((("agency", "text"),)),
+    "add_principal": KernelAction(
+        (
+            ("agency", "text"),
+            ("principal", "digest"),
+            ("kind", "text"),  # official, system or citizen
+            ("subject", "digest?"),  # the registrar's token of the person; null for systems
+            ("person", "ref?"),  # a citizen's own record of kind person; null for others
+        )
+    ),
+    "suspend_principal": KernelAction(
+        (("agency", "text"), ("principal", "digest")), protective=True
+    ),
+    "reinstate_principal": KernelAction((("agency", "text"), ("principal", "digest"))),
+    "add_key": KernelAction((("agency", "text"), ("principal", "digest"), ("key", "bytes"))),
+    "revoke_key": KernelAction(
+        (("agency", "text"), ("principal", "digest"), ("key", "bytes"), ("compromised", "bool")),
+        protective=True,
+    ),
+    "give_role": KernelAction(
+        (
+            ("agency", "text"),
+            ("principal", "digest"),
+            ("role", "text"),
+            ("scope", "list:text"),  # name, value, name, value, …; names ascending
+            ("from", "time"),
+            ("until", "time?"),
+        )
+    ),
+    "revoke_role": KernelAction(
+        (("agency", "text"), ("principal", "digest"), ("role", "text")), protective=True
+    ),
+    "open_account": KernelAction((("family", "text"), ("id", "ref"))),
+    "place_hold": KernelAction(
+        (
+            ("namespace", "text"),  # record, account, action, domain or agency
+            ("target", "ref"),
+            ("scopes", "list:text"),  # of all, pay, edit; ascending
+            ("until", "time?"),
+        ),
+        protective=True,
+    ),
+    "confirm_hold": KernelAction((("hold", "digest"), ("until", "time?"))),
+    "release_hold": KernelAction((("hold", "digest"),)),
+}
