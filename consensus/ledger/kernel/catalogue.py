@@ -4,8 +4,8 @@ The charter (domain ``charter``) says who may do each of these and under which c
 they do is fixed here and in this package. An action that is not listed does not exist: a charter
 that names it is refused when it is checked, a transaction that calls it gets ``UNKNOWN_ACTION``.
 
-Input types are those of rule sets, and ``ref`` alone (the component array of any id), ``list:text``
-and ``list:ref``. A type that ends in ``?`` may be null. Where an act concerns somebody of an agency,
+Input types are those of rule sets, and ``ref`` alone (the component array of any id) and
+``list:text``. A type that ends in ``?`` may be null. Where an act concerns somebody of an agency,
 the agency is an input and the kernel checks that it is the right one, so a charter can say
 ``where = "who.agency == input.agency"``.
 """
