@@ -222,7 +222,7 @@ def decode(data: bytes) -> Genesis:
         committee=committee,
         agencies=tuple(Agency(*row) for row in value["agencies"]),
         principals=tuple(
-            Principal(*row[:4], person=None if row[4] is None else tuple(row[4]))
+            Principal(row[0], row[1], row[2], row[3], None if row[4] is None else tuple(row[4]))
             for row in value["principals"]
         ),
         keys=tuple((key, principal) for key, principal in value["keys"]),
