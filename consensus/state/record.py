@@ -1,0 +1,365 @@
+"""A record as the store holds it: header fields and one salted leaf per field, sorted by name.
+
+The value hash of a record is the root of a salted list whose header is
+``cbor[kind, definition, id, version, leaf_count]``. Leaf hashes are kept beside the leaves, so a
+write hashes only what it changes. The row format is this program's own and read only from its own
+store: it is checked for consistency, not for canonical form.
+
+    row     format 1 byte, then big-endian: stem bytes 2, names bytes 2, decoys 2, version 8
+            stem        cbor kind ‖ cbor definition ‖ cbor id
+            names       cbor array of the leaves' names, ascending
+            versions    8 bytes a leaf      value lengths  4 bytes a leaf
+            salts       16 bytes a leaf     leaf hashes    32 bytes a leaf
+            decoys      32 bytes each       values         concatenated
+    single  version 8 bytes ‖ salt 16 bytes ‖ value
+
+Not here: what fields mean, and their decoded values.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from consensus import codec
+from consensus.errors import invariant
+from consensus.hashing import DIGEST_BYTES
+from consensus.state import salted
+from consensus.state.salted import RECORD, SALT_BYTES
+
+HOLDS: Final = "~holds"
+"""The leaf with the scopes of unreleased holds; replacing it steps no version."""
+
+_FORMAT: Final = 1
+_HEAD: Final = struct.Struct(">BHHHQ")
+_SINGLE: Final = struct.Struct(f">Q{SALT_BYTES}s")
+_LAYOUTS_MAX: Final = 1024
+_layouts: dict[bytes, tuple[str, ...]] = {}
+
+
+class Leaf(NamedTuple):
+    """One field of a record. ``version`` is the record version that last changed it."""
+
+    name: str
+    version: int
+    salt: bytes
+    value_cbor: bytes
+    leaf_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """A record: parallel columns over its leaves, which ascend by name.
+
+    ``stem`` is the CBOR of kind, definition and id; ``salts`` and ``hashes`` are concatenations;
+    ``decoys`` are the concatenated decoys of a record with more than 16 leaves.
+    """
+
+    stem: bytes
+    version: int
+    names: tuple[str, ...]
+    versions: tuple[int, ...]
+    salts: bytes
+    hashes: bytes
+    values: tuple[bytes, ...]
+    decoys: bytes
+
+    @property
+    def header(self) -> bytes:
+        """The open header, ``cbor[kind, definition, id, version, leaf_count]``."""
+        return b"\x85" + self.stem + salted.uint(self.version) + salted.uint(len(self.names))
+
+    @property
+    def kind(self) -> codec.Value:
+        """The kind of the record."""
+        return self._stem()[0]
+
+    @property
+    def definition(self) -> int:
+        """The number of the kind's definition that the leaves are laid by."""
+        number: int = self._stem()[1]
+        return number
+
+    @property
+    def id(self) -> list[codec.Value]:
+        """The components of the record's id."""
+        components: list[codec.Value] = self._stem()[2]
+        return components
+
+    def _stem(self) -> list[codec.Value]:
+        parts: list[codec.Value] = codec.parse(b"\x83" + self.stem, "record stem")
+        return parts
+
+    def index(self, name: str) -> int | None:
+        """Return the position of a field's leaf, or None when the record has no such leaf."""
+        return self.names.index(name) if name in self.names else None
+
+    def leaf(self, name: str) -> Leaf | None:
+        """Return a field's leaf, or None when the record has none of that name."""
+        index = self.index(name)
+        return None if index is None else self.leaf_at(index)
+
+    def leaf_at(self, index: int) -> Leaf:
+        """Return the leaf at a position of ``names``."""
+        return Leaf(
+            self.names[index],
+            self.versions[index],
+            self.salts[index * SALT_BYTES : (index + 1) * SALT_BYTES],
+            self.values[index],
+            self.hashes[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES],
+        )
+
+    @property
+    def leaves(self) -> tuple[Leaf, ...]:
+        """All leaves, ascending by name."""
+        return tuple(self.leaf_at(index) for index in range(len(self.names)))
+
+    def root(self) -> bytes:
+        """Return the record's value hash ``vh``. Cost: about 2 µs up to 16 leaves."""
+        return salted.list_root(
+            RECORD,
+            self.header,
+            _split(self.hashes, DIGEST_BYTES),
+            _split(self.decoys, DIGEST_BYTES),
+        )
+
+    def hashes_for(self, shown: Sequence[int]) -> list[bytes]:
+        """Return what a third party needs beside the leaves at the indices ``shown``."""
+        return salted.hashes_for(
+            _split(self.hashes, DIGEST_BYTES), _split(self.decoys, DIGEST_BYTES), shown
+        )
+
+
+def salts_needed(record: StoredRecord | None, names: Sequence[str]) -> int:
+    """Return how many salts a write of the fields ``names`` takes, decoys included.
+
+    One for each name. A record that grows beyond 16 leaves, or grows there, draws all its decoys
+    anew; they take the salts after the fields' own.
+    """
+    if record is None:
+        return len(names) + salted.decoy_count(len(names))
+    new = sum(name not in record.names for name in names)
+    return len(names) + (salted.decoy_count(len(record.names) + new) if new else 0)
+
+
+def create(
+    kh: bytes,
+    kind: codec.Value,
+    definition: int,
+    id_: Sequence[codec.Value],
+    values: Mapping[str, bytes],
+    salts: Sequence[bytes],
+) -> tuple[StoredRecord, bytes]:
+    """Return a new record at version 1, and its value hash.
+
+    Args:
+        kh: the record's key path.
+        kind, definition, id_: of the header.
+        values: canonical CBOR of each field by name, in any order.
+        salts: ``salts_needed(None, names)`` of them; leaves take them ascending by name.
+
+    Cost: about 3 µs and 2 µs a leaf.
+    """
+    stem = codec.encode([kind, definition, list(id_)])[1:]
+    empty = StoredRecord(stem, 0, (), (), b"", b"", (), b"")
+    return update(empty, kh, values, salts, 1)
+
+
+def update(
+    record: StoredRecord,
+    kh: bytes,
+    changed: Mapping[str, bytes],
+    salts: Sequence[bytes],
+    new_version: int,
+    *,
+    definition: int | None = None,
+) -> tuple[StoredRecord, bytes]:
+    """Return the record after a write, and its value hash. Unchanged leaves are not rehashed.
+
+    Args:
+        record: before the write.
+        kh: its key path.
+        changed: canonical CBOR of written fields; names it lacks are added.
+        salts: ``salts_needed(record, names)``; leaves take them ascending by name.
+        new_version: the record's version after the write, which the written leaves carry.
+        definition: the number of a newer definition by which the write lays the record.
+    """
+    invariant(new_version > record.version, "a write steps the record's version")
+    stem = record.stem
+    if definition is not None and definition != record.definition:
+        stem = codec.encode([record.kind, definition, record.id])[1:]
+    return _write(record, kh, changed, salts, new_version, new_version, stem)
+
+
+def rehold(
+    record: StoredRecord, kh: bytes, value_cbor: bytes, salts: Sequence[bytes]
+) -> tuple[StoredRecord, bytes]:
+    """Return the record with another ``~holds`` leaf, and its value hash.
+
+    Neither the record's version nor the leaf's steps; a leaf that is added has version 0.
+
+    Args:
+        value_cbor: canonical CBOR of the scopes.
+        salts: ``salts_needed(record, [HOLDS])``.
+    """
+    index = record.index(HOLDS)
+    version = 0 if index is None else record.versions[index]
+    return _write(record, kh, {HOLDS: value_cbor}, salts, version, record.version, record.stem)
+
+
+def _write(
+    record: StoredRecord,
+    kh: bytes,
+    changed: Mapping[str, bytes],
+    salts: Sequence[bytes],
+    leaf_version: int,
+    record_version: int,
+    stem: bytes,
+) -> tuple[StoredRecord, bytes]:
+    ordered = {name: changed[name] for name in sorted(changed)}
+    needed = salts_needed(record, list(ordered))
+    invariant(len(salts) == needed, f"{len(salts)} salts for a write that takes {needed}")
+    fresh = salted.leaf_hashes(kh, leaf_version, ordered, salts)
+    names, versions, values = list(record.names), list(record.versions), list(record.values)
+    salt_list = _split(record.salts, SALT_BYTES)
+    hashes = _split(record.hashes, DIGEST_BYTES)
+    for (name, value), salt, hash_ in zip(ordered.items(), salts, fresh, strict=False):
+        if name in record.names:
+            index = names.index(name)
+        else:
+            index = sum(other < name for other in names)
+            names.insert(index, name)
+            versions.insert(index, 0)
+            values.insert(index, b"")
+            salt_list.insert(index, b"")
+            hashes.insert(index, b"")
+        versions[index] = leaf_version
+        values[index] = value
+        salt_list[index] = salt
+        hashes[index] = hash_
+    decoys = _split(record.decoys, DIGEST_BYTES)
+    if len(names) != len(record.names):
+        decoys = salted.decoys(salts[len(ordered) :])
+    written = StoredRecord(
+        stem,
+        record_version,
+        tuple(names),
+        tuple(versions),
+        b"".join(salt_list),
+        b"".join(hashes),
+        tuple(values),
+        b"".join(decoys),
+    )
+    return written, salted.list_root(RECORD, written.header, hashes, decoys)
+
+
+# --- rows -------------------------------------------------------------------------------------
+
+
+def encode_row(record: StoredRecord) -> bytes:
+    """Return the row that ``decode_row`` reads. Cost: about 3 µs."""
+    names = _encode_names(record.names)
+    count = len(record.names)
+    return b"".join(
+        (
+            _HEAD.pack(
+                _FORMAT,
+                len(record.stem),
+                len(names),
+                len(record.decoys) // DIGEST_BYTES,
+                record.version,
+            ),
+            record.stem,
+            names,
+            struct.pack(f">{count}Q{count}I", *record.versions, *map(len, record.values)),
+            record.salts,
+            record.hashes,
+            record.decoys,
+            *record.values,
+        )
+    )
+
+
+def decode_row(row: bytes) -> StoredRecord:
+    """Return the record of a row from our own store.
+
+    Raises:
+        LocalProtocolError: the row is not one that ``encode_row`` made.
+
+    Cost: about 3 µs for six leaves.
+    """
+    invariant(len(row) >= _HEAD.size, "a record row is cut short")
+    format_, stem_bytes, names_bytes, decoy_count, version = _HEAD.unpack_from(row)
+    invariant(format_ == _FORMAT, f"unknown format {format_} of a record row")
+    stem_end = _HEAD.size + stem_bytes
+    names_end = stem_end + names_bytes
+    names = _decode_names(row[stem_end:names_end])
+    count = len(names)
+    columns = struct.Struct(f">{count}Q{count}I")
+    salts_at = names_end + columns.size
+    hashes_at = salts_at + count * SALT_BYTES
+    decoys_at = hashes_at + count * DIGEST_BYTES
+    at = decoys_at + decoy_count * DIGEST_BYTES
+    invariant(at <= len(row), "a record row is cut short")
+    numbers = columns.unpack_from(row, names_end)
+    values = []
+    for length in numbers[count:]:
+        values.append(row[at : at + length])
+        at += length
+    invariant(at == len(row), "the values of a record row do not fill it")
+    return StoredRecord(
+        row[_HEAD.size : stem_end],
+        version,
+        names,
+        numbers[:count],
+        row[salts_at:hashes_at],
+        row[hashes_at:decoys_at],
+        tuple(values),
+        row[decoys_at : decoys_at + decoy_count * DIGEST_BYTES],
+    )
+
+
+def encode_single(version: int, salt: bytes, value_cbor: bytes) -> bytes:
+    """Return the row of an account or kernel object, which is one leaf."""
+    return _SINGLE.pack(version, salt) + value_cbor
+
+
+def decode_single(row: bytes) -> tuple[int, bytes, bytes]:
+    """Return version, salt and CBOR value of a row that ``encode_single`` made.
+
+    Raises:
+        LocalProtocolError: the row is too short.
+    """
+    invariant(len(row) >= _SINGLE.size, "a single-leaf row is cut short")
+    version, salt = _SINGLE.unpack_from(row)
+    return version, salt, row[_SINGLE.size :]
+
+
+def _split(data: bytes, size: int) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+_encoded_layouts: dict[tuple[str, ...], bytes] = {}
+
+
+def _encode_names(names: tuple[str, ...]) -> bytes:
+    found = _encoded_layouts.get(names)
+    if found is None:
+        found = codec.encode(list(names))
+        if len(_encoded_layouts) >= _LAYOUTS_MAX:
+            _encoded_layouts.clear()
+        _encoded_layouts[names] = found
+    return found
+
+
+def _decode_names(data: bytes) -> tuple[str, ...]:
+    """Return the names of a row. Records of one kind share one tuple, from a bounded table."""
+    found = _layouts.get(data)
+    if found is None:
+        found = tuple(codec.parse(data, "record names"))
+        if len(_layouts) >= _LAYOUTS_MAX:
+            _layouts.clear()
+        _layouts[data] = found
+    return found
