@@ -1,0 +1,591 @@
+"""A compiled rule book: what the executor obeys, resolved and type-checked beforehand.
+
+``rules`` makes these objects from definitions; nothing here parses or checks rule text. Every
+callable is pure: the same environment gives the same value or the same ``EvaluationError``.
+
+An **environment** maps names to what conditions may read::
+
+    env["input"]    input name -> value (absent optional input: None)
+    env["params"]   parameter name -> value in force (a name without a value yet is absent)
+    env["now"]      the block's time, milliseconds since 1970-01-01T00:00Z
+    env["who"]      {"principal": id, "agency": id, "role": text, "scope": {name: text}}
+    env[<load>]     for each load, field -> value: every declared field, "status", "id" and "by"
+                    of a record (absent optional field: None), "balance" of an account
+
+A load may be any object with ``__getitem__``, so records can decode a leaf when it is first read.
+The ``by`` leaf of a record is ``[[step, principal id, agency id], …]``: ``created`` first, then
+each status ever entered, with its latest author.
+
+Not here: authority, versions, holds, balances (the executor) and rule text (``rules``, ``expr``).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from consensus.codec import Value
+
+Env = Mapping[str, Any]
+Path = tuple[str, ...]
+"""What an expression reads: ``("ent", "status")``, ``("input", "iban")``, ``("now",)``."""
+
+TEXT_BYTES_MAX: Final = 4096
+OCTETS_MAX: Final = 4096
+LIST_ITEMS_MAX: Final = 64
+ID_COMPONENTS_MAX: Final = 8
+ID_DEPTH_MAX: Final = 4
+"""Arrays inside arrays of one id; each level is a reference used as a component."""
+ID_TEXT_BYTES_MAX: Final = 256
+ID_OCTETS_MAX: Final = 64
+MONTH_MAX: Final = 9999 * 12 + 11
+DATE_MIN: Final = -719_528
+"""Days from 1970-01-01 to 0000-01-01."""
+DATE_MAX: Final = 2_932_896
+"""Days from 1970-01-01 to 9999-12-31."""
+TIME_MS_MAX: Final = 253_402_300_799_999
+"""The last millisecond of the year 9999."""
+
+KERNEL_KINDS: Final = (
+    "agency",
+    "principal",
+    "key",
+    "role",
+    "grant",
+    "rules",
+    "hold",
+    "proposal",
+    "disclosure",
+    "review",
+)
+"""Kinds of the kernel that a ``ref`` may name; no rule set may declare them."""
+
+HOLD_SCOPES: Final = ("all", "pay", "edit")
+
+
+class EvaluationError(Exception):
+    """An expression has no value: overflow, division by zero, an absent value, an index.
+
+    Never leaves the executor: it is a failed requirement.
+    """
+
+
+class InputError(Exception):
+    """A value is not of its declared type. Never leaves the executor: it is ``BAD_INPUT``."""
+
+    def __init__(self, reason: str, name: str = "") -> None:
+        super().__init__(f"{name}: {reason}" if name else reason)
+        self.reason = reason
+        self.name = name
+
+
+# --- types ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """The type of an input, field, parameter or expression.
+
+    ``argument`` is the kind of a ``ref``, the currency of ``money``, the registrar of a ``token``,
+    the audience of ``sealed`` (agencies in ascending order, joined by commas), or the text of a
+    list's item type; otherwise it is empty.
+    """
+
+    base: str
+    argument: str = ""
+
+    @property
+    def text(self) -> str:
+        """The type as rule authors write it, e.g. ``list:money:USD``."""
+        return f"{self.base}:{self.argument}" if self.argument else self.base
+
+    @property
+    def item(self) -> Type:
+        """The item type of a list."""
+        base, _, argument = self.argument.partition(":")
+        return Type(base, argument)
+
+    @property
+    def audience(self) -> tuple[str, ...]:
+        """The agencies that receive a sealed value."""
+        return tuple(self.argument.split(",")) if self.base == "sealed" else ()
+
+    def check(self, value: Value) -> None:
+        """Raise InputError unless the plain ``value`` is of this type (formats: input encodings).
+
+        ``value`` comes from the codec: integers have 64 bits and text is in NFC already.
+        """
+        _CHECKS[self.base](self, value)
+
+
+def _want(wanted: str, value: Value) -> InputError:
+    return InputError(f"expected {wanted}, got {_NAMES.get(type(value), 'another value')}")
+
+
+_NAMES: Final[dict[type, str]] = {
+    bool: "bool",
+    int: "int",
+    str: "text",
+    bytes: "bytes",
+    list: "a list",
+    type(None): "nothing",
+}
+
+
+def _check_bool(kind: Type, value: Value) -> None:
+    if type(value) is not bool:
+        raise _want("bool", value)
+
+
+def _check_int(kind: Type, value: Value) -> None:
+    if type(value) is not int:
+        raise _want(kind.text, value)
+
+
+def _check_range(low: int, high: int) -> Callable[[Type, Value], None]:
+    def check(kind: Type, value: Value) -> None:
+        if type(value) is not int:
+            raise _want(kind.text, value)
+        if not low <= value <= high:
+            raise InputError(f"{value} is outside the range of {kind.text}, {low} to {high}")
+
+    return check
+
+
+def _check_text(kind: Type, value: Value) -> None:
+    if type(value) is not str:
+        raise _want("text", value)
+    length = len(value) if value.isascii() else len(value.encode())
+    if length > TEXT_BYTES_MAX:
+        raise InputError(f"{length} bytes of text, at most {TEXT_BYTES_MAX}")
+
+
+def _check_bytes(kind: Type, value: Value) -> None:
+    if type(value) is not bytes:
+        raise _want("bytes", value)
+    if len(value) > OCTETS_MAX:
+        raise InputError(f"{len(value)} bytes, at most {OCTETS_MAX}")
+
+
+def _check_32(kind: Type, value: Value) -> None:
+    if type(value) is not bytes:
+        raise _want(kind.text, value)
+    if len(value) != 32:
+        raise InputError(f"{kind.text} has 32 bytes, got {len(value)}")
+
+
+def _check_list(kind: Type, value: Value) -> None:
+    if type(value) is not list:
+        raise _want(kind.text, value)
+    if len(value) > LIST_ITEMS_MAX:
+        raise InputError(f"{len(value)} items, at most {LIST_ITEMS_MAX}")
+    item = kind.item
+    for each in value:
+        item.check(each)
+
+
+def _check_ref(kind: Type, value: Value) -> None:
+    check_id(value)
+
+
+_CHECKS: Final[dict[str, Callable[[Type, Value], None]]] = {
+    "bool": _check_bool,
+    "int": _check_int,
+    "text": _check_text,
+    "bytes": _check_bytes,
+    "list": _check_list,
+    "money": _check_int,
+    "month": _check_range(0, MONTH_MAX),
+    "date": _check_range(DATE_MIN, DATE_MAX),
+    "time": _check_range(0, TIME_MS_MAX),
+    "ref": _check_ref,
+    "digest": _check_32,
+    "commitment": _check_32,
+    "sealed": _check_32,
+    "token": _check_32,
+}
+
+BASES: Final = tuple(_CHECKS)
+
+
+def check_id(value: Value, depth: int = 1) -> None:
+    """Raise InputError unless ``value`` may be the id of a record or account.
+
+    An id is an array of 1 to 8 components: integers, short text, short bytes, or ids.
+    """
+    if type(value) is not list:
+        raise _want("an id (an array of components)", value)
+    if not 1 <= len(value) <= ID_COMPONENTS_MAX:
+        raise InputError(f"an id has 1 to {ID_COMPONENTS_MAX} components, got {len(value)}")
+    for each in value:
+        kind = type(each)
+        if kind is bytes:
+            if len(each) > ID_OCTETS_MAX:
+                raise InputError(f"a component of an id has at most {ID_OCTETS_MAX} bytes")
+        elif kind is str:
+            if len(each) > ID_TEXT_BYTES_MAX or len(each.encode()) > ID_TEXT_BYTES_MAX:
+                raise InputError(f"text in an id has at most {ID_TEXT_BYTES_MAX} bytes")
+        elif kind is list:
+            if depth >= ID_DEPTH_MAX:
+                raise InputError(f"an id nests at most {ID_DEPTH_MAX} deep")
+            check_id(each, depth + 1)
+        elif kind is not int and kind is not bool:
+            raise _want("a component of an id", each)
+
+
+# --- expressions and references ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A compiled expression.
+
+    ``evaluate(env)`` returns a value of ``type`` (or None where ``optional``), or raises
+    EvaluationError. ``reads`` lists every path it may read, in order of first appearance.
+    """
+
+    source: str
+    type: Type
+    optional: bool
+    reads: tuple[Path, ...]
+    evaluate: Callable[[Env], Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A record or account, named by a template such as ``entitlement/{input.entitlement}``.
+
+    ``resolve(env)`` returns the id. For a record a single placeholder of type ref *is* the id;
+    otherwise the id is the array of component values with references nested. For an account the
+    id is ``[family, component, …]``. It raises EvaluationError if a component is absent.
+    """
+
+    space: str
+    """``record`` or ``account``."""
+    name: str
+    """The kind, or the account family."""
+    source: str
+    reads: tuple[Path, ...]
+    resolve: Callable[[Env], list[Value]]
+
+
+# --- kinds and accounts -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One declared field. ``sealed_for`` fields hold a commitment (``stored`` says so)."""
+
+    name: str
+    type: Type
+    """As declared; the type of the hidden value when ``sealed_for`` is not empty."""
+    stored: Type
+    """What the leaf holds and what expressions see."""
+    optional: bool
+    open: bool
+    sealed_for: tuple[str, ...]
+    group: str
+    """Leaf that this field shares, or empty for a leaf of its own."""
+    since: int
+    """Number of the kind's definition that introduced the field; earlier records read null."""
+
+
+Layout = Mapping[str, tuple[str, ...]]
+"""Leaf name -> the fields it holds, in ascending leaf order, with the kernel's leaves ``basis``,
+``by``, ``status`` and ``~holds`` (which hold no declared field). A leaf named after its one field
+holds the value itself; a group's leaf holds an array of its fields in declared order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of record. ``layouts[d - 1]`` is the layout of definition ``d``."""
+
+    domain: str
+    name: str
+    definition: int
+    """The newest definition: what the next write lays a record out as."""
+    fields: Mapping[str, Field]
+    layouts: tuple[Layout, ...]
+    leaf_of: Mapping[str, str]
+    """Field (or ``status``) -> its leaf in the newest layout."""
+    start: str
+    """The status of a new record; empty if the kind has no status (the leaf is null)."""
+    steps: Mapping[str, tuple[str, ...]]
+    """Every status -> the statuses it may move to."""
+    stops: tuple[str, ...]
+    """Statuses that a protective action may move to."""
+    exported: tuple[str, ...]
+    """Fields (with ``status``) that rule sets of other domains may read."""
+
+    @property
+    def leaves(self) -> Layout:
+        """The newest layout."""
+        return self.layouts[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountFamily:
+    """Accounts ``[name, component, …]`` of one currency."""
+
+    domain: str
+    name: str
+    currency: str
+    floor: int
+    """Lowest balance a debit may leave, in minor units."""
+    debit_by: tuple[str, ...]
+    """Domains whose actions may debit: the owner first, then those it permits."""
+    component_types: tuple[Type, ...] | None
+    """Types of the components after the family, where the rule set declares them."""
+
+
+# --- actions ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One declared input."""
+
+    name: str
+    type: Type
+    optional: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A record or account that an action reads under ``name``; exactly one of the two is set."""
+
+    name: str
+    reference: Reference
+    kind: Kind | None
+    family: AccountFamily | None
+
+
+@dataclass(frozen=True, slots=True)
+class Require:
+    """A condition with the code and the sentence that a refusal shows."""
+
+    code: str
+    that: Expression
+    say: str
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who may call: holders of ``role``, or the person whose record it is (``self_path``).
+
+    ``self_path`` gives a ``ref``, a ``token`` or a principal's id. ``not_paths`` give ids (of
+    principals or of what ``self_path`` may name) that must not be the author's, ``not_agencies``
+    ids of agencies that must not be; None among them forbids nobody.
+    """
+
+    role: str
+    where: Expression | None
+    self_path: Expression | None
+    not_paths: tuple[Expression, ...]
+    not_agencies: tuple[Expression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Make a record with status ``kind.start``. ``id`` is None for ``{tx}``."""
+
+    kind: Kind
+    id: Reference | None
+    assignments: tuple[tuple[str, Expression], ...]
+    """In the kind's declared order; fields left out are optional and null."""
+    basis: tuple[Path, ...]
+    index: int
+    """Position among the action's creates: the effect index of a ``{tx}`` id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """The effect ``set`` on a loaded record. ``status`` is empty when it stays."""
+
+    load: str
+    kind: Kind
+    status: str
+    assignments: tuple[tuple[str, Expression], ...]
+    basis: tuple[Path, ...] | None
+    """Paths whose versions replace the record's basis; None keeps it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Move an amount >= 0 of one currency between existing accounts."""
+
+    source: Reference
+    source_family: AccountFamily
+    target: Reference
+    target_family: AccountFamily
+    amount: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAccount:
+    """Make an account with balance 0."""
+
+    account: Reference
+    family: AccountFamily
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceHold:
+    """Place a hold of ``scopes`` on a record or account of the same domain."""
+
+    target: Reference
+    scopes: tuple[str, ...]
+    until: Expression | None
+    """When the hold lapses (time), or None: until released."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseHold:
+    """Release one hold (``hold`` gives its id) of ``target``."""
+
+    target: Reference
+    hold: Expression
+
+
+Effect = Create | Assign | Move | OpenAccount | PlaceHold | ReleaseHold
+
+
+@dataclass(frozen=True, slots=True)
+class Unique:
+    """A slot ``[domain, label, component, …]`` that only one transaction may take."""
+
+    label: str
+    source: str
+    reads: tuple[Path, ...]
+    resolve: Callable[[Env], list[Value]]
+    """Returns ``[domain, label, component, …]``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A dated parameter. ``values`` are ``(from_ms, value)`` in ascending order of time."""
+
+    name: str
+    type: Type
+    selector: str
+    """Which date selects the value: ``now``."""
+    values: tuple[tuple[int, Value], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ParamValues:
+    """The parameters of one action at one time."""
+
+    values: Mapping[str, Value]
+    digest: bytes
+    """Hash of the values, as an author's inputs name it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Values of an action's parameters over time: ``intervals[i]`` holds from ``starts[i]``."""
+
+    starts: tuple[int, ...]
+    """Ascending milliseconds; the first is the beginning of time."""
+    intervals: tuple[ParamValues, ...]
+
+    def at(self, now_ms: int) -> ParamValues:
+        """Return what is in force at ``now_ms``. Cost: O(log intervals)."""
+        return self.intervals[max(bisect_right(self.starts, now_ms), 1) - 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One action, ready to execute: loads, actor, requirements, then effects in order."""
+
+    domain: str
+    name: str
+    action_id: bytes
+    protective: bool
+    kernel: bool
+    """True in the charter: the kernel performs it; ``effects`` is empty."""
+    summary: str
+    legal: str
+    actor: Actor
+    inputs: tuple[Input, ...]
+    loads: tuple[Load, ...]
+    fresh: tuple[str, ...]
+    """Loads whose basis must not have moved."""
+    depends: tuple[Path, ...]
+    """``(load, field)`` pairs that must not have changed since the author read them."""
+    require: tuple[Require, ...]
+    unique: tuple[Unique, ...]
+    effects: tuple[Effect, ...]
+    """In the order the rule set declares them."""
+    ignores_holds: tuple[str, ...]
+    """Scopes of holds that do not block this action."""
+    schedule: Schedule
+    reads: tuple[Path, ...]
+    """Every path that any part of the action reads, in order of first appearance."""
+
+    def bind(self, values: Sequence[Value]) -> dict[str, Value]:
+        """Return ``env["input"]`` for the values of a call, in declared order.
+
+        Raises:
+            InputError: too few or many values, or one is not of its type; ``name`` says which.
+        """
+        if len(values) != len(self.inputs):
+            raise InputError(f"{len(values)} inputs, expected {len(self.inputs)}")
+        bound: dict[str, Value] = {}
+        for each, value in zip(self.inputs, values, strict=True):
+            if value is not None or not each.optional:
+                try:
+                    each.type.check(value)
+                except InputError as error:
+                    raise InputError(error.reason, each.name) from None
+            bound[each.name] = value
+        return bound
+
+
+# --- rule sets --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """One numbered, immutable version of a domain's rules."""
+
+    domain: str
+    number: int
+    encoded: bytes
+    """The canonical definition, as it lies on the chain."""
+    parts_root: bytes
+    """Root of the Merkle tree of its parts."""
+    legal_basis: str
+    kinds: Mapping[str, Kind]
+    families: Mapping[str, AccountFamily]
+    params: Mapping[str, Param]
+    actions: Mapping[str, Action]
+    uses: tuple[tuple[str, tuple[str, ...]], ...]
+    """Other domain -> what this rule set reads there (``kind.field``, ``kind.*``, ``kind``)."""
+    exports: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Rulebook:
+    """The active rule sets of all domains. Kinds and account families have global names."""
+
+    rule_sets: Mapping[str, RuleSet]
+
+    @cached_property
+    def kinds(self) -> Mapping[str, Kind]:
+        """Every kind by its name."""
+        return {name: k for rules in self.rule_sets.values() for name, k in rules.kinds.items()}
+
+    @cached_property
+    def families(self) -> Mapping[str, AccountFamily]:
+        """Every account family by its name."""
+        return {name: f for rules in self.rule_sets.values() for name, f in rules.families.items()}
+
+    def action(self, domain: str, name: str) -> Action | None:
+        """Return the active action, or None if the domain or the action does not exist."""
+        rules = self.rule_sets.get(domain)
+        return None if rules is None else rules.actions.get(name)
