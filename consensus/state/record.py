@@ -19,13 +19,13 @@ Not here: what fields mean, and their decoded values.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from consensus import codec
 from consensus.errors import invariant
-from consensus.hashing import DIGEST_BYTES
+from consensus.hashing import DIGEST_BYTES, ZERO
 from consensus.state import salted
 from consensus.state.salted import RECORD, SALT_BYTES
 
@@ -118,21 +118,16 @@ class StoredRecord:
 
     def root(self) -> bytes:
         """Return the record's value hash ``vh``. Cost: about 2 µs up to 16 leaves."""
-        return salted.list_root(
-            RECORD,
-            self.header,
-            _split(self.hashes, DIGEST_BYTES),
-            _split(self.decoys, DIGEST_BYTES),
-        )
+        return salted.joined_root(RECORD, self.header, self.hashes, self.decoys)
 
     def hashes_for(self, shown: Sequence[int]) -> list[bytes]:
         """Return what a third party needs beside the leaves at the indices ``shown``."""
         return salted.hashes_for(
-            _split(self.hashes, DIGEST_BYTES), _split(self.decoys, DIGEST_BYTES), shown
+            salted.split(self.hashes, DIGEST_BYTES), salted.split(self.decoys, DIGEST_BYTES), shown
         )
 
 
-def salts_needed(record: StoredRecord | None, names: Sequence[str]) -> int:
+def salts_needed(record: StoredRecord | None, names: Collection[str]) -> int:
     """Return how many salts a write of the fields ``names`` takes, decoys included.
 
     One for each name. A record that grows beyond 16 leaves, or grows there, draws all its decoys
@@ -140,8 +135,9 @@ def salts_needed(record: StoredRecord | None, names: Sequence[str]) -> int:
     """
     if record is None:
         return len(names) + salted.decoy_count(len(names))
-    new = sum(name not in record.names for name in names)
-    return len(names) + (salted.decoy_count(len(record.names) + new) if new else 0)
+    had = record.names
+    new = len([name for name in names if name not in had])
+    return len(names) + (salted.decoy_count(len(had) + new) if new else 0)
 
 
 def create(
@@ -160,11 +156,23 @@ def create(
         values: canonical CBOR of each field by name, in any order.
         salts: ``salts_needed(None, names)`` of them; leaves take them ascending by name.
 
-    Cost: about 3 µs and 2 µs a leaf.
+    Cost: about 8 µs and 1.7 µs a leaf.
     """
-    stem = codec.encode([kind, definition, list(id_)])[1:]
-    empty = StoredRecord(stem, 0, (), (), b"", b"", (), b"")
-    return update(empty, kh, values, salts, 1)
+    ordered = dict(sorted(values.items()))
+    _check_salts(salts, salts_needed(None, ordered))
+    count = len(ordered)
+    hashes = b"".join(salted.leaf_hashes(kh, 1, ordered, salts))
+    created = StoredRecord(
+        codec.encode([kind, definition, list(id_)])[1:],
+        1,
+        tuple(ordered),
+        (1,) * count,
+        b"".join(salts[:count]),
+        hashes,
+        tuple(ordered.values()),
+        b"".join(salted.decoys(salts[count:])),
+    )
+    return created, salted.joined_root(RECORD, created.header, hashes, created.decoys)
 
 
 def update(
@@ -185,6 +193,8 @@ def update(
         salts: ``salts_needed(record, names)``; leaves take them ascending by name.
         new_version: the record's version after the write, which the written leaves carry.
         definition: the number of a newer definition by which the write lays the record.
+
+    Cost: about 8 µs and 1.7 µs a written field.
     """
     invariant(new_version > record.version, "a write steps the record's version")
     stem = record.stem
@@ -218,41 +228,54 @@ def _write(
     record_version: int,
     stem: bytes,
 ) -> tuple[StoredRecord, bytes]:
-    ordered = {name: changed[name] for name in sorted(changed)}
-    needed = salts_needed(record, list(ordered))
-    invariant(len(salts) == needed, f"{len(salts)} salts for a write that takes {needed}")
+    ordered = dict(sorted(changed.items()))
+    _check_salts(salts, salts_needed(record, ordered))
     fresh = salted.leaf_hashes(kh, leaf_version, ordered, salts)
-    names, versions, values = list(record.names), list(record.versions), list(record.values)
-    salt_list = _split(record.salts, SALT_BYTES)
-    hashes = _split(record.hashes, DIGEST_BYTES)
-    for (name, value), salt, hash_ in zip(ordered.items(), salts, fresh, strict=False):
-        if name in record.names:
-            index = names.index(name)
-        else:
-            index = sum(other < name for other in names)
-            names.insert(index, name)
-            versions.insert(index, 0)
-            values.insert(index, b"")
-            salt_list.insert(index, b"")
-            hashes.insert(index, b"")
+    names, decoys = record.names, record.decoys
+    if any(name not in names for name in ordered):
+        record = _widen(record, ordered)
+        names = record.names
+        decoys = b"".join(salted.decoys(salts[len(ordered) :]))
+    versions, values = list(record.versions), list(record.values)
+    salt_column, hashes = bytearray(record.salts), bytearray(record.hashes)
+    for name, salt, hash_ in zip(ordered, salts, fresh, strict=False):
+        index = names.index(name)
         versions[index] = leaf_version
-        values[index] = value
-        salt_list[index] = salt
-        hashes[index] = hash_
-    decoys = _split(record.decoys, DIGEST_BYTES)
-    if len(names) != len(record.names):
-        decoys = salted.decoys(salts[len(ordered) :])
+        values[index] = ordered[name]
+        salt_column[index * SALT_BYTES : (index + 1) * SALT_BYTES] = salt
+        hashes[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES] = hash_
     written = StoredRecord(
         stem,
         record_version,
-        tuple(names),
+        names,
         tuple(versions),
-        b"".join(salt_list),
-        b"".join(hashes),
+        bytes(salt_column),
+        bytes(hashes),
         tuple(values),
-        b"".join(decoys),
+        decoys,
     )
-    return written, salted.list_root(RECORD, written.header, hashes, decoys)
+    return written, salted.joined_root(RECORD, written.header, written.hashes, decoys)
+
+
+def _check_salts(salts: Sequence[bytes], needed: int) -> None:
+    invariant(len(salts) == needed, f"{len(salts)} salts for a write that takes {needed}")
+
+
+def _widen(record: StoredRecord, added: Iterable[str]) -> StoredRecord:
+    """Return the columns of a record with blank leaves at the places of names it lacks."""
+    names = tuple(sorted({*record.names, *added}))
+    blank = Leaf("", 0, bytes(SALT_BYTES), b"", ZERO)
+    leaves = [record.leaf(name) or blank for name in names]
+    return StoredRecord(
+        record.stem,
+        record.version,
+        names,
+        tuple(leaf.version for leaf in leaves),
+        b"".join(leaf.salt for leaf in leaves),
+        b"".join(leaf.leaf_hash for leaf in leaves),
+        tuple(leaf.value_cbor for leaf in leaves),
+        record.decoys,
+    )
 
 
 # --- rows -------------------------------------------------------------------------------------
@@ -273,7 +296,7 @@ def encode_row(record: StoredRecord) -> bytes:
             ),
             record.stem,
             names,
-            struct.pack(f">{count}Q{count}I", *record.versions, *map(len, record.values)),
+            _columns(count).pack(*record.versions, *map(len, record.values)),
             record.salts,
             record.hashes,
             record.decoys,
@@ -297,7 +320,7 @@ def decode_row(row: bytes) -> StoredRecord:
     names_end = stem_end + names_bytes
     names = _decode_names(row[stem_end:names_end])
     count = len(names)
-    columns = struct.Struct(f">{count}Q{count}I")
+    columns = _columns(count)
     salts_at = names_end + columns.size
     hashes_at = salts_at + count * SALT_BYTES
     decoys_at = hashes_at + count * DIGEST_BYTES
@@ -321,6 +344,15 @@ def decode_row(row: bytes) -> StoredRecord:
     )
 
 
+_COLUMNS: Final = tuple(struct.Struct(f">{n}Q{n}I") for n in range(salted.LEAVES_MAX + 1))
+
+
+def _columns(count: int) -> struct.Struct:
+    """Return the layout of the versions and value lengths of ``count`` leaves."""
+    invariant(count <= salted.LEAVES_MAX, f"{count} leaves, at most {salted.LEAVES_MAX}")
+    return _COLUMNS[count]
+
+
 def encode_single(version: int, salt: bytes, value_cbor: bytes) -> bytes:
     """Return the row of an account or kernel object, which is one leaf."""
     return _SINGLE.pack(version, salt) + value_cbor
@@ -335,10 +367,6 @@ def decode_single(row: bytes) -> tuple[int, bytes, bytes]:
     invariant(len(row) >= _SINGLE.size, "a single-leaf row is cut short")
     version, salt = _SINGLE.unpack_from(row)
     return version, salt, row[_SINGLE.size :]
-
-
-def _split(data: bytes, size: int) -> list[bytes]:
-    return [data[at : at + size] for at in range(0, len(data), size)]
 
 
 _encoded_layouts: dict[tuple[str, ...], bytes] = {}

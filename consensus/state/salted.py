@@ -66,6 +66,11 @@ def uint(value: int) -> bytes:
     return codec.encode(value)
 
 
+def split(data: bytes, size: int) -> list[bytes]:
+    """Return the consecutive parts of ``size`` bytes of a concatenation."""
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
 def _name(name: str) -> bytes:
     """Return the canonical CBOR of a leaf's name, from a bounded table."""
     found = _names.get(name)
@@ -94,9 +99,7 @@ def leaf_hash(kh: bytes, name: str, version: int, salt: bytes, value_cbor: bytes
 
     Cost: about 2 µs.
     """
-    return _field(
-        _KH_HEAD + kh + _name(name) + uint(version) + _value(salt + value_cbor),
-    )
+    return _field(_KH_HEAD + kh + _name(name) + uint(version) + _value(salt + value_cbor))
 
 
 def leaf_hash_of(kh: bytes, name: str, version: int, hidden: bytes) -> bytes:
@@ -119,12 +122,13 @@ def leaf_hashes(
 
     Cost: about 1.4 µs a leaf.
     """
+    invariant(len(salts_) >= len(values), "a leaf lacks its salt")
+    if len(values) == 1:
+        [(name, value)] = values.items()
+        return [leaf_hash(kh, name, version, salts_[0], value)]
     head = _KH_HEAD + kh
     tail = uint(version)
-    hidden = _values(
-        [salt + value for salt, value in zip(salts_, values.values(), strict=False)],
-    )
-    invariant(len(hidden) == len(values), "a leaf lacks its salt")
+    hidden = _values([salt + value for salt, value in zip(salts_, values.values(), strict=False)])
     return _fields(
         [head + _name(name) + tail + hash_ for name, hash_ in zip(values, hidden, strict=True)]
     )
@@ -160,11 +164,18 @@ def list_root(
         leaves: 32-byte leaf hashes in the order of the list.
         decoys_: ``decoy_count(len(leaves))`` of them, from the salts after the leaves' own.
     """
+    return joined_root(kind, header, b"".join(leaves), b"".join(decoys_))
+
+
+def joined_root(kind: str, header: bytes, leaves: bytes, decoys_: bytes) -> bytes:
+    """Return ``list_root`` of concatenated leaf hashes and decoys."""
     flat, tree = _ROOTS[kind]
-    invariant(len(decoys_) == decoy_count(len(leaves)), "wrong number of decoys")
-    if len(leaves) <= LIST_LEAVES_MAX:
-        return flat(header + b"".join(leaves))
-    return tree(header + SALTED.root([*leaves, *decoys_]))
+    count = len(leaves) // DIGEST_BYTES
+    padding = decoy_count(count) if count > LIST_LEAVES_MAX else 0
+    invariant(len(decoys_) == padding * DIGEST_BYTES, "wrong number of decoys")
+    if count <= LIST_LEAVES_MAX:
+        return flat(header + leaves)
+    return tree(header + SALTED.root(split(leaves + decoys_, DIGEST_BYTES)))
 
 
 # --- salts ------------------------------------------------------------------------------------
@@ -177,8 +188,7 @@ def salts(pool: bytes, kh: bytes, count: int) -> list[bytes]:
         pool: the salt pool after the writing transaction; for a private part, its 32-byte seed.
         kh: 32 bytes of the list.
     """
-    data = _stream(pool + kh, SALT_BYTES * count)
-    return [data[at : at + SALT_BYTES] for at in range(0, len(data), SALT_BYTES)]
+    return split(_stream(pool + kh, SALT_BYTES * count), SALT_BYTES)
 
 
 def next_pool(pool: bytes, seed: bytes) -> bytes:
