@@ -1,0 +1,556 @@
+"""What comes back over the client protocol: answers, events and the evidence in them.
+
+A result is an array. Evidence that is hashed (certificates, statements, decisions, proofs) lies in
+it as byte strings, in the form it is hashed in, so nobody encodes it again to check it.
+
+Everything read here is untrusted: shapes are checked, nothing is believed. ``comity.verify`` checks
+what it proves. Specified in ``docs/protocol/client.cddl``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from consensus import codec, protocol
+from consensus.codec import Value
+from consensus.committee import COMMITTEE
+from consensus.errors import DecodeError
+from consensus.protocol import Event, StateKey, Status
+
+EVIDENCE_BYTES_MAX: Final = 64 * 1024
+"""Longest certificate, statement or proof inside an answer."""
+DECISION_BYTES_MAX: Final = 1024 * 1024
+PATH_MAX: Final = 16_384
+"""Most hashes of one path; a path for many receipts has up to three a receipt and level."""
+RECEIPTS_MAX: Final = 512
+"""Most receipts of one event."""
+EPOCHS_MAX: Final = 16
+"""Most committees of one answer; the client asks on from the last."""
+TEXT_BYTES_MAX: Final = 1024
+
+_ANSWER_ID: Final = codec.integer(0, protocol.REQUEST_ID_MAX)
+_STATUS: Final = codec.integer(0, 255)
+_EVIDENCE: Final = codec.octets(low=1, high=EVIDENCE_BYTES_MAX)
+_DECISION: Final = codec.octets(low=1, high=DECISION_BYTES_MAX)
+_HISTORY_PATH: Final = codec.list_of(codec.bytes32, 64)
+_PATH: Final = codec.list_of(codec.bytes32, PATH_MAX)
+_TEXT: Final = codec.text(TEXT_BYTES_MAX)
+_NAME: Final = codec.text(64, low=1)
+_COMPONENTS: Final = codec.list_of(codec.plain, 16)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One message of a server. ``result`` is plain; its shape depends on request and status."""
+
+    request_id: int
+    status: int
+    result: Value
+
+
+def encode_answer(request_id: int, status: Status, result: Value) -> bytes:
+    """Return the payload of an answer. Cost: about 2 µs and 0.2 µs an item."""
+    return codec.encode([request_id, int(status), result])
+
+
+def decode_answer(payload: bytes) -> Answer:
+    """Return the answer in a payload; its result is canonical but not yet of any shape.
+
+    Raises:
+        DecodeError: not an answer.
+    """
+    if len(payload) > protocol.ANSWER_BYTES_MAX:
+        raise DecodeError(f"{len(payload)} bytes, too many for an answer", path="answer")
+    value = codec.parse(payload, "answer")
+    if type(value) is not list or len(value) != 3:
+        raise DecodeError("expected an array of 3 items", path="answer")
+    _ANSWER_ID(value[0], "request id")
+    _STATUS(value[1], "status")
+    try:
+        canonical = codec.encode(value)
+    except (ValueError, TypeError) as error:
+        raise DecodeError("not a plain value", path="answer") from error
+    if canonical != payload:
+        raise DecodeError("not the canonical encoding", path="answer")
+    return Answer(*value)
+
+
+# --- errors -----------------------------------------------------------------------------------
+
+_PROBLEM: Final = codec.array(
+    codec.text(64, low=1), _TEXT, _TEXT, codec.integer(0, 3_600_000), codec.optional(codec.count)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """The result of an answer whose status is an error.
+
+    Args:
+        code: stable name: the status, or the ledger's code for NOT_ADMITTED.
+        message: what happened.
+        hint: what to do.
+        retry_after_ms: for BUSY and UNAVAILABLE; 0 otherwise.
+        slot: which transaction of the submission; None for the whole request.
+    """
+
+    code: str
+    message: str
+    hint: str = ""
+    retry_after_ms: int = 0
+    slot: int | None = None
+
+    def to_value(self) -> Value:
+        """Return the canonical array."""
+        return [self.code, self.message, self.hint, self.retry_after_ms, self.slot]
+
+
+def read_problem(result: Value) -> Problem:
+    """Return the problem of an error answer. Raises DecodeError."""
+    _PROBLEM(result, "problem")
+    return Problem(*result)
+
+
+# --- connection -------------------------------------------------------------------------------
+
+_GREETING: Final = codec.array(
+    codec.integer(Event.GREETING, Event.GREETING),
+    codec.integer(1),
+    codec.bytes32,
+    codec.bytes32,
+    codec.octets(protocol.NONCE_BYTES),
+    codec.count,
+)
+_WELCOME: Final = codec.array(
+    codec.integer(0, 2), codec.optional(codec.bytes32), codec.optional(_NAME)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """First words of a server: its newest version, its chain and key, a fresh nonce."""
+
+    version: int
+    chain: bytes
+    node_key: bytes
+    nonce: bytes
+    height: int
+
+    def to_value(self) -> Value:
+        """Return the canonical array."""
+        return [
+            int(Event.GREETING),
+            self.version,
+            self.chain,
+            self.node_key,
+            self.nonce,
+            self.height,
+        ]
+
+
+def read_greeting(result: Value) -> Greeting:
+    """Return the greeting of an event. Raises DecodeError."""
+    _GREETING(result, "greeting")
+    return Greeting(*result[1:])
+
+
+ANONYMOUS: Final = 0
+MEMBER: Final = 1
+CITIZEN: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """Answer to ``hello``: what the connection may do, and as whom.
+
+    ``access`` is ANONYMOUS, MEMBER (an official or system of a member agency) or CITIZEN.
+    """
+
+    access: int
+    principal: bytes | None = None
+    agency: str | None = None
+
+    def to_value(self) -> Value:
+        """Return the canonical array."""
+        return [self.access, self.principal, self.agency]
+
+
+def read_welcome(result: Value) -> Welcome:
+    """Return the answer to ``hello``. Raises DecodeError."""
+    _WELCOME(result, "welcome")
+    return Welcome(*result)
+
+
+# --- evidence of a height ---------------------------------------------------------------------
+
+_STATEMENT: Final = codec.array(
+    codec.integer(Event.STATEMENT, Event.STATEMENT),
+    _EVIDENCE,
+    codec.optional(_EVIDENCE),
+    _HISTORY_PATH,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StatementEvidence:
+    """What makes a height's statement certain.
+
+    Args:
+        certificate: encoded CommitCert, for this height or a later one.
+        statement: encoded Statement; None when the certificate is for this very height.
+        path: siblings from the statement's hash to the certificate's history_root.
+    """
+
+    certificate: bytes
+    statement: bytes | None = None
+    path: tuple[bytes, ...] = ()
+
+    def to_value(self) -> Value:
+        """Return the canonical array of the event."""
+        return [int(Event.STATEMENT), self.certificate, self.statement, [*self.path]]
+
+
+def read_statement(result: Value) -> StatementEvidence:
+    """Return the evidence in a STATEMENT event. Raises DecodeError."""
+    _STATEMENT(result, "statement evidence")
+    return StatementEvidence(result[1], result[2], tuple(result[3]))
+
+
+# --- decisions --------------------------------------------------------------------------------
+
+_RECEIPT: Final = codec.array(_ANSWER_ID, codec.count, codec.count, _DECISION)
+_RECEIPTS: Final = codec.array(
+    codec.integer(Event.RECEIPTS, Event.RECEIPTS),
+    codec.count,
+    codec.integer(1),
+    _PATH,
+    codec.list_of(_RECEIPT, RECEIPTS_MAX, low=1),
+)
+_DECISION_ANSWER: Final = codec.array(codec.count, codec.integer(1), _PATH, codec.count, _DECISION)
+_DECISION_LIST: Final = codec.list_of(
+    codec.array(codec.count, codec.list_of(_DECISION, 65_536)), protocol.HEIGHTS_MAX
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The decision of one slot of one waiting submission."""
+
+    request_id: int
+    slot: int
+    index: int
+    decision: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Receipts:
+    """Decisions of one height, with one path that leads all of them to its results_root.
+
+    Args:
+        height: whose statement holds the root; its evidence came before.
+        total: decisions at that height.
+        path: as ``merkle.CountTree.multi_path``.
+        receipts: any order; several may name one index.
+    """
+
+    height: int
+    total: int
+    path: tuple[bytes, ...]
+    receipts: tuple[Receipt, ...]
+
+    def to_value(self) -> Value:
+        """Return the canonical array of the event."""
+        rows = [[r.request_id, r.slot, r.index, r.decision] for r in self.receipts]
+        return [int(Event.RECEIPTS), self.height, self.total, [*self.path], rows]
+
+
+def read_receipts(result: Value) -> Receipts:
+    """Return the receipts of an event. Raises DecodeError."""
+    _RECEIPTS(result, "receipts")
+    rows = tuple(Receipt(*row) for row in result[4])
+    return Receipts(result[1], result[2], tuple(result[3]), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionAnswer:
+    """Answer to ``decision``: one decision with its path to the height's results_root."""
+
+    height: int
+    total: int
+    path: tuple[bytes, ...]
+    index: int
+    decision: bytes
+
+    def to_value(self) -> Value:
+        """Return the canonical array."""
+        return [self.height, self.total, [*self.path], self.index, self.decision]
+
+
+def read_decision(result: Value) -> DecisionAnswer:
+    """Return the answer to ``decision``. Raises DecodeError."""
+    _DECISION_ANSWER(result, "decision")
+    return DecisionAnswer(result[0], result[1], tuple(result[2]), result[3], result[4])
+
+
+@dataclass(frozen=True, slots=True)
+class HeightDecisions:
+    """All decisions of one height in order; complete, because their roots make results_root."""
+
+    height: int
+    decisions: tuple[bytes, ...]
+
+    def to_value(self) -> Value:
+        """Return the canonical array."""
+        return [self.height, [*self.decisions]]
+
+
+def read_decisions(result: Value) -> tuple[HeightDecisions, ...]:
+    """Return the answer to ``decisions``, ascending by height. Raises DecodeError."""
+    _DECISION_LIST(result, "decisions")
+    return tuple(HeightDecisions(height, tuple(rows)) for height, rows in result)
+
+
+_HEIGHTS: Final = codec.list_of(codec.count, protocol.HEIGHTS_MAX)
+
+
+def read_heights(result: Value) -> tuple[int, ...]:
+    """Return the answer to ``statements``: heights whose evidence came before. Raises DecodeError."""
+    _HEIGHTS(result, "statements")
+    return tuple(result)
+
+
+_HEIGHT: Final = codec.array(
+    codec.integer(Event.HEIGHT, Event.HEIGHT),
+    codec.count,
+    codec.optional(codec.list_of(_DECISION, 65_536)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HeightEvent:
+    """One height of a subscription; ``decisions`` is None in a stream of statements."""
+
+    height: int
+    decisions: tuple[bytes, ...] | None
+
+    def to_value(self) -> Value:
+        """Return the canonical array of the event."""
+        rows = None if self.decisions is None else [*self.decisions]
+        return [int(Event.HEIGHT), self.height, rows]
+
+
+def read_height_event(result: Value) -> HeightEvent:
+    """Return one height of a subscription. Raises DecodeError."""
+    _HEIGHT(result, "height event")
+    return HeightEvent(result[1], None if result[2] is None else tuple(result[2]))
+
+
+# --- rows -------------------------------------------------------------------------------------
+
+SINGLE: Final = 0
+RECORD: Final = 1
+
+_LEAF: Final = codec.array(
+    codec.text(255), codec.count, codec.bytes16, codec.octets(high=DECISION_BYTES_MAX)
+)
+_HIDDEN_LEAF: Final = codec.array(codec.text(255), codec.count, codec.bytes32)
+_ROW: Final = codec.tagged(
+    {
+        SINGLE: codec.array(
+            codec.integer(),
+            codec.count,
+            codec.count,
+            codec.bytes16,
+            codec.octets(low=1, high=DECISION_BYTES_MAX),
+        ),
+        RECORD: codec.array(
+            codec.integer(),
+            codec.count,
+            codec.octets(low=1, high=4096),
+            codec.list_of(codec.one_of((_LEAF, _HIDDEN_LEAF)), 256),
+            codec.list_of(codec.bytes32, 256),
+        ),
+    }
+)
+_ROWS: Final = codec.array(
+    codec.count,
+    codec.list_of(codec.optional(_ROW), 8192),
+    codec.octets(low=1, high=protocol.ANSWER_BYTES_MAX),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SingleRow:
+    """An account or kernel object: one salted leaf. ``changed`` is the height that wrote it."""
+
+    changed: int
+    version: int
+    salt: bytes
+    value: bytes
+
+    def to_value(self) -> Value:
+        """Return the canonical array."""
+        return [SINGLE, self.changed, self.version, self.salt, self.value]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownLeaf:
+    """A leaf of a record: with salt and value, or with ``hidden``, the hash of both."""
+
+    name: str
+    version: int
+    salt: bytes | None = None
+    value: bytes | None = None
+    hidden: bytes | None = None
+
+    def to_value(self) -> Value:
+        """Return the canonical array."""
+        if self.hidden is not None:
+            return [self.name, self.version, self.hidden]
+        return [self.name, self.version, self.salt, self.value]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRow:
+    """A record: encoded header, all its leaves in order, and its decoys."""
+
+    changed: int
+    header: bytes
+    leaves: tuple[ShownLeaf, ...]
+    decoys: tuple[bytes, ...] = ()
+
+    def to_value(self) -> Value:
+        """Return the canonical array."""
+        leaves = [leaf.to_value() for leaf in self.leaves]
+        return [RECORD, self.changed, self.header, leaves, [*self.decoys]]
+
+
+Row = SingleRow | RecordRow
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows in the order of their keys (None: proved absent) under the state of ``height``.
+
+    ``proof`` is one encoded state proof for all keys.
+    """
+
+    height: int
+    rows: tuple[Row | None, ...]
+    proof: bytes
+
+    def to_value(self) -> Value:
+        """Return the canonical array."""
+        rows = [None if row is None else row.to_value() for row in self.rows]
+        return [self.height, rows, self.proof]
+
+
+def read_rows(result: Value) -> Rows:
+    """Return the answer to ``get`` and ``holds``. Raises DecodeError."""
+    _ROWS(result, "rows")
+    return Rows(result[0], tuple(_row(row) for row in result[1]), result[2])
+
+
+def _row(value: Value) -> Row | None:
+    if value is None:
+        return None
+    if value[0] == SINGLE:
+        return SingleRow(*value[1:])
+    leaves = tuple(
+        ShownLeaf(leaf[0], leaf[1], hidden=leaf[2]) if len(leaf) == 3 else ShownLeaf(*leaf)
+        for leaf in value[3]
+    )
+    return RecordRow(value[1], value[2], leaves, tuple(value[4]))
+
+
+# --- lists, rules, status, committees ---------------------------------------------------------
+
+_PAGE: Final = codec.array(
+    codec.count,
+    codec.list_of(_COMPONENTS, protocol.PAGE_MAX),
+    codec.optional(_COMPONENTS),
+)
+_RULE_SET: Final = codec.array(_NAME, codec.integer(1), codec.octets(low=1, high=2**20))
+_RULES: Final = codec.array(_ROWS, codec.list_of(_RULE_SET, 256))
+_COMMITTEES: Final = codec.list_of(codec.array(_EVIDENCE, COMMITTEE), EPOCHS_MAX)
+_STATUS_MAP: Final = codec.map_of(codec.one_of((codec.plain, codec.map_of(codec.plain, 256))), 256)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Ids of one kind from a node's own index: not proved. ``next`` asks for the page after."""
+
+    height: int
+    ids: tuple[tuple[Value, ...], ...]
+    next: tuple[Value, ...] | None
+
+    def to_value(self) -> Value:
+        """Return the canonical array."""
+        ids = [[*id_] for id_ in self.ids]
+        return [self.height, ids, None if self.next is None else [*self.next]]
+
+
+def read_page(result: Value) -> Page:
+    """Return the answer to ``list``. Raises DecodeError."""
+    _PAGE(result, "page")
+    after = None if result[2] is None else tuple(result[2])
+    return Page(result[0], tuple(tuple(id_) for id_ in result[1]), after)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleText:
+    """One numbered rule set in its canonical form, as it lies on the chain."""
+
+    domain: str
+    number: int
+    encoded: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Rule sets with the rows that prove them to be in force."""
+
+    rows: Rows
+    sets: tuple[RuleText, ...]
+
+    def to_value(self) -> Value:
+        """Return the canonical array."""
+        return [self.rows.to_value(), [[s.domain, s.number, s.encoded] for s in self.sets]]
+
+
+def read_rules(result: Value) -> Rules:
+    """Return the answer to ``rules``. Raises DecodeError."""
+    _RULES(result, "rules")
+    return Rules(read_rows(result[0]), tuple(RuleText(*row) for row in result[1]))
+
+
+def read_status(result: Value) -> dict[str, Value]:
+    """Return the answer to ``status``, a map that may grow. Raises DecodeError."""
+    _STATUS_MAP(result, "status")
+    status: dict[str, Value] = result
+    return status
+
+
+@dataclass(frozen=True, slots=True)
+class EpochStep:
+    """The next epoch's committee, and the encoded certificate of the block that ended the last."""
+
+    certificate: bytes
+    committee: Value
+
+    def to_value(self) -> Value:
+        """Return the canonical array."""
+        return [self.certificate, self.committee]
+
+
+def read_committees(result: Value) -> tuple[EpochStep, ...]:
+    """Return the answer to ``committee``, ascending by epoch. Raises DecodeError."""
+    _COMMITTEES(result, "committees")
+    return tuple(EpochStep(*row) for row in result)
+
+
+def state_keys(keys: Sequence[StateKey]) -> list[Value]:
+    """Return keys as an array of ``[namespace, [component, ...]]``."""
+    return [[key.namespace, [*key.components]] for key in keys]

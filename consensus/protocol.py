@@ -1,0 +1,455 @@
+"""The client protocol: frames, requests and status codes. ``answers`` has what comes back.
+
+    frame    = length (4 bytes, big-endian) ‖ payload
+    request  = [request_id, method, params]            client to server, request_id >= 1, not in use
+    answer   = [request_id, status, result]            server to client, in any order
+
+The server speaks first: an event on id 0 (``answers.Greeting``) with a fresh nonce. The first
+request is ``hello``; it may prove one key for the connection. Many requests may be in flight.
+
+- Id 0 belongs to the connection: evidence that several answers rest on, and the last word of a
+  server that closes it.
+- Evidence travels once: the statement of a height is sent as an event before the first answer that
+  rests on it, and not again on this connection while it is among the last STATEMENTS_KEPT sent.
+  Both sides count alike.
+- A waiting submission is answered once per transaction (a *slot*): by a receipt inside an event
+  that serves many requests, or by an error that names the slot.
+- An id ends with its last answer; that of a subscription when it is cancelled.
+
+Specified in ``docs/protocol/client.cddl``. Not here: sockets, TLS, access control, verification.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from consensus import codec
+from consensus.codec import Shape, Value
+from consensus.errors import DecodeError, RemoteProtocolError, invariant
+from consensus.signing import TAG_SESSION, message
+
+VERSION: Final = 1
+LENGTH_BYTES: Final = 4
+REQUEST_BYTES_MAX: Final = 1024 * 1024
+ANSWER_BYTES_MAX: Final = 4 * 1024 * 1024
+REQUEST_ID_MAX: Final = 2**31 - 1
+TRANSACTIONS_MAX: Final = 1024
+"""Most transactions in one ``submit``, counted over its items."""
+KEYS_MAX: Final = 64
+"""Most rows asked for in one ``get``."""
+PAGE_MAX: Final = 1000
+"""Most entries in one page of ``list``."""
+HEIGHTS_MAX: Final = 64
+"""Most heights in one ``decisions`` or ``statements``."""
+STATEMENTS_KEPT: Final = 128
+"""Statements, the last sent, that both sides of a connection remember."""
+NONCE_BYTES: Final = 32
+
+_LENGTH: Final = struct.Struct(">I")
+
+
+class Status(enum.IntEnum):
+    """What an answer says about its request. Codes are stable."""
+
+    OK = 0
+    EVENT = 1  # not an end: one of several messages under this id
+    MALFORMED = 16  # not the declared form; an unreadable frame also closes the connection
+    UNSUPPORTED = 17  # a method or version this node does not know
+    DENIED = 18  # this key may not do that
+    NOT_FOUND = 19  # nothing of that name; never used where a proof of absence is possible
+    BUSY = 20  # try again after ``retry_after_ms``; nothing was accepted
+    BAD_SIGNATURE = 21
+    WRONG_CHAIN = 22
+    UNAVAILABLE = 23  # this node cannot now (catching up, stopping, disk); ask another
+    NOT_ADMITTED = 24  # a transaction that could only be refused; not a certified outcome
+    LAPSED = 25  # accepted, but its ``not_after`` passed before any block held it
+
+
+class Event(enum.IntEnum):
+    """First item of the result of an answer with status EVENT."""
+
+    GREETING = 0
+    STATEMENT = 1
+    RECEIPTS = 2
+    HEIGHT = 3
+
+
+class Item(enum.IntEnum):
+    """What one item of a submission is."""
+
+    ENVELOPE = 0
+    GROUP = 1
+
+
+class Stream(enum.IntEnum):
+    """What a subscription follows."""
+
+    STATEMENTS = 0
+    DECISIONS = 1
+
+
+# --- requests ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """First request of a connection. ``signature`` is of ``key`` over ``session_message``."""
+
+    version: int
+    chain: bytes
+    key: bytes | None = None
+    signature: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Put transactions in the pool. Items are (kind, canonical bytes) of envelopes and groups.
+
+    ``wait``: answer each transaction with its certified decision; otherwise answer once, with the
+    txids.
+    """
+
+    wait: bool
+    items: tuple[tuple[Item, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GetDecision:
+    """The certified decision of a transaction."""
+
+    txid: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StateKey:
+    """Where a leaf of the state is: a namespace and its components."""
+
+    namespace: str
+    components: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Get:
+    """Rows with a proof against the state of a certified height, at least ``height_min``."""
+
+    height_min: int
+    keys: tuple[StateKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GetHolds:
+    """Every hold on a target, complete through its count leaf."""
+
+    height_min: int
+    target: StateKey
+
+
+@dataclass(frozen=True, slots=True)
+class ListRecords:
+    """A page of ids of one kind after ``after``, from this node's own index: not proved."""
+
+    kind: str
+    after: tuple[Value, ...] | None
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class GetDecisions:
+    """All decisions of ``count`` certified heights from ``first`` (negative: the newest)."""
+
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class GetRules:
+    """Rule sets in force: of ``domain``, or the numbers of all when None."""
+
+    height_min: int
+    domain: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class GetStatus:
+    """What the node says of itself: not proved."""
+
+
+@dataclass(frozen=True, slots=True)
+class GetCommittee:
+    """The committees after ``epoch``, each with the certificate that elected it."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class GetStatements:
+    """Statements of ``count`` certified heights from ``first`` (negative: the newest)."""
+
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """Follow certified heights from ``from_height`` on. The request's id names it."""
+
+    stream: Stream
+    from_height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """End the subscription that began with ``subscription_id``."""
+
+    subscription_id: int
+
+
+Request = (
+    Hello
+    | Submit
+    | GetDecision
+    | Get
+    | GetHolds
+    | ListRecords
+    | GetDecisions
+    | GetRules
+    | GetStatus
+    | GetCommittee
+    | GetStatements
+    | Subscribe
+    | Unsubscribe
+)
+
+_NAME: Final = codec.text(64, low=1)
+_COMPONENTS: Final = codec.list_of(codec.plain, 16)
+_STATE_KEY: Final = codec.array(_NAME, _COMPONENTS)
+_KEY_PROOF: Final = codec.array(codec.bytes32, codec.bytes64)
+_ITEM: Final = codec.array(
+    codec.integer(Item.ENVELOPE, Item.GROUP), codec.octets(low=1, high=REQUEST_BYTES_MAX)
+)
+
+_PARAMS: Final[dict[str, Shape]] = {
+    "hello": codec.array(codec.integer(0), codec.bytes32, codec.optional(_KEY_PROOF)),
+    "submit": codec.array(codec.boolean, codec.list_of(_ITEM, TRANSACTIONS_MAX, low=1)),
+    "decision": codec.array(codec.bytes32),
+    "get": codec.array(codec.count, codec.list_of(_STATE_KEY, KEYS_MAX, low=1)),
+    "holds": codec.array(codec.count, _STATE_KEY),
+    "list": codec.array(_NAME, codec.optional(_COMPONENTS), codec.integer(1, PAGE_MAX)),
+    "decisions": codec.array(codec.integer(-HEIGHTS_MAX), codec.integer(1, HEIGHTS_MAX)),
+    "rules": codec.array(codec.count, codec.optional(_NAME)),
+    "status": codec.array(),
+    "committee": codec.array(codec.count),
+    "statements": codec.array(codec.integer(-HEIGHTS_MAX), codec.integer(1, HEIGHTS_MAX)),
+    "subscribe": codec.array(codec.integer(Stream.STATEMENTS, Stream.DECISIONS), codec.count),
+    "unsubscribe": codec.array(codec.integer(1, REQUEST_ID_MAX)),
+}
+METHODS: Final = tuple(_PARAMS)
+
+_REQUEST_ID: Final = codec.integer(1, REQUEST_ID_MAX)
+_METHOD: Final = codec.text(32, low=1)
+
+
+class UnknownMethod(DecodeError):
+    """A well-formed request for something this software does not know."""
+
+    code = "UNSUPPORTED"
+    advice = "ask the node's version with `comity node status`; its operator may have to upgrade"
+
+    def __init__(self, request_id: int, method: str) -> None:
+        super().__init__(f"unknown method {method!r}", path="request")
+        self.request_id = request_id
+
+
+class BadParams(DecodeError):
+    """A request whose id could be read, but whose params are not those of its method."""
+
+    def __init__(self, request_id: int, problem: DecodeError) -> None:
+        super().__init__(problem.message)
+        self.request_id = request_id
+
+
+def session_message(chain: bytes, node_key: bytes, nonce: bytes, key: bytes) -> bytes:
+    """Return what a client signs to prove ``key`` on a connection to the node of ``node_key``.
+
+    The nonce is the server's, fresh for the connection; the node key keeps a server from passing
+    the proof on to another.
+    """
+    return message(TAG_SESSION, chain, node_key + nonce + key)
+
+
+def encode_request(request_id: int, request: Request) -> bytes:
+    """Return the payload of a request."""
+    method, params = _to_params(request)
+    return codec.encode([request_id, method, params])
+
+
+def decode_request(payload: bytes) -> tuple[int, Request]:
+    """Return the id and the request in a payload.
+
+    Raises:
+        UnknownMethod: it is for a method of another version.
+        BadParams: the params are malformed; the id can be answered.
+        DecodeError: not a request at all.
+
+    Cost: about 5 µs for a submission.
+    """
+    if len(payload) > REQUEST_BYTES_MAX:
+        raise DecodeError(f"{len(payload)} bytes, at most {REQUEST_BYTES_MAX}", path="request")
+    value = codec.parse(payload, "request")
+    if type(value) is not list or len(value) != 3:
+        raise DecodeError("expected an array of 3 items", path="request")
+    request_id, method, params = value
+    _REQUEST_ID(request_id, "request id")
+    _METHOD(method, "method")
+    shape = _PARAMS.get(method)
+    if shape is None:
+        codec.plain(params, "params")
+        _check_canonical(value, payload)
+        raise UnknownMethod(request_id, method)
+    try:
+        shape(params, method)
+        _check_canonical(value, payload)
+        return request_id, _from_params(method, params)
+    except DecodeError as error:
+        raise BadParams(request_id, error) from error
+
+
+def _check_canonical(value: Value, payload: bytes) -> None:
+    if codec.encode(value) != payload:
+        raise DecodeError("not the canonical encoding", path="request")
+
+
+def _to_params(request: Request) -> tuple[str, Value]:
+    match request:
+        case Submit(wait, items):
+            return "submit", [wait, [[int(kind), data] for kind, data in items]]
+        case Hello(version, chain, key, signature):
+            return "hello", [version, chain, None if key is None else [key, signature]]
+        case GetDecision(txid):
+            return "decision", [txid]
+        case Get(height_min, keys):
+            return "get", [height_min, [_key_value(key) for key in keys]]
+        case GetHolds(height_min, target):
+            return "holds", [height_min, _key_value(target)]
+        case ListRecords(kind, after, limit):
+            return "list", [kind, None if after is None else [*after], limit]
+        case GetDecisions(first, count):
+            return "decisions", [first, count]
+        case GetRules(height_min, domain):
+            return "rules", [height_min, domain]
+        case GetStatus():
+            return "status", []
+        case GetCommittee(epoch):
+            return "committee", [epoch]
+        case GetStatements(first, count):
+            return "statements", [first, count]
+        case Subscribe(stream, from_height):
+            return "subscribe", [int(stream), from_height]
+        case Unsubscribe(subscription_id):
+            return "unsubscribe", [subscription_id]
+
+
+def _from_params(method: str, params: Value) -> Request:
+    match method:
+        case "submit":
+            return Submit(params[0], tuple((Item(kind), data) for kind, data in params[1]))
+        case "hello":
+            key, signature = params[2] or (None, None)
+            return Hello(params[0], params[1], key, signature)
+        case "decision":
+            return GetDecision(params[0])
+        case "get":
+            keys = tuple(_key_from(key) for key in params[1])
+            if len(set(map(repr, keys))) != len(keys):
+                raise DecodeError("a key is asked for twice", path=method)
+            return Get(params[0], keys)
+        case "holds":
+            return GetHolds(params[0], _key_from(params[1]))
+        case "list":
+            return ListRecords(
+                params[0], None if params[1] is None else tuple(params[1]), params[2]
+            )
+        case "decisions":
+            return GetDecisions(params[0], params[1])
+        case "rules":
+            return GetRules(params[0], params[1])
+        case "status":
+            return GetStatus()
+        case "committee":
+            return GetCommittee(params[0])
+        case "statements":
+            return GetStatements(params[0], params[1])
+        case "subscribe":
+            return Subscribe(Stream(params[0]), params[1])
+        case _:
+            return Unsubscribe(params[0])
+
+
+def _key_value(key: StateKey) -> Value:
+    return [key.namespace, [*key.components]]
+
+
+def _key_from(value: Value) -> StateKey:
+    return StateKey(value[0], tuple(value[1]))
+
+
+# --- frames -----------------------------------------------------------------------------------
+
+
+class FrameSplitter:
+    """Cuts a byte stream into payloads. Pure: bytes in, payloads out.
+
+    Args:
+        payload_bytes_max: longest payload accepted.
+
+    Memory: at most one payload and what was fed last.
+    """
+
+    __slots__ = ("_buffer", "_payload_bytes_max")
+
+    def __init__(self, payload_bytes_max: int) -> None:
+        self._buffer = bytearray()
+        self._payload_bytes_max = payload_bytes_max
+
+    @property
+    def partial(self) -> bool:
+        """Whether a frame has begun and not ended."""
+        return bool(self._buffer)
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the payloads that ``data`` completes.
+
+        Raises:
+            RemoteProtocolError: an empty frame, or one beyond the limit.
+        """
+        buffer = self._buffer
+        buffer += data
+        out: list[bytes] = []
+        start = 0
+        end = len(buffer)
+        while end - start >= LENGTH_BYTES:
+            (length,) = _LENGTH.unpack_from(buffer, start)
+            if not 0 < length <= self._payload_bytes_max:
+                raise RemoteProtocolError(
+                    f"a frame of {length} bytes; allowed are 1..{self._payload_bytes_max}"
+                )
+            stop = start + LENGTH_BYTES + length
+            if stop > end:
+                break
+            out.append(bytes(buffer[start + LENGTH_BYTES : stop]))
+            start = stop
+        del buffer[:start]
+        return out
+
+
+def frames(payloads: Iterable[bytes]) -> bytes:
+    """Return the payloads as frames, one after the other."""
+    parts: list[bytes] = []
+    for payload in payloads:
+        invariant(0 < len(payload) <= ANSWER_BYTES_MAX, "a frame of ours is out of bounds")
+        parts += (_LENGTH.pack(len(payload)), payload)
+    return b"".join(parts)
