@@ -3,7 +3,8 @@
     ComityError                      has a stable ``code``, a sentence and a hint
     ├── LocalProtocolError           our own bug; the node stops and keeps its data
     ├── RemoteProtocolError          somebody sent what the protocol forbids
-    │   └── DecodeError              bytes that are not the canonical form of the declared type
+    │   ├── DecodeError              bytes that are not the canonical form of the declared type
+    │   └── CopyError                a private part that is not the one its body commits to
     ├── VerificationError            evidence that does not prove what it claims
     │   ├── SignatureError           a signature, or a key that may not be used
     │   ├── CertificateError         a quorum, timeout or commit certificate
@@ -58,6 +59,13 @@ class DecodeError(RemoteProtocolError):
     def __init__(self, message: str, *, path: str = "", hint: str = "") -> None:
         super().__init__(f"{path}: {message}" if path else message, hint=hint)
         self.path = path
+
+
+class CopyError(RemoteProtocolError):
+    """A private part does not match its root: the copy is bad, the transaction may be good."""
+
+    code = "BAD_COPY"
+    advice = "fetch the private part from another node"
 
 
 class VerificationError(ComityError):
