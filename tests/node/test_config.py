@@ -1,0 +1,66 @@
+"""The configuration file: strict, and an error says where and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from node.config import ConfigError, load, split_address
+
+MINIMAL = '[node]\nagency = "treasury"\ngenesis = "../genesis.cbor"\n'
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "node.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_minimal_file_has_safe_defaults(tmp_path: Path) -> None:
+    config = load(write(tmp_path, MINIMAL), {})
+    assert config.node.agency == "treasury"
+    assert config.listen.telemetry.startswith("127.0.0.1:")
+    assert config.path(config.node.genesis) == tmp_path / "../genesis.cbor"
+
+
+def test_the_environment_overrides_a_value(tmp_path: Path) -> None:
+    environment = {"COMITY_LOG_LEVEL": "debug", "COMITY_TUNING_HEARTBEAT_MS": "50"}
+    config = load(write(tmp_path, MINIMAL), environment)
+    assert config.log.level == "debug"
+    assert config.tuning.heartbeat_ms == 50
+    with pytest.raises(ConfigError, match="whole number"):
+        load(write(tmp_path, MINIMAL), {"COMITY_TUNING_HEARTBEAT_MS": "soon"})
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[node\n", "not valid TOML"),
+        ('[node]\nagency = "a"\n', "missing required field `genesis`"),
+        (MINIMAL + '[lsten]\npeers = ""\n', r"node.toml:4: unknown key 'lsten'.*'listen'"),
+        (MINIMAL + 'dta = "x"\n', r"node.toml:4: unknown \[node\] key 'dta'.*'data'"),
+        (MINIMAL + "[tuning]\nheartbeat_ms = 0\n", "heartbeat_ms must be at least 1"),
+        (MINIMAL + '[tuning]\nheartbeat_ms = "x"\n', "Expected `int`"),
+        (MINIMAL + "[tuning]\nverifier_processes = 1000\n", "at most 64"),
+        (MINIMAL + "[tuning]\ntimeout_max_ms = 10\n", "below timeout_base_ms"),
+        (MINIMAL + '[log]\nlevel = "loud"\n', "log level is one of"),
+        (MINIMAL + '[log]\nformat = "xml"\n', "log format is one of"),
+        (MINIMAL + '[listen]\npeers = "nowhere"\n', "not host:port"),
+        (MINIMAL + '[peers]\nb = "host:99999"\n', "not host:port"),
+        ("node = 5\n", r"write \[node\]"),
+    ],
+)
+def test_a_bad_file_is_refused_with_the_reason(tmp_path: Path, text: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        load(write(tmp_path, text), {})
+
+
+def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read .*absent.toml: No such file"):
+        load(tmp_path / "absent.toml", {})
+
+
+def test_addresses_have_a_host_and_a_port() -> None:
+    assert split_address("127.0.0.1:80", "x") == ("127.0.0.1", 80)
+    assert split_address("[::1]:80", "x") == ("::1", 80)
