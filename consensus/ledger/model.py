@@ -8,12 +8,12 @@ An **environment** maps names to what conditions may read::
     env["input"]    input name -> value (absent optional input: None)
     env["params"]   parameter name -> value in force (a name without a value yet is absent)
     env["now"]      the block's time, milliseconds since 1970-01-01T00:00Z
-    env["who"]      {"principal": id, "agency": id, "role": text, "scope": {name: text}}
+    env["who"]      {"principal": 32 bytes, "agency": name, "role": text, "scope": {name: text}}
     env[<load>]     for each load, field -> value: every declared field, "status", "id" and "by"
                     of a record (absent optional field: None), "balance" of an account
 
 A load may be any object with ``__getitem__``, so records can decode a leaf when it is first read.
-The ``by`` leaf of a record is ``[[step, principal id, agency id], …]``: ``created`` first, then
+The ``by`` leaf of a record is ``[[step, principal id, agency name], …]``: ``created`` first, then
 each status ever entered, with its latest author.
 
 Not here: authority, versions, holds, balances (the executor) and rule text (``rules``, ``expr``).
@@ -48,20 +48,6 @@ DATE_MAX: Final = 2_932_896
 """Days from 1970-01-01 to 9999-12-31."""
 TIME_MS_MAX: Final = 253_402_300_799_999
 """The last millisecond of the year 9999."""
-
-KERNEL_KINDS: Final = (
-    "agency",
-    "principal",
-    "key",
-    "role",
-    "grant",
-    "rules",
-    "hold",
-    "proposal",
-    "disclosure",
-    "review",
-)
-"""Kinds of the kernel that a ``ref`` may name; no rule set may declare them."""
 
 HOLD_SCOPES: Final = ("all", "pay", "edit")
 
@@ -376,9 +362,9 @@ class Require:
 class Actor:
     """Who may call: holders of ``role``, or the person whose record it is (``self_path``).
 
-    ``self_path`` gives a ``ref``, a ``token`` or a principal's id. ``not_paths`` give ids (of
-    principals or of what ``self_path`` may name) that must not be the author's, ``not_agencies``
-    ids of agencies that must not be; None among them forbids nobody.
+    ``self_path`` gives a ``ref`` (a person's record), a ``token`` (a person's subject) or a
+    ``digest`` (a principal). ``not_paths`` give the same, and must not name the author;
+    ``not_agencies`` give names of agencies that must not be the author's. None forbids nobody.
     """
 
     role: str
@@ -445,7 +431,7 @@ class PlaceHold:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseHold:
-    """Release one hold (``hold`` gives its id) of ``target``."""
+    """Release one hold (``hold`` gives its id, a digest) of ``target``."""
 
     target: Reference
     hold: Expression

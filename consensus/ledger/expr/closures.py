@@ -1,0 +1,181 @@
+"""What checked trees become: closures over an environment, and the arithmetic they use.
+
+Numbers are signed 64 bits: an operation gives the exact result or raises EvaluationError; division
+truncates, and a remainder has the sign of the dividend. Source: CEL specification, "Overflow",
+"Logical Operators".
+
+Not here: types; a closure trusts that its operands were checked.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any, Final
+
+from consensus.codec import INT64_MAX, INT64_MIN, Value
+from consensus.errors import invariant
+from consensus.ledger.model import LIST_ITEMS_MAX, Env, EvaluationError, Path
+
+Run = Callable[[Env], Value]
+
+_OVERFLOW: Final = "the number does not fit 64 bits"
+
+
+def add(left: int, right: int) -> int:
+    """Return the sum."""
+    result = left + right
+    if INT64_MIN <= result <= INT64_MAX:
+        return result
+    raise EvaluationError(_OVERFLOW)
+
+
+def subtract(left: int, right: int) -> int:
+    """Return the difference."""
+    result = left - right
+    if INT64_MIN <= result <= INT64_MAX:
+        return result
+    raise EvaluationError(_OVERFLOW)
+
+
+def multiply(left: int, right: int) -> int:
+    """Return the product."""
+    result = left * right
+    if INT64_MIN <= result <= INT64_MAX:
+        return result
+    raise EvaluationError(_OVERFLOW)
+
+
+def divide(left: int, right: int) -> int:
+    """Return the quotient, rounded towards zero."""
+    if right == 0:
+        raise EvaluationError("division by zero")
+    result = abs(left) // abs(right)
+    if (left < 0) != (right < 0):
+        return -result
+    if result > INT64_MAX:
+        raise EvaluationError(_OVERFLOW)
+    return result
+
+
+def remainder(left: int, right: int) -> int:
+    """Return what ``divide`` leaves; its sign is that of ``left``."""
+    if right == 0:
+        raise EvaluationError("division by zero")
+    result = abs(left) % abs(right)
+    return -result if left < 0 else result
+
+
+ARITHMETIC: Final[dict[str, Callable[[int, int], int]]] = {
+    "+": add,
+    "-": subtract,
+    "*": multiply,
+    "/": divide,
+    "%": remainder,
+}
+COMPARISONS: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+# --- closures ---------------------------------------------------------------------------------
+
+
+def getter(parts: Path, *, fallible: bool) -> Run:
+    """Read a path; where it is ``fallible`` a missing key is an evaluation error."""
+    if len(parts) == 1:
+        (only,) = parts
+        return lambda env: env[only]
+    if len(parts) == 2 and not fallible:
+        first, second = parts
+        return lambda env: env[first][second]
+    text = ".".join(parts)
+
+    def run(env: Env) -> Value:
+        found: Any = env
+        try:
+            for part in parts:
+                found = found[part]
+        except KeyError:
+            raise EvaluationError(f"{text} has no value") from None
+        return found
+
+    return run
+
+
+def present(run: Run, path: Path) -> Run:
+    """Turn None into an evaluation error that names ``path``."""
+    text = ".".join(path)
+
+    def checked(env: Env) -> Value:
+        value = run(env)
+        if value is None:
+            raise EvaluationError(f"{text} has no value")
+        return value
+
+    return checked
+
+
+def compare(sign: str, left: Run, right: Run) -> Run:
+    """Compare two values."""
+    operation = COMPARISONS[sign]
+    return lambda env: operation(left(env), right(env))
+
+
+def compare_constant(sign: str, left: Run, constant: Value, path: Path) -> Run:
+    """Compare with a constant; ``path`` is given if ``left`` only reads a plain field."""
+    if sign == "==" and len(path) == 2:
+        load, field = path
+        return lambda env: env[load][field] == constant
+    operation = COMPARISONS[sign]
+    return lambda env: operation(left(env), constant)
+
+
+def logic(runs: tuple[Run, ...], *, conjunction: bool, total: bool) -> Run:
+    """``&&`` or ``||``. ``total``: no operand but the last can fail, so none needs absorbing."""
+    if total and len(runs) == 2:
+        first, second = runs
+        if conjunction:
+            return lambda env: first(env) and second(env)
+        return lambda env: first(env) or second(env)
+
+    def run(env: Env) -> bool:
+        failed: EvaluationError | None = None
+        for each in runs:
+            try:
+                if each(env) is not conjunction:
+                    return not conjunction
+            except EvaluationError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+        return conjunction
+
+    return run
+
+
+def macro(items: Run, variable: str, condition: Run, *, decisive: bool) -> Run:
+    """``exists`` (true decides) or ``all`` (false decides)."""
+
+    def run(env: Env) -> bool:
+        found = items(env)
+        invariant(len(found) <= LIST_ITEMS_MAX, "a list is longer than its type allows")
+        inner = dict(env)
+        failed: EvaluationError | None = None
+        for item in found:
+            inner[variable] = item
+            try:
+                if bool(condition(inner)) == decisive:
+                    return decisive
+            except EvaluationError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+        return not decisive
+
+    return run
