@@ -9,6 +9,8 @@
     │   ├── SignatureError           a signature, or a key that may not be used
     │   ├── CertificateError         a quorum, timeout or commit certificate
     │   └── ProofError               a path into a tree
+    ├── KeyFileError                 a key file that cannot be read
+    │   └── PassphraseError          it is sealed, and the passphrase is missing or wrong
     └── RulesError                   a rule set or an expression; knows its place
 
 Verification never returns ``bool``: ignoring its outcome must be impossible.
@@ -91,6 +93,20 @@ class ProofError(VerificationError):
     """A Merkle path is malformed or leads to another root."""
 
     code = "BAD_PROOF"
+
+
+class KeyFileError(ComityError):
+    """A key file is malformed, of another kind, or its parts contradict each other."""
+
+    code = "BAD_KEY_FILE"
+    advice = "check the path; a damaged key file can only be replaced by its backup"
+
+
+class PassphraseError(KeyFileError):
+    """The key is sealed, and the passphrase is missing or wrong."""
+
+    code = "BAD_PASSPHRASE"
+    advice = "give the passphrase that the key was sealed with"
 
 
 class RulesError(ComityError):

@@ -1,0 +1,127 @@
+"""Key files on disk: mode 0600, made atomically, never overwritten. The format is pure bytes in
+``consensus.keyfile``.
+
+``NodeKey`` is the key of a node's links and sessions; the validator's key is ``node.signer``'s
+alone.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from pathlib import Path
+from typing import Final
+
+import nacl.bindings
+
+from consensus import keyfile, signing
+from consensus.errors import KeyFileError, invariant
+from consensus.keyfile import KeyKind, KeyPair
+from node.errors import KeyAccessError
+
+NODE_TAGS: Final = frozenset(
+    {signing.TAG_SESSION, signing.TAG_LINK, signing.TAG_DELIVERY, signing.TAG_BUNDLE}
+)
+"""What a node key may sign."""
+
+
+def load(path: Path, kind: KeyKind, passphrase: str | None = None) -> KeyPair:
+    """Return the key in the file at ``path``.
+
+    Raises:
+        KeyAccessError: absent, unreadable, not a regular file, or others have access to it.
+        KeyFileError: not a key file, or of another kind.
+        PassphraseError: sealed, and the passphrase is missing or wrong.
+    """
+    key = keyfile.read(read_bytes(path), passphrase)
+    if key.kind is not kind:
+        raise KeyFileError(
+            f"{path} holds a {key.kind} key, a {kind} key is needed",
+            hint="name the right file in the configuration",
+        )
+    return key
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return a key file's bytes after checking who may read it. Raises KeyAccessError."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise KeyAccessError(f"cannot open the key file {path}: {error.strerror}") from error
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise KeyAccessError(f"{path} is not a regular file")
+        if status.st_mode & 0o077:
+            mode = stat.S_IMODE(status.st_mode)
+            raise KeyAccessError(
+                f"the key file {path} has mode {mode:04o}: others than its owner have access",
+                hint=f"chmod 600 {path}, and replace the key if others may have read it",
+            )
+        return os.read(handle, keyfile.FILE_BYTES_MAX + 1)
+    except OSError as error:
+        raise KeyAccessError(f"cannot read the key file {path}: {error.strerror}") from error
+    finally:
+        os.close(handle)
+
+
+def create(path: Path, data: bytes) -> None:
+    """Write a new key file, mode 0600, durable and whole or not at all.
+
+    Raises:
+        KeyAccessError: there is a file at ``path`` already, or it cannot be written.
+    """
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.draft")
+    try:
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(handle)
+            os.link(draft, path)
+        finally:
+            draft.unlink()
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except FileExistsError as error:
+        raise KeyAccessError(
+            f"{path} exists; a key file is never overwritten",
+            hint="choose another name, or move the old key away yourself",
+        ) from error
+    except OSError as error:
+        raise KeyAccessError(f"cannot write the key file {path}: {error.strerror}") from error
+
+
+class NodeKey:
+    """A node's own Ed25519 key: certificate of its links, sessions, deliveries. No votes."""
+
+    def __init__(self, key: KeyPair) -> None:
+        invariant(key.kind is KeyKind.NODE, "a node key is needed")
+        self._key = key
+        _public, self._secret = nacl.bindings.crypto_sign_seed_keypair(key.seed)
+
+    @classmethod
+    def load(cls, path: Path, passphrase: str | None = None) -> NodeKey:
+        """Return the node key in the file at ``path``. Raises as ``load``."""
+        return cls(load(path, KeyKind.NODE, passphrase))
+
+    @property
+    def public(self) -> bytes:
+        """The 32-byte public key."""
+        return self._key.public
+
+    @property
+    def seed(self) -> bytes:
+        """The 32-byte secret, for making the TLS certificate."""
+        return self._key.seed
+
+    def sign(self, tag: bytes, chain: bytes, body: bytes) -> bytes:
+        """Return the signature over ``tag ‖ chain ‖ body``; only tags in ``NODE_TAGS``."""
+        invariant(tag in NODE_TAGS, "a node key signs sessions, links, deliveries and bundles")
+        signed = signing.message(tag, chain, body)
+        return nacl.bindings.crypto_sign(signed, self._secret)[: signing.SIGNATURE_BYTES]

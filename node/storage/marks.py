@@ -1,0 +1,169 @@
+"""A file of two slots, written in turn: after a crash the newest whole slot is there.
+
+    file = slot 0 ‖ slot 1, each SLOT_BYTES
+    slot = magic 8 ‖ version 4 ‖ length 4 ‖ sequence 8 ‖ check 32 ‖ content ‖ anything
+
+``check`` is BLAKE3 over the fields before it and the content. Content with an even sequence is in
+slot 0, odd in slot 1. Room is taken when the file is made, so a write changes no file size and
+its sync costs one flush of the disk. On opening, what is found is written once more, so that it
+is on disk even if an earlier sync failed unseen.
+
+Not here: what the content means (``node.signer``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from pathlib import Path
+from typing import Final
+
+from consensus import hashing
+from consensus.errors import invariant
+from node.errors import DamagedMarkError, InUseError, NewerFormatError, StorageFailedError
+from node.storage.disk import SYSTEM_DISK, Disk
+
+FORMAT_VERSION: Final = 1
+MAGIC: Final = b"COMITYMK"
+SLOT_BYTES: Final = 128 * 2**10
+_FIELDS: Final = struct.Struct(">8sIIQ")
+HEAD_BYTES: Final = _FIELDS.size + hashing.DIGEST_BYTES
+CONTENT_BYTES_MAX: Final = SLOT_BYTES - HEAD_BYTES
+NEW_SUFFIX: Final = ".new"
+
+_H_SLOT: Final = hashing.context("signer mark slot")
+
+
+class SlotFile:
+    """An open two-slot file, locked against other processes.
+
+    Attributes:
+        content: what was written last, or found.
+        failed: the failure after which nothing is written, or None.
+    """
+
+    def __init__(self, path: Path, disk: Disk, lock: int) -> None:
+        self._path = path
+        self._disk = disk
+        self._lock = lock
+        self._handle: int | None = None
+        self._sequence = 0
+        self.content = b""
+        self.failed: StorageFailedError | None = None
+
+    @classmethod
+    def open(cls, path: Path, *, disk: Disk = SYSTEM_DISK, fresh: bytes | None = None) -> SlotFile:
+        """Open the file at ``path``, or make it with the content ``fresh`` if given.
+
+        Raises:
+            FileNotFoundError: there is no file, and ``fresh`` is None.
+            DamagedMarkError: neither slot checks.
+            NewerFormatError, InUseError: not ours to open.
+            StorageFailedError: the disk fails.
+        """
+        try:
+            lock = disk.lock(path.with_name(path.name + ".lock"))
+        except OSError as error:
+            raise StorageFailedError(f"cannot lock {path}: {error}") from error
+        if lock is None:
+            raise InUseError(f"another process uses {path}")
+        file = cls(path, disk, lock)
+        try:
+            if fresh is not None and not disk.exists(path):
+                file._create(fresh)
+            else:
+                file._read()
+        except FileNotFoundError:
+            file.close()
+            raise
+        except OSError as error:
+            file.close()
+            raise StorageFailedError(f"cannot open {path}: {error}") from error
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def write(self, content: bytes) -> None:
+        """Replace the content; returns once it is on disk.
+
+        Raises:
+            StorageFailedError: now or before; the old or the new content may be found later.
+        """
+        if self.failed is not None:
+            raise StorageFailedError(self.failed.message) from self.failed
+        invariant(len(content) <= CONTENT_BYTES_MAX, "the mark is too long for its slot")
+        handle = self._open_handle()
+        sequence = self._sequence + 1
+        try:
+            self._disk.write(handle, _slot(sequence, content), sequence % 2 * SLOT_BYTES)
+            self._disk.sync(handle)
+        except OSError as error:
+            self.failed = StorageFailedError(f"cannot write {self._path.name}: {error}")
+            raise self.failed from error
+        self._sequence = sequence
+        self.content = content
+
+    def close(self) -> None:
+        """Release file and lock."""
+        for handle in (self._handle, self._lock):
+            if handle is not None:
+                with contextlib.suppress(OSError):
+                    self._disk.close(handle)
+        self._handle = None
+
+    def _open_handle(self) -> int:
+        if self._handle is None:
+            raise StorageFailedError(f"{self._path.name} is closed")
+        return self._handle
+
+    def _create(self, content: bytes) -> None:
+        draft = self._path.with_name(self._path.name + NEW_SUFFIX)
+        if self._disk.exists(draft):
+            self._disk.remove(draft)
+        self._disk.make_folder(self._path.parent)
+        self._handle = self._disk.create(draft)
+        first = _slot(0, content)
+        self._disk.write(self._handle, first + bytes(2 * SLOT_BYTES - len(first)), 0)
+        self._disk.sync(self._handle)
+        self._disk.rename(draft, self._path)
+        self._disk.sync_folder(self._path.parent)
+        self.content = content
+
+    def _read(self) -> None:
+        self._handle = self._disk.open(self._path)
+        found: list[tuple[int, bytes]] = []
+        newer = 0
+        for slot in range(2):
+            data = self._disk.read(self._handle, SLOT_BYTES, slot * SLOT_BYTES)
+            parsed = _parse(data, slot)
+            if parsed is not None:
+                version, sequence, content = parsed
+                newer = max(newer, version)
+                found.append((sequence, content))
+        if newer > FORMAT_VERSION:
+            raise NewerFormatError(
+                f"{self._path.name} has format {newer}, this software knows {FORMAT_VERSION}"
+            )
+        if not found:
+            raise DamagedMarkError(f"neither slot of {self._path} can be read")
+        self._sequence, content = max(found)
+        self.write(content)
+
+
+def _slot(sequence: int, content: bytes) -> bytes:
+    fields = _FIELDS.pack(MAGIC, FORMAT_VERSION, len(content), sequence)
+    return fields + _H_SLOT(fields + content) + content
+
+
+def _parse(data: bytes, slot: int) -> tuple[int, int, bytes] | None:
+    """Return (version, sequence, content) of a slot's bytes, None if they do not check."""
+    if len(data) < HEAD_BYTES:
+        return None
+    magic, version, length, sequence = _FIELDS.unpack_from(data)
+    content = data[HEAD_BYTES : HEAD_BYTES + length]
+    if magic != MAGIC or len(content) != length or sequence % 2 != slot:
+        return None
+    if _H_SLOT(data[: _FIELDS.size] + content) != data[_FIELDS.size : HEAD_BYTES]:
+        return None
+    return version, sequence, content
