@@ -292,6 +292,54 @@ def plain(value: Value, path: str) -> None:
         _fail(path, "a plain value", value)
 
 
+def head_bytes(argument: int) -> int:
+    """Return how many bytes the shortest head with this argument (a length or integer) has."""
+    if argument < 24:
+        return 1
+    if argument < 256:
+        return 2
+    if argument < 65536:
+        return 3
+    return 5 if argument < 2**32 else 9
+
+
+def measure(value: Value, path: str) -> int:
+    """Return how many bytes the canonical encoding of a plain value has; check it as ``plain``.
+
+    The canonical encoding is the only shortest one. So bytes that parse to ``value`` are canonical
+    exactly if they have this length, which is cheaper to know than the encoding.
+
+    Raises:
+        DecodeError: not a plain value.
+
+    Cost: 0.2 µs an item.
+    """
+    kind = type(value)
+    if kind is bytes:
+        size = len(value)
+        return size + (1 if size < 24 else 2 if size < 256 else head_bytes(size))
+    if kind is int:
+        if not INT64_MIN <= value <= INT64_MAX:
+            raise DecodeError("integer beyond 64 bits", path=path)
+        return head_bytes(value if value >= 0 else -1 - value)
+    if kind is str:
+        if value.isascii():
+            size = len(value)
+        else:
+            if not unicodedata.is_normalized("NFC", value):
+                raise DecodeError("text is not in Unicode NFC", path=path)
+            size = len(value.encode())
+        return size + head_bytes(size)
+    if kind is list:
+        size = head_bytes(len(value))
+        for item in value:
+            size += measure(item, path)
+        return size
+    if kind is bool or value is None:
+        return 1
+    raise DecodeError(f"expected a plain value, got {kind.__name__}", path=path)
+
+
 bytes16: Final = octets(16)
 bytes32: Final = octets(32)
 bytes64: Final = octets(64)
