@@ -72,23 +72,33 @@ class CountTree:
 
         Level by level from the bottom, within a level in index order.
         """
+        return self.multi_paths(leaves, [indices])[0]
+
+    def multi_paths(
+        self, leaves: Sequence[bytes], parts: Iterable[Iterable[int]]
+    ) -> list[list[bytes]]:
+        """Return ``multi_path`` of every part; the tree is hashed once for all of them."""
         count = len(leaves)
-        known = sorted(frozenset(indices))
-        within = bool(known) and known[0] >= 0 and known[-1] < count
-        invariant(within, f"leaf indices outside 0..{count - 1}")
         data = b"".join(leaves)
-        out: list[bytes] = []
-        level = 0
-        while count > 1 or level == 0:
-            out += [
-                data[child * DIGEST_BYTES : (child + 1) * DIGEST_BYTES]
-                for child in _missing(known, count)
-            ]
-            data = self._parents(data, level)
+        levels: list[tuple[bytes, int]] = []
+        while count > 1 or not levels:
+            levels.append((data, count))
+            data = self._parents(data, len(levels) - 1)
             count = _parent_count(count)
-            known = list(dict.fromkeys(index >> 2 for index in known))
-            level += 1
-        return out
+        paths: list[list[bytes]] = []
+        for indices in parts:
+            known = sorted(frozenset(indices))
+            within = bool(known) and known[0] >= 0 and known[-1] < len(leaves)
+            invariant(within, f"leaf indices outside 0..{len(leaves) - 1}")
+            out: list[bytes] = []
+            for data, count in levels:
+                out += [
+                    data[child * DIGEST_BYTES : (child + 1) * DIGEST_BYTES]
+                    for child in _missing(known, count)
+                ]
+                known = list(dict.fromkeys(index >> 2 for index in known))
+            paths.append(out)
+        return paths
 
     def verify_path(
         self, root: bytes, count: int, index: int, leaf: bytes, path: Sequence[bytes]
