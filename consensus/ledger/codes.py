@@ -1,0 +1,82 @@
+"""Outcome codes: what a decision says, as a small int with a stable name.
+
+The order is the order of the checks: those of the transaction first, then each call completely;
+the first failure is the outcome. Every refusal has a detail, a plain value of a fixed shape, listed
+here; docs/protocol/ledger.cddl is normative. ``name`` is ``[kind, id]`` of a record or kernel
+object, as ``expects`` names it.
+
+    UNKNOWN_KEY        key                                             no number is spent by these
+    SEQUENCE_SPENT     number                                          four
+    SEQUENCE_OLD       [number, lowest number still accepted]
+    SEQUENCE_AHEAD     [number, highest number now accepted]
+    EXPIRED            [not_after_ms, block time_ms]
+    NOT_AFTER_TOO_FAR  [not_after_ms, latest accepted]
+    KEY_INACTIVE       [key, "revoked" | "compromised" | "unknown"]
+    SUSPENDED          name of the principal or agency
+    UNSUPPORTED        what: "proposal", "under" or "acks"
+    RULES_MOVED        [active number, parameters moved: bool]
+    UNKNOWN_ACTION     [domain, action]
+    BAD_INPUT          [input or "", reason]
+    NOT_FOUND          [load or input, name | null when a part of its id is absent]
+    NOT_AUTHORIZED     [link, ...]: ["role", role, why], ["where"], ["self"], ["not", path],
+                       ["not_agency", path], ["debit", family], ["agency", agency], ["same_person"]
+    STALE              [name, version now, [field, ...]]               empty: as a whole, or unnamed
+    BASIS_MOVED        [name, field]: the source; or "limit"
+    HELD               [hold id, ...]
+    REQUIREMENT        [code, sentence]
+    INSUFFICIENT       [account id, "floor" | "overflow"]
+    NOT_UNIQUE         [label, ...]: ["unique", label], ["account", id], [kernel kind, id]
+    NOT_DELIVERED      [agency, ...]: whose receipt is missing
+    LIMIT              what is full
+
+Not here: when each applies (``executor``, ``calls``).
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from consensus.codec import Value
+
+
+class Code(IntEnum):
+    """The outcome of a transaction. Numbers and names are stable; gaps are for what comes."""
+
+    APPLIED = 0
+    PROPOSED = 1
+    UNKNOWN_KEY = 2
+    SEQUENCE_SPENT = 3
+    SEQUENCE_OLD = 4
+    SEQUENCE_AHEAD = 5
+    EXPIRED = 6
+    NOT_AFTER_TOO_FAR = 7
+    KEY_INACTIVE = 8
+    SUSPENDED = 9
+    UNSUPPORTED = 10
+    RULES_MOVED = 11
+    UNKNOWN_ACTION = 12
+    BAD_INPUT = 13
+    NOT_FOUND = 14
+    NOT_AUTHORIZED = 15
+    STALE = 16
+    BASIS_MOVED = 17
+    HELD = 18
+    REQUIREMENT = 19
+    NEEDS_APPROVAL = 20
+    INSUFFICIENT = 21
+    NOT_UNIQUE = 22
+    NOT_DELIVERED = 23
+    LIMIT = 24
+    # These never enter a block; a node answers them at its door.
+    MALFORMED = 32
+    WRONG_CHAIN = 33
+    BAD_SIGNATURE = 34
+
+
+class Refused(Exception):
+    """A check failed. Never leaves the executor: it becomes a decision."""
+
+    def __init__(self, code: Code, detail: Value) -> None:
+        super().__init__(code.name)
+        self.code = code
+        self.detail = detail

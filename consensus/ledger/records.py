@@ -1,0 +1,288 @@
+"""Records as the executor reads and writes them: fields decoded when first read, drafts of writes.
+
+A ``Record`` is a mapping from field to value, so conditions read it directly. A ``Draft`` is the
+same for a record that the current transaction makes or changes: later calls of the transaction read
+it, and ``finish`` turns it into the next version. However often a transaction writes a record, its
+version steps once.
+
+Versions are per leaf: fields that a rule set groups into one leaf change together.
+
+Not here: who may write what (``calls``), and the bytes of a row (``state.record``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from consensus import codec
+from consensus.codec import Value
+from consensus.hashing import DIGEST_BYTES
+from consensus.ledger.layout import (
+    NULL,
+    array_head,
+    encode_bytes,
+    encode_int,
+    encode_text,
+    encode_value,
+)
+from consensus.ledger.model import Kind
+from consensus.state import record as stored_record
+from consensus.state import salted
+from consensus.state.record import HOLDS, StoredRecord
+
+Place = tuple[int, int]
+"""Index of a leaf in its layout, and of the field within the leaf; -1 if the leaf is the field."""
+WHOLE: Final = -1
+_NO_HOLDS: Final = encode_int(0)
+
+FieldMap = Mapping[str, Place]
+
+
+def field_map(kind: Kind, definition: int) -> FieldMap:
+    """Return where each field of a kind, ``status``, ``basis`` and ``by`` lie in a definition."""
+    places: dict[str, Place] = {}
+    for index, (leaf, fields) in enumerate(kind.layouts[definition - 1].items()):
+        if not fields or fields == (leaf,):
+            places[leaf] = (index, WHOLE)
+        else:
+            places.update({field: (index, at) for at, field in enumerate(fields)})
+    return places
+
+
+def definition_of(kind: Kind, stored: StoredRecord) -> int:
+    """Return the number of the definition by which a stored record of ``kind`` is laid."""
+    first = stored.stem[len(encode_text(kind.name))]  # the stem is kind, definition, id
+    return first if first < 24 else stored.definition
+
+
+class Record(dict[str, Any]):
+    """A record at one version. Values are decoded on first access and kept."""
+
+    __slots__ = ("id_cbor", "kh", "kind", "places", "stored", "vh")
+
+    def __init__(
+        self,
+        kh: bytes,
+        id_cbor: bytes,
+        kind: Kind,
+        places: FieldMap,
+        stored: StoredRecord,
+        vh: bytes,
+    ) -> None:
+        super().__init__()
+        self.kh = kh
+        self.id_cbor = id_cbor
+        """Canonical CBOR of the place's components, ``[kind, *id]``."""
+        self.kind = kind
+        self.places = places
+        self.stored = stored
+        self.vh = vh
+
+    def __missing__(self, field: str) -> Value:
+        if field == "id":
+            value: Value = self.stored.id
+        else:
+            place = self.places.get(field)
+            value = None if place is None else self._decode(place)
+        self[field] = value
+        return value
+
+    def _decode(self, place: Place) -> Value:
+        data = self.stored.values[place[0]]
+        if data == NULL:
+            return None
+        value = codec.parse(data, "field")
+        return value if place[1] == WHOLE else value[place[1]]
+
+    @property
+    def version(self) -> int:
+        """The record's version before the current transaction."""
+        return self.stored.version
+
+    @property
+    def held(self) -> int:
+        """The mask of scopes with unreleased holds."""
+        data = self.stored.values[-1]  # "~holds" sorts after every name
+        return 0 if data == _NO_HOLDS else int(codec.parse(data, "holds"))
+
+    def field_version(self, field: str) -> int:
+        """Return the record version that last changed ``field``; 0 if it has no leaf yet."""
+        place = self.places.get(field)
+        return 0 if place is None else self.stored.versions[place[0]]
+
+    def field_version_before(self, field: str) -> int:
+        """Return ``field_version`` as of the start of the transaction."""
+        return Record.field_version(self, field)
+
+
+class Draft(Record):
+    """A record that the current transaction makes or changes. ``base`` is None for a new one."""
+
+    __slots__ = ("_dirty", "_held", "base", "id")
+
+    def __init__(
+        self,
+        kh: bytes,
+        id_cbor: bytes,
+        kind: Kind,
+        places: FieldMap,
+        base: Record | None,
+        id_: list[Value],
+    ) -> None:
+        dict.__init__(self)
+        self.kh = kh
+        self.id_cbor = id_cbor
+        self.kind = kind
+        self.places = places
+        self.base = base
+        self.id = id_
+        self._dirty: dict[str, None] = {}
+        self._held = 0 if base is None else base.held
+
+    def __missing__(self, field: str) -> Value:
+        if field == "id":
+            return self.id
+        return None if self.base is None else self.base[field]
+
+    @property
+    def version(self) -> int:
+        """The record's version before the current transaction, 0 for a new one."""
+        return 0 if self.base is None else self.base.stored.version
+
+    @property
+    def held(self) -> int:
+        """The mask of scopes with unreleased holds, as the transaction leaves it so far."""
+        return self._held
+
+    @held.setter
+    def held(self, mask: int) -> None:
+        self._held = mask
+
+    def write(self, field: str, value: Value) -> None:
+        """Set a declared field, ``status``, ``basis`` or ``by``."""
+        self[field] = value
+        self._dirty[self.kind.leaf_of.get(field, field)] = None
+
+    def field_version(self, field: str) -> int:
+        """Return the version that ``field`` has once the transaction is carried out."""
+        if self.base is None:
+            return 1
+        if self.kind.leaf_of.get(field, field) in self._dirty:
+            return self.base.stored.version + 1
+        return self.base.field_version(field)
+
+    def field_version_before(self, field: str) -> int:
+        """Return ``field_version`` as of the start of the transaction."""
+        return 0 if self.base is None else self.base.field_version(field)
+
+    def enter_status(self, step: str, principal: bytes, agency: str) -> None:
+        """Note in ``by`` who took ``step`` last: ``created`` or a status."""
+        before = [] if self["by"] is None else self["by"]
+        kept = [list(each) for each in before if each[0] != step]
+        self.write("by", [*kept, [step, principal, agency]])
+
+    def finish(self, pool: bytes) -> tuple[Record, bytes]:
+        """Return the record after the transaction and its entry in the decision's writes.
+
+        Args:
+            pool: the salt pool after the transaction.
+
+        Cost: about 5 µs and 2 µs a written leaf.
+        """
+        kind, base = self.kind, self.base
+        if base is None:
+            return self._create(pool)
+        dirty = self._dirty
+        stored = base.stored
+        if not dirty and self._held == base.held:
+            return base, b""
+        if dirty:
+            self._lay_anew(definition_of(kind, stored))
+        values = {leaf: self._leaf_cbor(leaf) for leaf in sorted(dirty)}
+        overwritten = [leaf for leaf in values if leaf in stored.names]
+        if self._held != base.held:
+            overwritten.append(HOLDS)
+        count = stored_record.salts_needed(stored, values) if values else 0
+        salts = salted.salts(pool, self.kh, count + 1)
+        version, vh = stored.version, base.vh
+        written = stored
+        if values:
+            version += 1
+            written, vh = stored_record.update(
+                stored, self.kh, values, salts[:count], version, definition=kind.definition
+            )
+        if self._held != base.held:
+            written, vh = stored_record.rehold(
+                written, self.kh, encode_int(self._held), salts[count:]
+            )
+        places = self.places
+        record = Record(self.kh, self.id_cbor, kind, places, written, vh)
+        entry = write_entry(
+            "record", self.id_cbor, stored.version, version, vh, stored, overwritten
+        )
+        return record, entry
+
+    def _create(self, pool: bytes) -> tuple[Record, bytes]:
+        kind = self.kind
+        values = {leaf: self._leaf_cbor(leaf) for leaf in kind.leaves}
+        count = stored_record.salts_needed(None, values)
+        salts = salted.salts(pool, self.kh, count)
+        stored, vh = stored_record.create(
+            self.kh, kind.name, kind.definition, self.id, values, salts
+        )
+        record = Record(self.kh, self.id_cbor, kind, self.places, stored, vh)
+        return record, write_entry("record", self.id_cbor, 0, 1, vh)
+
+    def _leaf_cbor(self, leaf: str) -> bytes:
+        if leaf == HOLDS:
+            return encode_int(self._held)
+        fields = self.kind.leaves[leaf]
+        if not fields or fields == (leaf,):
+            return encode_value(self[leaf])
+        return encode_value([self[field] for field in fields])
+
+    def _lay_anew(self, definition: int) -> None:
+        """Write every leaf that the newest definition adds or composes otherwise."""
+        if definition == self.kind.definition:
+            return
+        old = self.kind.layouts[definition - 1]
+        for leaf, fields in self.kind.leaves.items():
+            if old.get(leaf) != fields:
+                self._dirty[leaf] = None
+
+
+def write_entry(
+    space: str,
+    components_cbor: bytes,
+    old_version: int,
+    new_version: int,
+    vh: bytes,
+    stored: StoredRecord | None = None,
+    overwritten: list[str] | None = None,
+) -> bytes:
+    """Return one entry of a decision's writes leaf, encoded.
+
+    ``[[space, components], old version, new version, vh, [[leaf name, old leaf hash], ...]]``; the
+    last part names what a reversal would have to show.
+    """
+    replaced = b"\x80"
+    if stored is not None and overwritten:
+        names, hashes = stored.names, stored.hashes
+        parts = [array_head(len(overwritten))]
+        for leaf in overwritten:
+            at = names.index(leaf) * DIGEST_BYTES
+            parts += (b"\x82", encode_text(leaf), encode_bytes(hashes[at : at + DIGEST_BYTES]))
+        replaced = b"".join(parts)
+    return b"".join(
+        (
+            b"\x85\x82",
+            encode_text(space),
+            components_cbor,
+            encode_int(old_version),
+            encode_int(new_version),
+            b"\x58\x20",
+            vh,
+            replaced,
+        )
+    )
