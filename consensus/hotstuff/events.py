@@ -50,12 +50,14 @@ class ReplicaConfig:
             votes on payload wait beyond twice these.
         round_ahead_max: loose votes further ahead are dropped.
         time_ahead_ms: a block may be this far ahead of the local clock.
-        round_time_min_ms: bound below and first value of the observed round time.
+        round_time_min_ms: bound below of the observed round time.
         resend_ms: own messages are sent again this often while something is undecided.
         fetch_delay_ms, fetch_retry_ms: wait before asking for a missing block, and between asks.
         payload_items_max, payload_bytes_max, payload_transactions_max: of one block; a tenth of
             the bytes is reserved for the protective lane.
         tree_blocks_max: undelivered blocks kept.
+        fetch_ahead_max: no further pages of blocks are fetched while more than this many heights
+            wait for execution.
     """
 
     chain: bytes
@@ -80,6 +82,7 @@ class ReplicaConfig:
     payload_bytes_max: int = 4 * 1024 * 1024
     payload_transactions_max: int = 16384
     tree_blocks_max: int = 16384
+    fetch_ahead_max: int = 256
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,101 @@
+"""When a leader proposes and how long a round may last. Arithmetic on times, no state but one mean.
+
+Every replica computes the earliest moment at which the leader may propose, from what itself knows,
+and gives the round up one timeout after that moment. So an idle chain does not time out, and
+waiting that the rules impose (spacing, empty blocks) is not held against the leader.
+
+The timeout grows with consecutive failed rounds and is capped: rounds never run away.
+Not here: the short timer for leaders that failed before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from consensus.hotstuff.events import ReplicaConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the current round depends on. Times are of the local clock, in milliseconds.
+
+    Args:
+        entered_ms: when this round was entered.
+        by_timeout: it was entered by a timeout certificate.
+        ordered_ms: when the highest quorum certificate was learned.
+        work_since_ms: since when batches are available that the ordered chain lacks; None if none.
+        payload_allowed: the windows of execution and certification permit payload (rule 9).
+        proposal_ms: when this round's block arrived; None if it has not.
+        parent_ms: when the block of the highest quorum certificate arrived.
+        parent_bytes: size of its payload.
+        parent_certified: a commit certificate covers it.
+        results_disagree: some undelivered block can get no commit certificate.
+    """
+
+    entered_ms: int
+    by_timeout: bool
+    ordered_ms: int
+    work_since_ms: int | None
+    payload_allowed: bool
+    proposal_ms: int | None
+    parent_ms: int
+    parent_bytes: int
+    parent_certified: bool
+    results_disagree: bool
+
+
+class Pacemaker:
+    """The rules of time for one replica."""
+
+    def __init__(self, config: ReplicaConfig) -> None:
+        self._config = config
+        self.round_time_ms = max(config.round_time_min_ms, config.timeout_base_ms // 10)
+        """Observed from a block's arrival to its certificate; peaks count, then fade."""
+
+    def observe(self, duration_ms: int) -> None:
+        """Take note of how long a round took."""
+        faded = max(duration_ms, self.round_time_ms * 7 // 8)
+        low, high = self._config.round_time_min_ms, self._config.timeout_base_ms
+        self.round_time_ms = min(max(faded, low), high)
+
+    def duration_ms(self, failures: int) -> int:
+        """Return how long a round lasts after ``failures`` consecutive failed ones."""
+        config = self._config
+        duration = config.timeout_base_ms
+        for _ in range(failures):
+            if duration >= config.timeout_max_ms:
+                break
+            duration = duration * config.timeout_growth_num // config.timeout_growth_den
+        return min(duration, config.timeout_max_ms)
+
+    def payload_from_ms(self, situation: Situation) -> int | None:
+        """Return when the leader may propose payload; None while there is none or it may not."""
+        if situation.work_since_ms is None or not situation.payload_allowed:
+            return None
+        start = max(situation.entered_ms, situation.work_since_ms)
+        if situation.parent_bytes > self._config.spacing_over_bytes:
+            start = max(start, situation.parent_ms + self._config.block_spacing_ms)
+        return start
+
+    def propose_from_ms(self, situation: Situation) -> int:
+        """Return the earliest moment at which the leader proposes, be it an empty block."""
+        config = self._config
+        starts = [situation.ordered_ms + config.heartbeat_ms]
+        if situation.by_timeout:
+            starts.append(situation.entered_ms)
+        if (payload_from := self.payload_from_ms(situation)) is not None:
+            starts.append(payload_from)
+        if not situation.parent_certified:
+            gap = config.stalled_block_ms if situation.results_disagree else config.empty_block_ms
+            wait = situation.entered_ms + self.round_time_ms
+            if situation.parent_bytes == 0 or situation.results_disagree:
+                wait = max(wait, situation.parent_ms + gap)
+            starts.append(wait)
+        return max(situation.entered_ms, min(starts))
+
+    def start_ms(self, situation: Situation) -> int:
+        """Return the moment from which the round's timer counts."""
+        start = self.propose_from_ms(situation)
+        if situation.proposal_ms is not None:
+            start = min(start, max(situation.entered_ms, situation.proposal_ms))
+        return start
