@@ -143,6 +143,33 @@ class Transaction(msgspec.Struct, frozen=True):
         """Bytes of body, signatures and private part, without framing."""
         return len(self.body) + sum(map(len, self.signatures)) + sum(map(len, self.openings))
 
+    def signed(self, signatures: Sequence[bytes]) -> Transaction:
+        """Return the same transaction with these signatures, one a signer."""
+        return self._replaced(tuple(signatures), self.openings, self.seed)
+
+    def opened(self, openings: Sequence[bytes], seed: bytes) -> Transaction:
+        """Return the same transaction with this private part, which the caller has checked."""
+        return self._replaced(self.signatures, tuple(openings), seed)
+
+    def _replaced(
+        self, signatures: tuple[bytes, ...], openings: tuple[bytes, ...], seed: bytes
+    ) -> Transaction:
+        # Written out: msgspec.structs.replace costs five times as much.
+        return Transaction(
+            self.txid,
+            self.body,
+            self.author,
+            self.sequence,
+            self.not_after_ms,
+            self.mode,
+            self.cosigners,
+            self.calls,
+            self.private_root,
+            signatures,
+            openings,
+            seed,
+        )
+
     def inputs(self, index: int) -> tuple[list[Value], bytes]:
         """Return the input values of call ``index`` in declared order and the parameters' hash.
 
@@ -218,7 +245,7 @@ def decode_signed(chain: bytes, body: bytes, signatures: Sequence[bytes]) -> Tra
     for signature in signatures:
         if len(signature) not in (0, SIGNATURE_BYTES):
             raise DecodeError(f"a signature of {len(signature)} bytes", path="envelope")
-    return _with(transaction, tuple(signatures), (), b"")
+    return transaction.signed(signatures)
 
 
 def decode_body(chain: bytes, body: bytes) -> Transaction:
@@ -274,30 +301,7 @@ def with_private(
     if private_root(kh, calls, openings, seed) != transaction.private_root:
         raise CopyError("the private part does not match its root")
     check_openings(calls, openings)
-    return _with(transaction, transaction.signatures, tuple(openings), seed)
-
-
-def _with(
-    transaction: Transaction,
-    signatures: tuple[bytes, ...],
-    openings: tuple[bytes, ...],
-    seed: bytes,
-) -> Transaction:
-    t = transaction
-    return Transaction(
-        t.txid,
-        t.body,
-        t.author,
-        t.sequence,
-        t.not_after_ms,
-        t.mode,
-        t.cosigners,
-        t.calls,
-        t.private_root,
-        signatures,
-        openings,
-        seed,
-    )
+    return transaction.opened(openings, seed)
 
 
 def _from_body(
@@ -484,9 +488,7 @@ def assemble(unsigned: Unsigned, signatures: Sequence[bytes]) -> bytes:
         raise DecodeError(f"{len(signatures)} signatures, expected {wanted}", path="envelope")
     if any(len(signature) not in (0, SIGNATURE_BYTES) for signature in signatures):
         raise DecodeError("a signature has 64 bytes", path="envelope")
-    return codec.encode(
-        to_value(_with(transaction, tuple(signatures), transaction.openings, transaction.seed))
-    )
+    return codec.encode(to_value(transaction.signed(signatures)))
 
 
 def to_value(transaction: Transaction) -> Value:
