@@ -52,9 +52,8 @@ class BatchPart:
 
     @classmethod
     def unpack(cls, payload: bytes) -> BatchPart:
-        """Return the parts of a checksummed payload. Raises ValueError if it is too short."""
-        if len(payload) < DIGEST_BYTES:
-            raise ValueError("a batch entry has at least its digest")
+        """Return the parts of a checksummed payload."""
+        invariant(len(payload) >= DIGEST_BYTES, "a batch entry has at least its digest")
         return cls(payload[:DIGEST_BYTES], payload[DIGEST_BYTES:])
 
 
@@ -73,10 +72,9 @@ class AtHeight:
 
     @classmethod
     def unpack(cls, payload: bytes) -> AtHeight:
-        """Return the parts of a checksummed payload. Raises ValueError if it is too short."""
-        if len(payload) < HEIGHT_BYTES + DIGEST_BYTES:
-            raise ValueError("a block entry has at least height and id")
+        """Return the parts of a checksummed payload."""
         head = HEIGHT_BYTES + DIGEST_BYTES
+        invariant(len(payload) >= head, "a block entry has at least height and id")
         height = int.from_bytes(payload[:HEIGHT_BYTES], "big")
         return cls(height, payload[HEIGHT_BYTES:head], payload[head:])
 
@@ -104,3 +102,13 @@ def commit_cert(height: int, block_id: bytes, data: bytes) -> Entry:
 def safety(record: bytes) -> Entry:
     """Return the entry of a safety record."""
     return Kind.SAFETY, record
+
+
+def evidence(pair: bytes) -> Entry:
+    """Return the entry of two signed messages of one slot."""
+    return Kind.EVIDENCE, pair
+
+
+def sealed(delivery: bytes) -> Entry:
+    """Return the entry of a sealed value delivered to this node."""
+    return Kind.SEALED, delivery
