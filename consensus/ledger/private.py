@@ -56,9 +56,9 @@ def leaf_names(calls: int, count: int) -> tuple[str, ...]:
     return (*[f"in{index}" for index in range(calls)], "context", "reason", "acks")[:count]
 
 
-def private_header(seed_hash: bytes, count: int) -> bytes:
+def private_header(hashed_seed: bytes, count: int) -> bytes:
     """Return the open header of the private part: ``[H(seed), count]``."""
-    return b"\x82\x58\x20" + seed_hash + salted.uint(count)
+    return b"\x82\x58\x20" + hashed_seed + salted.uint(count)
 
 
 def seed_hash(seed: bytes) -> bytes:
@@ -82,11 +82,13 @@ def private_root(kh: bytes, calls: int, openings: Sequence[bytes], seed: bytes) 
     """
     count = len(openings)
     salts = private_salts(kh, seed, count)
-    values = dict(zip(leaf_names(calls, count), openings, strict=True))
-    leaves = salted.leaf_hashes(kh, 0, values, salts)
+    # One by one: a transaction has two or three leaves, too few for hashing in bulk to pay.
+    leaves = [
+        salted.leaf_hash(kh, name, 0, salt, opening)
+        for name, salt, opening in zip(leaf_names(calls, count), salts, openings, strict=False)
+    ]
     decoys = salted.decoys(salts[count:]) if count < len(salts) else ()
-    header = private_header(_H_SEED(seed), count)
-    return salted.list_root(salted.PRIVATE, header, leaves, decoys)
+    return salted.list_root(salted.PRIVATE, private_header(seed_hash(seed), count), leaves, decoys)
 
 
 def check_openings(calls: int, openings: Sequence[bytes]) -> None:
