@@ -6,8 +6,9 @@ below which everything was on disk before it; so after a crash a torn tail (abov
 mark) is cut, and damage below a mark is refused with its offset. All but the last segment, and
 what a segment held when it got its name, were synced whole.
 
-What is found intact at opening is written again and synced, before it counts as on disk: after a
-failed sync the system may show bytes that never reached the disk and call them clean.
+What is found intact at opening is written again and synced, and so are the names, before they
+count as on disk: after a failed sync the system may show bytes that never reached the disk and
+call them clean.
 
 The core is synchronous. One thread calls append, sync, rotate, drop_before; ``read`` may be
 called from another. A failed write or sync is final (``StorageFailedError``).
@@ -323,6 +324,7 @@ class Log:
         names = [name for name in names if segment.is_segment(name)]
         if names:
             self._replay(names, on_entry)
+            self._disk.sync_folder(self._directory)
         else:
             self._create()
 
