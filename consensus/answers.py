@@ -24,11 +24,16 @@ EVIDENCE_BYTES_MAX: Final = 64 * 1024
 DECISION_BYTES_MAX: Final = 1024 * 1024
 PATH_MAX: Final = 16_384
 """Most hashes of one path; a path for many receipts has up to three a receipt and level."""
+ROWS_MAX: Final = 1024
+"""Most rows of one answer."""
+GROUP_MAX: Final = 1024
+"""Most transactions of one signed group."""
 RECEIPTS_MAX: Final = 512
 """Most receipts of one event."""
 EPOCHS_MAX: Final = 16
 """Most committees of one answer; the client asks on from the last."""
-TEXT_BYTES_MAX: Final = 1024
+TEXT_BYTES_MAX: Final = 2048
+_TEXT_CHARACTERS_MAX: Final = TEXT_BYTES_MAX // 4
 
 _ANSWER_ID: Final = codec.integer(0, protocol.REQUEST_ID_MAX)
 _STATUS: Final = codec.integer(0, 255)
@@ -80,7 +85,12 @@ def decode_answer(payload: bytes) -> Answer:
 # --- errors -----------------------------------------------------------------------------------
 
 _PROBLEM: Final = codec.array(
-    codec.text(64, low=1), _TEXT, _TEXT, codec.integer(0, 3_600_000), codec.optional(codec.count)
+    codec.text(64, low=1),
+    _TEXT,
+    _TEXT,
+    codec.integer(0, 3_600_000),
+    codec.optional(codec.count),
+    codec.optional(codec.count),
 )
 
 
@@ -93,18 +103,27 @@ class Problem:
         message: what happened.
         hint: what to do.
         retry_after_ms: for BUSY and UNAVAILABLE; 0 otherwise.
-        slot: which transaction of the submission; None for the whole request.
+        item: which item of a submission; None for the whole request.
+        position: which transaction of that item; None for all of them.
     """
 
     code: str
     message: str
     hint: str = ""
     retry_after_ms: int = 0
-    slot: int | None = None
+    item: int | None = None
+    position: int | None = None
 
     def to_value(self) -> Value:
         """Return the canonical array."""
-        return [self.code, self.message, self.hint, self.retry_after_ms, self.slot]
+        return [
+            self.code,
+            self.message[:_TEXT_CHARACTERS_MAX],
+            self.hint[:_TEXT_CHARACTERS_MAX],
+            self.retry_after_ms,
+            self.item,
+            self.position,
+        ]
 
 
 def read_problem(result: Value) -> Problem:
@@ -220,7 +239,17 @@ def read_statement(result: Value) -> StatementEvidence:
 
 # --- decisions --------------------------------------------------------------------------------
 
-_RECEIPT: Final = codec.array(_ANSWER_ID, codec.count, codec.count, _DECISION)
+_RECEIPT: Final = codec.array(_ANSWER_ID, codec.count, codec.count, codec.count, _DECISION)
+_TICKETS: Final = codec.list_of(
+    codec.one_of(
+        (
+            codec.array(codec.integer(0, 0), codec.list_of(codec.bytes32, GROUP_MAX, low=1)),
+            codec.array(codec.integer(1, 255), _PROBLEM),
+        )
+    ),
+    protocol.ITEMS_MAX,
+    low=1,
+)
 _RECEIPTS: Final = codec.array(
     codec.integer(Event.RECEIPTS, Event.RECEIPTS),
     codec.count,
@@ -235,11 +264,36 @@ _DECISION_LIST: Final = codec.list_of(
 
 
 @dataclass(frozen=True, slots=True)
+class Ticket:
+    """Answer to one item of a submission that does not wait: its txids, or why it has none."""
+
+    txids: tuple[bytes, ...]
+    status: int = Status.OK
+    problem: Problem | None = None
+
+    def to_value(self) -> Value:
+        """Return the canonical array."""
+        if self.problem is not None:
+            return [int(self.status), self.problem.to_value()]
+        return [int(Status.OK), [*self.txids]]
+
+
+def read_tickets(result: Value) -> tuple[Ticket, ...]:
+    """Return the answer to a submission that does not wait. Raises DecodeError."""
+    _TICKETS(result, "tickets")
+    return tuple(
+        Ticket((), status, Problem(*rest)) if status else Ticket(tuple(rest))
+        for status, rest in result
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
-    """The decision of one slot of one waiting submission."""
+    """The decision of the transaction at ``position`` of ``item`` of a waiting submission."""
 
     request_id: int
-    slot: int
+    item: int
+    position: int
     index: int
     decision: bytes
 
@@ -262,7 +316,7 @@ class Receipts:
 
     def to_value(self) -> Value:
         """Return the canonical array of the event."""
-        rows = [[r.request_id, r.slot, r.index, r.decision] for r in self.receipts]
+        rows = [[r.request_id, r.item, r.position, r.index, r.decision] for r in self.receipts]
         return [int(Event.RECEIPTS), self.height, self.total, [*self.path], rows]
 
 
@@ -316,7 +370,7 @@ _HEIGHTS: Final = codec.list_of(codec.count, protocol.HEIGHTS_MAX)
 
 
 def read_heights(result: Value) -> tuple[int, ...]:
-    """Return the answer to ``statements``: heights whose evidence came before. Raises DecodeError."""
+    """Return the heights of a ``statements`` answer; evidence came before. Raises DecodeError."""
     _HEIGHTS(result, "statements")
     return tuple(result)
 
@@ -361,13 +415,11 @@ _ROW: Final = codec.tagged(
         SINGLE: codec.array(
             codec.integer(),
             codec.count,
-            codec.count,
             codec.bytes16,
             codec.octets(low=1, high=DECISION_BYTES_MAX),
         ),
         RECORD: codec.array(
             codec.integer(),
-            codec.count,
             codec.octets(low=1, high=4096),
             codec.list_of(codec.one_of((_LEAF, _HIDDEN_LEAF)), 256),
             codec.list_of(codec.bytes32, 256),
@@ -376,23 +428,22 @@ _ROW: Final = codec.tagged(
 )
 _ROWS: Final = codec.array(
     codec.count,
-    codec.list_of(codec.optional(_ROW), 8192),
+    codec.list_of(codec.optional(_ROW), ROWS_MAX),
     codec.octets(low=1, high=protocol.ANSWER_BYTES_MAX),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class SingleRow:
-    """An account or kernel object: one salted leaf. ``changed`` is the height that wrote it."""
+    """An account or kernel object: one salted leaf."""
 
-    changed: int
     version: int
     salt: bytes
     value: bytes
 
     def to_value(self) -> Value:
         """Return the canonical array."""
-        return [SINGLE, self.changed, self.version, self.salt, self.value]
+        return [SINGLE, self.version, self.salt, self.value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,7 +467,6 @@ class ShownLeaf:
 class RecordRow:
     """A record: encoded header, all its leaves in order, and its decoys."""
 
-    changed: int
     header: bytes
     leaves: tuple[ShownLeaf, ...]
     decoys: tuple[bytes, ...] = ()
@@ -424,7 +474,7 @@ class RecordRow:
     def to_value(self) -> Value:
         """Return the canonical array."""
         leaves = [leaf.to_value() for leaf in self.leaves]
-        return [RECORD, self.changed, self.header, leaves, [*self.decoys]]
+        return [RECORD, self.header, leaves, [*self.decoys]]
 
 
 Row = SingleRow | RecordRow
@@ -460,9 +510,9 @@ def _row(value: Value) -> Row | None:
         return SingleRow(*value[1:])
     leaves = tuple(
         ShownLeaf(leaf[0], leaf[1], hidden=leaf[2]) if len(leaf) == 3 else ShownLeaf(*leaf)
-        for leaf in value[3]
+        for leaf in value[2]
     )
-    return RecordRow(value[1], value[2], leaves, tuple(value[4]))
+    return RecordRow(value[1], leaves, tuple(value[3]))
 
 
 # --- lists, rules, status, committees ---------------------------------------------------------

@@ -12,8 +12,8 @@ request is ``hello``; it may prove one key for the connection. Many requests may
 - Evidence travels once: the statement of a height is sent as an event before the first answer that
   rests on it, and not again on this connection while it is among the last STATEMENTS_KEPT sent.
   Both sides count alike.
-- A waiting submission is answered once per transaction (a *slot*): by a receipt inside an event
-  that serves many requests, or by an error that names the slot.
+- A waiting submission is answered once per transaction: by a receipt inside an event that serves
+  many requests, or by an error that names its item and position.
 - An id ends with its last answer; that of a subscription when it is cancelled.
 
 Specified in ``docs/protocol/client.cddl``. Not here: sockets, TLS, access control, verification.
@@ -35,10 +35,10 @@ from consensus.signing import TAG_SESSION, message
 VERSION: Final = 1
 LENGTH_BYTES: Final = 4
 REQUEST_BYTES_MAX: Final = 1024 * 1024
-ANSWER_BYTES_MAX: Final = 4 * 1024 * 1024
+ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
 REQUEST_ID_MAX: Final = 2**31 - 1
-TRANSACTIONS_MAX: Final = 1024
-"""Most transactions in one ``submit``, counted over its items."""
+ITEMS_MAX: Final = 1024
+"""Most envelopes and groups in one ``submit``."""
 KEYS_MAX: Final = 64
 """Most rows asked for in one ``get``."""
 PAGE_MAX: Final = 1000
@@ -234,7 +234,7 @@ _ITEM: Final = codec.array(
 
 _PARAMS: Final[dict[str, Shape]] = {
     "hello": codec.array(codec.integer(0), codec.bytes32, codec.optional(_KEY_PROOF)),
-    "submit": codec.array(codec.boolean, codec.list_of(_ITEM, TRANSACTIONS_MAX, low=1)),
+    "submit": codec.array(codec.boolean, codec.list_of(_ITEM, ITEMS_MAX, low=1)),
     "decision": codec.array(codec.bytes32),
     "get": codec.array(codec.count, codec.list_of(_STATE_KEY, KEYS_MAX, low=1)),
     "holds": codec.array(codec.count, _STATE_KEY),
@@ -248,6 +248,27 @@ _PARAMS: Final[dict[str, Shape]] = {
     "unsubscribe": codec.array(codec.integer(1, REQUEST_ID_MAX)),
 }
 METHODS: Final = tuple(_PARAMS)
+_METHOD_OF: Final[dict[type, str]] = dict(
+    zip(
+        (
+            Hello,
+            Submit,
+            GetDecision,
+            Get,
+            GetHolds,
+            ListRecords,
+            GetDecisions,
+            GetRules,
+            GetStatus,
+            GetCommittee,
+            GetStatements,
+            Subscribe,
+            Unsubscribe,
+        ),
+        METHODS,
+        strict=True,
+    )
+)
 
 _REQUEST_ID: Final = codec.integer(1, REQUEST_ID_MAX)
 _METHOD: Final = codec.text(32, low=1)
@@ -281,10 +302,14 @@ def session_message(chain: bytes, node_key: bytes, nonce: bytes, key: bytes) -> 
     return message(TAG_SESSION, chain, node_key + nonce + key)
 
 
+def method_of(request: Request) -> str:
+    """Return the name of a request's method."""
+    return _METHOD_OF[type(request)]
+
+
 def encode_request(request_id: int, request: Request) -> bytes:
     """Return the payload of a request."""
-    method, params = _to_params(request)
-    return codec.encode([request_id, method, params])
+    return codec.encode([request_id, method_of(request), _to_params(request)])
 
 
 def decode_request(payload: bytes) -> tuple[int, Request]:
@@ -323,34 +348,32 @@ def _check_canonical(value: Value, payload: bytes) -> None:
         raise DecodeError("not the canonical encoding", path="request")
 
 
-def _to_params(request: Request) -> tuple[str, Value]:
+def _to_params(request: Request) -> Value:
     match request:
         case Submit(wait, items):
-            return "submit", [wait, [[int(kind), data] for kind, data in items]]
+            return [wait, [[int(kind), data] for kind, data in items]]
         case Hello(version, chain, key, signature):
-            return "hello", [version, chain, None if key is None else [key, signature]]
+            return [version, chain, None if key is None else [key, signature]]
         case GetDecision(txid):
-            return "decision", [txid]
+            return [txid]
         case Get(height_min, keys):
-            return "get", [height_min, [_key_value(key) for key in keys]]
+            return [height_min, [_key_value(key) for key in keys]]
         case GetHolds(height_min, target):
-            return "holds", [height_min, _key_value(target)]
+            return [height_min, _key_value(target)]
         case ListRecords(kind, after, limit):
-            return "list", [kind, None if after is None else [*after], limit]
-        case GetDecisions(first, count):
-            return "decisions", [first, count]
+            return [kind, None if after is None else [*after], limit]
+        case GetDecisions(first, count) | GetStatements(first, count):
+            return [first, count]
         case GetRules(height_min, domain):
-            return "rules", [height_min, domain]
+            return [height_min, domain]
         case GetStatus():
-            return "status", []
+            return []
         case GetCommittee(epoch):
-            return "committee", [epoch]
-        case GetStatements(first, count):
-            return "statements", [first, count]
+            return [epoch]
         case Subscribe(stream, from_height):
-            return "subscribe", [int(stream), from_height]
+            return [int(stream), from_height]
         case Unsubscribe(subscription_id):
-            return "unsubscribe", [subscription_id]
+            return [subscription_id]
 
 
 def _from_params(method: str, params: Value) -> Request:

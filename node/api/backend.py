@@ -1,0 +1,167 @@
+"""What the API server asks of the node that runs it.
+
+The runtime implements ``ApiBackend`` and calls the server's ``certified`` and ``lapsed``. Methods
+that are not coroutines must be quick (memory, or a memory-mapped store); nothing here is called
+once per transaction except ``find``, for transactions that are known already.
+
+Not here: client messages. Keys, rows and decisions travel as the bytes the store has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from consensus.answers import EpochStep, Page, RuleText, StatementEvidence
+from consensus.codec import Value
+from consensus.protocol import Item, StateKey, Status
+
+RowReader = Callable[[StateKey], bytes | None]
+"""Reads a raw row of one consistent state; None is absent."""
+Select = Callable[[RowReader], Sequence[StateKey]]
+"""Chooses the keys to prove, perhaps after reading some; called on the state that is proved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One item of a client's submission: untrusted bytes, not yet looked into.
+
+    ``sender`` is the key that the connection proved; quotas are by the transactions' own authors.
+    """
+
+    kind: Item
+    data: bytes
+    sender: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The transactions of a submission are in the pool, or were decided before.
+
+    ``decided`` maps positions in ``txids`` to the place of the decision that already exists.
+    """
+
+    txids: tuple[bytes, ...]
+    decided: Mapping[int, Place] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Nothing of a submission was accepted. ``code`` is the ledger's for NOT_ADMITTED."""
+
+    status: Status
+    code: str
+    message: str
+    hint: str = ""
+    retry_after_ms: int = 0
+
+
+Admission = Admitted | Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a decision is: ``index`` in the results of ``height``. ``author`` signed its body."""
+
+    height: int
+    index: int
+    author: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CertifiedBlock:
+    """The decisions of a certified height, parallel in execution order.
+
+    Args:
+        height: of the block.
+        evidence: its statement and what certifies it.
+        txids: of each decision; a proposal's second decision has the proposal's.
+        roots: the leaves of results_root.
+        decisions: encoded, in the form that clients get.
+    """
+
+    height: int
+    evidence: StatementEvidence
+    txids: Sequence[bytes]
+    roots: Sequence[bytes]
+    decisions: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class ProvedRows:
+    """Rows as the store has them, in the order of ``keys``, under one certified state.
+
+    Args:
+        height: of the certified state, whose evidence ``ApiBackend.evidence`` has.
+        keys: what the selection chose.
+        rows: raw rows; None is absent, deleted included.
+        proof: one encoded state proof of all keys.
+    """
+
+    height: int
+    keys: Sequence[StateKey]
+    rows: Sequence[bytes | None]
+    proof: bytes
+
+
+class BehindError(Exception):
+    """This node did not reach the height that was asked for in reasonable time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A live principal at the certified tip. ``kind`` as in ``consensus.genesis``.
+
+    ``person`` is the id of a citizen's own person record.
+    """
+
+    principal: bytes
+    agency: str
+    kind: int
+    person: tuple[Value, ...] | None = None
+
+
+class ApiBackend(Protocol):
+    """The node behind the API."""
+
+    @property
+    def height(self) -> int:
+        """Newest certified height."""
+
+    def identity(self, key: bytes) -> Identity | None:
+        """Return who holds an active ``key`` now; None for unknown, revoked or suspended."""
+
+    async def submit(self, submissions: Sequence[Submission]) -> Sequence[Admission]:
+        """Check (in workers) and pool all submissions of one connection's turn, in order.
+
+        A submission whose transactions are all in the pool or decided already is Admitted again.
+        """
+
+    def find(self, txid: bytes) -> Place | None:
+        """Return where a certified decision is."""
+
+    def block(self, height: int) -> CertifiedBlock | None:
+        """Return a certified height's decisions; None if unknown or no longer kept."""
+
+    def evidence(self, height: int) -> StatementEvidence | None:
+        """Return what proves a certified height's statement; None if unknown."""
+
+    async def prove(self, height_min: int, selects: Sequence[Select]) -> Sequence[ProvedRows]:
+        """Return what each selection chose, proved under one certified height >= ``height_min``.
+
+        Raises:
+            BehindError: that height was not reached within the backend's patience.
+        """
+
+    def list_records(self, kind: str, after: tuple[Value, ...] | None, limit: int) -> Page | None:
+        """Return a page of the node's own index; None for a kind that no rule set declares."""
+
+    def rule_sets(self, domain: str | None) -> Sequence[RuleText]:
+        """Return the rule sets in force at the certified tip, of one domain or of all."""
+
+    def committees(self, after_epoch: int, limit: int) -> Sequence[EpochStep]:
+        """Return the committees elected after an epoch, ascending."""
+
+    def status(self) -> dict[str, Any]:
+        """Return what the node says of itself: a map of plain values, open to everybody."""

@@ -1,0 +1,456 @@
+"""One client: reading its requests, answering them, following heights for it.
+
+Four tasks a connection, none a request: the *reader* decodes and sorts what one receive brought,
+the *submitter* hands everything that waits to the backend at once, the *querier* proves all reads
+that wait under one state, and the outbox sends everything that is ready in one write. A fifth, the
+*follower*, starts with the first subscription.
+
+Whatever is malformed is answered, and ends the connection. A request that this software does not
+know is answered UNSUPPORTED, and does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import trio
+
+from consensus import answers, protocol
+from consensus.answers import Problem, Receipt, Receipts, Ticket, Welcome
+from consensus.codec import Value
+from consensus.errors import ComityError, DecodeError, SignatureError, invariant
+from consensus.protocol import (
+    BadParams,
+    Hello,
+    Item,
+    Request,
+    Status,
+    Submit,
+    Subscribe,
+    UnknownMethod,
+    Unsubscribe,
+)
+from consensus.signing import verify
+from node.api import access, reading
+from node.api.backend import (
+    Admission,
+    Admitted,
+    ApiBackend,
+    CertifiedBlock,
+    Identity,
+    Rejected,
+    Submission,
+)
+from node.api.following import Followers
+from node.api.limits import ApiLimits
+from node.api.outbox import Bell, Outbox
+from node.api.querying import Querier
+from node.network.errors import ConnectionLost, FrameError
+from node.network.framing import FrameReader, FrameWriter
+
+RECEIPTS_BYTES_MAX: Final = 1024 * 1024
+"""Decisions in one event, unless a single one is longer."""
+
+Waiter = tuple["Connection", int, int, int]
+"""A connection, the id of its request, item and position."""
+
+
+class Hub(Protocol):
+    """What a connection asks of the server it belongs to."""
+
+    @property
+    def backend(self) -> ApiBackend:
+        """The node."""
+
+    @property
+    def limits(self) -> ApiLimits:
+        """Bounds of the client port."""
+
+    @property
+    def chain(self) -> bytes:
+        """Of the network."""
+
+    @property
+    def node_key(self) -> bytes:
+        """Of this node; session proofs bind it."""
+
+    def proved(self, connection: Connection, key: bytes) -> bool:
+        """Count a connection under the key it proved; False when the key has too many."""
+
+    def spend(self, connection: Connection, count_bytes: int) -> float:
+        """Charge received bytes and return how long to pause reading, in seconds."""
+
+    def room(self, connection: Connection, count: int, count_bytes: int) -> bool:
+        """Return whether a connection may have this much more in flight."""
+
+    def charge(self, connection: Connection, count: int, count_bytes: int) -> None:
+        """Count requests and bytes in flight; negative when they are answered."""
+
+    def wait(self, txid: bytes, waiter: Waiter) -> None:
+        """Have a waiter told of a transaction's certified decision."""
+
+    def answered(self, method: str, status: Status) -> None:
+        """Count an answer, for telemetry."""
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A request in flight: the answers it still gets, and what it is charged."""
+
+    method: str
+    left: int
+    count: int
+    bytes: int
+
+
+class Connection:
+    """One client's connection, after its TLS handshake.
+
+    Args:
+        hub: the server.
+        reader: of frames of the stream; nobody else uses it.
+        writer: likewise.
+        address: of the client, for limits.
+        nonce: NONCE_BYTES of fresh randomness.
+    """
+
+    def __init__(
+        self, hub: Hub, reader: FrameReader, writer: FrameWriter, address: str, nonce: bytes
+    ) -> None:
+        self.hub = hub
+        self.address = address
+        self.key = b""
+        self.txids: set[bytes] = set()
+        self.outbox = Outbox(writer)
+        self.identity: Identity | None = None
+        self._identity_height = -1
+        self._reader = reader
+        self._nonce = nonce
+        self._greeted = False
+        self._closing = False
+        self._waiting: dict[int, Waiting] = {}
+        self._submissions: list[tuple[int, Submit]] = []
+        self._submit_bell = Bell()
+        self._querier = Querier(self)
+        self._followers = Followers(self)
+        self._scope = trio.CancelScope()
+
+    @property
+    def holder(self) -> tuple[str, bytes]:
+        """Under whose name limits count this connection: its key, else its address."""
+        return ("", self.key) if self.key else (self.address, b"")
+
+    @property
+    def access(self) -> int:
+        """What the key may do at the newest certified height."""
+        height = self.hub.backend.height
+        if self.key and height != self._identity_height:
+            self.identity = self.hub.backend.identity(self.key)
+            self._identity_height = height
+        return access.level(self.identity)
+
+    # --- tasks --------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until the client leaves, breaks the protocol, or is too slow."""
+        hub = self.hub
+        self._scope.deadline = trio.current_time() + hub.limits.hello_seconds_max
+        greeting = answers.Greeting(
+            protocol.VERSION, hub.chain, hub.node_key, self._nonce, hub.backend.height
+        )
+        self.outbox.put(0, Status.EVENT, greeting.to_value())
+        self.outbox.bell.ring()
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._until_lost, nursery.cancel_scope)
+                nursery.start_soon(self._submit)
+                nursery.start_soon(self._querier.run)
+                nursery.start_soon(self._followers.run)
+                await self._read()
+                self.outbox.bell.ring()
+                await self.outbox.below(0)
+                nursery.cancel_scope.cancel()
+
+    async def _until_lost(self, scope: trio.CancelScope) -> None:
+        try:
+            await self.outbox.run()
+        except ConnectionLost:
+            scope.cancel()
+
+    async def _read(self) -> None:
+        limits = self.hub.limits
+        while not self._closing:
+            await self.outbox.below(limits.outbound_bytes_max)
+            before = self._reader.bytes_received
+            try:
+                payloads = await self._reader.read()
+            except FrameError as error:
+                self._end(0, Status.MALFORMED, error)
+                return
+            except ConnectionLost:
+                return
+            if not payloads:
+                return
+            for payload in payloads:
+                self._receive(payload)
+                if self._closing:
+                    return
+            self.outbox.bell.ring()
+            pause = self.hub.spend(self, self._reader.bytes_received - before)
+            if pause > 0:
+                await trio.sleep(min(pause, limits.frame_seconds_max))
+
+    async def _submit(self) -> None:
+        while True:
+            await self._submit_bell.heard()
+            turn, self._submissions = self._submissions, []
+            flat = [
+                Submission(kind, data, self.key)
+                for _, request in turn
+                for kind, data in request.items
+            ]
+            admissions = await self.hub.backend.submit(flat)
+            invariant(len(admissions) == len(flat), "one admission for every submission")
+            at = 0
+            for request_id, request in turn:
+                part = admissions[at : at + len(request.items)]
+                at += len(request.items)
+                if request.wait:
+                    self._await_decisions(request_id, part)
+                else:
+                    self._give_tickets(request_id, part)
+            self.outbox.bell.ring()
+
+    # --- requests -----------------------------------------------------------------------------
+
+    def _receive(self, payload: bytes) -> None:
+        try:
+            request_id, request = protocol.decode_request(payload)
+        except UnknownMethod as error:
+            self.fail(error.request_id, Status.UNSUPPORTED, error)
+            self._closing = not self._greeted
+            return
+        except BadParams as error:
+            self._end(error.request_id, Status.MALFORMED, error)
+            return
+        except DecodeError as error:
+            self._end(0, Status.MALFORMED, error)
+            return
+        if isinstance(request, Hello):
+            self._hello(request_id, request)
+        elif not self._greeted:
+            self._end(request_id, Status.DENIED, ComityError("the first request is hello"))
+        elif request_id in self._waiting or request_id in self._followers:
+            self._end(0, Status.MALFORMED, DecodeError(f"request id {request_id} is in use"))
+        elif not access.allows(self.access, request):
+            self._deny(request_id)
+        else:
+            self._start(request_id, request, len(payload))
+
+    def _start(self, request_id: int, request: Request, size: int) -> None:
+        count = 1
+        match request:
+            case Subscribe(stream, from_height):
+                self._subscribe(request_id, stream, from_height)
+                return
+            case Unsubscribe(subscription_id):
+                self._followers.remove(subscription_id)
+                self.outbox.put(request_id, Status.OK, [])
+                self._rest()
+                return
+            case Submit(_, items):
+                count = len(items)
+                if self.access == answers.CITIZEN and not self._authored(items):
+                    self._deny(request_id)
+                    return
+        if not self.hub.room(self, count, size):
+            self._busy(request_id, "too many requests of this key are in flight")
+            return
+        self.hub.charge(self, count, size)
+        method = protocol.method_of(request)
+        self._waiting[request_id] = Waiting(method, count, count, size)
+        self._scope.deadline = float("inf")
+        if isinstance(request, Submit):
+            self._submissions.append((request_id, request))
+            self._submit_bell.ring()
+        else:
+            self._querier.add(request_id, request)
+
+    def _hello(self, request_id: int, request: Hello) -> None:
+        hub = self.hub
+        if self._greeted:
+            self._end(request_id, Status.MALFORMED, DecodeError("hello comes once"))
+            return
+        if request.chain != hub.chain:
+            hint = "compare the genesis files"
+            problem = ComityError("this node serves another network", hint=hint)
+            self._end(request_id, Status.WRONG_CHAIN, problem)
+            return
+        if request.version != protocol.VERSION:
+            said = f"protocol version {request.version} is not spoken here, {protocol.VERSION} is"
+            problem = ComityError(said, hint="use the release of the client that fits the node's")
+            self._end(request_id, Status.UNSUPPORTED, problem)
+            return
+        if request.key is not None and request.signature is not None:
+            signed = protocol.session_message(hub.chain, hub.node_key, self._nonce, request.key)
+            try:
+                verify(request.key, signed, request.signature)
+            except SignatureError as error:
+                self._end(request_id, Status.BAD_SIGNATURE, error)
+                return
+            if not hub.proved(self, request.key):
+                self._busy(request_id, "this key has too many connections")
+                self._closing = True
+                return
+            self.key = request.key
+        self._greeted = True
+        level, who = self.access, self.identity
+        welcome = Welcome(level, who.principal, who.agency) if who else Welcome(level)
+        self.outbox.put(request_id, Status.OK, welcome.to_value())
+        self._rest()
+
+    def _subscribe(self, request_id: int, stream: protocol.Stream, from_height: int) -> None:
+        if len(self._followers) >= self.hub.limits.subscriptions_max:
+            self._busy(request_id, "this connection follows enough already")
+            return
+        self._scope.deadline = float("inf")
+        self._followers.add(request_id, stream, from_height)
+
+    def _authored(self, items: Sequence[tuple[Item, bytes]]) -> bool:
+        return all(
+            kind is Item.ENVELOPE and reading.sender_is_author(data, self.key)
+            for kind, data in items
+        )
+
+    # --- submissions --------------------------------------------------------------------------
+
+    def _give_tickets(self, request_id: int, admissions: Sequence[Admission]) -> None:
+        tickets = [
+            Ticket(admission.txids)
+            if isinstance(admission, Admitted)
+            else Ticket((), admission.status, _problem(admission))
+            for admission in admissions
+        ]
+        self.answer(request_id, [ticket.to_value() for ticket in tickets])
+
+    def _await_decisions(self, request_id: int, admissions: Sequence[Admission]) -> None:
+        waiting = self._waiting[request_id]
+        waiting.left = sum(
+            len(each.txids) if isinstance(each, Admitted) else 1 for each in admissions
+        )
+        for item, admission in enumerate(admissions):
+            if isinstance(admission, Rejected):
+                self.outbox.put(request_id, admission.status, _problem(admission, item).to_value())
+                self._settle(request_id, 1, admission.status)
+                continue
+            for position, txid in enumerate(admission.txids):
+                place = admission.decided.get(position)
+                if place is None:
+                    self.txids.add(txid)
+                    self.hub.wait(txid, (self, request_id, item, position))
+                    continue
+                block = self.hub.backend.block(place.height)
+                if block is None:
+                    said = f"decided at height {place.height}, which is no longer kept here"
+                    problem = Problem("NOT_FOUND", said, "", 0, item, position)
+                    self.outbox.put(request_id, Status.NOT_FOUND, problem.to_value())
+                    self._settle(request_id, 1, Status.NOT_FOUND)
+                else:
+                    path = reading.path_of(block, place.index)
+                    found = [(place.index, (self, request_id, item, position))]
+                    self.receipts(block, found, path)
+
+    def receipts(
+        self, block: CertifiedBlock, found: Sequence[tuple[int, Waiter]], path: Sequence[bytes]
+    ) -> None:
+        """Send the decisions of a block that this connection waits for.
+
+        Args:
+            found: indices in the block, each with a waiter of this connection.
+            path: as ``CountTree.multi_path`` of these indices.
+        """
+        self.outbox.statement(block.height, block.evidence)
+        rows = tuple(
+            Receipt(request_id, item, position, index, block.decisions[index])
+            for index, (_, request_id, item, position) in found
+        )
+        event = Receipts(block.height, len(block.roots), tuple(path), rows)
+        self.outbox.put(0, Status.EVENT, event.to_value())
+        for _, (_, request_id, _, _) in found:
+            self._settle(request_id, 1, Status.OK)
+
+    def lapse(self, request_id: int, item: int, position: int) -> None:
+        """Answer that a transaction left the pool undecided."""
+        said = "the transaction's time passed before any block held it"
+        hint = "submit it again with a later not_after; it can never take effect as it is"
+        problem = Problem("LAPSED", said, hint, 0, item, position)
+        self.outbox.put(request_id, Status.LAPSED, problem.to_value())
+        self._settle(request_id, 1, Status.LAPSED)
+
+    # --- answers ------------------------------------------------------------------------------
+
+    def answer(self, request_id: int, result: Value) -> None:
+        """Give a request its one answer."""
+        self.outbox.put(request_id, Status.OK, result)
+        self._settle(request_id, self._waiting[request_id].left, Status.OK)
+
+    def fail(self, request_id: int, status: Status, error: ComityError) -> None:
+        """Answer a request with an error."""
+        self.refuse(request_id, status, Problem(status.name, error.message, error.hint))
+
+    def refuse(self, request_id: int, status: Status, problem: Problem) -> None:
+        """Answer a request, or a subscription that ends, with a problem."""
+        self.outbox.put(request_id, status, problem.to_value())
+        waiting = self._waiting.get(request_id)
+        if waiting is not None:
+            self._settle(request_id, waiting.left, status)
+        else:
+            self.hub.answered("other", status)
+
+    def stop(self) -> None:
+        """End the connection at once."""
+        self._scope.cancel()
+
+    def discharge(self) -> None:
+        """Give back what is charged for requests that will not be answered any more."""
+        for waiting in self._waiting.values():
+            self.hub.charge(self, -waiting.count, -waiting.bytes)
+        self._waiting.clear()
+
+    def height_certified(self) -> None:
+        """Tell subscriptions that there is a new height."""
+        self._followers.bell.ring()
+
+    def _end(self, request_id: int, status: Status, error: ComityError) -> None:
+        self.fail(request_id, status, error)
+        self._closing = True
+
+    def _deny(self, request_id: int) -> None:
+        hint = "prove a key of an official or system; docs/protocol lists who may what"
+        self.fail(request_id, Status.DENIED, ComityError("this key may not do that", hint=hint))
+
+    def _busy(self, request_id: int, said: str) -> None:
+        retry_ms = self.hub.limits.busy_retry_ms
+        problem = Problem("BUSY", said, "wait and try again", retry_ms)
+        self.refuse(request_id, Status.BUSY, problem)
+
+    def _settle(self, request_id: int, count: int, status: Status) -> None:
+        """Note that ``count`` answers of a request are out."""
+        waiting = self._waiting[request_id]
+        waiting.left -= count
+        self.hub.answered(waiting.method, status)
+        if waiting.left <= 0:
+            del self._waiting[request_id]
+            self.hub.charge(self, -waiting.count, -waiting.bytes)
+            self._rest()
+
+    def _rest(self) -> None:
+        """Start the idle clock when nothing is in flight and nothing is followed."""
+        if not self._waiting and not len(self._followers):
+            self._scope.deadline = trio.current_time() + self.hub.limits.idle_seconds_max
+
+
+def _problem(rejected: Rejected, item: int | None = None) -> Problem:
+    return Problem(rejected.code, rejected.message, rejected.hint, rejected.retry_after_ms, item)

@@ -1,0 +1,171 @@
+"""Reads of one connection: all that wait are answered together, proofs under one state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from consensus import answers, protocol
+from consensus.codec import Value
+from consensus.errors import LocalProtocolError
+from consensus.protocol import (
+    Get,
+    GetCommittee,
+    GetDecision,
+    GetDecisions,
+    GetHolds,
+    GetRules,
+    GetStatements,
+    GetStatus,
+    ListRecords,
+    Request,
+    Status,
+)
+from node.api import access, reading
+from node.api.backend import ApiBackend, BehindError, ProvedRows
+from node.api.outbox import Bell
+from node.api.reading import CannotAnswer, Proving
+
+if TYPE_CHECKING:
+    from node.api.connection import Connection
+
+HEIGHTS_AHEAD_MAX: Final = 64
+"""A read waits for a height at most this far above the newest certified one."""
+BEHIND_RETRY_MS: Final = 200
+
+
+class Querier:
+    """Answers the reads of a connection, in turns."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._bell = Bell()
+        self._requests: list[tuple[int, Request]] = []
+
+    def add(self, request_id: int, request: Request) -> None:
+        """Have a request answered; the caller bounds their number."""
+        self._requests.append((request_id, request))
+        self._bell.ring()
+
+    async def run(self) -> None:
+        """Answer requests as they come."""
+        connection = self._connection
+        while True:
+            await self._bell.heard()
+            turn, self._requests = self._requests, []
+            proving: list[tuple[int, Proving]] = []
+            for request_id, request in turn:
+                if isinstance(request, Get | GetHolds | GetRules):
+                    proving.append((request_id, request))
+                    continue
+                await connection.outbox.below(connection.hub.limits.outbound_bytes_max)
+                self._answer(request_id, request)
+                connection.outbox.bell.ring()
+            if proving:
+                await self._prove(proving)
+
+    def _answer(self, request_id: int, request: Request) -> None:
+        try:
+            result = self._result(request)
+        except CannotAnswer as error:
+            self._connection.refuse(request_id, error.status, error.problem)
+        else:
+            self._connection.answer(request_id, result)
+
+    def _result(self, request: Request) -> Value:
+        backend, outbox = self._connection.hub.backend, self._connection.outbox
+        match request:
+            case GetStatus():
+                return backend.status()
+            case GetCommittee(epoch):
+                steps = backend.committees(epoch, answers.EPOCHS_MAX)
+                return [step.to_value() for step in steps]
+            case GetStatements(first, count):
+                wanted = reading.heights(backend, first, count)
+                for height in wanted:
+                    outbox.statement(height, reading.evidence_of(backend, height))
+                return [*wanted]
+            case GetDecision(txid):
+                return self._decision(txid)
+            case GetDecisions(first, count):
+                found = reading.decisions_answer(
+                    backend,
+                    reading.heights(backend, first, count),
+                    protocol.ANSWER_BYTES_MAX,
+                    lambda block: outbox.statement(block.height, block.evidence),
+                )
+                return [each.to_value() for each in found]
+            case ListRecords(kind, after, limit):
+                page = backend.list_records(kind, after, limit)
+                if page is None:
+                    hint = "`comity rules` lists the rule sets in force"
+                    raise CannotAnswer(Status.NOT_FOUND, f"no kind {kind!r} exists", hint)
+                return page.to_value()
+            case _:
+                raise LocalProtocolError(f"{type(request).__name__} is no read")
+
+    def _decision(self, txid: bytes) -> Value:
+        connection = self._connection
+        backend = connection.hub.backend
+        place = backend.find(txid)
+        if place is not None and connection.access == answers.CITIZEN:
+            place = place if place.author == connection.key else None
+        block = None if place is None else backend.block(place.height)
+        if place is None or block is None:
+            hint = "it may still be on its way: ask again, or submit it again"
+            raise CannotAnswer(Status.NOT_FOUND, "no decision on this transaction is here", hint)
+        connection.outbox.statement(block.height, block.evidence)
+        return reading.decision_answer(block, place).to_value()
+
+    # --- proofs -------------------------------------------------------------------------------
+
+    async def _prove(self, proving: list[tuple[int, Proving]]) -> None:
+        connection = self._connection
+        backend = connection.hub.backend
+        highest = backend.height + HEIGHTS_AHEAD_MAX
+        near = [row for row in proving if row[1].height_min <= highest]
+        try:
+            for request_id, request in proving:
+                if request.height_min > highest:
+                    self._behind(request_id, request.height_min)
+            if near:
+                height_min = max(request.height_min for _, request in near)
+                selects = [reading.selection(request) for _, request in near]
+                found = await backend.prove(height_min, selects)
+                for (request_id, request), proved in zip(near, found, strict=True):
+                    await connection.outbox.below(connection.hub.limits.outbound_bytes_max)
+                    try:
+                        self._rows(request_id, request, proved, backend)
+                    except CannotAnswer as error:
+                        connection.refuse(request_id, error.status, error.problem)
+                    connection.outbox.bell.ring()
+        except BehindError:
+            for request_id, request in near:
+                self._behind(request_id, request.height_min)
+        connection.outbox.bell.ring()
+
+    def _rows(
+        self, request_id: int, request: Proving, proved: ProvedRows, backend: ApiBackend
+    ) -> None:
+        connection = self._connection
+        level, who = connection.access, connection.identity
+        if isinstance(request, GetHolds):
+            allowed = access.may_see_holds(who, request.target)
+        else:
+            allowed = all(
+                access.may_read(who, connection.key, key, raw)
+                for key, raw in zip(proved.keys, proved.rows, strict=True)
+            )
+        if not allowed or level == answers.ANONYMOUS:
+            raise CannotAnswer(Status.DENIED, "this key may not read that")
+        connection.outbox.statement(proved.height, reading.evidence_of(backend, proved.height))
+        rows = reading.rows_answer(proved)
+        if isinstance(request, GetRules):
+            sets = backend.rule_sets(request.domain)
+            connection.answer(request_id, answers.Rules(rows, tuple(sets)).to_value())
+        else:
+            connection.answer(request_id, rows.to_value())
+
+    def _behind(self, request_id: int, height: int) -> None:
+        said = f"this node has not reached height {height} yet"
+        problem = answers.Problem("UNAVAILABLE", said, "ask another node", BEHIND_RETRY_MS)
+        self._connection.refuse(request_id, Status.UNAVAILABLE, problem)

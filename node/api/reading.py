@@ -1,0 +1,175 @@
+"""Requests that read: which keys to prove, and results from what the backend found.
+
+Pure apart from the backend. Not here: whether the caller may (``access``), and the order in which
+evidence and answers leave (``connection``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from consensus import answers, codec
+from consensus.answers import DecisionAnswer, HeightDecisions, RecordRow, Row, ShownLeaf, SingleRow
+from consensus.errors import DecodeError
+from consensus.ledger import layout
+from consensus.protocol import Get, GetHolds, GetRules, StateKey, Status
+from consensus.state import record
+from consensus.state.merkle import RESULTS
+from node.api.backend import ApiBackend, CertifiedBlock, Place, ProvedRows, RowReader, Select
+
+Proving = Get | GetHolds | GetRules
+ANSWER_BYTES_SPARE: Final = 4096
+HOLDS_SHOWN_MAX: Final = (answers.ROWS_MAX - 1) // 2
+"""A target with more holds than this is answered with its count leaf alone."""
+
+
+class CannotAnswer(Exception):
+    """A request that gets an error answer."""
+
+    def __init__(self, status: Status, message: str, hint: str = "", retry_ms: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+        self.problem = answers.Problem(status.name, message, hint, retry_ms)
+
+
+def selection(request: Proving) -> Select:
+    """Return which keys a request proves, in the order that clients derive too."""
+    match request:
+        case Get(_, keys):
+            return lambda read: keys
+        case GetHolds(_, target):
+            return lambda read: _holds_keys(target, read)
+        case GetRules(_, domain):
+            return lambda read: _rules_keys(domain, read)
+
+
+def _holds_keys(target: StateKey, read: RowReader) -> Sequence[StateKey]:
+    place = (target.namespace, [*target.components])
+    head = StateKey("holds", place)
+    raw = read(head)
+    if raw is None:
+        return [head]
+    count = layout.HoldsIndex(*_single_value(raw)).count
+    if count > HOLDS_SHOWN_MAX:
+        return [head]
+    positions = [StateKey("holds", (*place, position)) for position in range(count)]
+    ids = [_single_value(raw) for raw in map(read, positions) if raw is not None]
+    return [head, *positions, *(StateKey("hold", (id_,)) for id_ in ids if id_ is not None)]
+
+
+def _rules_keys(domain: str | None, read: RowReader) -> Sequence[StateKey]:
+    root = StateKey("rules", ())
+    if domain is None:
+        raw = read(root)
+        domains = [] if raw is None else _single_value(raw)
+    else:
+        domains = [domain]
+    keys = [root]
+    for name in domains:
+        head = StateKey("rules", (name,))
+        keys.append(head)
+        raw = read(head)
+        if raw is None:
+            continue
+        for number, _ in layout.RulesHead(*_single_value(raw)).active:
+            keys.append(StateKey("rules", (name, number)))
+    return keys[: answers.ROWS_MAX]
+
+
+def _single_value(raw: bytes) -> codec.Value:
+    return codec.parse(record.decode_single(raw)[2], "row")
+
+
+def rows_answer(proved: ProvedRows) -> answers.Rows:
+    """Return the rows of an answer, as clients get them."""
+    rows = [_row(key, raw) for key, raw in zip(proved.keys, proved.rows, strict=True)]
+    return answers.Rows(proved.height, tuple(rows), proved.proof)
+
+
+def _row(key: StateKey, raw: bytes | None) -> Row | None:
+    if raw is None:
+        return None
+    if key.namespace != "record":
+        version, salt, value = record.decode_single(raw)
+        return SingleRow(version, salt, value)
+    found = record.decode_row(raw)
+    leaves = tuple(
+        ShownLeaf(leaf.name, leaf.version, leaf.salt, leaf.value_cbor) for leaf in found.leaves
+    )
+    size = 32
+    decoys = tuple(found.decoys[at : at + size] for at in range(0, len(found.decoys), size))
+    return RecordRow(found.header, leaves, decoys)
+
+
+def evidence_of(backend: ApiBackend, height: int) -> answers.StatementEvidence:
+    """Return what proves the statement of a height.
+
+    Raises:
+        CannotAnswer: it is not kept here.
+    """
+    found = backend.evidence(height)
+    if found is None:
+        raise CannotAnswer(Status.NOT_FOUND, f"the statement of height {height} is not kept here")
+    return found
+
+
+def path_of(block: CertifiedBlock, index: int) -> list[bytes]:
+    """Return the siblings that lead one decision to the block's results_root."""
+    return RESULTS.path(block.roots, index)
+
+
+def decision_answer(block: CertifiedBlock, place: Place) -> DecisionAnswer:
+    """Return one decision of a block with its path."""
+    path = tuple(path_of(block, place.index))
+    decision = block.decisions[place.index]
+    return DecisionAnswer(block.height, len(block.roots), path, place.index, decision)
+
+
+def heights(backend: ApiBackend, first: int, count: int) -> range:
+    """Return the certified heights asked for; a negative ``first`` counts back from the newest."""
+    newest = backend.height
+    start = max(0, newest + 1 + first) if first < 0 else first
+    return range(start, min(start + count, newest + 1))
+
+
+def decisions_answer(
+    backend: ApiBackend, wanted: range, bytes_max: int, note: Callable[[CertifiedBlock], None]
+) -> list[HeightDecisions]:
+    """Return the decisions of as many wanted heights as fit; ``note`` gets each block first.
+
+    Raises:
+        CannotAnswer: a height is no longer kept, or the first alone is too large.
+    """
+    out: list[HeightDecisions] = []
+    room = bytes_max - ANSWER_BYTES_SPARE
+    for height in wanted:
+        block = backend.block(height)
+        if block is None:
+            raise CannotAnswer(
+                Status.NOT_FOUND, f"the decisions of height {height} are not kept here"
+            )
+        room -= sum(map(len, block.decisions)) + 16 * len(block.decisions)
+        if room < 0:
+            break
+        note(block)
+        out.append(HeightDecisions(height, tuple(block.decisions)))
+    if wanted and not out:
+        raise CannotAnswer(
+            Status.UNAVAILABLE,
+            f"the decisions of height {wanted[0]} do not fit into one answer",
+            "ask for each by its transaction id",
+        )
+    return out
+
+
+def sender_is_author(data: bytes, sender: bytes) -> bool:
+    """Return whether an envelope's body names ``sender`` as author; False if it is unreadable."""
+    try:
+        envelope = codec.parse(data, "envelope")
+        if type(envelope) is not list or not envelope or type(envelope[0]) is not bytes:
+            return False
+        body = codec.parse(envelope[0], "body")
+    except DecodeError:
+        return False
+    return type(body) is list and len(body) > 1 and body[1] == sender

@@ -1,0 +1,237 @@
+"""The client port: who may connect, who waits for what, and what the runtime tells clients.
+
+``ApiServer.run`` serves a listener. The runtime calls ``certified`` for every height in order and
+``lapsed`` for transactions that leave the pool undecided; both are quick and never block. All
+receipts of a block leave in one event a connection, with one path.
+
+Not here: one client's requests (``connection``), the bounds' values (``limits``).
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import trio
+
+from consensus import answers, protocol
+from consensus.protocol import Status
+from consensus.state.merkle import RESULTS
+from node.api.backend import ApiBackend, CertifiedBlock
+from node.api.connection import RECEIPTS_BYTES_MAX, Connection, Waiter
+from node.api.limits import ApiLimits, ByteBudget, Tally
+from node.network.framing import FrameReader, FrameWriter
+
+Found = list[tuple[int, Waiter]]
+"""Indices of a block's decisions, each with one who waits for it."""
+
+_LOST: Final = (trio.BrokenResourceError, trio.ClosedResourceError, OSError, ssl.SSLError)
+
+
+class ApiServer:
+    """Serves clients of one node.
+
+    Args:
+        backend: the node.
+        chain: of the network.
+        node_key: the public key of this node's certificate.
+        limits: bounds of the port.
+        context: TLS of the port (``node.network.tls.client_server_context``); None serves
+            streams that the caller has secured, as tests do.
+        random_bytes: fresh randomness, e.g. ``secrets.token_bytes``.
+    """
+
+    def __init__(
+        self,
+        backend: ApiBackend,
+        chain: bytes,
+        node_key: bytes,
+        limits: ApiLimits,
+        context: ssl.SSLContext | None,
+        random_bytes: Callable[[int], bytes],
+    ) -> None:
+        self.backend = backend
+        self.chain = chain
+        self.node_key = node_key
+        self.limits = limits
+        self.requests: Counter[tuple[str, str]] = Counter()
+        """Answers by method and status name, for telemetry."""
+        self._context = context
+        self._random_bytes = random_bytes
+        self._connections: dict[Connection, None] = {}
+        self._waiting: dict[bytes, list[Waiter]] = {}
+        self._addresses = Tally(limits.connections_max, limits.connections_per_address_max)
+        self._keys = Tally(limits.connections_max, limits.connections_per_key_max)
+        self._counts = Tally(limits.transactions_waiting_max, limits.requests_in_flight_max)
+        self._bytes = Tally(
+            limits.bytes_in_flight_max * 16,
+            limits.bytes_in_flight_max,
+        )
+        self._budget = ByteBudget(limits.bytes_per_second_max, limits.bytes_burst_max)
+        self._accepting = True
+
+    @property
+    def sessions(self) -> int:
+        """Open connections."""
+        return len(self._addresses)
+
+    @property
+    def waiting(self) -> int:
+        """Transactions that clients wait for."""
+        return len(self._waiting)
+
+    async def run(self, listeners: Sequence[trio.SocketListener]) -> None:
+        """Serve until cancelled."""
+        await trio.serve_listeners(self._accept, list(listeners))
+
+    async def serve(self, stream: trio.abc.Stream, address: str) -> None:
+        """Serve one client over a stream until it leaves or is cut; the stream is closed."""
+        if not self._accepting or not self._addresses.take(address):
+            await trio.aclose_forcefully(stream)
+            return
+        try:
+            await self._converse(stream, address)
+        except _LOST:
+            pass  # the client went away; whatever it waited for is decided all the same
+        finally:
+            self._addresses.add(address, -1)
+            await trio.aclose_forcefully(stream)
+
+    def stop_accepting(self) -> None:
+        """Refuse connections from now on; those that are open go on."""
+        self._accepting = False
+
+    def close(self) -> None:
+        """End all connections."""
+        self.stop_accepting()
+        for connection in self._connections:
+            connection.stop()
+
+    # --- what the runtime tells ---------------------------------------------------------------
+
+    def certified(self, block: CertifiedBlock) -> None:
+        """Send the receipts of a certified height to all who wait, and wake subscriptions.
+
+        Call it for every height, in order, once ``backend`` answers for that height.
+
+        Cost: about 0.2 µs a decision, and a few µs for each that somebody waits for.
+        """
+        found: dict[Connection, Found] = {}
+        if self._waiting:
+            waiting = self._waiting
+            for index, txid in enumerate(block.txids):
+                for waiter in waiting.pop(txid, ()):
+                    waiter[0].txids.discard(txid)
+                    found.setdefault(waiter[0], []).append((index, waiter))
+        parts = [
+            (connection, part) for connection, rows in found.items() for part in _parts(block, rows)
+        ]
+        if parts:
+            indices = [[index for index, _ in part] for _, part in parts]
+            paths = RESULTS.multi_paths(block.roots, indices)
+            for (connection, part), path in zip(parts, paths, strict=True):
+                connection.receipts(block, part, path)
+        for connection in self._connections:
+            connection.height_certified()
+            if connection in found:
+                connection.outbox.bell.ring()
+
+    def lapsed(self, txids: Sequence[bytes]) -> None:
+        """Tell all who wait that these left the pool undecided, past their ``not_after``."""
+        for txid in txids:
+            for connection, request_id, item, position in self._waiting.pop(txid, ()):
+                connection.txids.discard(txid)
+                connection.lapse(request_id, item, position)
+                connection.outbox.bell.ring()
+
+    # --- what connections ask -----------------------------------------------------------------
+
+    def proved(self, connection: Connection, key: bytes) -> bool:
+        """Count a connection under the key it proved; False when the key has too many."""
+        return self._keys.take(key)
+
+    def spend(self, connection: Connection, count_bytes: int) -> float:
+        """Charge received bytes and return how long to pause reading, in seconds."""
+        return self._budget.spend(connection.holder, count_bytes, trio.current_time())
+
+    def room(self, connection: Connection, count: int, count_bytes: int) -> bool:
+        """Return whether a connection may have this much more in flight."""
+        holder = connection.holder
+        return self._counts.room(holder, count) and self._bytes.room(holder, count_bytes)
+
+    def charge(self, connection: Connection, count: int, count_bytes: int) -> None:
+        """Count requests and bytes in flight; negative when they are answered."""
+        self._counts.add(connection.holder, count)
+        self._bytes.add(connection.holder, count_bytes)
+
+    def wait(self, txid: bytes, waiter: Waiter) -> None:
+        """Have a waiter told of a transaction's certified decision."""
+        self._waiting.setdefault(txid, []).append(waiter)
+
+    def answered(self, method: str, status: Status) -> None:
+        """Count an answer."""
+        self.requests[method, status.name] += 1
+
+    # --- connections --------------------------------------------------------------------------
+
+    async def _accept(self, stream: trio.SocketStream) -> None:
+        try:
+            address = str(stream.socket.getpeername()[0])
+        except OSError:
+            await trio.aclose_forcefully(stream)
+            return
+        if self._context is None:
+            await self.serve(stream, address)
+        else:
+            await self.serve(
+                trio.SSLStream(stream, self._context, server_side=True, https_compatible=True),
+                address,
+            )
+
+    async def _converse(self, stream: trio.abc.Stream, address: str) -> None:
+        limits = self.limits
+        if isinstance(stream, trio.SSLStream):
+            with trio.move_on_after(limits.hello_seconds_max) as scope:
+                await stream.do_handshake()
+            if scope.cancelled_caught:
+                return
+        connection = Connection(
+            self,
+            FrameReader(stream, protocol.REQUEST_BYTES_MAX, limits.frame_seconds_max),
+            FrameWriter(stream, protocol.ANSWER_BYTES_MAX, limits.send_seconds_max),
+            address,
+            self._random_bytes(protocol.NONCE_BYTES),
+        )
+        self._connections[connection] = None
+        try:
+            await connection.run()
+        finally:
+            self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        del self._connections[connection]
+        if connection.key:
+            self._keys.add(connection.key, -1)
+        for txid in connection.txids:
+            others = [w for w in self._waiting.get(txid, ()) if w[0] is not connection]
+            if others:
+                self._waiting[txid] = others
+            else:
+                self._waiting.pop(txid, None)
+        connection.discharge()
+
+
+def _parts(block: CertifiedBlock, rows: Found) -> list[Found]:
+    """Return ``rows`` cut so that each part makes one event of bounded size."""
+    parts: list[Found] = []
+    room = 0
+    for row in rows:
+        size = len(block.decisions[row[0]])
+        if not parts or size > room or len(parts[-1]) >= answers.RECEIPTS_MAX:
+            parts.append([])
+            room = RECEIPTS_BYTES_MAX
+        room -= size
+        parts[-1].append(row)
+    return parts
