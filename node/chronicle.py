@@ -1,0 +1,250 @@
+"""Executed heights and what proves them: in memory until flushed, then from the store.
+
+A height is *executed*, then *certified* (delivered), then *flushed*. Those not yet certified may be
+undone, from the newest down. Readers see certified heights only.
+
+Not here: executing (``execution``), and the rows of the state.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from consensus import codec
+from consensus.answers import StatementEvidence
+from consensus.errors import invariant
+from consensus.hotstuff import wire
+from consensus.hotstuff.types import Block, CommitCert, Statement
+from consensus.state.history import HistoryTree
+from node.api.backend import CertifiedBlock, Place
+from node.storage.flush import BatchData, BlockData
+from node.storage.store import Store
+
+HEIGHTS_MAX: Final = 4096
+"""Heights in memory; flushing must have stopped for there to be more, and the node stops then."""
+
+
+@dataclass(slots=True)
+class Height:
+    """One executed block.
+
+    Args:
+        block: as ordered.
+        statement: what commit votes sign.
+        txids, authors: of its decisions, in execution order.
+        roots, decisions: of each decision, encoded.
+        codes: outcome of each decision, by name, for metrics.
+        changes: ``kh ‖ vh ‖ previous height`` of each changed key.
+        batches: of its payload, as they are stored.
+        certificate: on this very height, once delivered by it.
+    """
+
+    block: Block
+    statement: Statement
+    txids: list[bytes]
+    authors: list[bytes]
+    roots: list[bytes]
+    decisions: list[bytes]
+    codes: list[str]
+    changes: bytes
+    batches: Sequence[BatchData]
+    index_rows: Sequence[tuple[bytes, bytes]]
+    certificate: CommitCert | None = None
+
+
+@dataclass(slots=True)
+class _Certificates:
+    """Certified heights that have a certificate of their own, ascending; not yet flushed."""
+
+    heights: list[int] = field(default_factory=list)
+    by_height: dict[int, CommitCert] = field(default_factory=dict)
+
+
+class Chronicle:
+    """Heights above the store, and those in it.
+
+    Args:
+        store: certified heights; its view follows flushes.
+        history: of the statements.
+        height: certified and flushed.
+    """
+
+    def __init__(self, store: Store, history: HistoryTree, height: int) -> None:
+        self._store = store
+        self._history = history
+        self._executed: dict[int, Height] = {}
+        self._places: dict[bytes, Place] = {}
+        self._certificates = _Certificates()
+        self.certified = height
+        self.executed = height
+        self.newest: CommitCert | None = None
+        found = store.view.newest_certificate()
+        if found is not None:
+            self.newest = wire.decode_commit_cert(found[1])
+
+    # --- growing ------------------------------------------------------------------------------
+
+    def add(self, height: Height) -> None:
+        """Take the next executed height."""
+        number = height.block.height
+        invariant(number == self.executed + 1, "heights are executed in order")
+        invariant(len(self._executed) < HEIGHTS_MAX, "too many heights wait to be flushed")
+        self._executed[number] = height
+        self.executed = number
+
+    def undo(self, block_id: bytes) -> Height:
+        """Forget the newest executed height, which is this block and not certified."""
+        number = self.executed
+        invariant(number > self.certified, "what is certified is never undone")
+        height = self._executed.pop(number)
+        invariant(height.block.id == block_id, "only the tip can be undone")
+        self.executed = number - 1
+        return height
+
+    def certify(self, block_id: bytes, certificate: CommitCert) -> Height:
+        """Mark the next height as certified and return it."""
+        number = self.certified + 1
+        height = self._executed[number]
+        invariant(height.block.id == block_id, "heights are certified in order")
+        self.certified = number
+        if certificate.statement.height == number:
+            height.certificate = certificate
+            self._certificates.heights.append(number)
+            self._certificates.by_height[number] = certificate
+            self.newest = certificate
+        for index, (txid, author) in enumerate(zip(height.txids, height.authors, strict=True)):
+            self._places.setdefault(txid, Place(number, index, author))
+        return height
+
+    # --- reading certified heights --------------------------------------------------------------
+
+    def provable(self) -> int:
+        """Return the newest height that a certificate vouches for by itself."""
+        return 0 if self.newest is None else self.newest.statement.height
+
+    def find(self, txid: bytes) -> Place | None:
+        """Return where the first decision of a transaction is."""
+        positions = self._store.view.positions(txid)  # older than anything in memory
+        if not positions:
+            return self._places.get(txid)
+        height, index = positions[0]
+        return Place(height, index, self._stored_decisions(height)[index][1])
+
+    def block(self, height: int) -> CertifiedBlock | None:
+        """Return the decisions of a certified height with its evidence."""
+        evidence = self.evidence(height)
+        if evidence is None:
+            return None
+        found = self._executed.get(height)
+        if found is not None:
+            return CertifiedBlock(height, evidence, found.txids, found.roots, found.decisions)
+        rows = self._stored_decisions(height)
+        return CertifiedBlock(
+            height,
+            evidence,
+            [row[0] for row in rows],
+            [row[2] for row in rows],
+            [row[3] for row in rows],
+        )
+
+    def evidence(self, height: int) -> StatementEvidence | None:
+        """Return what proves the statement of a certified height; None if unknown."""
+        if not 0 <= height <= self.certified:
+            return None
+        found = self._certificate_from(height)
+        if found is None:
+            return None
+        at, certificate = found
+        if at == height:
+            return StatementEvidence(certificate)
+        statement = self._statement(height)
+        if statement is None:
+            return None
+        return StatementEvidence(certificate, statement, tuple(self._history.path(height, at)))
+
+    def ordered(self, height: int) -> tuple[Block, CommitCert | None] | None:
+        """Return a certified block and the certificate on it, for nodes that catch up."""
+        if height > self.certified:
+            return None
+        found = self._executed.get(height)
+        if found is not None:
+            return found.block, found.certificate
+        data = self._store.view.block(height)
+        if data is None:
+            return None
+        block = wire.decode_block(codec.parse(data)[0])
+        certificate = self._store.view.certificate(height)
+        return block, None if certificate is None else wire.decode_commit_cert(certificate)
+
+    def _certificate_from(self, height: int) -> tuple[int, bytes] | None:
+        found = self._store.view.certificate_from(height)
+        if found is not None:
+            return found
+        heights = self._certificates.heights
+        position = bisect_left(heights, height)
+        if position == len(heights):
+            return None
+        at = heights[position]
+        return at, wire.encode_commit_cert(self._certificates.by_height[at])
+
+    def _statement(self, height: int) -> bytes | None:
+        found = self._executed.get(height)
+        if found is not None:
+            return found.statement.encode()
+        data = self._store.view.block(height)
+        return None if data is None else bytes(codec.parse(data)[1])
+
+    def _stored_decisions(self, height: int) -> list[list[bytes]]:
+        data = self._store.view.decisions(height)
+        rows: list[list[bytes]] = [] if data is None else codec.parse(data)
+        return rows
+
+    # --- flushing -----------------------------------------------------------------------------
+
+    def to_flush(self, upto: int) -> list[BlockData]:
+        """Return the certified heights up to ``upto`` that the store lacks, encoded."""
+        return [self._data(self._executed[n]) for n in range(self._store.height + 1, upto + 1)]
+
+    def index_rows(self, upto: int) -> list[tuple[bytes, bytes]]:
+        """Return what those heights add to the node's own index of records."""
+        rows: dict[bytes, bytes] = {}
+        for number in range(self._store.height + 1, upto + 1):
+            rows.update(self._executed[number].index_rows)
+        return sorted(rows.items())
+
+    def flushed(self, upto: int) -> None:
+        """Forget heights that the store now has."""
+        for number in [n for n in self._executed if n <= upto]:
+            for txid in self._executed.pop(number).txids:
+                place = self._places.get(txid)
+                if place is not None and place.height == number:
+                    del self._places[txid]
+        certificates = self._certificates
+        keep = bisect_left(certificates.heights, upto + 1)
+        for number in certificates.heights[:keep]:
+            del certificates.by_height[number]
+        del certificates.heights[:keep]
+
+    def _data(self, height: Height) -> BlockData:
+        rows = zip(height.txids, height.authors, height.roots, height.decisions, strict=True)
+        certificate = height.certificate
+        return BlockData(
+            height=height.block.height,
+            block=codec.encode([wire.encode_block(height.block), height.statement.encode()]),
+            decisions=codec.encode([list(row) for row in rows]),
+            changes=height.changes,
+            certificate=None if certificate is None else wire.encode_commit_cert(certificate),
+            transactions=_first_positions(height.txids),
+            batches=height.batches,
+        )
+
+
+def _first_positions(txids: Sequence[bytes]) -> list[tuple[bytes, int]]:
+    """Return ``(txid, index)`` of each transaction's first decision in a block."""
+    places: dict[bytes, int] = {}
+    for index, txid in enumerate(txids):
+        places.setdefault(txid, index)
+    return list(places.items())

@@ -1,0 +1,121 @@
+"""Persist before send: one queue over all steps of the replica, in order.
+
+What follows a ``Persist`` leaves the machine only when that is durable, with the batches that the
+promise relies on and the signer's own mark. While a sync runs, further effects gather; the next
+sync covers them all, so a busy node pays one for many steps. What has nothing durable before it
+leaves at once.
+
+Not here: what is sent and to whom (the runtime's ``act``), and the disk (``node.storage``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Protocol
+
+import trio
+
+from consensus.errors import invariant
+from consensus.hotstuff import wire
+from consensus.hotstuff.events import Broadcast, Deliver, Persist, Send
+from node.storage import kinds
+
+QUEUE_MAX: Final = 65_536
+"""Effects that wait for one sync; beyond it the disk has stopped serving, which stops the node."""
+
+Outgoing = Broadcast | Send | Deliver
+
+
+class DurableLog(Protocol):
+    """Where entries become durable (``node.storage.writer.LogWriter``)."""
+
+    @property
+    def synced(self) -> int:
+        """Everything of the log below this offset is on disk."""
+        ...
+
+    async def persist(self, entries: list[kinds.Entry]) -> object:
+        """Return once all entries are on disk, in order."""
+        ...
+
+
+class DurableMark(Protocol):
+    """The signer's own mark (``node.signer.Signer``)."""
+
+    async def persist_mark(self, log_synced: int) -> None:
+        """Return once every signature made so far is remembered on disk."""
+        ...
+
+
+class Outbox:
+    """The queue. ``put`` never blocks; ``run`` is a task of the node.
+
+    Args:
+        log: makes entries durable.
+        mark: makes the signer's memory durable, beside the log.
+        act: performs one effect whose promises are durable; must not block.
+    """
+
+    def __init__(self, log: DurableLog, mark: DurableMark, act: Callable[[Outgoing], None]) -> None:
+        self._log = log
+        self._mark = mark
+        self._act = act
+        self._queue: list[Outgoing | Persist | partial[None]] = []
+        self._entries: list[kinds.Entry] = []
+        self._pending = False
+        self._busy = False
+        self._wake = trio.Event()
+
+    @property
+    def depth(self) -> int:
+        """Effects waiting."""
+        return len(self._queue)
+
+    def log(self, entry: kinds.Entry) -> None:
+        """Append ``entry`` with the next sync, before whatever is put afterwards."""
+        self._entries.append(entry)
+
+    def put(self, effect: Outgoing | Persist) -> None:
+        """Take one effect, in order."""
+        if isinstance(effect, Persist):
+            for block in effect.blocks:
+                self._entries.append(kinds.block(block.height, block.id, wire.encode_block(block)))
+            self._pending = True
+            self._add(effect)
+        elif self._pending or self._busy:
+            self._add(effect)
+        else:
+            self._act(effect)
+
+    def after_sync(self, action: partial[None]) -> None:
+        """Call ``action`` once everything logged so far is durable."""
+        self._pending = True
+        self._add(action)
+
+    def _add(self, item: Outgoing | Persist | partial[None]) -> None:
+        invariant(len(self._queue) < QUEUE_MAX, "the log has not synced for too long")
+        self._queue.append(item)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Sync and act until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            queue, self._queue = self._queue, []
+            entries, self._entries = self._entries, []
+            self._pending, self._busy = False, True
+            records = [item.record for item in queue if isinstance(item, Persist)]
+            if records:  # the newest record holds every promise of those before it
+                entries.append(kinds.safety(records[-1]))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._log.persist, entries)
+                if records:
+                    nursery.start_soon(self._mark.persist_mark, self._log.synced)
+            self._busy = bool(self._queue)
+            for item in queue:
+                if isinstance(item, partial):
+                    item()
+                elif not isinstance(item, Persist):
+                    self._act(item)
