@@ -31,7 +31,7 @@ def context(purpose: str) -> Hash:
     return digest
 
 
-def bulk(purpose: str) -> Callable[[Iterable[bytes]], list[bytes]]:
+def bulk(purpose: str) -> Callable[[Iterable[bytes | memoryview]], list[bytes]]:
     """Return a function that hashes many inputs of one purpose, equal to ``context`` on each.
 
     Cost: 0.5 µs an input of up to 128 bytes. Each call has a hasher of its own, so threads may
@@ -39,7 +39,7 @@ def bulk(purpose: str) -> Callable[[Iterable[bytes]], list[bytes]]:
     """
     base = blake3(derive_key_context=f"comity 2026-11-21 {purpose} v1")
 
-    def digests(items: Iterable[bytes]) -> list[bytes]:
+    def digests(items: Iterable[bytes | memoryview]) -> list[bytes]:
         hasher = base.copy()
         update, digest, reset = hasher.update, hasher.digest, hasher.reset
         out: list[bytes] = []

@@ -169,10 +169,10 @@ def check(
         raise ProofError(f"the proof is of height {proof.height}, not {height}")
     counts, pages = _walk(proof, keys)
     nodes = {name: page_hash(page) for name, page in pages.items()}
-    siblings = _Siblings(proof)
-    for parents, missing in _levels(list(pages)):
-        for name in missing:
-            nodes[name] = siblings.take()
+    levels = list(_levels(list(pages)))
+    places = [name for _, missing in levels for name in missing]
+    nodes.update(zip(places, _siblings(proof, len(places)), strict=True))
+    for parents, _ in levels:
         for name in parents:
             first = name << 2
             below = nodes[first] + nodes[first + 1] + nodes[first + 2] + nodes[first + 3]
@@ -181,7 +181,6 @@ def check(
                 nodes[name] = branch_hash(count, below)
             else:
                 nodes[name] = _upper_hash(below) if any(below) else ZERO
-    siblings.finish()
     if state_root(proof.depth, proof.key_count, nodes[1]) != root:
         raise ProofError("the proof leads to another state root")
     shown = {kh: found for page in pages.values() for kh, found in _entries(page)}
@@ -234,38 +233,24 @@ def _entries(page: bytes) -> Iterator[tuple[bytes, tuple[bytes, int]]]:
         yield page[at : at + 32], (page[at + 32 : at + 64], changed_height)
 
 
-class _Siblings:
-    """Hands out the siblings of a proof and knows whether all were taken."""
-
-    __slots__ = ("_at", "_bit", "_bitmap", "_hashes")
-
-    def __init__(self, proof: Proof) -> None:
-        self._bitmap, self._hashes = proof.bitmap, proof.hashes
-        self._bit = 0
-        self._at = 0
-
-    def take(self) -> bytes:
-        byte, bit = divmod(self._bit, 8)
-        if byte >= len(self._bitmap):
-            raise ProofError("the bitmap is too short")
-        self._bit += 1
-        if not self._bitmap[byte] >> (7 - bit) & 1:
-            return ZERO
-        found = self._hashes[self._at : self._at + DIGEST_BYTES]
-        if len(found) != DIGEST_BYTES:
-            raise ProofError("a sibling is missing")
-        if found == ZERO:
-            raise ProofError("an empty subtree is marked present")
-        self._at += DIGEST_BYTES
-        return found
-
-    def finish(self) -> None:
-        if len(self._bitmap) != (self._bit + 7) // 8:
-            raise ProofError("the bitmap is too long")
-        if self._bit % 8 and self._bitmap[-1] & (0xFF >> self._bit % 8):
-            raise ProofError("bits beyond the last sibling")
-        if self._at != len(self._hashes):
-            raise ProofError("bytes beyond the last sibling")
+def _siblings(proof: Proof, wanted: int) -> list[bytes]:
+    """Return the siblings of a proof in order; neither a bit nor a byte may be left over."""
+    if len(proof.bitmap) != (wanted + 7) // 8:
+        raise ProofError(f"a bitmap of {len(proof.bitmap)} bytes for {wanted} siblings")
+    padding = -wanted % 8
+    value = int.from_bytes(proof.bitmap, "big")
+    if value & ((1 << padding) - 1):
+        raise ProofError("bits beyond the last sibling")
+    bits = format(value >> padding, f"0{wanted}b") if wanted else ""
+    if len(proof.hashes) != bits.count("1") * DIGEST_BYTES:
+        raise ProofError(f"{len(proof.hashes)} bytes of siblings for {bits.count('1')} of them")
+    present = [
+        proof.hashes[at : at + DIGEST_BYTES] for at in range(0, len(proof.hashes), DIGEST_BYTES)
+    ]
+    if ZERO in present:
+        raise ProofError("an empty subtree is marked present")
+    found = iter(present)
+    return [next(found) if bit == "1" else ZERO for bit in bits]
 
 
 # --- positions, shared by who makes and who checks ---------------------------------------------
@@ -300,17 +285,15 @@ def _levels(terminals: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
     known: list[int] = []
     for length in range(max(at_depth), 1, -2):
         known = sorted(known + at_depth.get(length, []))
-        have = frozenset(known)
-        parents = list(dict.fromkeys(name >> 2 for name in known))
-        yield (
-            parents,
-            [
-                child
-                for name in parents
-                for child in range(name << 2, (name << 2) + 4)
-                if child not in have
-            ],
-        )
+        have = known if len(known) == 1 else frozenset(known)
+        parents = list(dict.fromkeys([name >> 2 for name in known]))
+        missing = [
+            child
+            for name in parents
+            for child in range(name << 2, (name << 2) + 4)
+            if child not in have
+        ]
+        yield parents, missing
         known = parents
 
 

@@ -256,7 +256,7 @@ class State:
         stored = self._backend.page(low, high)
         fresh = self._fresh.get(self._tree.slot(low))
         if not fresh:
-            return b"".join([entry(*item) for item in stored])
+            return b"".join([kh + vh + at.to_bytes(8, "big") for kh, vh, at in stored])
         found = {item[0]: entry(*item) for item in stored}
         for kh in fresh:
             if low <= kh and (high is None or kh < high):
