@@ -10,11 +10,11 @@
     rules      [domain, number]    root of the rule set's parts     (its row also has the rule set)
     record     [kind, *id]         a salted list, see ``state.record``
     account    [family, *id]       [id, balance, reserved, held]
-    holds      [space, components] [count, held]
-    holds      [space, components, position]   hold id, null where vacated
+    holds      [space, components] [size, held]
+    holds      [space, components, position]   [hold id], [null] where vacated
     hold       [id]                [id, [space, components], scopes, placed_ms, until_ms, principal,
                                     agency, state, reason]
-    unique     [domain, label, *]  txid
+    unique     [domain, label, *]  [txid]
     sequence   [key]               [highest, window]
     pool       []                  32 bytes, never disclosed
 
@@ -30,7 +30,7 @@ Source: docs/protocol/ledger.cddl.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from consensus import codec
 from consensus.codec import Value
@@ -160,7 +160,7 @@ class Hold(NamedTuple):
 class HoldsIndex(NamedTuple):
     """How many unreleased holds a target has, at positions 0, 1, …, and their scopes."""
 
-    count: int
+    size: int
     held: int
 
 
@@ -171,6 +171,23 @@ class Balance(NamedTuple):
     balance: int
     reserved: int
     held: int
+
+
+def leaf_value(space: str, components: Sequence[Value], value: Value) -> Any:
+    """Return the object that stands for the decoded value of a single leaf (a tuple always)."""
+    make = _LEAVES.get((space, len(components)))
+    return tuple(value) if make is None else make(*value)
+
+
+_LEAVES: Final[dict[tuple[str, int], Callable[..., Any]]] = {
+    ("agency", 1): Agency,
+    ("principal", 1): Principal,
+    ("key", 1): Key,
+    ("role", 2): Role,
+    ("rules", 1): RulesHead,
+    ("holds", 2): HoldsIndex,
+    ("hold", 1): Hold,
+}
 
 
 # --- encodings --------------------------------------------------------------------------------
@@ -245,7 +262,7 @@ def encode_id(components: Sequence[Value]) -> bytes:
         elif kind is list:
             parts.append(encode_id(each))
         else:
-            parts.append(encode_int(each) if kind is int else codec.encode(each))
+            parts.append(encode_int(each) if kind is int else encode_value(each))
     return b"".join(parts)
 
 

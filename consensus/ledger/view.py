@@ -1,0 +1,544 @@
+"""What a block reads and writes: the only way from the executor to the state.
+
+Three layers: the source below the block, the block's own leaves, and what the transaction being
+judged wants to write. A refused transaction leaves no trace in the second. Every first access of a
+transaction is recorded as it was before the transaction's own writes, whether the leaf came from a
+cache or not; whoever has exactly these leaves can execute the decision again.
+
+    source ──> block: records, accounts, single leaves ──> transaction: drafts, changes, pending
+                   ^─────────────────── commit ───────────────────────────┘
+
+Salts come from the pool after the transaction that writes. Records and single leaves are hashed
+when their transaction commits, because its decision names them; accounts and sequence windows once,
+in ``finish``, or when a changed account is read.
+
+Not here: which reads and writes are allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+from consensus import codec
+from consensus.codec import Value
+from consensus.errors import invariant
+from consensus.hashing import ZERO
+from consensus.ledger import sequence
+from consensus.ledger.accounts import NO_VERSION, Account, Change, fresh_account, hash_accounts
+from consensus.ledger.layout import (
+    Balance,
+    Paths,
+    encode_id,
+    encode_text,
+    encode_value,
+    leaf_value,
+    place,
+)
+from consensus.ledger.model import Kind, Rulebook
+from consensus.ledger.records import Draft, FieldMap, Record, definition_of, field_map, write_entry
+from consensus.ledger.sequence import Window
+from consensus.state import salted
+from consensus.state.record import decode_row, decode_single, encode_row, encode_single
+from consensus.state.salted import NO_SALT
+
+CHARTER: Final = "charter"
+"""The kernel's own domain."""
+AUTHORITY: Final = frozenset({"agency", "principal", "key", "role", "rules"})
+"""Spaces on which cached judgements of authority rest."""
+
+
+class RowLike(Protocol):
+    """A row of the state as the executor needs it. A ``vh`` of zeros is a tombstone."""
+
+    @property
+    def vh(self) -> bytes:
+        """The value hash, 32 bytes."""
+        ...
+
+    @property
+    def value(self) -> bytes:
+        """The row's bytes."""
+        ...
+
+
+class Source(Protocol):
+    """The state before the block, or the leaves of a witness."""
+
+    def get(self, kh: bytes) -> RowLike | None:
+        """Return a key's row, or None."""
+        ...
+
+
+class Write(NamedTuple):
+    """One leaf that a block changed, for the state tree."""
+
+    kh: bytes
+    vh: bytes
+    row: bytes
+
+
+class Single:
+    """A single leaf as the block has it; never changed once made."""
+
+    __slots__ = ("salt_start", "value", "version", "vh")
+
+    def __init__(self, version: int, value: Any, vh: bytes, salt_start: bytes) -> None:
+        self.version = version
+        self.value = value
+        self.vh = vh
+        self.salt_start = salt_start
+
+
+class Pending:
+    """A single leaf as the current transaction wants it."""
+
+    __slots__ = ("before", "components", "domain", "space", "steps", "value", "version")
+
+    def __init__(
+        self, space: str, components: Sequence[Value], domain: str, before: Single | None
+    ) -> None:
+        self.space = space
+        self.components = components
+        self.domain = domain
+        self.before = before
+        self.version = 0 if before is None else before.version
+        self.steps = False
+        self.value: Any = None
+
+
+class _Slot:
+    """The sequence window of one key within the block."""
+
+    __slots__ = ("changed", "kh", "pool", "salt_start", "window")
+
+    def __init__(self, kh: bytes, window: Window, salt_start: bytes) -> None:
+        self.kh = kh
+        self.window = window
+        self.salt_start = salt_start
+        self.pool = b""
+        self.changed = False
+
+
+class View:
+    """The state as one block sees it.
+
+    Args:
+        source: rows before the block.
+        paths: key paths of the network.
+    """
+
+    def __init__(self, source: Source, paths: Paths) -> None:
+        self._get = source.get
+        self.paths = paths
+        self.book = Rulebook({})
+        """The active rule sets; set once they are known."""
+        # of the block
+        self._singles: dict[bytes, Single | None] = {}
+        self._records: dict[bytes, Record | None] = {}
+        self._record_paths: dict[bytes, bytes] = {}
+        self._accounts: dict[bytes, Account | None] = {}
+        self._slots: dict[bytes, _Slot] = {}
+        self._places: dict[tuple[str, int], FieldMap] = {}
+        self._written_accounts: dict[bytes, Account] = {}
+        self._written_singles: dict[bytes, bytes] = {}
+        self._written_records: dict[bytes, Record] = {}
+        # of the transaction
+        self.reads: dict[bytes, bytes] = {}
+        self.moved: dict[bytes, None] = {}
+        self._pending: dict[bytes, Pending] = {}
+        self._drafts: dict[bytes, Draft] = {}
+        self._changes: dict[bytes, Change] = {}
+        self.authority_moved = False
+        """Whether the transaction writes what authority rests on; caches must not serve it."""
+
+    # --- transactions -------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Start a transaction that has read nothing."""
+        self.reads = {}
+        self.moved = {}
+        self.authority_moved = False
+
+    def rollback(self) -> None:
+        """Forget what the transaction wants to write, not what it has read."""
+        self._pending = {}
+        self._drafts = {}
+        self._changes = {}
+
+    def reads_cbor(self) -> bytes:
+        """Return the decision's reads, encoded.
+
+        Two byte strings: ``kh ‖ vh`` ascending, zeros for an absent leaf; and the ``kh`` of
+        accounts that were only moved, ascending.
+        """
+        reads = self.reads
+        full = b"".join([kh + vh for kh, vh in sorted(reads.items())])
+        only = b"".join(sorted([kh for kh in self.moved if kh not in reads]))
+        return b"\x82" + encode_long(full) + encode_long(only)
+
+    def commit(self, pool: bytes) -> dict[str, list[bytes]]:
+        """Let the block see what the transaction writes.
+
+        Args:
+            pool: the salt pool after the transaction.
+
+        Returns:
+            The encoded entries of the decision's writes leaves by owning domain: records, accounts
+            that were made or held, other leaves, each in the order of their first write.
+        """
+        entries: dict[str, list[bytes]] = {}
+        if self._drafts:
+            for kh, draft in self._drafts.items():
+                record, entry = draft.finish(pool)
+                if entry:
+                    self._records[kh] = self._written_records[kh] = record
+                    entries.setdefault(record.kind.domain, []).append(entry)
+            self._drafts = {}
+        if self._changes:
+            for kh, change in self._changes.items():
+                self._commit_account(kh, change, pool, entries)
+            self._changes = {}
+        if self._pending:
+            for kh, pending in self._pending.items():
+                self._commit_single(kh, pending, pool, entries)
+            self._pending = {}
+        return entries
+
+    def _commit_account(
+        self, kh: bytes, change: Change, pool: bytes, entries: dict[str, list[bytes]]
+    ) -> None:
+        account = change.account
+        account.balance = change.balance
+        account.pool = pool
+        account.vh = b""
+        self._written_accounts[kh] = account
+        if not change.opened and change.held == account.held:
+            return
+        account.held = change.held
+        self._accounts[account.id_cbor] = account
+        hash_accounts([account])
+        old = 0 if change.opened else NO_VERSION
+        entry = write_entry("account", account.id_cbor, old, NO_VERSION, account.vh)
+        entries.setdefault(account.domain, []).append(entry)
+
+    def _commit_single(
+        self, kh: bytes, pending: Pending, pool: bytes, entries: dict[str, list[bytes]]
+    ) -> None:
+        before = pending.before
+        start = NO_SALT if before is None else before.salt_start
+        version = pending.version + pending.steps
+        salt = salted.next_single_salt(start, pool, kh)
+        value = encode_value(list(pending.value))
+        vh = salted.single_leaf(kh, version, salt, value)
+        self._singles[kh] = Single(version, pending.value, vh, start)
+        self._written_singles[kh] = encode_single(version, salt, value)
+        components = encode_id(pending.components)
+        entry = write_entry(pending.space, components, pending.version, version, vh)
+        entries.setdefault(pending.domain, []).append(entry)
+
+    # --- single leaves ------------------------------------------------------------------------
+
+    def single(
+        self, space: str, components: Sequence[Value], kh: bytes = b""
+    ) -> Single | Pending | None:
+        """Return a leaf as the transaction sees it, or None; records the read.
+
+        ``value`` is the tuple that ``layout.leaf_value`` makes, ``version`` the version before the
+        transaction.
+
+        Args:
+            kh: the key path, where the caller has it.
+        """
+        kh = kh or self.paths(space, components)
+        if kh in self._singles:
+            found = self._singles[kh]
+        else:
+            found = self._singles[kh] = self._load_single(space, components, kh)
+        if kh not in self.reads:
+            self.reads[kh] = ZERO if found is None else found.vh
+        return self._pending.get(kh, found) if self._pending else found
+
+    def _load_single(self, space: str, components: Sequence[Value], kh: bytes) -> Single | None:
+        row = self._get(kh)
+        if row is None or row.vh == ZERO:
+            return None
+        version, salt, data = decode_single(row.value)
+        value = leaf_value(space, components, codec.parse(data, "leaf"))
+        return Single(version, value, row.vh, salt)
+
+    def attached(self, kh: bytes) -> tuple[bytes, bytes, bytes] | None:
+        """Return value hash, leaf value and attachment of a rule set's row, or None.
+
+        Records no read: rule sets are fixed for the block, and whoever uses one notes its hash.
+        """
+        row = self._get(kh)
+        if row is None or row.vh == ZERO:
+            return None
+        root, attachment = split_attached(row.value)
+        return row.vh, root, attachment
+
+    def put(
+        self,
+        space: str,
+        components: Sequence[Value],
+        value: Any,
+        domain: str,
+        *,
+        steps: bool = True,
+    ) -> None:
+        """Write a leaf, reading it first if the transaction has not.
+
+        Args:
+            value: a tuple, the leaf's new value.
+            domain: whose writes leaf names it.
+            steps: whether the version steps (once, however often it is written).
+        """
+        kh = self.paths(space, components)
+        if space in AUTHORITY:
+            self.authority_moved = True
+        pending = self._pending.get(kh)
+        if pending is None:
+            self.single(space, components, kh)
+            pending = Pending(space, components, domain, self._singles[kh])
+            self._pending[kh] = pending
+        pending.value = value
+        pending.steps = pending.steps or steps or pending.before is None
+
+    # --- records ------------------------------------------------------------------------------
+
+    def record_path(self, kind: str, id_: Sequence[Value]) -> tuple[bytes, bytes]:
+        """Return encoded components and key path of a record."""
+        components = record_components(kind, id_)
+        kh = self._record_paths.get(components)
+        if kh is None:
+            kh = self._record_paths[components] = self.paths.of("record", components)
+        return components, kh
+
+    def record(self, kind: Kind, id_: Sequence[Value]) -> Record | None:
+        """Return a record as the transaction sees it, or None; records the read."""
+        components, kh = self.record_path(kind.name, id_)
+        found = self._record(kh, components, kind)
+        if kh not in self.reads:
+            self.reads[kh] = ZERO if found is None else found.vh
+        return self._drafts.get(kh, found) if self._drafts else found
+
+    def _record(self, kh: bytes, components: bytes, kind: Kind) -> Record | None:
+        if kh in self._records:
+            return self._records[kh]
+        row = self._get(kh)
+        found = None
+        if row is not None and row.vh != ZERO:
+            stored = decode_row(row.value)
+            places = self.places(kind, definition_of(kind, stored))
+            found = Record(kh, components, kind, places, stored, row.vh)
+        self._records[kh] = found
+        return found
+
+    def places(self, kind: Kind, definition: int) -> FieldMap:
+        """Return where the fields of a kind lie in one of its definitions."""
+        found = self._places.get((kind.name, definition))
+        if found is None:
+            found = self._places[kind.name, definition] = field_map(kind, definition)
+        return found
+
+    def draft(self, record: Record) -> Draft:
+        """Return the draft of a record that the transaction has read, making it if need be."""
+        if isinstance(record, Draft):
+            return record
+        kind = record.kind
+        places = self.places(kind, kind.definition)
+        draft = Draft(record.kh, record.id_cbor, kind, places, record, record["id"])
+        self._drafts[record.kh] = draft
+        return draft
+
+    def create(self, kind: Kind, id_: list[Value]) -> Draft:
+        """Return the draft of a new record; the transaction has read that there is none."""
+        components, kh = self.record_path(kind.name, id_)
+        invariant(self.reads.get(kh) == ZERO, "a record is made that may exist")
+        draft = Draft(kh, components, kind, self.places(kind, kind.definition), None, id_)
+        self._drafts[kh] = draft
+        return draft
+
+    # --- accounts -----------------------------------------------------------------------------
+
+    def account(self, id_: Sequence[Value]) -> Account | None:
+        """Return an account, or None. The caller says with ``read`` or ``move`` what it does."""
+        id_cbor = encode_id(id_)
+        if id_cbor in self._accounts:
+            account = self._accounts[id_cbor]
+        else:
+            account = self._load_account(id_, id_cbor)
+        if account is None and self._changes:
+            change = self._changes.get(self.paths.of("account", id_cbor))
+            return None if change is None else change.account
+        return account
+
+    def _load_account(self, id_: Sequence[Value], id_cbor: bytes) -> Account | None:
+        kh = self.paths.of("account", id_cbor)
+        row = self._get(kh)
+        account = None
+        if row is not None and row.vh != ZERO:
+            _, salt, data = decode_single(row.value)
+            value = Balance(*codec.parse(data, "account"))
+            account = Account(kh, id_cbor, self._owner(id_), value, row.vh, salt)
+        self._accounts[id_cbor] = account
+        return account
+
+    def _owner(self, id_: Sequence[Value]) -> str:
+        family = self.book.families.get(id_[0])
+        return CHARTER if family is None else family.domain
+
+    def read_account(self, account: Account) -> int:
+        """Return the balance as the transaction sees it; records the read."""
+        kh = account.kh
+        change = self._changes.get(kh)
+        if kh not in self.reads:
+            if change is not None and change.opened:
+                self.reads[kh] = ZERO
+            else:
+                hash_accounts([account])
+                self.reads[kh] = account.vh
+        return account.balance if change is None else change.balance
+
+    def move(self, account: Account) -> Change:
+        """Return what the transaction makes of an account, to be debited or credited."""
+        kh = account.kh
+        self.moved[kh] = None
+        change = self._changes.get(kh)
+        if change is None:
+            change = self._changes[kh] = Change(account, opened=False)
+        return change
+
+    def absent_account(self, id_: Sequence[Value]) -> None:
+        """Record that there is no such account."""
+        kh = self.paths.of("account", encode_id(id_))
+        self.reads.setdefault(kh, ZERO)
+
+    def open(self, id_: list[Value]) -> None:
+        """Make an account with balance 0; the caller has found that there is none."""
+        id_cbor = encode_id(id_)
+        kh = self.paths.of("account", id_cbor)
+        self.reads.setdefault(kh, ZERO)
+        account = fresh_account(kh, id_, id_cbor, self._owner(id_))
+        self._changes[kh] = Change(account, opened=True)
+
+    def account_held(self, account: Account) -> int:
+        """Return the mask of scopes with unreleased holds on an account."""
+        change = self._changes.get(account.kh)
+        return account.held if change is None else change.held
+
+    def hold_account(self, account: Account, mask: int) -> None:
+        """Set the mask of an account; nothing else of it changes."""
+        self.read_account(account)
+        change = self._changes.get(account.kh)
+        if change is None:
+            change = self._changes[account.kh] = Change(account, opened=False)
+        change.held = mask
+
+    # --- versions -----------------------------------------------------------------------------
+
+    def version_named(self, kind: str, id_: list[Value]) -> int:
+        """Return the version, before the transaction, of what ``[kind, id]`` names; 0 if absent."""
+        space, components = place(kind, id_)
+        if space != "record":
+            single = self.single(space, components)
+            return 0 if single is None else single.version
+        declared = self.book.kinds.get(kind)
+        if declared is None:
+            return 0
+        record = self.record(declared, id_)
+        return 0 if record is None else record.version
+
+    # --- sequence windows ---------------------------------------------------------------------
+
+    def window(self, key: bytes) -> Window:
+        """Return the window of a key; it is attested, not read."""
+        slot = self._slots.get(key)
+        if slot is None:
+            kh = self.paths("sequence", [key])
+            row = self._get(kh)
+            if row is None or row.vh == ZERO:
+                slot = _Slot(kh, Window(), NO_SALT)
+            else:
+                _, salt, data = decode_single(row.value)
+                window = sequence.from_value(codec.parse(data, "sequence"))
+                slot = _Slot(kh, window, salt)
+            self._slots[key] = slot
+        return slot.window
+
+    def spend(self, key: bytes, number: int, pool: bytes) -> None:
+        """Mark a number of a key as used; ``pool`` is that after the transaction."""
+        slot = self._slots[key]
+        slot.window.spend(number)
+        slot.pool = pool
+        slot.changed = True
+
+    # --- the end ------------------------------------------------------------------------------
+
+    def finish(self) -> list[Write]:
+        """Return the block's writes, ascending by key path, without the pool's."""
+        writes = []
+        accounts = self._written_accounts.values()
+        hash_accounts(accounts)
+        writes += [Write(each.kh, each.vh, each.row()) for each in accounts]
+        for record in self._written_records.values():
+            writes.append(Write(record.kh, record.vh, encode_row(record.stored)))
+        for kh, row in self._written_singles.items():
+            single = self._singles[kh]
+            invariant(single is not None, "a written leaf is gone")
+            writes.append(Write(kh, single.vh if single else b"", row))
+        for slot in self._slots.values():
+            if slot.changed:
+                value = encode_value(slot.window.to_value())
+                writes.append(single_write(slot.kh, value, slot.salt_start, slot.pool))
+        writes.sort()
+        return writes
+
+
+def single_write(
+    kh: bytes, value_cbor: bytes, salt_start: bytes, pool: bytes, version: int = NO_VERSION
+) -> Write:
+    """Return the write of a single leaf whose last writer left ``pool``."""
+    salt = salted.next_single_salt(salt_start, pool, kh)
+    vh = salted.single_leaf(kh, version, salt, value_cbor)
+    return Write(kh, vh, encode_single(version, salt, value_cbor))
+
+
+def record_components(kind: str, id_: Sequence[Value]) -> bytes:
+    """Return canonical CBOR of a record's place, ``[kind, *id]``."""
+    encoded = encode_id(id_)  # at most 8 components: a head of one byte
+    return bytes([encoded[0] + 1]) + encode_text(kind) + encoded[1:]
+
+
+def encode_long(data: bytes) -> bytes:
+    """Return canonical CBOR of a byte string of any length below 2^16, quickly."""
+    length = len(data)
+    if length < 24:
+        return bytes([0x40 + length]) + data
+    if length < 256:
+        return bytes([0x58, length]) + data
+    if length < 65_536:
+        return b"\x59" + length.to_bytes(2, "big") + data
+    return codec.encode(data)
+
+
+# --- rule sets' rows --------------------------------------------------------------------------
+
+ATTACHED: Final = 2
+"""First byte of a row with an attachment; rows of records begin with 1, of single leaves with 0."""
+_ROOT_BYTES: Final = 34
+_HEAD_BYTES: Final = 24
+
+
+def join_attached(single_row: bytes, attachment: bytes) -> bytes:
+    """Return the row of a rule set: a single leaf whose value is a 32-byte root, and the text."""
+    invariant(len(single_row) == _HEAD_BYTES + _ROOT_BYTES, "the leaf is no root")
+    return bytes([ATTACHED]) + single_row + attachment
+
+
+def split_attached(row: bytes) -> tuple[bytes, bytes]:
+    """Return root and attachment of a row that ``join_attached`` made."""
+    end = 1 + _HEAD_BYTES + _ROOT_BYTES
+    invariant(len(row) > end and row[0] == ATTACHED, "not the row of a rule set")
+    return row[end - 32 : end], row[end:]
