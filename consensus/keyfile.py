@@ -4,7 +4,7 @@ A canonical CBOR map (RFC 8949 §4.2.1):
 
     {"magic": "comity key", "version": 1, "kind": "validator"|"node"|"client", "public": 32 bytes,
      "seed": 32 bytes}                                        plain
-    {…, "sealed": {"salt": 16, "nonce": 24, "operations": int, "memory": bytes, "box": 48 bytes}}
+    {…, "sealed": {"salt": 16, "nonce": 24, "operations": int, "memory_kib": int, "box": 48}}
 
 Sealing: Argon2id 1.3 over the passphrase's NFC UTF-8 gives 32 bytes; BLAKE3 keyed with them over
 ``kind ‖ 0 ‖ public`` gives the key of a libsodium secretbox over the seed. So neither kind nor
@@ -36,10 +36,10 @@ BOX_BYTES: Final = SEED_BYTES + 16
 PASSPHRASE_BYTES_MAX: Final = 1024
 OPERATIONS: Final = 3
 """Argon2id passes for new files (libsodium's "moderate")."""
-MEMORY_BYTES: Final = 256 * 2**20
+MEMORY_KIB: Final = 256 * 2**10
 OPERATIONS_MAX: Final = 16
-MEMORY_BYTES_MIN: Final = 8 * 2**10
-MEMORY_BYTES_MAX: Final = 2**30
+MEMORY_KIB_MIN: Final = 8
+MEMORY_KIB_MAX: Final = 2**20
 """A file that asks for more is refused, so that a planted one cannot exhaust the machine."""
 
 
@@ -80,7 +80,7 @@ _SEALED: Final = codec.mapping(
         "salt": codec.octets(SALT_BYTES),
         "nonce": codec.octets(NONCE_BYTES),
         "operations": codec.integer(1, OPERATIONS_MAX),
-        "memory": codec.integer(MEMORY_BYTES_MIN, MEMORY_BYTES_MAX),
+        "memory_kib": codec.integer(MEMORY_KIB_MIN, MEMORY_KIB_MAX),
         "box": codec.octets(BOX_BYTES),
     }
 )
@@ -108,7 +108,7 @@ def seal(
     salt: bytes,
     nonce: bytes,
     operations: int = OPERATIONS,
-    memory_bytes: int = MEMORY_BYTES,
+    memory_kib: int = MEMORY_KIB,
 ) -> bytes:
     """Return the bytes of a sealed key file.
 
@@ -118,7 +118,7 @@ def seal(
         salt: 16 random bytes, never used before.
         nonce: 24 random bytes, never used before.
         operations: Argon2id passes, 1 to 16.
-        memory_bytes: Argon2id memory, 8 KiB to 1 GiB.
+        memory_kib: Argon2id memory in KiB, 8 to 2^20.
 
     Raises:
         PassphraseError: empty or too long.
@@ -128,13 +128,13 @@ def seal(
     """
     invariant(len(salt) == SALT_BYTES and len(nonce) == NONCE_BYTES, "salt 16, nonce 24 bytes")
     invariant(1 <= operations <= OPERATIONS_MAX, "Argon2id operations out of range")
-    invariant(MEMORY_BYTES_MIN <= memory_bytes <= MEMORY_BYTES_MAX, "memory out of range")
-    box_key = _box_key(key.kind, key.public, passphrase, salt, operations, memory_bytes)
+    invariant(MEMORY_KIB_MIN <= memory_kib <= MEMORY_KIB_MAX, "memory out of range")
+    box_key = _box_key(key.kind, key.public, passphrase, salt, operations, memory_kib)
     sealed = {
         "salt": salt,
         "nonce": nonce,
         "operations": operations,
-        "memory": memory_bytes,
+        "memory_kib": memory_kib,
         "box": sodium.crypto_secretbox_easy(key.seed, nonce, box_key),
     }
     return codec.encode({**_head(key), "sealed": sealed})
@@ -166,7 +166,7 @@ def read(data: bytes, passphrase: str | None = None) -> KeyPair:
             raise PassphraseError("the key file is sealed and no passphrase was given")
         sealed = value["sealed"]
         box_key = _box_key(
-            kind, public, passphrase, sealed["salt"], sealed["operations"], sealed["memory"]
+            kind, public, passphrase, sealed["salt"], sealed["operations"], sealed["memory_kib"]
         )
         try:
             seed = sodium.crypto_secretbox_open_easy(sealed["box"], sealed["nonce"], box_key)
@@ -216,18 +216,18 @@ def _version(data: bytes) -> int:
 
 
 def _box_key(
-    kind: KeyKind, public: bytes, passphrase: str, salt: bytes, operations: int, memory_bytes: int
+    kind: KeyKind, public: bytes, passphrase: str, salt: bytes, operations: int, memory_kib: int
 ) -> bytes:
     secret = unicodedata.normalize("NFC", passphrase).encode()
     if not 1 <= len(secret) <= PASSPHRASE_BYTES_MAX:
         raise PassphraseError(f"a passphrase has 1 to {PASSPHRASE_BYTES_MAX} bytes")
     try:
         stretched = sodium.crypto_pwhash_alg(
-            32, secret, salt, operations, memory_bytes, sodium.crypto_pwhash_ALG_ARGON2ID13
+            32, secret, salt, operations, memory_kib * 1024, sodium.crypto_pwhash_ALG_ARGON2ID13
         )
     except (nacl.exceptions.CryptoError, MemoryError) as error:
         raise KeyFileError(
-            f"Argon2id needs {memory_bytes} bytes of memory: {error}",
+            f"Argon2id needs {memory_kib} KiB of memory: {error}",
             hint="free memory and try again",
         ) from error
     return hashing.keyed(stretched)(kind.value.encode() + b"\0" + public)
