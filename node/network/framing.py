@@ -71,7 +71,6 @@ class FrameReader:
         self._head = b""  # fewer than four bytes of a length
         self._parts: list[bytes] = []  # what is in of the frame under way
         self._missing = 0  # bytes of it that are not
-        self._waited = 0.0  # seconds waited for it so far
         self._unread: list[bytes] = []
         self.bytes_received = 0
 
@@ -90,19 +89,24 @@ class FrameReader:
         if self._unread:
             frames, self._unread = self._unread, []
             return frames
-        while True:
-            partial = bool(self._missing or self._head)
-            data = await self._receive(partial)
-            if not data:
-                if partial:
-                    raise FrameTruncated("the stream ended inside a frame")
-                return []
-            self.bytes_received += len(data)
-            frames = self._feed(data)
-            if frames or not partial:
-                self._waited = 0.0  # a frame under way now began with this receive
-            if frames:
-                return frames
+        partial = bool(self._missing or self._head)
+        patience = self._frame_seconds_max if partial else self._idle_seconds_max
+        with trio.CancelScope(deadline=trio.current_time() + patience) as scope:
+            while True:
+                data = await self._receive()
+                if not data:
+                    if partial:
+                        raise FrameTruncated("the stream ended inside a frame")
+                    return []
+                frames = self._feed(data)
+                if frames:  # one that is under way now began with this receive
+                    return frames
+                if not partial:
+                    partial = True
+                    scope.deadline = trio.current_time() + self._frame_seconds_max
+        if partial:
+            raise SlowSender(f"a frame took longer than {self._frame_seconds_max:g} s")
+        raise SlowSender(f"nothing came for {self._idle_seconds_max:g} s")
 
     def unread(self, frames: list[bytes]) -> None:
         """Put back frames of the last ``read`` that somebody else is to handle; the next returns
@@ -110,19 +114,12 @@ class FrameReader:
         """
         self._unread = frames + self._unread
 
-    async def _receive(self, partial: bool) -> bytes:
-        patience = self._frame_seconds_max - self._waited if partial else self._idle_seconds_max
-        started = trio.current_time()
-        with trio.move_on_after(max(0.0, patience)) as scope:
-            try:
-                data = await self._stream.receive_some(RECEIVE_BYTES_MAX)
-            except trio.BrokenResourceError as error:
-                raise ConnectionLost(f"receiving failed: {_cause(error)}") from error
-        if scope.cancelled_caught:
-            if partial:
-                raise SlowSender(f"a frame took longer than {self._frame_seconds_max:g} s")
-            raise SlowSender(f"nothing came for {self._idle_seconds_max:g} s")
-        self._waited += trio.current_time() - started
+    async def _receive(self) -> bytes:
+        try:
+            data = await self._stream.receive_some(RECEIVE_BYTES_MAX)
+        except trio.BrokenResourceError as error:
+            raise ConnectionLost(f"receiving failed: {_cause(error)}") from error
+        self.bytes_received += len(data)
         return bytes(data)
 
     def _feed(self, data: bytes) -> list[bytes]:
@@ -187,9 +184,8 @@ class FrameWriter:
         self._frame_bytes_max = frame_bytes_max
         self._send_seconds_max = send_seconds_max
         self._turn = trio.Lock()
-        self._waiting: list[bytes] = []
-        self._accepted = 0  # payloads taken from callers, ever
-        self._sent = 0  # of those, how many the transport has
+        self._waiting: dict[int, bytes] = {}  # by ticket, in order
+        self._tickets = 0
         self._broken = False
         self.bytes_sent = 0
 
@@ -202,18 +198,23 @@ class FrameWriter:
 
         Cost: about 30 µs a send over TLS and 0.3 µs a frame.
         """
+        frames: list[bytes] = []
         for payload in payloads:
             invariant(0 < len(payload) <= self._frame_bytes_max, "a frame of ours is out of bounds")
-            self._waiting += (_HEADER.pack(len(payload)), payload)
-            self._accepted += 1
-        mine = self._accepted
-        async with self._turn:
-            if self._sent < mine:
-                data = b"".join(self._waiting)
-                self._waiting = []
-                upto = self._accepted
-                await self.send(data)
-                self._sent = upto
+            frames += (_HEADER.pack(len(payload)), payload)
+        self._tickets += 1
+        ticket = self._tickets
+        self._waiting[ticket] = b"".join(frames)
+        try:
+            async with self._turn:
+                if ticket in self._waiting:
+                    data = b"".join(self._waiting.values())
+                    self._waiting.clear()
+                    await self.send(data)
+                elif self._broken:
+                    raise ConnectionLost("the send that held these frames failed")
+        finally:
+            self._waiting.pop(ticket, None)  # a cancelled caller takes its frames back
 
     async def send(self, data: bytes) -> None:
         """Send bytes that are whole frames already. Not to be mixed with ``write``.

@@ -39,6 +39,20 @@ from node.network.tls import (
 )
 from node.network.wire import NONCE_BYTES, Class, Hello, Refusal
 
+__all__ = [
+    "Class",
+    "Connected",
+    "Disconnected",
+    "Hello",
+    "HelloState",
+    "Inbound",
+    "LinkLimits",
+    "NetworkConfig",
+    "NetworkEvent",
+    "PeerAddress",
+    "PeerNetwork",
+]
+
 BACKLOG_MAX: Final = 128
 """Connections the kernel may hold for us before they are accepted."""
 

@@ -31,8 +31,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from consensus.hashing import context
 from node.network.errors import CertificateUnusable, WrongPeer
 
-NAME_CHARACTERS_MAX: Final = 64
-"""Longest common name of an X.509 certificate (RFC 5280, appendix A.1)."""
+NAME_BYTES_MAX: Final = 64
+"""Longest common name of a certificate, in UTF-8. RFC 5280, appendix A.1, allows 64 characters."""
 
 SSLStream = trio.SSLStream[Any]
 
@@ -56,14 +56,14 @@ def make_certificate(seed: bytes, name: str) -> bytes:
 
     Args:
         seed: the 32-byte Ed25519 seed of the node key.
-        name: the agency's name, 1 to 64 characters; becomes the common name.
+        name: the agency's name, 1 to 64 bytes of UTF-8; becomes the common name.
 
     Raises:
         CertificateUnusable: the seed or the name has a wrong length.
     """
     key = _private_key(seed)
-    if not 1 <= len(name) <= NAME_CHARACTERS_MAX:
-        raise CertificateUnusable(f"a name has 1 to {NAME_CHARACTERS_MAX} characters: {name!r}")
+    if not 1 <= len(name.encode()) <= NAME_BYTES_MAX:
+        raise CertificateUnusable(f"a name has 1 to {NAME_BYTES_MAX} bytes: {name!r}")
     public = key.public_key()
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     serial = int.from_bytes(_serial_hash(public.public_bytes_raw())[:16]) >> 1 | 1

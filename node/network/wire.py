@@ -133,7 +133,7 @@ def decode_hello(payload: bytes) -> Hello:
             reason=Refusal.OTHER_VERSION,
         )
     _, chain, epoch, height, index, nonce, extras = codec.decode(
-        body, _HELLO, bytes_max=HELLO_BYTES_MAX, what="hello"
+        body, _HELLO, bytes_max=HELLO_BYTES_MAX - 1, what="hello"
     )
     return Hello(chain, epoch, height, index, nonce, extras)
 
@@ -150,6 +150,6 @@ def decode_refused(payload: bytes) -> LinkRefused:
     Raises:
         DecodeError: not canonical, or of another shape.
     """
-    reason, text = codec.decode(payload[1:], _REFUSED, bytes_max=REFUSED_BYTES_MAX, what="refused")
+    reason, text = codec.decode(payload[1:], _REFUSED, bytes_max=REFUSED_BYTES_MAX - 1, what="refused")
     name = _REFUSAL_NAMES.get(reason, str(reason))
     return LinkRefused(f"the peer declined the link, {name}: {text!r}", reason=reason, by_peer=True)

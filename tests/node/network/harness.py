@@ -1,0 +1,159 @@
+"""Members with keys and certificates, nodes on loopback, and waiting without sleeping."""
+
+from __future__ import annotations
+
+import random
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import trio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from node.network.link import Inbound, LinkLimits
+from node.network.peers import (
+    Connected,
+    Disconnected,
+    HelloState,
+    NetworkConfig,
+    NetworkEvent,
+    PeerAddress,
+    PeerNetwork,
+)
+from node.network.tls import SSLStream, make_certificate, peer_contexts
+
+CHAIN = bytes(range(32))
+PATIENCE_SECONDS = 20.0
+"""Real time after which a test that waits for the kernel gives up; reached only by a failure."""
+
+
+@dataclass(frozen=True)
+class Member:
+    index: int
+    seed: bytes
+    name: str
+    certificate: bytes
+    key: bytes
+
+
+def member(index: int, *, network: int = 0) -> Member:
+    seed = bytes([network, index]) * 16
+    name = f"agency-{index}"
+    key = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+    return Member(index, seed, name, make_certificate(seed, name), key)
+
+
+COMMITTEE = [member(index) for index in range(4)]
+FOREIGNERS = [member(index, network=9) for index in range(4)]
+
+
+def contexts(own: Member, committee: list[Member] = COMMITTEE) -> Any:
+    return peer_contexts(own.certificate, own.seed, [m.certificate for m in committee])
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the other tasks and the kernel work until ``condition`` holds."""
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < give_up, "it never became true"
+        await trio.lowlevel.checkpoint()
+
+
+class Node:
+    """A running PeerNetwork, what it told its runtime, and where it listens."""
+
+    def __init__(self, config: NetworkConfig, capacity: int) -> None:
+        send, self.channel = trio.open_memory_channel[NetworkEvent](capacity)
+        self.config = config
+        self.network = PeerNetwork(config, send)
+        self.port = config.listen_port
+        self.scope = trio.CancelScope()
+
+    async def start(self, nursery: trio.Nursery) -> None:
+        async def run(task_status: trio.TaskStatus[int]) -> None:
+            with self.scope:
+                await self.network.run(task_status=task_status)
+
+        self.port = await nursery.start(run)
+
+    async def event(self) -> NetworkEvent:
+        got: list[NetworkEvent] = []
+
+        def arrived() -> bool:
+            try:
+                got.append(self.channel.receive_nowait())
+            except trio.WouldBlock:
+                return False
+            return True
+
+        await until(arrived)
+        return got[0]
+
+    async def connected(self) -> Connected:
+        event = await self.event()
+        assert isinstance(event, Connected), event
+        return event
+
+    async def disconnected(self) -> Disconnected:
+        event = await self.event()
+        assert isinstance(event, Disconnected), event
+        return event
+
+    async def inbound(self) -> Inbound:
+        event = await self.event()
+        assert isinstance(event, Inbound), event
+        return event
+
+    def quiet(self) -> bool:
+        return self.channel.statistics().current_buffer_used == 0
+
+
+def address(of: Member, port: int) -> PeerAddress:
+    return PeerAddress(of.index, of.name, "127.0.0.1", port, of.key)
+
+
+def node(
+    own: int,
+    peers: list[PeerAddress],
+    *,
+    identity: Member | None = None,
+    committee: list[Member] = COMMITTEE,
+    port: int = 0,
+    capacity: int = 1000,
+    chain: bytes = CHAIN,
+    limits: LinkLimits | None = None,
+    **settings: Any,
+) -> Node:
+    identity = identity or committee[own]
+    config = NetworkConfig(
+        own_index=own,
+        peers=tuple(peers),
+        contexts=contexts(identity, committee),
+        chain=chain,
+        listen_host="127.0.0.1",
+        listen_port=port,
+        hello=lambda: HelloState(epoch=1, height=100 + own, extras=b"from %d" % own),
+        jitter=random.Random(own),
+        limits=limits or LinkLimits(),
+    )
+    return Node(replace(config, **settings), capacity)
+
+
+@asynccontextmanager
+async def running(*nodes: Node) -> AsyncIterator[trio.Nursery]:
+    """Run nodes for the length of the block, then stop them."""
+    async with trio.open_nursery() as nursery:
+        for each in nodes:
+            await each.start(nursery)
+        yield nursery
+        nursery.cancel_scope.cancel()
+
+
+async def dial(port: int, context: ssl.SSLContext) -> SSLStream:
+    """Connect to a node by hand."""
+    stream = trio.SSLStream(await trio.open_tcp_stream("127.0.0.1", port), context)
+    await stream.do_handshake()
+    return stream
