@@ -104,6 +104,23 @@ def decode_item(chain: bytes, data: bytes) -> Item:
     return _with_private(chain, [item], privates)[0]
 
 
+def decode_item_trusted(data: bytes, txids: bytes) -> Item:
+    """Return the transaction or group in bytes that a worker has accepted: nothing is verified.
+
+    Args:
+        txids: 32 bytes a transaction, as the worker returned them.
+
+    Cost: about 4 µs a transaction.
+    """
+    value = codec.parse(data, "item")
+    rows = [value] if len(value) == 3 else value[4]
+    flat: list[Transaction] = []
+    for at, (body, signatures, (openings, seed)) in enumerate(rows):
+        txid = txids[DIGEST_BYTES * at : DIGEST_BYTES * (at + 1)]
+        flat.append(single.decode_trusted(body, signatures, openings, seed, txid))
+    return flat[0] if len(value) == 3 else groups.from_value(value[:4], flat)
+
+
 def messages(chain: bytes, items: Sequence[Item]) -> list[tuple[bytes, bytes, bytes]]:
     """Return every ``(key, message, signature)`` of the items that must verify, in order."""
     found: list[tuple[bytes, bytes, bytes]] = []

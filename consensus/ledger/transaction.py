@@ -299,7 +299,7 @@ def with_private(
         raise CopyError("the openings or the seed have a length that no private part has")
     kh = slot(chain, transaction.author, transaction.sequence)
     if private_root(kh, calls, openings, seed) != transaction.private_root:
-        raise CopyError("the private part does not match its root")
+        raise CopyError("the private part does not match the body, or is of another network")
     check_openings(calls, openings)
     return transaction.opened(openings, seed)
 

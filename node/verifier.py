@@ -1,0 +1,383 @@
+"""Client signatures and hostile bytes are checked in worker processes, fed whole batches.
+
+One message carries a batch, or up to ITEMS_MAX single items that arrived while the worker was busy.
+A worker that dies, hangs or answers nonsense is replaced, and what it had in hand is given to the
+next one once more, single items one by one. What fails twice is refused with ``WorkerFailed``:
+no failure ever turns into an acceptance.
+
+The queue is bounded in requests and bytes; when it is full, ``VerifierBusy`` says so and the caller
+decides: a client is told to come back, a link is not read for a while. Batches go before items.
+
+Not here: what a worker checks (``verifier_worker``), and which batches are worth checking.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import trio
+
+from consensus.errors import (
+    ComityError,
+    CopyError,
+    DecodeError,
+    LocalProtocolError,
+    SignatureError,
+)
+from consensus.genesis import Limits
+from consensus.ledger import batch as batches
+from consensus.ledger.batch import Batch, Item
+from node import verifier_worker as worker
+from node.errors import NodeError
+from node.verifier_worker import LENGTH, Answer, Job, Setup, Verdict
+
+ITEMS_MAX: Final = 128
+"""Single items in one message: about 10 ms of a worker's time, so that no batch waits long."""
+REQUESTS_MAX: Final = 8192
+QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
+IN_FLIGHT_MAX: Final = 2
+"""Messages that one worker has in hand: one to work on, one so that it never waits."""
+ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
+ANSWER_SECONDS_MAX: Final = 60.0
+"""A worker that answers nothing for so long, with work in hand, is replaced."""
+RESTART_SECONDS: Final = 0.2
+ATTEMPTS_MAX: Final = 2
+
+_ROOT: Final = str(Path(__file__).resolve().parent.parent)
+
+
+class VerifierBusy(NodeError):
+    """As much waits to be checked as may wait."""
+
+    code = "BUSY"
+    advice = "send again a little later, or to another node"
+
+
+class WorkerFailed(NodeError):
+    """Two workers died or hung over the same bytes, or the verifier stops."""
+
+    code = "UNAVAILABLE"
+    advice = "send it again; if it happens again, report the worker's last log lines"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedBatch:
+    """A batch whose every part was accepted. ``txids``: 32 bytes a transaction, in order."""
+
+    digest: bytes
+    origin: int
+    number: int
+    lane: int
+    public: bytes
+    private: bytes
+    txids: bytes
+
+    @property
+    def count(self) -> int:
+        """Number of transactions."""
+        return len(self.txids) // 32
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of both parts."""
+        return len(self.public) + len(self.private)
+
+    def decode(self, chain: bytes) -> Batch:
+        """Return the transactions for execution. Cost: about 4 µs a transaction."""
+        return batches.decode_trusted(self.public, self.private, self.txids, chain=chain)
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    """Bytes to be judged, and later the verdict. ``public`` is empty for a single item."""
+
+    public: bytes
+    data: bytes
+    attempts: int = 0
+    verdict: Verdict | None = None
+    done: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.public) + len(self.data)
+
+    def finish(self, verdict: Verdict | None) -> None:
+        self.verdict = verdict
+        self.done.set()
+
+
+class Verifier:
+    """A pool of worker processes. ``run`` must be running; the checks may be called by any task.
+
+    Args:
+        chain: hash of the genesis file.
+        limits: of the genesis file.
+        processes: workers; one serves a small machine.
+    """
+
+    def __init__(self, chain: bytes, limits: Limits, *, processes: int = 1) -> None:
+        setup = Setup(chain, limits.batch_bytes_max, limits.batch_transactions_max)
+        self.setup = msgspec.msgpack.encode(setup)
+        """The first frame of every worker."""
+        self._processes = processes
+        self._batches: deque[_Request] = deque()
+        self._items: deque[_Request] = deque()
+        self._retries: deque[_Request] = deque()
+        self._waiting_bytes = 0
+        self._work = trio.Condition()
+        self._stopped = False
+        self.signatures = 0
+        """Signatures checked by the workers so far."""
+        self.restarts = 0
+        """Workers replaced so far."""
+        self.pids: list[int] = []
+        """Process ids of the living workers."""
+
+    @property
+    def depth(self) -> int:
+        """Requests that wait for a worker."""
+        return len(self._batches) + len(self._items) + len(self._retries)
+
+    async def run(self) -> None:
+        """Keep the workers alive until cancelled; then whoever still waits gets WorkerFailed."""
+        try:
+            async with trio.open_nursery() as nursery:
+                for _ in range(self._processes):
+                    nursery.start_soon(_Worker(self).run)
+        finally:
+            self._stopped = True
+            for queue in (self._batches, self._items, self._retries):
+                while queue:
+                    queue.popleft().finish(None)
+
+    async def check_item(self, data: bytes) -> Item:
+        """Return the transaction or group in untrusted bytes, fully checked.
+
+        Raises:
+            DecodeError, CopyError, SignatureError: what is wrong with it.
+            VerifierBusy: too much is waiting.
+            WorkerFailed: no worker could say.
+        """
+        request = _Request(b"", data)
+        await self._check([request])
+        return batches.decode_item_trusted(data, _accepted(request).txids)
+
+    async def check_items(self, data: Sequence[bytes]) -> list[Item | ComityError]:
+        """Return, for each of several untrusted items, what ``check_item`` returns or raises.
+
+        Raises:
+            VerifierBusy: too much is waiting; none was looked at.
+        """
+        requests = [_Request(b"", each) for each in data]
+        await self._check(requests)
+        found: list[Item | ComityError] = []
+        for request in requests:
+            try:
+                found.append(batches.decode_item_trusted(request.data, _accepted(request).txids))
+            except ComityError as error:
+                found.append(error)
+        return found
+
+    async def check_batch(self, public: bytes, private: bytes) -> CheckedBatch:
+        """Return a batch from a peer, fully checked.
+
+        Raises:
+            DecodeError, SignatureError: its origin is to blame.
+            CopyError: the private part is not its own; the sender is to blame.
+            VerifierBusy: too much is waiting.
+            WorkerFailed: no worker could say.
+        """
+        request = _Request(public, private)
+        await self._check([request])
+        found = _accepted(request)
+        return CheckedBatch(
+            found.digest, found.origin, found.number, found.lane, public, private, found.txids
+        )
+
+    async def _check(self, requests: list[_Request]) -> None:
+        if self._stopped:
+            raise WorkerFailed("the verifier has stopped")
+        size = sum(request.size_bytes for request in requests)
+        if (
+            self.depth + len(requests) > REQUESTS_MAX
+            or self._waiting_bytes + size > QUEUE_BYTES_MAX
+        ):
+            raise VerifierBusy(f"{self.depth} requests wait to be checked")
+        async with self._work:
+            for request in requests:
+                (self._batches if request.public else self._items).append(request)
+            self._waiting_bytes += size
+            self._work.notify_all()
+        for request in requests:
+            if request.verdict is None:
+                await request.done.wait()
+
+    async def take(self) -> list[_Request]:
+        """Return the next message's requests, waiting for some: retries, a batch, or items."""
+        async with self._work:
+            while not self.depth:
+                await self._work.wait()
+            if self._retries:
+                return [self._retries.popleft()]
+            if self._batches:
+                taken = [self._batches.popleft()]
+            else:
+                count = min(len(self._items), ITEMS_MAX)
+                taken = [self._items.popleft() for _ in range(count)]
+            self._waiting_bytes -= sum(request.size_bytes for request in taken)
+            return taken
+
+    async def give_back(self, requests: Sequence[_Request]) -> None:
+        """Queue requests of a failed worker once more, each by itself, or refuse them for good."""
+        async with self._work:
+            for request in requests:
+                if request.attempts >= ATTEMPTS_MAX:
+                    request.finish(None)
+                else:
+                    self._retries.append(request)
+            self._work.notify_all()
+
+
+def _accepted(request: _Request) -> Verdict:
+    verdict = request.verdict
+    if verdict is None:
+        raise WorkerFailed("no worker could check this")
+    match verdict.code:
+        case worker.ACCEPTED:
+            return verdict
+        case worker.BAD_COPY:
+            raise CopyError(verdict.message)
+        case worker.BAD_SIGNATURE:
+            raise SignatureError(verdict.message)
+        case _:
+            raise DecodeError(verdict.message)
+
+
+class _Worker:
+    """One place in the pool: a process, and the next one when that fails."""
+
+    def __init__(self, pool: Verifier) -> None:
+        self._pool = pool
+        self._in_hand: deque[list[_Request]] = deque()
+        self._room = trio.Semaphore(IN_FLIGHT_MAX)
+        self._watch = trio.CancelScope()
+        self._decoder = msgspec.msgpack.Decoder(Answer)
+
+    async def run(self) -> None:
+        while True:
+            await self._live()
+            self._pool.restarts += 1
+            await trio.sleep(RESTART_SECONDS)
+
+    async def _live(self) -> None:
+        """Start a process and feed it until it fails."""
+        process, stdin, stdout = await _start()
+        self._room = trio.Semaphore(IN_FLIGHT_MAX)
+        self._watch = trio.CancelScope()
+        self._pool.pids.append(process.pid)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._feed, stdin)
+                await self._collect(stdout)
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                self._pool.pids.remove(process.pid)
+                await _end(process)
+                await self._return_unanswered()
+
+    async def _feed(self, stdin: trio.abc.SendStream) -> None:
+        try:
+            await stdin.send_all(_frame(self._pool.setup))
+            while True:
+                await self._room.acquire()
+                requests = await self._pool.take()
+                self._in_hand.append(requests)
+                if len(self._in_hand) == 1:
+                    self._watch.deadline = trio.current_time() + ANSWER_SECONDS_MAX
+                await stdin.send_all(_frame(_encode(requests)))
+        except trio.BrokenResourceError:
+            return  # It has died; what it still answered is read first, then the end of its output.
+
+    async def _collect(self, stdout: trio.abc.ReceiveStream) -> None:
+        """Hand out answers until the process ends, hangs, or answers what it was not asked."""
+        buffer = bytearray()
+        with self._watch:
+            async for chunk in stdout:
+                buffer += chunk
+                while len(buffer) >= LENGTH.size:
+                    (length,) = LENGTH.unpack_from(buffer)
+                    end = LENGTH.size + length
+                    if length > ANSWER_BYTES_MAX:
+                        return
+                    if len(buffer) < end:
+                        break
+                    if not self._answered(bytes(buffer[LENGTH.size : end])):
+                        return
+                    del buffer[:end]
+
+    def _answered(self, frame: bytes) -> bool:
+        try:
+            answer = self._decoder.decode(frame)
+        except msgspec.DecodeError:
+            return False
+        if not self._in_hand or len(answer.verdicts) != len(self._in_hand[0]):
+            return False
+        requests = self._in_hand.popleft()
+        self._pool.signatures += answer.signatures
+        for request, verdict in zip(requests, answer.verdicts, strict=True):
+            request.finish(verdict)
+        self._room.release()
+        left = trio.current_time() + ANSWER_SECONDS_MAX
+        self._watch.deadline = left if self._in_hand else float("inf")
+        return True
+
+    async def _return_unanswered(self) -> None:
+        # It worked in order, so only the first message can have been its end.
+        for request in self._in_hand[0] if self._in_hand else ():
+            request.attempts += 1
+        requests = [request for message in self._in_hand for request in message]
+        self._in_hand.clear()
+        await self._pool.give_back(requests)
+
+
+def _encode(requests: Sequence[_Request]) -> bytes:
+    first = requests[0]
+    if first.public:
+        return msgspec.msgpack.encode(Job(True, [first.public, first.data]))
+    return msgspec.msgpack.encode(Job(False, [request.data for request in requests]))
+
+
+def _frame(payload: bytes) -> bytes:
+    return LENGTH.pack(len(payload)) + payload
+
+
+async def _start() -> tuple[trio.Process, trio.abc.SendStream, trio.abc.ReceiveStream]:
+    """Return a new worker with its input and output; it sees the same modules as this process."""
+    paths = [_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-m", worker.__name__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )
+    stdin, stdout = process.stdin, process.stdout
+    if stdin is None or stdout is None:
+        raise LocalProtocolError("a worker was started without pipes")
+    return process, stdin, stdout
+
+
+async def _end(process: trio.Process) -> None:
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            await stream.aclose()
+    process.kill()
+    await process.wait()

@@ -1,0 +1,178 @@
+"""A worker process: the first to look into bytes from outside, and the one who checks signatures.
+
+Started by ``node.verifier`` as ``python -m node.verifier_worker``. It reads jobs from standard
+input and writes one answer each to standard output, in order; both are frames of a 4-byte length
+and MessagePack, between two processes of one release. It ends when its input does.
+
+A job is a whole batch, or a list of items that clients submitted, each judged by itself. Accepted
+means: strictly decoded, canonical, private parts matching their roots, every signature verified.
+Signatures found good are remembered, so what came in a submission and again in a peer's batch is
+verified once. A verdict carries the txids, which the main process then need not compute again.
+
+Not here: scheduling, restarts, and everything with a socket (``node.verifier``).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import sys
+from typing import BinaryIO, Final
+
+import msgspec
+
+from consensus.errors import ComityError, CopyError, DecodeError, SignatureError, VerificationError
+from consensus.genesis import Limits
+from consensus.hashing import context
+from consensus.ledger import batch as batches
+from consensus.ledger.batch import Item
+from consensus.signing import verify
+
+LENGTH: Final = struct.Struct(">I")
+VERIFIED_MAX: Final = 65_536
+"""Verified signatures remembered, about 130 bytes each."""
+
+ACCEPTED: Final = 0
+MALFORMED: Final = 1
+BAD_COPY: Final = 2
+BAD_SIGNATURE: Final = 3
+
+_H_VERIFIED: Final = context("verified signature")
+
+
+class Setup(msgspec.Struct, array_like=True, frozen=True):
+    """The first frame: the network whose transactions are judged."""
+
+    chain: bytes
+    batch_bytes_max: int
+    batch_transactions_max: int
+
+
+class Job(msgspec.Struct, array_like=True, frozen=True):
+    """``parts`` are the public and the private part of a batch, or the bytes of single items."""
+
+    is_batch: bool
+    parts: list[bytes]
+
+
+class Verdict(msgspec.Struct, array_like=True, frozen=True):
+    """About a batch or an item. ``txids``, and a batch's ``digest`` and header, if ACCEPTED."""
+
+    code: int
+    message: str = ""
+    txids: bytes = b""
+    digest: bytes = b""
+    origin: int = 0
+    number: int = 0
+    lane: int = 0
+
+
+class Answer(msgspec.Struct, array_like=True, frozen=True):
+    """One verdict for a batch, one an item otherwise; ``signatures`` is how many were checked."""
+
+    verdicts: list[Verdict]
+    signatures: int
+
+
+class Judge:
+    """Decides about batches and items of one network."""
+
+    def __init__(self, chain: bytes, limits: Limits, verified_max: int = VERIFIED_MAX) -> None:
+        self._chain = chain
+        self._limits = limits
+        self._verified: dict[bytes, None] = {}
+        self._verified_max = verified_max
+        self.signatures = 0
+        """Signatures checked so far, without those remembered."""
+
+    def answer(self, job: Job) -> Answer:
+        """Return the verdicts about a job. Raises nothing that its bytes could cause."""
+        before = self.signatures
+        if job.is_batch:
+            public, private = job.parts
+            verdicts = [self.judge_batch(public, private)]
+        else:
+            verdicts = [self.judge_item(part) for part in job.parts]
+        return Answer(verdicts, self.signatures - before)
+
+    def judge_batch(self, public: bytes, private: bytes) -> Verdict:
+        """Return the verdict about one batch."""
+        try:
+            batch = batches.decode(self._chain, public, private, self._limits)
+            self._check_signatures(batch.items)
+        except (DecodeError, CopyError, VerificationError) as error:
+            return _refusal(error)
+        txids = b"".join([each.txid for each in batch.transactions])
+        return Verdict(ACCEPTED, "", txids, batch.digest, batch.origin, batch.number, batch.lane)
+
+    def judge_item(self, data: bytes) -> Verdict:
+        """Return the verdict about one envelope or group."""
+        try:
+            item = batches.decode_item(self._chain, data)
+            self._check_signatures([item])
+        except (DecodeError, CopyError, VerificationError) as error:
+            return _refusal(error)
+        flat = batches.transactions_of([item])
+        return Verdict(ACCEPTED, txids=b"".join([each.txid for each in flat]))
+
+    def _check_signatures(self, items: tuple[Item, ...] | list[Item]) -> None:
+        for key, message, signature in batches.messages(self._chain, items):
+            mark = _H_VERIFIED(key + signature + message)
+            if mark in self._verified:
+                continue
+            self.signatures += 1
+            verify(key, message, signature)
+            if len(self._verified) >= self._verified_max:
+                del self._verified[next(iter(self._verified))]
+            self._verified[mark] = None
+
+
+def _refusal(error: ComityError) -> Verdict:
+    match error:
+        case CopyError():
+            return Verdict(BAD_COPY, error.message)
+        case SignatureError():
+            return Verdict(BAD_SIGNATURE, error.message)
+        case _:
+            return Verdict(MALFORMED, error.message)
+
+
+def serve(source: BinaryIO, sink: BinaryIO) -> None:
+    """Answer jobs until ``source`` ends."""
+    first = _read(source)
+    if first is None:
+        return
+    setup = msgspec.msgpack.decode(first, type=Setup)
+    limits = Limits(
+        batch_bytes_max=setup.batch_bytes_max, batch_transactions_max=setup.batch_transactions_max
+    )
+    judge = Judge(setup.chain, limits)
+    decoder = msgspec.msgpack.Decoder(Job)
+    encoder = msgspec.msgpack.Encoder()
+    while (frame := _read(source)) is not None:
+        answer = encoder.encode(judge.answer(decoder.decode(frame)))
+        sink.write(LENGTH.pack(len(answer)) + answer)
+        sink.flush()
+
+
+def _read(source: BinaryIO) -> bytes | None:
+    head = source.read(LENGTH.size)
+    if len(head) < LENGTH.size:
+        return None
+    (length,) = LENGTH.unpack(head)
+    body = source.read(length)
+    return body if len(body) == length else None
+
+
+def main() -> None:
+    """Serve standard input. Ctrl-C is the main process's to handle, which then ends our input."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sink = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    # Whatever a library might print must not get between the frames.
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    serve(sys.stdin.buffer, sink)
+
+
+if __name__ == "__main__":
+    main()
