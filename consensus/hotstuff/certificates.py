@@ -20,7 +20,7 @@ from typing import Final
 
 from consensus import signing
 from consensus.committee import Committee
-from consensus.errors import CertificateError, LocalProtocolError
+from consensus.errors import CertificateError
 from consensus.hotstuff.types import (
     LANE_ORDINARY,
     LANE_PROTECTIVE,
@@ -338,17 +338,6 @@ def describes(statement: Statement, block: Block) -> bool:
     named = (statement.epoch, statement.round, statement.height, statement.block_id)
     ours = (block.epoch, block.round, block.height, block.id)
     return named == ours and statement.time_ms == block.time_ms
-
-
-def verified_own(message: Message, own: int) -> VerifiedMessage:
-    """Return one of our own messages as verified; its signature was made here.
-
-    Raises:
-        LocalProtocolError: it is not a message that validators sign.
-    """
-    if not isinstance(message, Proposal | Vote | Timeout | CommitVote):
-        raise LocalProtocolError("only signed messages are our own")
-    return VerifiedMessage(message, own)
 
 
 def _require(condition: bool, message: str) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from consensus.hotstuff.blocktree import Node
 from consensus.hotstuff.events import ReplicaConfig
-from consensus.hotstuff.types import LANE_PROTECTIVE, Block, PayloadItem
+from consensus.hotstuff.types import LANE_ORDINARY, LANE_PROTECTIVE, Block, PayloadItem
 
 DELIVERED_MAX: Final = 8192
 """Digests of delivered batches remembered, against news of them that is on its way."""
@@ -64,8 +64,9 @@ class PayloadPool:
     def select(self, failures: int) -> tuple[PayloadItem, ...]:
         """Return the payload of a proposal: protective first, within limits.
 
-        The limits halve with each consecutive failed round, down to one batch. An item that does
-        not fit is left for later, with those behind it.
+        The limits halve with each consecutive failed round, down to one batch. The first item
+        that no longer fits is left for later with those behind it; one that never could is passed
+        over.
         """
         config = self._config
         shift = min(failures, 32)
@@ -74,19 +75,16 @@ class PayloadPool:
         room_count = config.payload_transactions_max >> shift
         ordinary_bytes = ordinary_room_bytes(config) >> shift
         chosen: list[PayloadItem] = []
-        for lane in (1, 0):
+        for lane in (LANE_PROTECTIVE, LANE_ORDINARY):
             for item in self._fresh:
-                if item.lane != lane:
+                if item.lane != lane or not self._fits_alone(item):
                     continue
                 room_bytes -= item.size_bytes
                 room_count -= item.count
-                if lane != LANE_PROTECTIVE:
-                    ordinary_bytes -= item.size_bytes
-                too_big = room_bytes < 0 or room_count < 0 or ordinary_bytes < 0
-                if len(chosen) >= items_max or (chosen and too_big):
+                ordinary_bytes -= item.size_bytes if lane == LANE_ORDINARY else 0
+                full = room_bytes < 0 or room_count < 0 or ordinary_bytes < 0
+                if len(chosen) >= items_max or (chosen and full):
                     return tuple(chosen)
-                if not chosen and too_big and not self._fits_alone(item):
-                    return ()
                 chosen.append(item)
         return tuple(chosen)
 

@@ -86,6 +86,10 @@ class Tally(Generic[B]):
         """Return the ballots counted for a round, by validator index."""
         return [slots[round_].ballot for slots in self._signers if round_ in slots]
 
+    def count(self, round_: int) -> int:
+        """Number of signers with a ballot of the round."""
+        return sum(round_ in slots for slots in self._signers)
+
     def matching(self, ballot: B) -> list[B]:
         """Return the ballots counted in the same round for the same body, by validator index."""
         round_, body = ballot.round, ballot.body
@@ -97,10 +101,6 @@ class Tally(Generic[B]):
         for slots in self._signers:
             for round_ in [round_ for round_ in slots if round_ < below]:
                 del slots[round_]
-
-    def held(self) -> int:
-        """Number of ballots kept."""
-        return sum(len(slots) for slots in self._signers)
 
 
 def quorum_cert(votes: Sequence[Vote], committee: Committee) -> QuorumCert | None:

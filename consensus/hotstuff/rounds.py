@@ -1,0 +1,279 @@
+"""Acting in the current round: propose, vote, give up, resend (rules 1, 2, 6, 7, 9, 10).
+
+Everything is recomputed from what is known and the time, after every event; so a lost or repeated
+timer does no harm, and what was held back is done as soon as it becomes possible.
+
+Not here: what messages do to our knowledge (``replica``), what may be signed (``safety``).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from consensus.committee import Committee
+from consensus.hotstuff.blocktree import BlockTree, Node
+from consensus.hotstuff.events import Broadcast, ReplicaConfig, Timer
+from consensus.hotstuff.outbox import Outbox
+from consensus.hotstuff.pacemaker import Pacemaker, Situation
+from consensus.hotstuff.payload import PayloadPool, repeats_batch, within_limits
+from consensus.hotstuff.safety import Safety
+from consensus.hotstuff.types import (
+    Block,
+    Certificates,
+    PayloadItem,
+    Proposal,
+    TimeoutCert,
+)
+
+PROPOSALS_MAX: Final = 16
+"""Rounds whose first proposal is remembered, to recognise a second one."""
+
+
+class Rounds:
+    """The current round of one replica.
+
+    Args:
+        own: validator index.
+        safety, tree, pool, outbox: the replica's.
+    """
+
+    def __init__(
+        self,
+        config: ReplicaConfig,
+        committee: Committee,
+        own: int,
+        safety: Safety,
+        tree: BlockTree,
+        pool: PayloadPool,
+        outbox: Outbox,
+    ) -> None:
+        self._config = config
+        self._committee = committee
+        self._own = own
+        self._safety = safety
+        self._tree = tree
+        self._pool = pool
+        self._outbox = outbox
+        self._pacemaker = Pacemaker(config)
+        self._entered_ms = 0
+        self._ordered_ms = 0
+        self._resent_ms = 0
+        self._proposals: dict[int, Proposal] = {}
+        self._disputed: dict[int, None] = {}
+        self.timeout_cert: TimeoutCert | None = None
+        """The highest known."""
+        self.disagreement_round = 0
+        """Highest round whose commit votes are split beyond repair; 0 if none."""
+
+    # --- what is learned ---
+
+    def start(self, now_ms: int) -> None:
+        """Begin counting time."""
+        self._entered_ms = self._ordered_ms = self._resent_ms = now_ms
+
+    def entered(self, now_ms: int) -> None:
+        """Note that a new round begins."""
+        self._entered_ms = now_ms
+
+    def ordered(self, node: Node | None, now_ms: int) -> None:
+        """Note a new highest quorum certificate, on ``node`` if that is known."""
+        self._ordered_ms = now_ms
+        if node is not None and node.block.round == self._safety.round:
+            self._pacemaker.observe(now_ms - node.seen_ms)
+
+    def note_proposal(self, proposal: Proposal) -> tuple[Proposal, Proposal] | None:
+        """Remember the first proposal of a round; return the pair if another one came before.
+
+        A round reports one contradiction, then no more (rule 11).
+        """
+        round_ = proposal.block.round
+        first = self._proposals.setdefault(round_, proposal)
+        while len(self._proposals) > PROPOSALS_MAX:
+            lowest = min(self._proposals)
+            del self._proposals[lowest]
+            self._disputed.pop(lowest, None)
+        if first.block.id == proposal.block.id or round_ in self._disputed:
+            return None
+        self._disputed[round_] = None
+        return first, proposal
+
+    def is_first(self, proposal: Proposal) -> bool:
+        """Whether this is the remembered proposal of its round."""
+        first = self._proposals.get(proposal.block.round)
+        return first is not None and first.block.id == proposal.block.id
+
+    def wants_proposal(self, proposal: Proposal) -> bool:
+        """Whether a proposal could be news: a first one, or the first contradiction."""
+        return proposal.block.round not in self._disputed
+
+    # --- acting ---
+
+    def act(self, joined: bool, now_ms: int) -> dict[Timer, int]:
+        """Do what the round asks for now; return when to look again.
+
+        Args:
+            joined: f + 1 validators gave this round up (rule 7).
+        """
+        parent = self._parent()
+        self._pool.refresh(parent or self._tree.ordered_tip, now_ms)
+        situation = self._situation(parent)
+        timers: dict[Timer, int] = {}
+        self._vote(timers, now_ms)
+        self._propose(parent, situation, timers, now_ms)
+        self._give_up(situation, joined, timers, now_ms)
+        self._resend(situation, timers, now_ms)
+        return timers
+
+    def _parent(self) -> Node | None:
+        return self._tree.get(self._safety.high_qc.block_id)
+
+    def _situation(self, parent: Node | None) -> Situation:
+        safety = self._safety
+        high, commit = safety.high_qc, safety.commit_cert
+        certified = high.round == 0
+        if commit is not None and commit.statement.round >= high.round:
+            certified = True
+        proposal = self._proposal_node()
+        return Situation(
+            entered_ms=self._entered_ms,
+            by_timeout=high.round < safety.round - 1,
+            ordered_ms=self._ordered_ms,
+            work_since_ms=self._pool.since_ms,
+            payload_allowed=self._payload_allowed(parent, 1) and not self.results_disagree,
+            proposal_ms=None if proposal is None else proposal.seen_ms,
+            parent_ms=self._ordered_ms if parent is None else parent.seen_ms,
+            parent_bytes=0 if parent is None else parent.block.payload_bytes,
+            parent_certified=certified,
+            results_disagree=self.results_disagree,
+        )
+
+    @property
+    def results_disagree(self) -> bool:
+        """Whether some block that is not certified can never be."""
+        commit = self._safety.commit_cert
+        return self.disagreement_round > (0 if commit is None else commit.statement.round)
+
+    @property
+    def _failures(self) -> int:
+        return self._safety.round - self._safety.high_qc.round - 1
+
+    def _proposal_node(self) -> Node | None:
+        proposal = self._proposals.get(self._safety.round)
+        return None if proposal is None else self._tree.get(proposal.block.id)
+
+    def _payload_allowed(self, parent: Node | None, factor: int) -> bool:
+        """Whether payload may go on ``parent`` within ``factor`` times the windows (rule 9)."""
+        if parent is None:
+            return False
+        tree, commit = self._tree, self._safety.commit_cert
+        executed = tree.root.block.height
+        if tree.extends(parent, tree.executed):
+            executed = tree.executed.block.height
+        certified = tree.root.block.height
+        if commit is not None:
+            certified = max(certified, commit.statement.height)
+        height = parent.block.height
+        return (
+            height - executed <= factor * self._config.execution_ahead_max
+            and height - certified <= factor * self._config.certified_ahead_max
+        )
+
+    def _vote(self, timers: dict[Timer, int], now_ms: int) -> None:
+        """Vote for the round's block as soon as rule 2 permits."""
+        safety, node = self._safety, self._proposal_node()
+        round_ = safety.round
+        if node is None or max(safety.voted_round, safety.timeout_round) >= round_:
+            return
+        parent = node.parent
+        if parent is None:
+            return
+        if node.acceptable is None:
+            node.acceptable = (
+                node.block.time_ms > parent.block.time_ms
+                and within_limits(node.block, self._config)
+                and not repeats_batch(node)
+            )
+        if not node.acceptable or not node.held:
+            return
+        if node.block.payload and not self._payload_allowed(parent, 2):
+            return
+        early_ms = node.block.time_ms - self._config.time_ahead_ms
+        if node.block.time_ms > parent.block.time_ms + 1 and now_ms < early_ms:
+            timers[Timer.EARLY_BLOCK] = early_ms
+            return
+        self._outbox.sign(safety.vote(node.block), node)
+
+    def _propose(
+        self, parent: Node | None, situation: Situation, timers: dict[Timer, int], now_ms: int
+    ) -> None:
+        """Propose if we lead the round and the moment has come (rules 1, 9, 10)."""
+        safety = self._safety
+        round_ = safety.round
+        if parent is None or self._tree.full or self._committee.leader(round_) != self._own:
+            return
+        if max(safety.proposed_round, safety.timeout_round) >= round_:
+            return
+        start_ms = self._pacemaker.propose_from_ms(situation)
+        if now_ms < start_ms:
+            timers[Timer.PROPOSE] = start_ms
+            return
+        payload: tuple[PayloadItem, ...] = ()
+        payload_ms = self._pacemaker.payload_from_ms(situation)
+        if payload_ms is not None and payload_ms <= now_ms:
+            payload = self._pool.select(self._failures)
+        high, entry = safety.high_qc, safety.entry_cert
+        needs_entry = high.round < round_ - 1
+        block = Block(
+            self._committee.epoch,
+            round_,
+            high.height + 1,
+            high.block_id,
+            high,
+            entry if needs_entry and isinstance(entry, TimeoutCert) else None,
+            max(now_ms, parent.block.time_ms + 1),
+            payload,
+            self._committee.hash,
+        )
+        self._outbox.sign(safety.propose(block), None)
+
+    def _give_up(
+        self, situation: Situation, joined: bool, timers: dict[Timer, int], now_ms: int
+    ) -> None:
+        """Sign a timeout when the round has lasted too long or f + 1 others did (rules 6, 7)."""
+        safety = self._safety
+        if safety.timeout_round >= safety.round:
+            return
+        duration_ms = self._pacemaker.duration_ms(self._failures)
+        deadline_ms = self._pacemaker.start_ms(situation) + duration_ms
+        if joined or now_ms >= deadline_ms:
+            self._outbox.sign(safety.timeout(), None)
+        else:
+            timers[Timer.ROUND] = deadline_ms
+
+    def _resend(self, situation: Situation, timers: dict[Timer, int], now_ms: int) -> None:
+        """Send certificates and own messages again at intervals while something is undecided."""
+        start_ms = self._pacemaker.start_ms(situation)
+        due_ms = max(start_ms, self._resent_ms) + self._config.resend_ms
+        if now_ms < due_ms:
+            timers[Timer.RESEND] = due_ms
+            return
+        self._resent_ms = now_ms
+        timers[Timer.RESEND] = now_ms + self._config.resend_ms
+        self.resend()
+
+    def resend(self) -> None:
+        """Send our certificates and stored messages to every peer."""
+        self._outbox.post(Broadcast(self.certificates()))
+        for message in self._safety.own_messages():
+            self._outbox.post(Broadcast(message))
+
+    def certificates(self) -> Certificates:
+        """Return our highest certificates."""
+        safety = self._safety
+        high = safety.high_qc
+        timeout = self.timeout_cert
+        if timeout is not None and timeout.round < high.round:
+            timeout = None
+        return Certificates(
+            self._committee.epoch, high if high.round > 0 else None, timeout, safety.commit_cert
+        )
