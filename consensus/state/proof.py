@@ -106,6 +106,7 @@ def decode(data: bytes) -> Proof:
 def prove(tree: Tree, height: int, keys: Sequence[bytes]) -> Proof:
     """Return the proof of presence or absence of 1 to KEYS_MAX distinct ``keys`` in ``tree``."""
     invariant(0 < len(keys) <= KEYS_MAX, f"{len(keys)} keys in one proof")
+    invariant(height >= 0, "nothing is proved before genesis is applied")
     pages: list[int | bytes] = []
     terminals: list[int] = []
     branches: dict[int, bytes] = {}
