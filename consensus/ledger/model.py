@@ -323,8 +323,6 @@ class AccountFamily:
     """Lowest balance a debit may leave, in minor units."""
     debit_by: tuple[str, ...]
     """Domains whose actions may debit: the owner first, then those it permits."""
-    component_types: tuple[Type, ...] | None
-    """Types of the components after the family, where the rule set declares them."""
 
 
 # --- actions ----------------------------------------------------------------------------------

@@ -71,8 +71,10 @@ class Name:
 class Scope(Protocol):
     """What an expression may name."""
 
-    roots: Container[str]
-    """First parts of paths; a macro's variable must be another word."""
+    @property
+    def roots(self) -> Container[str]:
+        """First parts of paths; a macro's variable must be another word."""
+        ...
 
     def resolve(self, parts: Path, position: int) -> Name:
         """Return what a path stands for, or raise Fault."""
@@ -254,6 +256,8 @@ class _Checker:
         if node.operator in ARITHMETIC:
             return self._arithmetic(node, left, right)
         kind = _joined(left.type, right.type)
+        if left.type.base in _POINTS and right.constant and right.type == INT:
+            kind = left.type  # a month, date or time may be compared with its number
         if kind is None:
             raise Fault(f"cannot compare {left.type.text} with {right.type.text}", node.position)
         if node.operator not in ("==", "!=") and kind.base not in _ORDERED:

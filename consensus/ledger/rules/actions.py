@@ -1,0 +1,375 @@
+"""Compiles one action: loads in order, then conditions and effects against what was loaded.
+
+Every fault is reported with its line; an action with faults gives None. Effects are in ``effects``.
+
+Not here: the identity of actions (``parts``), and execution (``executor``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from consensus.codec import Value
+from consensus.ledger.expr import Name
+from consensus.ledger.kernel.catalogue import CHARTER, KERNEL_ACTIONS
+from consensus.ledger.model import (
+    HOLD_SCOPES,
+    AccountFamily,
+    Action,
+    Actor,
+    Env,
+    Expression,
+    Input,
+    Kind,
+    Load,
+    Path,
+    Reference,
+    Require,
+    Type,
+    Unique,
+)
+from consensus.ledger.rules.definition import ActionDef
+from consensus.ledger.rules.effects import Effects
+from consensus.ledger.rules.kinds import Domain, World, check_ref
+from consensus.ledger.rules.parts import ForeignFields, action_id
+from consensus.ledger.rules.schema import NOT_SUPPORTED, Place, Skip, suggest
+from consensus.ledger.rules.scope import ActionScope
+from consensus.ledger.rules.values import (
+    INPUT_BASES,
+    check_code,
+    check_name,
+    check_role,
+    parse_type,
+    schedule,
+)
+
+T = TypeVar("T")
+
+BOOL: Final = Type("bool")
+_PERSONS: Final = ("ref", "token", "digest")
+"""Types of a path that may name the author."""
+_PHASES: Final = ("protective",)
+_ORDINARY_KEYS: Final = (
+    "phase", "inputs", "load", "fresh", "depends", "unique", "effects", "ignores_holds",
+)  # fmt: skip
+"""What the kernel decides for its own actions."""
+
+
+def compile_action(world: World, domain: Domain, name: str, definition: ActionDef) -> Action | None:
+    """Return the compiled action, or None after reporting what is wrong with it."""
+    place = domain.place.of("actions", name)
+    before = len(domain.report.problems)
+    try:
+        check_name(name, place, "an action", ())
+        compiled = _Compiler(world, domain, name, definition, place).run()
+    except Skip:
+        return None
+    return compiled if len(domain.report.problems) == before else None
+
+
+@dataclass(slots=True)
+class _Compiler:
+    world: World
+    domain: Domain
+    name: str
+    definition: ActionDef
+    place: Place
+
+    def run(self) -> Action:
+        definition, place = self.definition, self.place
+        kernel = KERNEL_ACTIONS.get(self.name) if definition.kernel else None
+        self._check_kernel()
+        inputs = self._inputs()
+        scope = ActionScope(
+            self.world, self.domain, {each.name: Name(each.type, each.optional) for each in inputs}
+        )
+        loads = self._loads(scope)
+        protective = definition.phase == "protective"
+        if kernel is not None:
+            protective = kernel.protective
+        elif definition.phase and definition.phase not in _PHASES:
+            place.of("phase").fault(
+                f"there is no phase {definition.phase!r}", suggest(definition.phase, _PHASES)
+            )
+        actor = self._kept(lambda: self._actor(scope, place.of("actor")))
+        require = self._require(scope)
+        effects = Effects(scope, protective, place)
+        compiled = effects.compile(definition.effects)
+        depends = self._depends(scope, protective)
+        unique = self._unique(scope)
+        ignores = self._ignores()
+        fresh = self._fresh(scope)
+        if actor is None:
+            raise Skip
+        reads = tuple(scope.reads)
+        params = [self.domain.params[path[1]] for path in reads if path[0] == "params"]
+        kinds = {each.name for each in scope.loads.values() if isinstance(each, Kind)}
+        kinds |= {kind.name for kind in effects.kinds}
+        families = {each.name: each for each in scope.loads.values() if type(each) is AccountFamily}
+        families |= {each.name: each for each in effects.families}
+        return Action(
+            domain=self.domain.name,
+            name=self.name,
+            action_id=action_id(
+                self.domain.definition,
+                self.name,
+                kinds=sorted(kinds & self.domain.kinds.keys()),
+                foreign=_foreign(scope, self.domain.name),
+                families=list(families.values()),
+                params=params,
+            ),
+            protective=protective,
+            kernel=definition.kernel,
+            summary=definition.summary,
+            legal=definition.legal,
+            actor=actor,
+            inputs=inputs,
+            loads=loads,
+            fresh=fresh,
+            depends=depends,
+            require=require,
+            unique=unique,
+            effects=compiled,
+            ignores_holds=ignores,
+            schedule=schedule(params),
+            reads=reads,
+        )
+
+    def _kept(self, make: Callable[[], T]) -> T | None:
+        """Go on after a fault, so that one run shows them all."""
+        try:
+            return make()
+        except Skip:
+            return None
+
+    # --- kernel actions
+
+    def _check_kernel(self) -> None:
+        definition, place = self.definition, self.place
+        if definition.kernel is not (self.domain.name == CHARTER):
+            if definition.kernel:
+                raise place.refuse(f"only domain {CHARTER} has kernel actions")
+            raise place.refuse(
+                f"the actions of domain {CHARTER} are the kernel's", "add kernel = true"
+            )
+        if not definition.kernel:
+            return
+        if self.name not in KERNEL_ACTIONS:
+            raise place.refuse(
+                f"there is no kernel action {self.name!r}", suggest(self.name, [*KERNEL_ACTIONS])
+            )
+        for key in _ORDINARY_KEYS:
+            if getattr(definition, key):
+                raise place.refuse(
+                    f"the kernel decides {key} of {self.name}",
+                    "a kernel action has actor, require, summary and legal",
+                )
+
+    # --- inputs and loads
+
+    def _inputs(self) -> tuple[Input, ...]:
+        inputs: list[Input] = []
+        kernel = self.definition.kernel
+        source = KERNEL_ACTIONS[self.name].inputs if kernel else self.definition.inputs
+        for name, text in source:
+            here = self.place.of("inputs", name)
+            try:
+                check_name(name, here, "an input", ())
+                kind = parse_type(text.removesuffix("?"), here, INPUT_BASES)
+                item = kind.item if kind.base == "list" else kind
+                if item == Type("ref") and not kernel:
+                    raise here.refuse("a ref names its kind", "write ref:person")
+                check_ref(self.world, item, here)
+            except Skip:
+                continue
+            inputs.append(Input(name, kind, text.endswith("?")))
+        if len(inputs) != len(source):
+            raise Skip
+        return tuple(inputs)
+
+    def _loads(self, scope: ActionScope) -> tuple[Load, ...]:
+        loads: list[Load] = []
+        for number, (name, template) in enumerate(self.definition.load):
+            here = self.place.of("load", number)
+            if name.endswith("?") or template.endswith("?"):
+                raise here.refuse(f"an optional load is {NOT_SUPPORTED}", "leave out the ?")
+            if template.startswith("index "):
+                raise here.refuse(f"loading an index is {NOT_SUPPORTED}")
+            check_name(name, here, "a load")
+            if name in scope.loads:
+                raise here.refuse(f"{name} is loaded twice")
+            reference, loaded = self._load(scope, template, here)
+            scope.loads[name] = loaded
+            if isinstance(loaded, Kind):
+                loads.append(Load(name, reference, loaded, None))
+            else:
+                loads.append(Load(name, reference, None, loaded))
+        return tuple(loads)
+
+    def _load(
+        self, scope: ActionScope, template: str, place: Place
+    ) -> tuple[Reference, Kind | AccountFamily]:
+        head, slash, rest = template.partition("/")
+        if head == "account":
+            reference, family = scope.account(template, place)
+            if family.domain != self.domain.name:
+                raise place.refuse(
+                    f"account family {family.name} belongs to domain {family.domain}",
+                    "a rule set reads only its own accounts",
+                )
+            return reference, family
+        kind = self.world.kinds.get(head)
+        if kind is None:
+            raise place.refuse(f"there is no kind {head!r}", suggest(head, [*self.world.kinds]))
+        if kind.domain != self.domain.name and kind.name not in self.domain.uses:
+            raise place.refuse(
+                f"kind {head} belongs to domain {kind.domain} and is not in `uses`",
+                f'write uses = {{ {kind.domain} = ["{head}.<field>"] }}; it must export it',
+            )
+        if not slash or not rest:
+            raise place.refuse("which record?", f"write {head}/{{input.{head}}}")
+        return scope.record(rest, kind, place), kind
+
+    def _fresh(self, scope: ActionScope) -> tuple[str, ...]:
+        here = self.place.of("fresh")
+        records = [name for name, each in scope.loads.items() if isinstance(each, Kind)]
+        for name in self.definition.fresh:
+            if name not in records:
+                here.fault(f"{name!r} is not a loaded record", suggest(name, records))
+        return tuple(dict.fromkeys(self.definition.fresh))
+
+    # --- conditions
+
+    def _actor(self, scope: ActionScope, place: Place) -> Actor:
+        actor = self.definition.actor
+        if bool(actor.role) == bool(actor.own):
+            raise place.refuse(
+                "an actor has either role or self", 'write actor = { role = "payments.officer" }'
+            )
+        if actor.role:
+            check_role(actor.role, place.of("role"))
+        where = own = None
+        if actor.where:
+            where = scope.expression(actor.where, place.of("where"), BOOL)
+        if actor.own:
+            own = scope.value(actor.own, place.of("self"), _PERSONS)
+        return Actor(
+            role=actor.role,
+            where=where,
+            self_path=own,
+            not_paths=self._excluded(scope, actor.excluded, place.of("not"), author=True),
+            not_agencies=self._excluded(
+                scope, actor.excluded_agencies, place.of("not_agency"), author=False
+            ),
+        )
+
+    def _excluded(
+        self, scope: ActionScope, paths: Sequence[str], place: Place, *, author: bool
+    ) -> tuple[Expression, ...]:
+        found: list[Expression] = []
+        for number, text in enumerate(paths):
+            here = place.of(number)
+            load, _, step = text.partition(".by.")
+            if step:
+                found.append(self._by(scope, text, load, step, here, author=author))
+            else:
+                found.append(scope.value(text, here, _PERSONS if author else ("text",)))
+        return tuple(found)
+
+    def _by(
+        self, scope: ActionScope, text: str, load: str, step: str, place: Place, *, author: bool
+    ) -> Expression:
+        """Who made a record, or who moved it to a status: principal, or agency."""
+        kind = scope.loads.get(load)
+        if not isinstance(kind, Kind):
+            raise place.refuse(f"{load!r} is not a loaded record", suggest(load, [*scope.loads]))
+        if kind.domain != self.domain.name:
+            raise place.refuse(
+                f"who wrote a {kind.name} is known to domain {kind.domain} alone",
+                "name a field that it exports",
+            )
+        steps = ["created", *kind.steps]
+        if step not in steps:
+            raise place.refuse(f"{kind.name} has no status {step!r}", suggest(step, steps))
+        column = 1 if author else 2
+
+        def evaluate(env: Env) -> Value:
+            by: Any = env[load]["by"]
+            return next((row[column] for row in by if row[0] == step), None)
+
+        path = (load, "by", step)
+        scope.reads[path] = None
+        return Expression(text, Type("digest" if author else "text"), True, (path,), evaluate)
+
+    def _require(self, scope: ActionScope) -> tuple[Require, ...]:
+        found: list[Require] = []
+        for number, each in enumerate(self.definition.require):
+            here = self.place.of("require", number)
+            try:
+                check_code(each.code, here.of("code"))
+                if not each.say:
+                    raise here.of("say").refuse("a requirement says what is wrong")
+                that = scope.expression(each.that, here.of("that"), BOOL)
+            except Skip:
+                continue
+            found.append(Require(each.code, that, each.say))
+        return tuple(found)
+
+    def _depends(self, scope: ActionScope, protective: bool) -> tuple[Path, ...]:
+        here = self.place.of("depends")
+        if protective and self.definition.depends:
+            here.fault("a protective action is judged on the present state", "leave out depends")
+        found: list[Path] = []
+        for number, text in enumerate(self.definition.depends):
+            try:
+                found.append(scope.path(text, here.of(number)))
+            except Skip:
+                continue
+        return tuple(dict.fromkeys(found))
+
+    def _unique(self, scope: ActionScope) -> tuple[Unique, ...]:
+        found: list[Unique] = []
+        for number, (label, *segments) in enumerate(row or ("",) for row in self.definition.unique):
+            here = self.place.of("unique", number)
+            try:
+                check_name(label, here, "a label", ())
+                _, resolve, reads = scope.components(segments, here)
+            except Skip:
+                continue
+            source = "/".join((label, *segments))
+            found.append(Unique(label, source, reads, _slot(self.domain.name, label, resolve)))
+        return tuple(found)
+
+    def _ignores(self) -> tuple[str, ...]:
+        for number, each in enumerate(self.definition.ignores_holds):
+            here = self.place.of("ignores_holds", number)
+            if each.scope not in HOLD_SCOPES:
+                here.fault(f"there is no scope {each.scope!r}", f"known: {', '.join(HOLD_SCOPES)}")
+            if not each.reason:
+                here.fault("an exception from holds gives its reason")
+        return tuple(dict.fromkeys(each.scope for each in self.definition.ignores_holds))
+
+
+def _slot(
+    domain: str, label: str, resolve: Callable[[Env], list[Value]]
+) -> Callable[[Env], list[Value]]:
+    return lambda env: [domain, label, *resolve(env)]
+
+
+def _foreign(scope: ActionScope, domain: str) -> list[ForeignFields]:
+    """Return what an action reads of kinds of other domains."""
+    read: dict[str, dict[str, None]] = {}
+    kinds = {
+        name: kind
+        for name, kind in scope.loads.items()
+        if isinstance(kind, Kind) and kind.domain != domain
+    }
+    for name, kind in kinds.items():
+        fields = read.setdefault(kind.name, {})
+        for path in scope.reads:
+            if path[0] == name and path[1] in (*kind.fields, "status"):
+                fields[path[1]] = None
+    unique = {kind.name: kind for kind in kinds.values()}
+    return [ForeignFields(unique[name], tuple(fields)) for name, fields in read.items()]

@@ -1,0 +1,218 @@
+"""A rule set's definition: structure checked, meaning not yet.
+
+Both forms, the TOML that people write and the canonical CBOR that lies on the chain, give the same
+``Definition``; it is what ``compile`` checks and resolves. Tables are ``((name, value), …)``.
+
+Not here: how the forms are read (``structure``, ``forms``), and what is allowed (``compile``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from consensus.ledger.rules.lines import TomlPath
+
+NUMBER_MAX: Final = 2**31 - 1
+KINDS_MAX: Final = 64
+FIELDS_MAX: Final = 64
+DEFINITIONS_MAX: Final = 64
+"""Definitions of one kind over time."""
+STATUSES_MAX: Final = 32
+FAMILIES_MAX: Final = 64
+PARAMS_MAX: Final = 64
+PARAM_VALUES_MAX: Final = 256
+PARAM_VALUES_TOTAL_MAX: Final = 512
+"""Dated values of all parameters of a rule set: the size of every action's schedule."""
+ACTIONS_MAX: Final = 128
+INPUTS_MAX: Final = 32
+LOADS_MAX: Final = 16
+REQUIREMENTS_MAX: Final = 32
+EFFECTS_MAX: Final = 32
+UNIQUE_MAX: Final = 8
+PATHS_MAX: Final = 64
+DOMAINS_MAX: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class FieldDef:
+    """A field of a kind; ``type`` has the form ``ref:person``, ``money:USD``."""
+
+    type: str
+    optional: bool
+    open: bool
+    sealed_for: tuple[str, ...]
+    group: str
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatusDef:
+    """Statuses of a kind and the steps between them."""
+
+    start: str
+    steps: tuple[tuple[str, tuple[str, ...]], ...]
+    stops: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KindDef:
+    """A kind of record."""
+
+    fields: tuple[tuple[str, FieldDef], ...]
+    status: StatusDef | None
+    hold_by: tuple[str, ...]
+    """Other domains that may place and release holds on its records."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountDef:
+    """A family of accounts."""
+
+    currency: str
+    floor: int
+    debit_by: tuple[str, ...]
+    """Other domains whose actions may debit."""
+    hold_by: tuple[str, ...]
+    """Other domains that may place and release holds on its accounts."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatedDef:
+    """A parameter's value from a month or date on."""
+
+    start: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ParamDef:
+    """A dated parameter."""
+
+    type: str
+    by: str
+    values: tuple[DatedDef, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ActorDef:
+    """Who may call an action."""
+
+    role: str
+    own: str
+    """A path: ``self`` in TOML."""
+    where: str
+    excluded: tuple[str, ...]
+    """Paths: ``not`` in TOML."""
+    excluded_agencies: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RequireDef:
+    """A requirement."""
+
+    code: str
+    that: str
+    say: str
+
+
+@dataclass(frozen=True, slots=True)
+class IgnoreDef:
+    """A scope of holds that does not block, and why."""
+
+    scope: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateDef:
+    """Make a record."""
+
+    kind: str
+    id: str | tuple[str, ...]
+    values: tuple[tuple[str, str], ...]
+    basis: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetDef:
+    """Change a loaded record."""
+
+    record: str
+    status: str
+    fields: tuple[tuple[str, str], ...]
+    basis: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class MoveDef:
+    """Move an amount between accounts."""
+
+    source: str
+    target: str
+    amount: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDef:
+    """Make an account."""
+
+    account: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceHoldDef:
+    """Place a hold."""
+
+    target: str
+    scopes: tuple[str, ...]
+    until: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseHoldDef:
+    """Release a hold."""
+
+    target: str
+    hold: str
+
+
+EffectDef = CreateDef | SetDef | MoveDef | OpenDef | PlaceHoldDef | ReleaseHoldDef
+
+
+@dataclass(frozen=True, slots=True)
+class ActionDef:
+    """One action."""
+
+    kernel: bool
+    phase: str
+    summary: str
+    legal: str
+    actor: ActorDef
+    inputs: tuple[tuple[str, str], ...]
+    load: tuple[tuple[str, str], ...]
+    fresh: tuple[str, ...]
+    depends: tuple[str, ...]
+    require: tuple[RequireDef, ...]
+    unique: tuple[tuple[str, ...], ...]
+    effects: tuple[EffectDef, ...]
+    ignores_holds: tuple[IgnoreDef, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A whole rule set. ``where`` and ``lines`` only serve errors."""
+
+    domain: str
+    number: int
+    legal_basis: str
+    uses: tuple[tuple[str, tuple[str, ...]], ...]
+    exports: tuple[str, ...]
+    params: tuple[tuple[str, ParamDef], ...]
+    kinds: tuple[tuple[str, KindDef], ...]
+    accounts: tuple[tuple[str, AccountDef], ...]
+    actions: tuple[tuple[str, ActionDef], ...]
+    where: str = field(default="", compare=False)
+    lines: Mapping[TomlPath, int] = field(default_factory=dict, compare=False, repr=False)

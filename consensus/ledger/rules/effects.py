@@ -1,0 +1,280 @@
+"""Compiles effects, and holds them to the borders of their domain and to the protective lane.
+
+A rule set writes only its own kinds, debits an account only where the owning domain permits it, and
+holds only what is its own or names it in ``hold_by``. A protective action only places holds and
+moves records to statuses that their kind lists under ``stops``.
+
+Not here: carrying effects out (``executor``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, NoReturn
+
+from consensus.ledger.model import (
+    HOLD_SCOPES,
+    AccountFamily,
+    Assign,
+    Create,
+    Effect,
+    Expression,
+    Kind,
+    Move,
+    OpenAccount,
+    Path,
+    PlaceHold,
+    Reference,
+    ReleaseHold,
+    Type,
+)
+from consensus.ledger.rules.definition import (
+    CreateDef,
+    EffectDef,
+    MoveDef,
+    OpenDef,
+    PlaceHoldDef,
+    ReleaseHoldDef,
+    SetDef,
+)
+from consensus.ledger.rules.schema import Place, Skip, suggest
+from consensus.ledger.rules.scope import NEW_ID, ActionScope
+
+_KEYS: Final[dict[type, str]] = {
+    CreateDef: "create",
+    SetDef: "set",
+    MoveDef: "move",
+    OpenDef: "open",
+    PlaceHoldDef: "place_hold",
+    ReleaseHoldDef: "release_hold",
+}
+
+
+@dataclass(slots=True)
+class Effects:
+    """Compiles the effects of one action; ``kinds`` and ``families`` collect what they touch."""
+
+    scope: ActionScope
+    protective: bool
+    place: Place
+    kinds: list[Kind] = field(default_factory=list)
+    families: list[AccountFamily] = field(default_factory=list)
+
+    def compile(self, definitions: Sequence[EffectDef]) -> tuple[Effect, ...]:
+        """Return the effects in declared order; faulty ones are reported and left out."""
+        found: list[Effect] = []
+        counts: dict[str, int] = {}
+        changed: dict[str, None] = {}
+        for definition in definitions:
+            key = _KEYS[type(definition)]
+            number = counts.get(key, 0)
+            counts[key] = number + 1
+            here = self.place.of(key, number)
+            try:
+                if isinstance(definition, SetDef):
+                    if definition.record in changed:
+                        raise here.refuse(
+                            f"{definition.record} is set twice", "join the two into one"
+                        )
+                    changed[definition.record] = None
+                found.append(self._effect(definition, number, here))
+            except Skip:
+                continue
+        return tuple(found)
+
+    def _effect(self, definition: EffectDef, number: int, here: Place) -> Effect:
+        if self.protective and not isinstance(definition, SetDef | PlaceHoldDef):
+            raise here.refuse(
+                f"a protective action has no {_KEYS[type(definition)]}",
+                "it places holds, or sets a status that its kind lists under stops",
+            )
+        match definition:
+            case CreateDef():
+                return self._create(definition, number, here)
+            case SetDef():
+                return self._set(definition, here)
+            case MoveDef():
+                return self._move(definition, here)
+            case OpenDef():
+                return self._open(definition, here)
+            case PlaceHoldDef():
+                return self._place_hold(definition, here)
+            case ReleaseHoldDef():
+                target = self._hold_target(definition.target, here.of("target"))
+                hold = self.scope.expression(definition.hold, here.of("hold"), Type("digest"))
+                return ReleaseHold(target, hold)
+
+    # --- records
+
+    def _own(self, kind: Kind, place: Place) -> None:
+        if kind.domain != self.scope.domain.name:
+            raise place.refuse(
+                f"kind {kind.name} belongs to domain {kind.domain}",
+                "a rule set writes only its own kinds; that domain needs an action for it",
+            )
+        self.kinds.append(kind)
+
+    def _assignments(
+        self, kind: Kind, pairs: Sequence[tuple[str, str]], place: Place
+    ) -> tuple[tuple[str, Expression], ...]:
+        found: dict[str, Expression] = {}
+        for name, source in pairs:
+            here = place.of(name)
+            if name == "status":
+                here.fault("status is not a field", 'write status = "…" beside fields')
+            elif name not in kind.fields:
+                here.fault(f"{kind.name} has no field {name}", suggest(name, [*kind.fields]))
+            else:
+                declared = kind.fields[name]
+                try:
+                    found[name] = self.scope.expression(
+                        source, here, declared.stored, optional=declared.optional
+                    )
+                except Skip:
+                    continue
+        return tuple((name, found[name]) for name in kind.fields if name in found)
+
+    def _basis(self, paths: Sequence[str], place: Place) -> tuple[Path, ...]:
+        return tuple(
+            dict.fromkeys(self.scope.path(text, place.of(n)) for n, text in enumerate(paths))
+        )
+
+    def _create(self, definition: CreateDef, number: int, here: Place) -> Create:
+        kind = self.scope.world.kinds.get(definition.kind)
+        if kind is None:
+            known = [*self.scope.domain.kinds]
+            raise here.of("kind").refuse(
+                f"there is no kind {definition.kind!r}", suggest(definition.kind, known)
+            )
+        self._own(kind, here.of("kind"))
+        id_: Reference | None = None
+        if definition.id not in (NEW_ID, (NEW_ID,)):
+            id_ = self.scope.record(definition.id, kind, here.of("id"))
+        assignments = self._assignments(kind, definition.values, here.of("set"))
+        given = [name for name, _ in definition.values]
+        for each in kind.fields.values():
+            if each.name not in given and not each.optional:
+                here.fault(f"field {each.name} of {kind.name} is not set", "add it to set = { … }")
+        basis = self._basis(definition.basis, here.of("basis"))
+        return Create(kind, id_, assignments, basis, number)
+
+    def _set(self, definition: SetDef, here: Place) -> Assign:
+        kind = self.scope.loads.get(definition.record)
+        if not isinstance(kind, Kind):
+            records = [name for name, each in self.scope.loads.items() if isinstance(each, Kind)]
+            raise here.of("record").refuse(
+                f"{definition.record!r} is not a loaded record",
+                suggest(definition.record, records),
+            )
+        self._own(kind, here.of("record"))
+        if not definition.status and not definition.fields and definition.basis is None:
+            raise here.refuse("nothing is set", "give status, fields or basis")
+        if definition.status:
+            self._check_status(kind, definition.status, here.of("status"))
+        elif self.protective:
+            raise here.refuse(
+                "a protective action sets a record only to stop it",
+                f"add status = one of {', '.join(kind.stops) or 'its kind’s stops (none yet)'}",
+            )
+        assignments = self._assignments(kind, definition.fields, here.of("fields"))
+        basis = definition.basis
+        return Assign(
+            definition.record,
+            kind,
+            definition.status,
+            assignments,
+            None if basis is None else self._basis(basis, here.of("basis")),
+        )
+
+    def _check_status(self, kind: Kind, status: str, place: Place) -> None:
+        reached = list(dict.fromkeys(name for steps in kind.steps.values() for name in steps))
+        if status not in reached:
+            raise place.refuse(
+                f"no step of {kind.name} leads to {status!r}", suggest(status, reached)
+            )
+        if self.protective and status not in kind.stops:
+            raise place.refuse(
+                f"a protective action cannot move {kind.name} to {status}",
+                f"list it under stops of kind {kind.name}, or leave out phase",
+            )
+
+    # --- accounts
+
+    def _account(self, template: str, place: Place) -> tuple[Reference, AccountFamily]:
+        reference, family = self.scope.account(template, place)
+        self.families.append(family)
+        return reference, family
+
+    def _move(self, definition: MoveDef, here: Place) -> Move:
+        source, source_family = self._account(definition.source, here.of("from"))
+        target, target_family = self._account(definition.target, here.of("to"))
+        if self.scope.domain.name not in source_family.debit_by:
+            raise here.of("from").refuse(
+                f"domain {source_family.domain} does not let domain {self.scope.domain.name} "
+                f"debit {source_family.name}",
+                f"domain {source_family.domain} must list it in debit_by",
+            )
+        if source_family.currency != target_family.currency:
+            raise here.refuse(
+                f"{source_family.name} is in {source_family.currency}, "
+                f"{target_family.name} in {target_family.currency}",
+                "amounts of two currencies never meet",
+            )
+        wanted = Type("money", source_family.currency)
+        amount = self.scope.expression(definition.amount, here.of("amount"), wanted)
+        return Move(source, source_family, target, target_family, amount)
+
+    def _open(self, definition: OpenDef, here: Place) -> OpenAccount:
+        account, family = self._account(definition.account, here.of("account"))
+        if family.domain != self.scope.domain.name:
+            raise here.of("account").refuse(
+                f"account family {family.name} belongs to domain {family.domain}",
+                "only its own domain opens accounts",
+            )
+        return OpenAccount(account, family)
+
+    # --- holds
+
+    def _hold_target(self, template: str, place: Place) -> Reference:
+        head, _, rest = template.partition("/")
+        domain = self.scope.domain.name
+        if head == "account":
+            reference, family = self._account(template, place)
+            owner = self.scope.world.domains[family.domain].definition
+            if domain not in (family.domain, *dict(owner.accounts)[family.name].hold_by):
+                self._not_held_by(family.name, family.domain, place)
+            return reference
+        kind = self.scope.world.kinds.get(head)
+        if kind is None:
+            raise place.refuse(
+                f"there is no kind {head!r}", suggest(head, [*self.scope.world.kinds])
+            )
+        owner = self.scope.world.domains[kind.domain].definition
+        if domain not in (kind.domain, *dict(owner.kinds)[kind.name].hold_by):
+            self._not_held_by(kind.name, kind.domain, place)
+        self.kinds.append(kind)
+        return self.scope.record(rest, kind, place)
+
+    def _not_held_by(self, name: str, owner: str, place: Place) -> NoReturn:
+        raise place.refuse(
+            f"domain {owner} does not let domain {self.scope.domain.name} hold {name}",
+            f"domain {owner} must list it in hold_by",
+        )
+
+    def _place_hold(self, definition: PlaceHoldDef, here: Place) -> PlaceHold:
+        target = self._hold_target(definition.target, here.of("target"))
+        scopes = tuple(name for name in HOLD_SCOPES if name in definition.scopes)
+        unknown = [name for name in definition.scopes if name not in HOLD_SCOPES]
+        if unknown or not scopes or len(scopes) != len(definition.scopes):
+            raise here.of("scopes").refuse(
+                "a hold has one or more different scopes", f"known: {', '.join(HOLD_SCOPES)}"
+            )
+        until = None
+        if definition.until:
+            until = self.scope.expression(
+                definition.until, here.of("until"), Type("time"), optional=True
+            )
+        if not definition.reason:
+            raise here.of("reason").refuse("a hold gives its reason", 'add reason = "…"')
+        return PlaceHold(target, scopes, until, definition.reason)

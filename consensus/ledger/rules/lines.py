@@ -1,0 +1,137 @@
+"""Where each key and array item of a TOML text stands, so that errors name the line.
+
+``tomllib`` gives values without places. This scanner walks text that ``tomllib`` has accepted, so
+it need not recognise errors; it only has to keep its bearings.
+
+Not here: values.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+TomlPath = tuple[str | int, ...]
+
+_BLANK: Final = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
+_SPACE: Final = re.compile(r"[ \t]*")
+_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
+_SCALAR: Final = re.compile(r"[^,\]}\n#]*")
+_STRING: Final = re.compile(
+    r'"""(?:[^\\]|\\.)*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'', re.DOTALL
+)
+
+
+def locate(text: str) -> dict[TomlPath, int]:
+    """Return the 1-based line of every table, key and array item of valid TOML.
+
+    Cost: linear in the text.
+    """
+    return _Scanner(text).run()
+
+
+class _Scanner:
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+        self._line_at = 0
+        self._line = 1
+        self._found: dict[TomlPath, int] = {}
+        self._counts: dict[TomlPath, int] = {}
+
+    def run(self) -> dict[TomlPath, int]:
+        table: TomlPath = ()
+        self._skip(_BLANK)
+        while self._at < len(self._text):
+            if self._peek("["):
+                table = self._header()
+            else:
+                self._pair(table)
+            self._skip(_BLANK)
+        return self._found
+
+    def _peek(self, text: str) -> bool:
+        return self._text.startswith(text, self._at)
+
+    def _skip(self, pattern: re.Pattern[str]) -> str:
+        match = pattern.match(self._text, self._at)
+        found = match.group() if match else ""
+        self._at += len(found)
+        return found
+
+    def _mark(self, path: TomlPath) -> None:
+        self._line += self._text.count("\n", self._line_at, self._at)
+        self._line_at = self._at
+        self._found.setdefault(path, self._line)
+
+    def _header(self) -> TomlPath:
+        many = self._peek("[[")
+        self._at += 2 if many else 1
+        path = self._resolved(self._key())
+        if many:
+            index = self._counts.get(path, 0)
+            self._counts[path] = index + 1
+            self._mark(path)
+            path = (*path, index)
+        self._mark(path)
+        self._at += 2 if many else 1
+        return path
+
+    def _resolved(self, parts: TomlPath) -> TomlPath:
+        """Insert the index of the newest item wherever a prefix is an array of tables."""
+        path: TomlPath = ()
+        for number, part in enumerate(parts):
+            path = (*path, part)
+            if number < len(parts) - 1 and path in self._counts:
+                path = (*path, self._counts[path] - 1)
+        return path
+
+    def _key(self) -> TomlPath:
+        parts: list[str | int] = []
+        while True:
+            self._skip(_SPACE)
+            if self._peek('"') or self._peek("'"):
+                parts.append(self._skip(_STRING)[1:-1])
+            else:
+                parts.append(self._skip(_BARE))
+            self._skip(_SPACE)
+            if not self._peek("."):
+                return tuple(parts)
+            self._at += 1
+
+    def _pair(self, table: TomlPath) -> None:
+        start = self._at
+        parts = self._key()
+        end, self._at = self._at, start
+        for length in range(1, len(parts) + 1):
+            self._mark((*table, *parts[:length]))
+        self._at = end + 1
+        self._skip(_SPACE)
+        self._value((*table, *parts))
+
+    def _value(self, path: TomlPath) -> None:
+        if self._peek("["):
+            self._collection("]", path)
+        elif self._peek("{"):
+            self._collection("}", path)
+        elif self._peek('"') or self._peek("'"):
+            self._skip(_STRING)
+        else:
+            self._skip(_SCALAR)
+
+    def _collection(self, closing: str, path: TomlPath) -> None:
+        self._at += 1
+        self._skip(_BLANK)
+        index = 0
+        while self._at < len(self._text) and not self._peek(closing):
+            if closing == "]":
+                self._mark((*path, index))
+                self._value((*path, index))
+            else:
+                self._pair(path)
+            index += 1
+            self._skip(_BLANK)
+            if self._peek(","):
+                self._at += 1
+                self._skip(_BLANK)
+        self._at += 1

@@ -1,0 +1,292 @@
+"""What people see of rule sets: every problem and note of a text, and summaries of a rule book.
+
+A *problem* keeps a rule set from being accepted. A *note* is something an author should look at.
+
+Not here: colours and tables (the command line).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from consensus.errors import RulesError
+from consensus.ledger.model import (
+    Action,
+    Assign,
+    Create,
+    Effect,
+    Kind,
+    Move,
+    OpenAccount,
+    PlaceHold,
+    ReleaseHold,
+    Rulebook,
+    RuleSet,
+)
+from consensus.ledger.rules.compile import compile_all
+from consensus.ledger.rules.definition import Definition
+from consensus.ledger.rules.forms import DEFINITION_BYTES_MAX, read_toml
+from consensus.ledger.rules.schema import Report
+from consensus.ledger.rules.succession import check_successor
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A fault: the rule set is refused. ``line`` is 1-based, 0 when unknown."""
+
+    where: str
+    line: int
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something to look at. ``line`` is 1-based, 0 when unknown."""
+
+    where: str
+    line: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ActionSummary:
+    """One action in words."""
+
+    name: str
+    summary: str
+    who: str
+    protective: bool
+    inputs: tuple[str, ...]
+    reads: tuple[str, ...]
+    requires: tuple[str, ...]
+    does: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KindSummary:
+    """One kind in words: ``fields`` with their types, ``steps`` as ``a -> b, c``."""
+
+    name: str
+    fields: tuple[str, ...]
+    steps: tuple[str, ...]
+    exported: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One domain in words."""
+
+    domain: str
+    number: int
+    legal_basis: str
+    kinds: tuple[KindSummary, ...]
+    accounts: tuple[str, ...]
+    params: tuple[str, ...]
+    uses: tuple[str, ...]
+    actions: tuple[ActionSummary, ...]
+
+
+def check_text(text: str, where: str, others: Sequence[Definition] = ()) -> list[Problem | Note]:
+    """Return everything to say about a rule set, problems first, each in order of lines.
+
+    Args:
+        text: the rule set in TOML.
+        where: its file name.
+        others: the active rule sets of the other domains; one of the same domain is its
+            predecessor, and must let it follow.
+    """
+    definition, report = read_toml(text, where)
+    if definition is None:
+        return [*_problems(report.problems)]
+    neighbours = [each for each in others if each.domain != definition.domain]
+    rulebook, reports = compile_all([*neighbours, definition])
+    problems = [
+        problem for each in reports for problem in each.problems if each.lines is definition.lines
+    ]
+    compiled = rulebook.rule_sets.get(definition.domain)
+    if compiled is None or problems:
+        return [*_problems(problems)]
+    if len(compiled.encoded) > DEFINITION_BYTES_MAX:
+        size = f"{len(compiled.encoded)} bytes encoded, at most {DEFINITION_BYTES_MAX}"
+        return [Problem(where, 0, size, "divide the domain")]
+    # Another domain may only now be at fault: it used what this one no longer exports.
+    elsewhere = [problem for each in reports for problem in each.problems]
+    before = [each for each in others if each.domain == definition.domain]
+    for old in before:
+        was = compile_all([*neighbours, old])[0].rule_sets.get(old.domain)
+        if was is not None and was.encoded != compiled.encoded:
+            elsewhere += check_successor(was, compiled, definition)
+    notes = sorted(_notes(compiled, definition), key=lambda note: note.line)
+    return [*_problems(elsewhere), *notes]
+
+
+def _problems(errors: Sequence[RulesError]) -> list[Problem]:
+    found = []
+    for error in errors:
+        prefix = ":".join(part for part in (error.where, str(error.line or "")) if part)
+        message = error.message.removeprefix(f"{prefix}: ")
+        found.append(Problem(error.where, error.line, message, error.hint))
+    return sorted(found, key=lambda problem: problem.line)
+
+
+# --- notes ------------------------------------------------------------------------------------
+
+
+def _notes(rules: RuleSet, definition: Definition) -> list[Note]:
+    report = Report(definition.where, definition.lines)
+    notes: list[Note] = []
+
+    def note(message: str, *path: str | int) -> None:
+        notes.append(Note(definition.where, report.line(path), message))
+
+    for action in rules.actions.values():
+        _note_action(action, note)
+    _note_domain(rules, definition, note)
+    return notes
+
+
+def _note_action(action: Action, note: Callable[..., None]) -> None:
+    here = ("actions", action.name)
+    if action.kernel:
+        return
+    named = {path[1] for path in action.reads if path[0] == "input"}
+    for each in action.inputs:
+        if each.name not in named:
+            note(f"input {each.name} is never used", *here, "inputs", each.name)
+    if not action.effects:
+        note(f"action {action.name} changes nothing: it only leaves a decision", *here)
+    if action.protective:
+        return
+    covered = {path[0] for path in action.depends} | {
+        effect.load for effect in action.effects if isinstance(effect, Assign)
+    }
+    missing: dict[str, None] = {}
+    for requirement in action.require:
+        for path in requirement.that.reads:
+            if len(path) == 2 and (path in action.depends or path[0] in covered):
+                continue
+            if any(path[0] == load.name and load.kind for load in action.loads):
+                missing[".".join(path)] = None
+    if missing:
+        note(
+            f"conditions read {', '.join(missing)}, judged as at execution; "
+            "list under depends what the author must have seen",
+            *here,
+        )
+
+
+def _note_domain(rules: RuleSet, definition: Definition, note: Callable[..., None]) -> None:
+    made = {
+        effect.kind.name
+        for action in rules.actions.values()
+        for effect in action.effects
+        if isinstance(effect, Create)
+    }
+    entered = {
+        (effect.kind.name, effect.status)
+        for action in rules.actions.values()
+        for effect in action.effects
+        if isinstance(effect, Assign)
+    }
+    for kind in rules.kinds.values():
+        if kind.name not in made:
+            note(f"no action makes records of kind {kind.name}", "kinds", kind.name)
+        for status in kind.steps:
+            if status != kind.start and (kind.name, status) not in entered:
+                note(
+                    f"no action moves {kind.name} to {status}",
+                    "kinds", kind.name, "status", "steps", status,
+                )  # fmt: skip
+    read = {path[1] for action in rules.actions.values() for path in action.reads
+            if path[0] == "params"}  # fmt: skip
+    for name in rules.params:
+        if name not in read:
+            note(f"parameter {name} is never read", "params", name)
+
+
+# --- summaries --------------------------------------------------------------------------------
+
+
+def describe(rulebook: Rulebook) -> list[Summary]:
+    """Return a summary of every domain, in ascending order of names."""
+    return [_summary(rulebook.rule_sets[name]) for name in sorted(rulebook.rule_sets)]
+
+
+def _summary(rules: RuleSet) -> Summary:
+    return Summary(
+        domain=rules.domain,
+        number=rules.number,
+        legal_basis=rules.legal_basis,
+        kinds=tuple(_kind(each) for each in rules.kinds.values()),
+        accounts=tuple(
+            f"{each.name} ({each.currency}), debited by {', '.join(each.debit_by)}"
+            for each in rules.families.values()
+        ),
+        params=tuple(
+            f"{each.name}: {each.type.text}, {len(each.values)} dated by {each.selector}"
+            for each in rules.params.values()
+        ),
+        uses=tuple(f"{domain}: {', '.join(entries)}" for domain, entries in rules.uses),
+        actions=tuple(_action(each) for each in rules.actions.values()),
+    )
+
+
+def _kind(kind: Kind) -> KindSummary:
+    fields = []
+    for each in kind.fields.values():
+        words = [f"{each.name}: {each.type.text}"]
+        words += ["optional"] if each.optional else []
+        words += [f"sealed for {', '.join(each.sealed_for)}"] if each.sealed_for else []
+        words += [f"shown with {each.group}"] if each.group else []
+        fields.append(", ".join(words))
+    steps = tuple(
+        f"{name} -> {', '.join(targets) or 'end'}" for name, targets in kind.steps.items()
+    )
+    return KindSummary(kind.name, tuple(fields), steps, kind.exported)
+
+
+def _action(action: Action) -> ActionSummary:
+    actor = action.actor
+    who = f"role {actor.role}" if actor.role else "the person whose record it is"
+    if actor.self_path is not None:
+        who += f" ({actor.self_path.source})"
+    if actor.where is not None:
+        who += f" where {actor.where.source}"
+    for each in (*actor.not_paths, *actor.not_agencies):
+        who += f", not {each.source}"
+    loads = {load.name: load for load in action.loads}
+    reads = [f"{name} = {load.reference.source}" for name, load in loads.items()]
+    return ActionSummary(
+        name=action.name,
+        summary=action.summary,
+        who=who,
+        protective=action.protective,
+        inputs=tuple(f"{i.name}: {i.type.text}{'?' * i.optional}" for i in action.inputs),
+        reads=tuple(reads),
+        requires=tuple(f"{each.code}: {each.that.source}" for each in action.require),
+        does=tuple(_effect(each) for each in action.effects),
+    )
+
+
+def _effect(effect: Effect) -> str:
+    match effect:
+        case Create():
+            return f"makes {effect.id.source if effect.id else f'{effect.kind.name}/{{tx}}'}"
+        case Assign():
+            parts = [f"status {effect.status}"] if effect.status else []
+            parts += [name for name, _ in effect.assignments]
+            parts += ["basis"] if effect.basis is not None else []
+            return f"sets {', '.join(parts)} of {effect.load} ({effect.kind.name})"
+        case Move():
+            return (
+                f"moves {effect.amount.source} from {effect.source.source} "
+                f"to {effect.target.source}"
+            )
+        case OpenAccount():
+            return f"opens {effect.account.source}"
+        case PlaceHold():
+            return f"holds {effect.target.source} ({', '.join(effect.scopes)})"
+        case ReleaseHold():
+            return f"releases a hold of {effect.target.source}"

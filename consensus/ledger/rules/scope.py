@@ -1,0 +1,282 @@
+"""What the expressions and templates of one action may name, and where borders stop them.
+
+Not here: the expression language (``expr``), and effects (``actions``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from consensus.codec import Value
+from consensus.errors import RulesError
+from consensus.ledger.expr import Fault, Name, compile_expression
+from consensus.ledger.model import (
+    AccountFamily,
+    Env,
+    EvaluationError,
+    Expression,
+    InputError,
+    Kind,
+    Path,
+    Reference,
+    Type,
+    check_id,
+)
+from consensus.ledger.rules.definition import CreateDef
+from consensus.ledger.rules.kinds import Domain, World
+from consensus.ledger.rules.schema import NOT_SUPPORTED, Place, Skip, suggest
+from consensus.ledger.rules.values import ROOTS
+
+WHO: Final[Mapping[str, Type]] = {
+    "principal": Type("digest"),
+    "agency": Type("text"),
+    "role": Type("text"),
+}
+_COMPONENT_BASES: Final = (
+    "int", "bool", "text", "bytes", "month", "date", "time", "digest", "token", "ref",
+)  # fmt: skip
+"""Types that may stand in an id: nothing hidden, no amounts."""
+NEW_ID: Final = "{tx}"
+"""The template of an id made from the transaction."""
+_UNBOUNDED: Final = ("text", "bytes", "ref")
+_LITERAL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(slots=True)
+class ActionScope:
+    """Names known at one point of an action; loads are added in their order."""
+
+    world: World
+    domain: Domain
+    inputs: Mapping[str, Name]
+    loads: dict[str, Kind | AccountFamily] = field(default_factory=dict)
+    reads: dict[Path, None] = field(default_factory=dict)
+    """Every path that was resolved, in order of first appearance."""
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """First parts of all paths."""
+        return (*ROOTS, *self.loads)
+
+    def resolve(self, parts: Path, position: int) -> Name:
+        """Return what a path stands for, or raise Fault (see ``expr.Scope``)."""
+        name = self._resolve(parts, position)
+        self.reads[parts] = None
+        return name
+
+    def _resolve(self, parts: Path, position: int) -> Name:
+        root, rest = parts[0], parts[1:]
+        if root == "now" and not rest:
+            return Name(Type("time"))
+        if root not in self.roots:
+            raise Fault(f"nothing is called {root}", position, hint=suggest(root, self.roots))
+        if root == "who":
+            return self._who(rest, position)
+        if len(rest) != 1:
+            text = ".".join(parts)
+            hint = "load the record it refers to, then name its field" if len(rest) > 1 else ""
+            raise Fault(f"{text} is not a value", position, hint=hint or f"name a field of {root}")
+        (name,) = rest
+        if root == "input":
+            if name not in self.inputs:
+                raise Fault(
+                    f"there is no input {name}", position, hint=suggest(name, list(self.inputs))
+                )
+            return self.inputs[name]
+        if root == "params":
+            if name not in self.domain.params:
+                known = list(self.domain.params)
+                raise Fault(f"there is no parameter {name}", position, hint=suggest(name, known))
+            return Name(self.domain.params[name].type, fallible=True)
+        return self.field(root, name, position)
+
+    def _who(self, rest: Path, position: int) -> Name:
+        if len(rest) == 2 and rest[0] == "scope":
+            return Name(Type("text"), fallible=True)
+        if len(rest) != 1 or rest[0] not in WHO:
+            raise Fault(
+                f"{'.'.join(('who', *rest))} is not a value",
+                position,
+                hint="known: who.principal, who.agency, who.role, who.scope.<name>",
+            )
+        return Name(WHO[rest[0]])
+
+    def field(self, load: str, name: str, position: int) -> Name:
+        """Return a field of a load, if the border lets it through."""
+        loaded = self.loads[load]
+        if isinstance(loaded, AccountFamily):
+            if name == "reserved":
+                raise Fault(f"{load}.reserved is {NOT_SUPPORTED}", position)
+            if name != "balance":
+                raise Fault(f"an account has no {name}", position, hint="known: balance")
+            return Name(Type("money", loaded.currency))
+        if name == "id":
+            return Name(Type("ref", loaded.name))
+        if name == "by":
+            raise Fault(
+                f"{load}.by stands only in `not` and `not_agency`", position,
+                hint=f"write {load}.by.created there",
+            )  # fmt: skip
+        known = [*loaded.fields, *(["status"] if loaded.start else [])]
+        if name not in known:
+            raise Fault(f"{loaded.name} has no field {name}", position, hint=suggest(name, known))
+        if loaded.domain != self.domain.name:
+            self._check_border(loaded, name, position)
+        if name == "status":
+            return Name(Type("text"))
+        return Name(loaded.fields[name].stored, loaded.fields[name].optional)
+
+    def _check_border(self, kind: Kind, name: str, position: int) -> None:
+        if name not in kind.exported:
+            raise Fault(
+                f"domain {kind.domain} does not export {kind.name}.{name}",
+                position,
+                hint=f"domain {kind.domain} must list it in `exports`",
+            )
+        if name not in self.domain.uses.get(kind.name, ()):
+            raise Fault(
+                f"{kind.name}.{name} belongs to domain {kind.domain} and is not in `uses`",
+                position,
+                hint=f'write uses = {{ {kind.domain} = ["{kind.name}.{name}"] }}',
+            )
+
+    # --- what authors write
+
+    def expression(
+        self, source: str, place: Place, want: Type | None = None, *, optional: bool = False
+    ) -> Expression:
+        """Return a compiled expression; raises Skip after reporting."""
+        line = place.line
+        where = place.report.where if line else _unlined(place)
+        try:
+            return compile_expression(
+                source, self, want=want, optional=optional, where=where, line=line
+            )
+        except RulesError as error:
+            place.report.problems.append(error)
+            raise Skip from error
+
+    def path(self, text: str, place: Place) -> Path:
+        """Return ``(load, field)`` for a path to a leaf of a loaded record."""
+        parts = tuple(text.split("."))
+        kind = self.loads.get(parts[0])
+        if len(parts) != 2 or not isinstance(kind, Kind):
+            records = [name for name, each in self.loads.items() if isinstance(each, Kind)]
+            raise place.refuse(
+                f"{text!r} is not a field of a loaded record", suggest(parts[0], records)
+            )
+        self._name(parts, place)
+        if parts[1] == "id":
+            raise place.refuse("an id never changes", "name a field")
+        return parts
+
+    def _name(self, parts: Path, place: Place) -> Name:
+        try:
+            return self.resolve(parts, 0)
+        except Fault as fault:
+            raise place.refuse(fault.message, fault.hint) from fault
+
+    def value(self, text: str, place: Place, bases: Sequence[str]) -> Expression:
+        """Return a path of one of the types ``bases``; its absent value is None."""
+        found = self.expression(text, place, optional=True)
+        if found.reads != (tuple(text.split(".")),):
+            raise place.refuse(f"expected a path such as lic.holder, found {text!r}")
+        if found.type.base not in bases:
+            raise place.refuse(f"{text} is {found.type.text}, expected {' or '.join(bases)}")
+        return found
+
+    # --- templates
+
+    def components(
+        self, segments: Sequence[str], place: Place
+    ) -> tuple[list[Type], Callable[[Env], list[Value]], tuple[Path, ...]]:
+        """Return types, values and paths of the segments ``{path}`` or literal text."""
+        types: list[Type] = []
+        runs: list[Callable[[Env], Value]] = []
+        reads: dict[Path, None] = {}
+        for segment in segments:
+            if segment.startswith("{") and segment.endswith("}"):
+                found = self.expression(segment[1:-1], place)
+                if found.reads != (tuple(segment[1:-1].split(".")),):
+                    raise place.refuse(f"{segment} holds more than a path", "use `{ent.person}`")
+                if found.type.base not in _COMPONENT_BASES:
+                    raise place.refuse(
+                        f"{segment} is {found.type.text}, which may not stand in an id"
+                    )
+                types.append(found.type)
+                runs.append(found.evaluate)
+                reads.update(dict.fromkeys(found.reads))
+            elif _LITERAL.fullmatch(segment):
+                types.append(Type("text"))
+                runs.append(_constant(segment))
+            else:
+                raise place.refuse(
+                    f"{segment!r} is neither {{path}} nor plain text",
+                    "separate components with /; text is never joined",
+                )
+        if not any(kind.base in _UNBOUNDED for kind in types):
+            return types, lambda env: [run(env) for run in runs], tuple(reads)
+        if all(run_type.base == "text" for run_type in types) and not reads:
+            fixed = [run({}) for run in runs]
+            return types, lambda env: list(fixed), ()
+
+        def resolve(env: Env) -> list[Value]:
+            found = [run(env) for run in runs]
+            try:
+                check_id(found)
+            except InputError as error:
+                raise EvaluationError(error.reason) from None
+            return found
+
+        return types, resolve, tuple(reads)
+
+    def record(self, template: str | Sequence[str], kind: Kind, place: Place) -> Reference:
+        """Return the reference to a record of ``kind`` whose id ``template`` gives."""
+        segments = template.split("/") if isinstance(template, str) else list(template)
+        source = "/".join((kind.name, *segments))
+        if len(segments) == 1 and segments[0].startswith("{"):
+            found = self.expression(segments[0].removeprefix("{").removesuffix("}"), place)
+            if found.type.base == "ref":
+                self._check_same(found.type, kind, place)
+                return Reference("record", kind.name, source, found.reads, found.evaluate)
+        _, resolve, reads = self.components(segments, place)
+        return Reference("record", kind.name, source, reads, resolve)
+
+    def _check_same(self, have: Type, kind: Kind, place: Place) -> None:
+        """A reference to another kind serves only where some action makes records under it."""
+        if have.argument in ("", kind.name):
+            return
+        ids = [
+            (effect.id,) if isinstance(effect.id, str) else effect.id
+            for _, action in self.world.domains[kind.domain].definition.actions
+            for effect in action.effects
+            if isinstance(effect, CreateDef) and effect.kind == kind.name
+        ]
+        if ids and all(len(each) > 1 or each == (NEW_ID,) for each in ids):
+            raise place.refuse(f"expected a reference to {kind.name}, found one to {have.argument}")
+
+    def account(self, template: str, place: Place) -> tuple[Reference, AccountFamily]:
+        """Return the account that ``account/family/…`` names."""
+        head, *segments = template.split("/")
+        if head != "account" or not segments:
+            raise place.refuse(f"{template!r} is not an account", "write account/family/…")
+        family = self.world.families.get(segments[0])
+        if family is None:
+            raise place.refuse(
+                f"there is no account family {segments[0]!r}",
+                suggest(segments[0], list(self.world.families)),
+            )
+        _, resolve, reads = self.components(segments, place)
+        return Reference("account", family.name, template, reads, resolve), family
+
+
+def _constant(value: Value) -> Callable[[Env], Value]:
+    return lambda env: value
+
+
+def _unlined(place: Place) -> str:
+    path = ".".join(map(str, place.path))
+    return f"{place.report.where}: {path}" if place.report.where else path

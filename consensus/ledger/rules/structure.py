@@ -1,0 +1,295 @@
+"""The structure of a rule set: which keys a table has, of what form, in which order.
+
+This is the one list of what a rule set may say; both forms are read by it, and the order of the
+attributes is the order of the canonical arrays. ``later`` names keys of the language that this
+version refuses. Source: docs/formats/rules.md.
+
+Not here: what the keys mean (``compile``).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from consensus.ledger.expr import SOURCE_CHARACTERS_MAX
+from consensus.ledger.model import HOLD_SCOPES, ID_COMPONENTS_MAX, LIST_ITEMS_MAX
+from consensus.ledger.rules.definition import (
+    ACTIONS_MAX,
+    DEFINITIONS_MAX,
+    DOMAINS_MAX,
+    EFFECTS_MAX,
+    FAMILIES_MAX,
+    FIELDS_MAX,
+    INPUTS_MAX,
+    KINDS_MAX,
+    LOADS_MAX,
+    NUMBER_MAX,
+    PARAM_VALUES_MAX,
+    PARAMS_MAX,
+    PATHS_MAX,
+    REQUIREMENTS_MAX,
+    STATUSES_MAX,
+    UNIQUE_MAX,
+    AccountDef,
+    ActionDef,
+    ActorDef,
+    CreateDef,
+    DatedDef,
+    Definition,
+    FieldDef,
+    IgnoreDef,
+    KindDef,
+    MoveDef,
+    OpenDef,
+    ParamDef,
+    PlaceHoldDef,
+    ReleaseHoldDef,
+    RequireDef,
+    SetDef,
+    StatusDef,
+)
+from consensus.ledger.rules.schema import (
+    Attr,
+    Flag,
+    Integer,
+    Many,
+    Place,
+    Plain,
+    Row,
+    Struct,
+    Table,
+    Template,
+    Text,
+    Variants,
+)
+
+_name = Text(64)
+_path = Text(200)
+_prose = Text(1000)
+_expression = Text(4 * SOURCE_CHARACTERS_MAX)
+_paths = Many(_path, PATHS_MAX)
+_template = Text(512)
+_plain = Plain(LIST_ITEMS_MAX)
+_LOAD_FORM: Final = 'a load such as ["ent", "entitlement/{input.entitlement}"]'
+
+
+def _field_type(table: dict[str, Any], place: Place) -> dict[str, Any]:
+    """Join ``type = "ref", kind = "person"`` and ``type = "money", currency = "USD"``."""
+    table = dict(table)
+    for base, key in (("ref", "kind"), ("money", "currency")):
+        if key not in table:
+            continue
+        argument = table.pop(key)
+        if table.get("type") != base or not isinstance(argument, str):
+            place.of(key).fault(f'{key} goes with type = "{base}"', f'write type = "{base}:…"')
+        else:
+            table["type"] = f"{base}:{argument}"
+    return table
+
+
+_FIELD: Final = Struct(
+    FieldDef,
+    (
+        Attr("type", _name),
+        Attr("optional", Flag(), False),
+        Attr("open", Flag(), False),
+        Attr("sealed_for", Many(_name, 16), ()),
+        Attr("group", _name, ""),
+        Attr("since", Integer(1, DEFINITIONS_MAX), 1),
+    ),
+    prepare=_field_type,
+)
+KIND: Final = Struct(
+    KindDef,
+    (
+        Attr("fields", Table(_FIELD, FIELDS_MAX, ordered=True), ()),
+        Attr(
+            "status",
+            Struct(
+                StatusDef,
+                (
+                    Attr("start", _name),
+                    Attr("steps", Table(Many(_name, STATUSES_MAX), STATUSES_MAX)),
+                    Attr("stops", Many(_name, STATUSES_MAX), ()),
+                ),
+            ),
+            None,
+        ),
+        Attr("hold_by", Many(_name, DOMAINS_MAX), ()),
+    ),
+    later=("index",),
+)
+ACCOUNT: Final = Struct(
+    AccountDef,
+    (
+        Attr("currency", _name),
+        Attr("floor", Integer(), 0),
+        Attr("debit_by", Many(_name, DOMAINS_MAX), ()),
+        Attr("hold_by", Many(_name, DOMAINS_MAX), ()),
+    ),
+)
+PARAM: Final = Struct(
+    ParamDef,
+    (
+        Attr("type", _name),
+        Attr("by", _name),
+        Attr(
+            "values",
+            Many(
+                Struct(
+                    DatedDef,
+                    (Attr("start", _name, key="from"), Attr("value", _plain)),
+                ),
+                PARAM_VALUES_MAX,
+            ),
+        ),
+    ),
+)
+_ACTOR: Final = Struct(
+    ActorDef,
+    (
+        Attr("role", _path, ""),
+        Attr("own", _path, "", key="self"),
+        Attr("where", _expression, ""),
+        Attr("excluded", Many(_path, 8), (), key="not"),
+        Attr("excluded_agencies", Many(_path, 8), (), key="not_agency"),
+    ),
+)
+_assignments = Table(_expression, FIELDS_MAX)
+_EFFECTS: Final = Variants(
+    "effects",
+    (
+        (
+            "create",
+            Struct(
+                CreateDef,
+                (
+                    Attr("kind", _name),
+                    Attr("id", Template(ID_COMPONENTS_MAX)),
+                    Attr("values", _assignments, (), key="set"),
+                    Attr("basis", _paths, ()),
+                ),
+                later=("when",),
+            ),
+        ),
+        (
+            "set",
+            Struct(
+                SetDef,
+                (
+                    Attr("record", _name),
+                    Attr("status", _name, ""),
+                    Attr("fields", _assignments, ()),
+                    Attr("basis", _paths, None),
+                ),
+                later=("when",),
+            ),
+        ),
+        (
+            "move",
+            Struct(
+                MoveDef,
+                (
+                    Attr("source", _template, key="from"),
+                    Attr("target", _template, key="to"),
+                    Attr("amount", _expression),
+                ),
+                later=("when", "reserve", "post", "void", "expires"),
+            ),
+        ),
+        ("open", Struct(OpenDef, (Attr("account", _template),), later=("when",))),
+        (
+            "place_hold",
+            Struct(
+                PlaceHoldDef,
+                (
+                    Attr("target", _template),
+                    Attr("scopes", Many(_name, len(HOLD_SCOPES))),
+                    Attr("until", _expression, ""),
+                    Attr("reason", _prose, ""),
+                ),
+                later=("when",),
+            ),
+        ),
+        (
+            "release_hold",
+            Struct(
+                ReleaseHoldDef,
+                (Attr("target", _template), Attr("hold", _expression)),
+                later=("when",),
+            ),
+        ),
+    ),
+    EFFECTS_MAX,
+)
+_IGNORE: Final = Struct(IgnoreDef, (Attr("scope", _name), Attr("reason", _prose)))
+ACTION: Final = Struct(
+    ActionDef,
+    (
+        Attr("kernel", Flag(), False),
+        Attr("phase", _name, ""),
+        Attr("summary", _prose, ""),
+        Attr("legal", _prose, ""),
+        Attr("actor", _ACTOR),
+        Attr("inputs", Table(_path, INPUTS_MAX, ordered=True), ()),
+        Attr(
+            "load",
+            Many(
+                Row(
+                    (_name, _template), 'a load such as ["ent", "entitlement/{input.entitlement}"]'
+                ),
+                LOADS_MAX,
+            ),
+            (),
+        ),
+        Attr("fresh", Many(_name, LOADS_MAX), ()),
+        Attr("depends", _paths, ()),
+        Attr(
+            "require",
+            Many(
+                Struct(
+                    RequireDef,
+                    (Attr("code", _name), Attr("that", _expression), Attr("say", _prose)),
+                ),
+                REQUIREMENTS_MAX,
+            ),
+            (),
+        ),
+        Attr("unique", Many(Many(_template, ID_COMPONENTS_MAX + 1), UNIQUE_MAX), ()),
+        _EFFECTS,
+        Attr(
+            "ignores_holds",
+            Many(
+                Struct(IgnoreDef, (Attr("scope", _name), Attr("reason", _prose))), len(HOLD_SCOPES)
+            ),
+            (),
+        ),
+    ),
+    later=(
+        "approvals",
+        "let",
+        "period",
+        "waterfall",
+        "reserve",
+        "post",
+        "void",
+        "emergency",
+        "reversible",
+        "quiet",
+        "review",
+    ),
+)
+DEFINITION: Final = Struct(
+    Definition,
+    (
+        Attr("domain", _name),
+        Attr("number", Integer(1, NUMBER_MAX)),
+        Attr("legal_basis", _prose),
+        Attr("uses", Table(_paths, DOMAINS_MAX), ()),
+        Attr("exports", _paths, ()),
+        Attr("params", Table(PARAM, PARAMS_MAX), ()),
+        Attr("kinds", Table(KIND, KINDS_MAX), ()),
+        Attr("accounts", Table(ACCOUNT, FAMILIES_MAX), ()),
+        Attr("actions", Table(ACTION, ACTIONS_MAX), ()),
+    ),
+)

@@ -1,0 +1,231 @@
+"""Names, types, dates and parameter values of a rule set.
+
+Not here: where each may stand (``kinds``, ``actions``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+from consensus import codec
+from consensus.codec import INT64_MIN, Value
+from consensus.hashing import context
+from consensus.ledger.model import (
+    BASES,
+    InputError,
+    Param,
+    ParamValues,
+    Schedule,
+    Type,
+)
+from consensus.ledger.rules.definition import ParamDef
+from consensus.ledger.rules.schema import NOT_SUPPORTED, Place, Skip, suggest
+
+H_PARAMS: Final = context("rule param values")
+DAY_MS: Final = 86_400_000
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,47}")
+_ROLE: Final = re.compile(r"[a-z][a-z0-9_]{0,47}\.[a-z][a-z0-9_]{0,47}")
+_CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,47}")
+_CURRENCY: Final = re.compile(r"[A-Z][A-Z0-9]{2,7}")
+_AGENCY: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_DATE: Final = re.compile(r"([0-9]{4})-([0-9]{2})(?:-([0-9]{2}))?")
+_MONTH_DAYS: Final = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+
+ROOTS: Final = ("input", "params", "now", "who")
+RESERVED: Final = (*ROOTS, "true", "false", "null", "in", "account", "index")
+_PLAIN: Final = ("bool", "int", "text", "bytes", "month", "date", "time", "digest")
+INPUT_BASES: Final = BASES
+FIELD_BASES: Final = tuple(base for base in BASES if base != "sealed")
+PARAM_BASES: Final = (*_PLAIN, "money", "list")
+_ITEM_BASES: Final = (*_PLAIN, "money", "token", "ref")
+
+
+def check_name(name: str, place: Place, what: str, reserved: Sequence[str] = RESERVED) -> None:
+    """Report a name that is not lower case letters, digits and underscores, or is reserved."""
+    if not _NAME.fullmatch(name):
+        raise place.refuse(
+            f"{what} {name!r} is not a name",
+            "use a lower case letter, then letters, digits and underscores, at most 48",
+        )
+    if name in reserved:
+        raise place.refuse(f"{what} may not be called {name}: the word has a meaning of its own")
+
+
+def check_role(role: str, place: Place) -> None:
+    """Report a role that is not ``domain.name``."""
+    if not _ROLE.fullmatch(role):
+        raise place.refuse(f"{role!r} is not a role", "write domain.name, as in payments.officer")
+
+
+def check_code(code: str, place: Place) -> None:
+    """Report a code that is not upper case."""
+    if not _CODE.fullmatch(code):
+        raise place.refuse(f"{code!r} is not a code", "write it like NOT_ACTIVE")
+
+
+def check_agencies(names: Sequence[str], place: Place) -> None:
+    """Report an audience that names no agencies or one twice."""
+    for name in names:
+        if not _AGENCY.fullmatch(name):
+            raise place.refuse(f"{name!r} is not the name of an agency")
+    if len(frozenset(names)) != len(names):
+        raise place.refuse("an agency is named twice")
+
+
+def check_currency(currency: str, place: Place) -> None:
+    """Report what is no currency."""
+    if not _CURRENCY.fullmatch(currency):
+        raise place.refuse(f"{currency!r} is not a currency", "write its code, as in USD")
+
+
+def parse_type(text: str, place: Place, bases: Sequence[str]) -> Type:
+    """Return the type that an author wrote.
+
+    Args:
+        text: such as ``money:USD``.
+        place: where it stands.
+        bases: what is allowed there.
+    """
+    base, colon, argument = text.partition(":")
+    if base not in BASES:
+        raise place.refuse(f"there is no type {text!r}", suggest(base, BASES))
+    if base not in bases:
+        hint = 'write its type and sealed_for = ["agency"]' if base == "sealed" else ""
+        raise place.refuse(f"a {base} may not stand here", hint)
+    match base:
+        case "money":
+            check_currency(argument, place)
+        case "ref" if argument:
+            check_name(argument, place, "the kind")
+        case "token":
+            check_name(argument, place, "the registrar")
+        case "sealed":
+            audience = argument.split(",")
+            check_agencies(audience, place)
+            return Type(base, ",".join(sorted(audience)))
+        case "list":
+            item = parse_type(argument, place, _ITEM_BASES)
+            return Type(base, item.text)
+        case _ if colon:
+            raise place.refuse(
+                f"{base} takes no argument", f"write {base}" if base != "ref" else ""
+            )
+    return Type(base, argument)
+
+
+# --- dates ------------------------------------------------------------------------------------
+
+
+def days_from_epoch(year: int, month: int, day: int) -> int:
+    """Return the days from 1970-01-01 to a date of the Gregorian calendar.
+
+    Source: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms", days_from_civil.
+    """
+    year -= month <= 2
+    era, year_of_era = divmod(year, 400)
+    day_of_year = (153 * (month + (-3 if month > 2 else 9)) + 2) // 5 + day - 1
+    day_of_era = year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year
+    return era * 146_097 + day_of_era - 719_468
+
+
+def _parse_date(text: Any, place: Place) -> tuple[int, int, int | None]:
+    """Return year, month and day (None in ``YYYY-MM``)."""
+    match = _DATE.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise place.refuse(f"{text!r} is not a date", 'write "YYYY-MM" or "YYYY-MM-DD"')
+    year, month = int(match.group(1)), int(match.group(2))
+    day = int(match.group(3)) if match.group(3) else None
+    leap = month == 2 and (year % 4 == 0) and (year % 100 != 0 or year % 400 == 0)
+    if not 1 <= month <= 12 or not 1 <= (day or 1) <= _MONTH_DAYS[month - 1] + leap:
+        raise place.refuse(f"there is no date {text}")
+    return year, month, day
+
+
+def start_ms(text: str, place: Place) -> int:
+    """Return the first millisecond (UTC) of ``YYYY-MM`` or ``YYYY-MM-DD``."""
+    year, month, day = _parse_date(text, place)
+    return days_from_epoch(year, month, day or 1) * DAY_MS
+
+
+# --- parameters -------------------------------------------------------------------------------
+
+
+def parameter_value(kind: Type, plain: Any, place: Place) -> Value:
+    """Return the value that an author wrote for a parameter of type ``kind``."""
+    if kind.base == "list":
+        if not isinstance(plain, tuple):
+            raise place.refuse(f"expected an array of {kind.item.text}")
+        return [parameter_value(kind.item, each, place.of(n)) for n, each in enumerate(plain)]
+    value: Value = plain
+    if isinstance(plain, str):
+        match kind.base:
+            case "month":
+                year, month, day = _parse_date(plain, place)
+                if day is not None:
+                    raise place.refuse("expected a month", 'write "YYYY-MM"')
+                value = year * 12 + month - 1
+            case "date" | "time":
+                year, month, day = _parse_date(plain, place)
+                if day is None:
+                    raise place.refuse("expected a date", 'write "YYYY-MM-DD"')
+                value = days_from_epoch(year, month, day)
+                value *= DAY_MS if kind.base == "time" else 1
+            case "bytes" | "digest":
+                if not re.fullmatch(r"(?:[0-9a-f]{2})*", plain):
+                    raise place.refuse(f"a {kind.base} is written in lower case hex")
+                value = bytes.fromhex(plain)
+    elif kind.base in ("month", "date"):
+        raise place.refuse(f"a {kind.base} is written as text", 'as in "2026-01"')
+    try:
+        kind.check(value)
+    except InputError as error:
+        raise place.refuse(error.reason) from error
+    return value
+
+
+def compile_param(name: str, definition: ParamDef, place: Place) -> Param:
+    """Return a parameter; raises Skip after reporting."""
+    check_name(name, place, "a parameter")
+    kind = parse_type(definition.type, place.of("type"), PARAM_BASES)
+    if definition.by == "period":
+        raise place.of("by").refuse(f'by = "period" is {NOT_SUPPORTED}', 'write by = "now"')
+    if definition.by != "now":
+        raise place.of("by").refuse(f"by = {definition.by!r} is unknown", 'write by = "now"')
+    if not definition.values:
+        raise place.of("values").refuse("a parameter has at least one value")
+    values: list[tuple[int, Value]] = []
+    complete = True
+    for number, each in enumerate(definition.values):
+        here = place.of("values", number)
+        try:
+            start = start_ms(each.start, here.of("from"))
+            value = parameter_value(kind, each.value, here.of("value"))
+        except Skip:
+            complete = False
+            continue
+        if values and start <= values[-1][0]:
+            here.of("from").fault("the values are not in ascending order of their dates")
+            complete = False
+        values.append((start, value))
+    if not complete:
+        raise Skip
+    return Param(name, kind, definition.by, tuple(values))
+
+
+def schedule(params: Sequence[Param]) -> Schedule:
+    """Return what the parameters of one action are worth over time."""
+    ordered = sorted(params, key=lambda param: param.name)
+    starts = sorted({INT64_MIN, *(start for param in ordered for start, _ in param.values)})
+    intervals: list[ParamValues] = []
+    for at in starts:
+        values: dict[str, Value] = {}
+        for param in ordered:
+            current = [value for start, value in param.values if start <= at]
+            if current:
+                values[param.name] = current[-1]
+        pairs = [[name, value] for name, value in values.items()]
+        intervals.append(ParamValues(values, H_PARAMS(codec.encode(pairs))))
+    return Schedule(tuple(starts), tuple(intervals))
