@@ -1,0 +1,135 @@
+"""Holds by people, and accounts opened by hand.
+
+A hold that one person placed lapses unless a second confirms it: haste may stop a payment, not bury
+it. The charter's parameter ``hold_unconfirmed_hours`` says after how long.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from consensus.ledger import holds
+from consensus.ledger.codes import Code, Refused
+from consensus.ledger.holds import SPACES, Target
+from consensus.ledger.kernel.plan import Acting, Plan, bad, found
+from consensus.ledger.layout import (
+    CONFIRMED,
+    RELEASED,
+    SCOPE_MASKS,
+    UNCONFIRMED,
+    Hold,
+    Principal,
+)
+from consensus.ledger.model import InputError, check_id
+from consensus.ledger.view import CHARTER
+
+UNCONFIRMED_HOURS: Final = "hold_unconfirmed_hours"
+UNCONFIRMED_HOURS_DEFAULT: Final = 72
+UNCONFIRMED_HOURS_MAX: Final = 24 * 365
+_HOUR_MS: Final = 3_600_000
+
+
+def open_account(acting: Acting) -> Plan:
+    """Make an account with balance 0 in a family of any domain."""
+    view = acting.view
+    family = view.book.families.get(acting.inputs["family"])
+    if family is None:
+        raise Refused(Code.NOT_FOUND, ["family", None])
+    id_ = [family.name, *acting.inputs["id"]]
+    try:
+        check_id(id_)
+    except InputError as error:
+        raise bad("id", error.reason) from error
+    taken = ["account", id_] if view.account(id_) is not None else None
+    return Plan(lambda: view.open(id_), taken=taken)
+
+
+def place_hold(acting: Acting) -> Plan:
+    """Place a hold of some scopes on a target, which need not exist if a record or an account."""
+    inputs, view = acting.inputs, acting.view
+    target = _target(acting)
+    mask = _mask(inputs["scopes"])
+    params = acting.params.values
+    hours = params.get(UNCONFIRMED_HOURS, UNCONFIRMED_HOURS_DEFAULT)
+    lapse_ms = acting.now_ms + min(max(hours, 1), UNCONFIRMED_HOURS_MAX) * _HOUR_MS
+    until_ms = inputs["until"]
+    if until_ms is not None and until_ms <= acting.now_ms:
+        raise bad("until", "not in the past")
+    hold = Hold(
+        acting.hold_id,
+        list(target),
+        mask,
+        acting.now_ms,
+        lapse_ms if until_ms is None else min(until_ms, lapse_ms),
+        acting.standing.principal.id,
+        acting.standing.principal.agency,
+        UNCONFIRMED,
+        "",
+    )
+    return Plan(lambda: holds.place(view, target, hold, CHARTER))
+
+
+def confirm_hold(acting: Acting) -> Plan:
+    """Confirm, as a second person, a hold that has not lapsed; it then lasts until ``until``."""
+    view, standing = acting.view, acting.standing
+    hold: Hold = found(acting, "hold", [acting.inputs["hold"]], "hold")
+    until_ms = acting.inputs["until"]
+    if until_ms is not None and until_ms <= acting.now_ms:
+        raise bad("until", "not in the past")
+    placer: Principal = found(acting, "principal", [hold.principal], "hold")
+    mine = standing.principal
+    same = placer.id == mine.id or (placer.subject is not None and placer.subject == mine.subject)
+    failed = None
+    if hold.state != UNCONFIRMED or not hold.blocks(acting.now_ms):
+        failed = ("NOT_OPEN", "the hold is confirmed, released or lapsed")
+    confirmed = hold._replace(state=CONFIRMED, until_ms=until_ms)
+    return Plan(
+        lambda: holds.update(view, confirmed, CHARTER),
+        (("hold", [hold.id]),),
+        failed=failed,
+        forbidden=["same_person"] if same else None,
+    )
+
+
+def release_hold(acting: Acting) -> Plan:
+    """Release a hold, lapsed or not."""
+    view = acting.view
+    hold: Hold = found(acting, "hold", [acting.inputs["hold"]], "hold")
+    failed = ("RELEASED", "the hold is released already") if hold.state == RELEASED else None
+    return Plan(lambda: holds.release(view, hold, CHARTER), (("hold", [hold.id]),), failed=failed)
+
+
+def _target(acting: Acting) -> Target:
+    """Return the target of the inputs ``namespace`` and ``target``."""
+    space, components, view = acting.inputs["namespace"], acting.inputs["target"], acting.view
+    target = Target(space, components)
+    match space, components:
+        case ("record", [str() as kind, _, *_]) if kind in view.book.kinds:
+            view.record(view.book.kinds[kind], components[1:])
+        case ("account", [str() as family, *_]) if family in view.book.families:
+            account = view.account(components)
+            if account is None:
+                view.absent_account(components)
+            else:
+                view.read_account(account)
+        case ("agency", [str()]):
+            found(acting, "agency", components, "target")
+        case ("domain", [str() as domain]):
+            found(acting, "rules", [domain], "target")
+        case ("action", [str() as domain, str() as action]):
+            if view.book.action(domain, action) is None:
+                raise Refused(Code.NOT_FOUND, ["target", None])
+        case _:
+            raise bad("target", f"a place of one of {', '.join(SPACES)}")
+    return target
+
+
+def _mask(scopes: list[str]) -> int:
+    if not scopes or scopes != sorted(dict.fromkeys(scopes)):
+        raise bad("scopes", "one or more, ascending, each once")
+    mask = 0
+    for scope in scopes:
+        if scope not in SCOPE_MASKS:
+            raise bad("scopes", f"one of {', '.join(SCOPE_MASKS)}")
+        mask |= SCOPE_MASKS[scope]
+    return mask

@@ -1,0 +1,176 @@
+"""Agencies, principals, keys and roles: made, suspended, given back, revoked.
+
+Nothing is deleted: a revoked key keeps its leaf, so it can neither be added again nor be mistaken
+for one that never was.
+"""
+
+from __future__ import annotations
+
+from consensus.errors import SignatureError
+from consensus.genesis import CITIZEN, OFFICIAL, SYSTEM
+from consensus.ledger.kernel.plan import Acting, Plan, agency_of, bad, found, principal_of
+from consensus.ledger.layout import (
+    ACTIVE,
+    COMPROMISED,
+    REVOKED,
+    SUSPENDED,
+    Agency,
+    Key,
+    Principal,
+    Role,
+)
+from consensus.ledger.view import CHARTER
+from consensus.signing import check_key
+
+KINDS = {"official": OFFICIAL, "system": SYSTEM, "citizen": CITIZEN}
+NAME_BYTES_MAX = 64
+TITLE_BYTES_MAX = 256
+SCOPE_PAIRS_MAX = 16
+SCOPE_VALUE_BYTES_MAX = 256
+
+
+def add_agency(acting: Acting) -> Plan:
+    """Admit an agency. It has no validator by that; the committee is changed elsewhere."""
+    name, title = acting.inputs["agency"], acting.inputs["title"]
+    _check_name("agency", name)
+    if not 0 < len(title.encode()) <= TITLE_BYTES_MAX:
+        raise bad("title", f"1 to {TITLE_BYTES_MAX} bytes")
+    taken = ["agency", [name]] if acting.view.single("agency", [name]) is not None else None
+    return Plan(
+        lambda: acting.view.put("agency", [name], Agency(name, title, ACTIVE, 0), CHARTER),
+        (("agency", [name]),),
+        taken=taken,
+    )
+
+
+def suspend_agency(acting: Acting) -> Plan:
+    """Take power from everybody of an agency, until it is reinstated."""
+    return _agency_to(acting, SUSPENDED)
+
+
+def reinstate_agency(acting: Acting) -> Plan:
+    """Give power back to an agency."""
+    return _agency_to(acting, ACTIVE)
+
+
+def _agency_to(acting: Acting, status: int) -> Plan:
+    agency = agency_of(acting)
+    return Plan(
+        lambda: acting.view.put("agency", [agency.name], agency._replace(status=status), CHARTER),
+        (("agency", [agency.name]),),
+        failed=_unchanged(agency.status == status),
+    )
+
+
+def add_principal(acting: Acting) -> Plan:
+    """Register a principal of an agency. It can act once it has a key and a role."""
+    inputs, view = acting.inputs, acting.view
+    agency = agency_of(acting)
+    id_, kind = inputs["principal"], KINDS.get(inputs["kind"])
+    if kind is None:
+        raise bad("kind", f"one of {', '.join(KINDS)}")
+    if (inputs["person"] is None) != (kind != CITIZEN):
+        raise bad("person", "a citizen's own record, null for others")
+    principal = Principal(id_, agency.name, kind, inputs["subject"], inputs["person"], ACTIVE)
+    taken = ["principal", [id_]] if view.single("principal", [id_]) is not None else None
+    return Plan(
+        lambda: view.put("principal", [id_], principal, CHARTER),
+        (("principal", [id_]),),
+        taken=taken,
+    )
+
+
+def suspend_principal(acting: Acting) -> Plan:
+    """Take power from a principal, until it is reinstated."""
+    return _principal_to(acting, SUSPENDED)
+
+
+def reinstate_principal(acting: Acting) -> Plan:
+    """Give power back to a principal."""
+    return _principal_to(acting, ACTIVE)
+
+
+def _principal_to(acting: Acting, status: int) -> Plan:
+    principal = principal_of(acting)
+    id_ = [principal.id]
+    return Plan(
+        lambda: acting.view.put("principal", id_, principal._replace(status=status), CHARTER),
+        (("principal", id_),),
+        failed=_unchanged(principal.status == status),
+    )
+
+
+def add_key(acting: Acting) -> Plan:
+    """Let a principal sign with one more key."""
+    view, key = acting.view, acting.inputs["key"]
+    principal = principal_of(acting)
+    try:
+        check_key(key)
+    except SignatureError as error:
+        raise bad("key", error.message) from error
+    taken = ["key", [key]] if view.single("key", [key]) is not None else None
+    value = Key(key, principal.id, ACTIVE, acting.now_ms)
+    return Plan(lambda: view.put("key", [key], value, CHARTER), (("key", [key]),), taken=taken)
+
+
+def revoke_key(acting: Acting) -> Plan:
+    """End a key, and say whether others may hold it."""
+    principal = principal_of(acting)
+    id_ = [acting.inputs["key"]]
+    key: Key = found(acting, "key", id_, "key")
+    if key.principal != principal.id:
+        raise bad("key", "a key of another principal")
+    status = COMPROMISED if acting.inputs["compromised"] else REVOKED
+    return Plan(
+        lambda: acting.view.put("key", id_, key._replace(status=status), CHARTER),
+        (("key", id_),),
+        failed=_unchanged(key.status in (status, COMPROMISED)),
+    )
+
+
+def give_role(acting: Acting) -> Plan:
+    """Give a role, or change scope and interval of one already given."""
+    inputs, view = acting.inputs, acting.view
+    principal = principal_of(acting)
+    _check_name("role", inputs["role"])
+    scope = _scope(inputs["scope"])
+    if inputs["until"] is not None and inputs["until"] <= inputs["from"]:
+        raise bad("until", "after from")
+    role = Role(principal.id, inputs["role"], scope, inputs["from"], inputs["until"], None, ACTIVE)
+    id_ = [principal.id, inputs["role"]]
+    return Plan(lambda: view.put("role", id_, role, CHARTER), (("role", id_),))
+
+
+def revoke_role(acting: Acting) -> Plan:
+    """Take a role back."""
+    principal = principal_of(acting)
+    id_ = [principal.id, acting.inputs["role"]]
+    role: Role = found(acting, "role", id_, "role")
+    return Plan(
+        lambda: acting.view.put("role", id_, role._replace(status=REVOKED), CHARTER),
+        (("role", id_),),
+        failed=_unchanged(role.status == REVOKED),
+    )
+
+
+def _check_name(which: str, name: str) -> None:
+    if not 0 < len(name.encode()) <= NAME_BYTES_MAX:
+        raise bad(which, f"1 to {NAME_BYTES_MAX} bytes")
+
+
+def _scope(flat: list[str]) -> list[list[str]]:
+    names = flat[::2]
+    if len(flat) % 2 or len(names) > SCOPE_PAIRS_MAX:
+        raise bad("scope", f"up to {SCOPE_PAIRS_MAX} pairs of name and value")
+    if names != sorted(dict.fromkeys(names)):
+        raise bad("scope", "names ascend, each once")
+    for name in names:
+        _check_name("scope", name)
+    pairs = [[name, value] for name, value in zip(names, flat[1::2], strict=True)]
+    if any(len(value.encode()) > SCOPE_VALUE_BYTES_MAX for _, value in pairs):
+        raise bad("scope", f"a value has at most {SCOPE_VALUE_BYTES_MAX} bytes")
+    return pairs
+
+
+def _unchanged(is_so: bool) -> tuple[str, str] | None:
+    return ("UNCHANGED", "it is so already") if is_so else None

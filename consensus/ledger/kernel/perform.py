@@ -1,0 +1,26 @@
+"""Which handler carries out which action of the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from consensus.ledger.kernel import measures, people
+from consensus.ledger.kernel.plan import Acting, Plan
+
+HANDLERS: Final[dict[str, Callable[[Acting], Plan]]] = {
+    "add_agency": people.add_agency,
+    "suspend_agency": people.suspend_agency,
+    "reinstate_agency": people.reinstate_agency,
+    "add_principal": people.add_principal,
+    "suspend_principal": people.suspend_principal,
+    "reinstate_principal": people.reinstate_principal,
+    "add_key": people.add_key,
+    "revoke_key": people.revoke_key,
+    "give_role": people.give_role,
+    "revoke_role": people.revoke_role,
+    "open_account": measures.open_account,
+    "place_hold": measures.place_hold,
+    "confirm_hold": measures.confirm_hold,
+    "release_hold": measures.release_hold,
+}

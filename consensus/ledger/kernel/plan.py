@@ -1,0 +1,87 @@
+"""What a kernel action is about to do, before it does it.
+
+A handler looks at the state and returns a ``Plan``; the executor runs the checks in their order
+on it (expected versions, holds, requirements, unique slots) and then lets it write. So kernel
+actions are judged exactly like those of rule sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from consensus.codec import Value
+from consensus.ledger.authority import Standing
+from consensus.ledger.codes import Code, Refused
+from consensus.ledger.layout import Agency, Principal
+from consensus.ledger.model import ParamValues
+from consensus.ledger.view import View
+
+Name = tuple[str, list[Value]]
+"""Kind and id of a kernel object, as ``expects`` names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acting:
+    """A call of a kernel action: who acts, when, with which inputs."""
+
+    view: View
+    standing: Standing
+    now_ms: int
+    hold_id: bytes
+    """The id of the hold that the call may place."""
+    inputs: Mapping[str, Value]
+    params: ParamValues
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will be written.
+
+    ``touches`` must be named in ``expects``; ``failed`` is a requirement that does not hold, as
+    ``(code, sentence)``; ``forbidden`` the link of authority that is missing beyond the charter's;
+    ``taken`` what exists already, as the detail of NOT_UNIQUE.
+    """
+
+    write: Callable[[], None]
+    touches: tuple[Name, ...] = ()
+    failed: tuple[str, str] | None = None
+    forbidden: Value = None
+    taken: Value = None
+
+
+def bad(name: str, reason: str) -> Refused:
+    """Return the refusal of an input that has its type but no sense."""
+    return Refused(Code.BAD_INPUT, [name, reason])
+
+
+def found(acting: Acting, kind: str, id_: list[Value], name: str) -> Any:
+    """Return the object that ``[kind, id]`` names.
+
+    Raises:
+        Refused: NOT_FOUND, for the input ``name``.
+    """
+    single = acting.view.single(kind, id_)
+    if single is None:
+        raise Refused(Code.NOT_FOUND, [name, [kind, id_]])
+    return single.value
+
+
+def agency_of(acting: Acting) -> Agency:
+    """Return the agency of the input ``agency``."""
+    agency: Agency = found(acting, "agency", [acting.inputs["agency"]], "agency")
+    return agency
+
+
+def principal_of(acting: Acting) -> Principal:
+    """Return the principal of the inputs ``principal`` and ``agency``.
+
+    Raises:
+        Refused: NOT_FOUND: there is none, or it belongs to another agency.
+    """
+    id_ = [acting.inputs["principal"]]
+    principal: Principal = found(acting, "principal", id_, "principal")
+    if principal.agency != acting.inputs["agency"]:
+        raise Refused(Code.NOT_FOUND, ["principal", ["principal", id_]])
+    return principal
