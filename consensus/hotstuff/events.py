@@ -2,8 +2,8 @@
 
 ``Replica.step(event, now_ms)`` returns effects in order. The contract of whoever runs them:
 
-- ``Sign`` is signed at once and ``Signed`` is the very next event; several in order. Refusal to
-  sign stops the node.
+- A list is obeyed to its end, in order. Then each ``Sign`` in it is answered by ``Signed``, in
+  order, before any other event. Refusal to sign stops the node.
 - ``Persist``, ``Broadcast``, ``Send`` and ``Deliver`` form one first-in-first-out queue over all
   steps: what follows a ``Persist`` leaves only when that is durable. Everything else may run at
   once, so the processor goes on while the disk syncs. Syncs may be merged.

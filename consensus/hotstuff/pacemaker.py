@@ -29,6 +29,8 @@ class Situation:
         parent_ms: when the block of the highest quorum certificate arrived.
         parent_bytes: size of its payload.
         parent_certified: a commit certificate covers it.
+        execution_behind: own execution lags behind its window; empty blocks come half as often, so
+            that they do not outrun it.
         results_disagree: some undelivered block can get no commit certificate.
     """
 
@@ -41,6 +43,7 @@ class Situation:
     parent_ms: int
     parent_bytes: int
     parent_certified: bool
+    execution_behind: bool
     results_disagree: bool
 
 
@@ -86,7 +89,9 @@ class Pacemaker:
         if (payload_from := self.payload_from_ms(situation)) is not None:
             starts.append(payload_from)
         if not situation.parent_certified:
-            gap = config.stalled_block_ms if situation.results_disagree else config.empty_block_ms
+            gap = config.empty_block_ms * (2 if situation.execution_behind else 1)
+            if situation.results_disagree:
+                gap = config.stalled_block_ms
             wait = situation.entered_ms + self.round_time_ms
             if situation.parent_bytes == 0 or situation.results_disagree:
                 wait = max(wait, situation.parent_ms + gap)

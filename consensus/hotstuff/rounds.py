@@ -144,6 +144,7 @@ class Rounds:
             parent_ms=self._ordered_ms if parent is None else parent.seen_ms,
             parent_bytes=0 if parent is None else parent.block.payload_bytes,
             parent_certified=certified,
+            execution_behind=parent is not None and self._execution_behind(parent, 1),
             results_disagree=self.results_disagree,
         )
 
@@ -166,17 +167,19 @@ class Rounds:
         if parent is None:
             return False
         tree, commit = self._tree, self._safety.commit_cert
-        executed = tree.root.block.height
-        if tree.extends(parent, tree.executed):
-            executed = tree.executed.block.height
         certified = tree.root.block.height
         if commit is not None:
             certified = max(certified, commit.statement.height)
-        height = parent.block.height
-        return (
-            height - executed <= factor * self._config.execution_ahead_max
-            and height - certified <= factor * self._config.certified_ahead_max
-        )
+        ahead = parent.block.height - certified
+        in_window = ahead <= factor * self._config.certified_ahead_max
+        return in_window and not self._execution_behind(parent, factor)
+
+    def _execution_behind(self, parent: Node, factor: int) -> bool:
+        """Whether more blocks up to ``parent`` wait for execution than the window permits."""
+        tree = self._tree
+        executed = tree.executed if tree.extends(parent, tree.executed) else tree.root
+        behind = parent.block.height - executed.block.height
+        return behind > factor * self._config.execution_ahead_max
 
     def _vote(self, timers: dict[Timer, int], now_ms: int) -> None:
         """Vote for the round's block as soon as rule 2 permits."""

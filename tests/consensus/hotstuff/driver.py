@@ -212,27 +212,26 @@ class World:
             node.fifo = []
 
     def step(self, node: Node, event: ev.Event) -> None:
-        if node.replica is None:
-            return
-        for effect in node.replica.step(event, self.now_ms):
-            if node.effects_left is not None:
-                node.effects_left -= 1
-                if node.effects_left < 0:
-                    self.crash(node.index)
-                    return
-            self.effect_hook(node, effect)
-            self._obey(node, effect)
-            if node.replica is None:
-                return
+        events = [event]
+        while events and node.replica is not None:
+            for effect in node.replica.step(events.pop(0), self.now_ms):
+                if node.effects_left is not None:
+                    node.effects_left -= 1
+                    if node.effects_left < 0:
+                        self.crash(node.index)
+                        return
+                self.effect_hook(node, effect)
+                if isinstance(effect, ev.Sign):
+                    signature = sign(node.index, effect.kind, effect.body)
+                    events.append(ev.Signed(effect.kind, effect.body, signature))
+                else:
+                    self._obey(node, effect)
         self._drain(node)
 
     # --- effects ---
 
     def _obey(self, node: Node, effect: ev.Effect) -> None:
         match effect:
-            case ev.Sign(kind, _, _, body):
-                signature = sign(node.index, kind, body)
-                self.step(node, ev.Signed(kind, body, signature))
             case ev.Persist() | ev.Broadcast() | ev.Send() | ev.Deliver():
                 node.fifo.append(effect)
             case ev.RequirePayload(block):
