@@ -1,0 +1,91 @@
+"""What can go wrong for a client, in one tree below ``consensus.errors.ComityError``.
+
+    ComityError
+    ├── ClientError                  something of this program or of the way to the nodes
+    │   ├── NotReachableError        no node could be reached, or all are busy or behind
+    │   ├── UndecidedError           sent, and not known to be decided: submit the same bytes again
+    │   ├── RequestError             a node answered with an error; knows status and code
+    │   ├── KeyUnusableError         no key, or one that cannot be used here
+    │   └── DraftError               what was asked for cannot be written as a transaction
+    └── VerificationError
+        ├── StaleAnswerError         older than what this client has already seen certified
+        └── ForkError                two certified statements of one height: stop and report
+
+A certified refusal is not an error: it is an outcome (``results.Decision``).
+"""
+
+from __future__ import annotations
+
+from consensus.answers import Problem
+from consensus.errors import ComityError, VerificationError
+from consensus.protocol import Status
+
+
+class ClientError(ComityError):
+    """Something of this program, its files, or the way to the nodes."""
+
+    code = "CLIENT"
+
+
+class NotReachableError(ClientError):
+    """No node answered in time."""
+
+    code = "NOT_REACHABLE"
+    advice = "check that the nodes run and that their client ports can be reached from here"
+
+
+class UndecidedError(ClientError):
+    """A submission was sent and its decision did not come in time. ``txid`` names it.
+
+    It may still take effect. Submitting the same bytes again is safe: it can be decided only once.
+    """
+
+    code = "UNDECIDED"
+    advice = "ask for its decision, or submit the same bytes again: it is decided only once"
+
+    def __init__(self, message: str, *, txid: bytes = b"") -> None:
+        super().__init__(message)
+        self.txid = txid
+
+
+class RequestError(ClientError):
+    """A node answered with an error. One node said so; nothing certifies it."""
+
+    def __init__(self, status: int, problem: Problem) -> None:
+        super().__init__(problem.message, hint=problem.hint)
+        self.status = status
+        self.problem = problem
+        self.reason = problem.code
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether another node, or the same one later, may well answer otherwise."""
+        return self.status in (Status.BUSY, Status.UNAVAILABLE)
+
+
+class KeyUnusableError(ClientError):
+    """There is no key, or it cannot be used."""
+
+    code = "KEY_UNUSABLE"
+    advice = "make one with `comity keys new`, or name its file with --key or COMITY_KEY_FILE"
+
+
+class DraftError(ClientError):
+    """What was asked for cannot be written as a transaction."""
+
+    code = "BAD_DRAFT"
+    advice = "`comity rules DOMAIN` lists actions and their inputs"
+
+
+class StaleAnswerError(VerificationError):
+    """An answer rests on an older state than one that this client has already seen certified."""
+
+    code = "STALE_ANSWER"
+    advice = "ask another node; this one is behind, or hides what is new"
+
+
+class ForkError(VerificationError):
+    """Two different certified statements of one height: more than f validators are faulty."""
+
+    code = "FORK"
+    advice = "stop relying on this network, keep both certificates and tell every agency"

@@ -1,0 +1,147 @@
+"""What a client gets: plain, frozen results that were verified before they were made.
+
+Not here: how they were verified (``verify``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from consensus.codec import Value
+from consensus.ledger import decision as ledger
+from consensus.ledger import layout
+from consensus.ledger.transaction import Expect
+from consensus.protocol import StateKey
+
+_NOTHING: Mapping[str, int] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One leaf of the state as of a certified height, or its proved absence.
+
+    Args:
+        key: where it lies.
+        height, time_ms: of the certified state that shows it.
+        version: 0 when absent, and for accounts, which have none.
+        changed: height that wrote it last; 0 when absent.
+        value: of an account or kernel object; for a record its fields by leaf.
+        versions: for a record, the version that last changed each leaf.
+        definition: for a record, the number of its kind's definition.
+    """
+
+    key: StateKey
+    height: int
+    time_ms: int
+    version: int = 0
+    changed: int = 0
+    value: Value = None
+    versions: Mapping[str, int] = field(default_factory=lambda: _NOTHING)
+    definition: int = 0
+    present: bool = False
+
+    @property
+    def fields(self) -> Mapping[str, Value]:
+        """The fields of a record by leaf; empty when absent."""
+        return self.value if self.present and self.key.namespace == "record" else {}
+
+    @property
+    def expect(self) -> Expect:
+        """What a transaction says that rests on this reading."""
+        kind, id_ = layout.name_of(self.key.namespace, self.key.components)
+        return Expect(kind, id_, self.version)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A hold on a target, in force or not (``layout.Hold`` explains the fields)."""
+
+    id: bytes
+    scopes: tuple[str, ...]
+    placed_ms: int
+    until_ms: int | None
+    principal: bytes
+    agency: str
+    state: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Holds:
+    """All unreleased holds on a target: complete, because their count is certified."""
+
+    target: StateKey
+    height: int
+    time_ms: int
+    holds: tuple[Hold, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The certified outcome of one transaction.
+
+    Args:
+        txid: of the transaction.
+        height, index: its position.
+        time_ms: chain time of its block.
+        state: ``applied``, ``refused`` or ``proposed``.
+        code: name of the outcome; ``APPLIED`` or why not.
+        call: index of the call that failed; None for the transaction as a whole and success.
+        detail: as ``consensus.ledger.codes`` lists it; None when applied.
+        rules: (domain, rule set's number, action id) of each call.
+        root: the leaf of the block's results_root.
+        record: the decision with all its leaves.
+    """
+
+    txid: bytes
+    height: int
+    index: int
+    time_ms: int
+    state: str
+    code: str
+    call: int | None
+    detail: Value
+    rules: tuple[tuple[str, int, bytes], ...]
+    root: bytes
+    record: ledger.Decision = field(repr=False, compare=False)
+
+    @property
+    def leaves(self) -> dict[str, Value]:
+        """The leaves by name, decoded each time."""
+        return {name: self.record.value(name) for name in self.record.names}
+
+    @property
+    def applied(self) -> bool:
+        """Whether the transaction took effect."""
+        return self.state == "applied"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A node did not take a transaction. One node said so; nothing certifies it."""
+
+    txid: bytes | None
+    status: int
+    code: str
+    message: str
+    hint: str
+    retry_after_ms: int = 0
+
+
+Outcome = Decision | Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Height:
+    """A certified height, and all its decisions when they were asked for."""
+
+    height: int
+    epoch: int
+    time_ms: int
+    state_root: bytes
+    results_root: bytes
+    certified_by: int
+    """Height of the certificate that vouches for it."""
+    decisions: tuple[Decision, ...] | None = None

@@ -1,0 +1,458 @@
+"""Verification of what nodes answer, against the committee that the caller trusts. Pure.
+
+What a node says is used only after these checks, in this order:
+
+1. Certificate: canonical; of this chain; of an epoch whose committee is known; exactly a quorum
+   of its members' signatures in increasing order; every signature.
+2. Statement of a height: the certificate's own, or one whose hash lies at its height in the
+   history tree under the certificate's ``history_root``. Two statements of one height: ForkError.
+3. Freshness: a read rests on no height below the newest certified one the caller had seen when it
+   asked.
+4. Decision: its root lies at its index under ``results_root``; it names the transaction asked for,
+   this height and this index.
+5. Rows: key paths are computed from what was asked; the proof shows each of them present or absent
+   under ``state_root``; each row hashes to what the proof shows; a record names itself.
+6. Lists under a count leaf (holds): the count is proved, then every position.
+
+Not here: sockets; evidence bundles. Source: design of light clients after RFC 9162 §2.1.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from comity import decisions
+from comity.errors import ForkError, StaleAnswerError
+from comity.results import Decision, Entry, Hold, Holds
+from consensus import answers, codec
+from consensus.answers import (
+    DecisionAnswer,
+    EpochStep,
+    RecordRow,
+    Row,
+    Rows,
+    ShownLeaf,
+    SingleRow,
+    StatementEvidence,
+)
+from consensus.codec import Value
+from consensus.committee import Committee, from_value
+from consensus.errors import CertificateError, ProofError
+from consensus.hashing import DIGEST_BYTES, ZERO
+from consensus.hotstuff import wire
+from consensus.hotstuff.certificates import check_commit_cert
+from consensus.hotstuff.types import CommitCert, Statement
+from consensus.ledger import layout, rules
+from consensus.protocol import StateKey
+from consensus.state import history, proof, salted
+from consensus.state.merkle import RESULTS
+from consensus.state.salted import HiddenOpening, Opening
+
+CERTIFICATES_KEPT: Final = 64
+"""Certificates whose verification is remembered, by their bytes."""
+STATEMENTS_KEPT: Final = 1024
+"""Certified statements remembered by height, to notice a fork."""
+HOLDS_MAX: Final = answers.ROWS_MAX // 2
+
+
+class Trust:
+    """What one client knows to be certified. Grows only by what verifies; never goes back.
+
+    Args:
+        chain: hash of the genesis file.
+        committee: of the first epoch, from the genesis file.
+    """
+
+    def __init__(self, chain: bytes, committee: Committee) -> None:
+        self.chain = chain
+        self.paths = layout.Paths(chain)
+        self.newest: Statement | None = None
+        self._committees = {committee.epoch: committee}
+        self._ends: dict[int, int] = {}
+        self._epoch = committee.epoch
+        self._certificates: dict[bytes, CommitCert] = {}
+        self._statements: dict[int, Statement] = {}
+
+    @property
+    def height(self) -> int:
+        """The newest certified height seen; 0 before the first."""
+        return 0 if self.newest is None else self.newest.height
+
+    @property
+    def committee(self) -> Committee:
+        """The newest committee known."""
+        return self._committees[self._epoch]
+
+    # --- certificates and statements ----------------------------------------------------------
+
+    def certificate(self, data: bytes) -> CommitCert:
+        """Return the verified commit certificate in ``data``.
+
+        Raises:
+            DecodeError: malformed.
+            CertificateError: of another chain, an epoch whose committee is not known, or without
+                exactly a quorum.
+            SignatureError: a signature does not verify.
+
+        Cost: about 60 µs a signature, once for the same bytes.
+        """
+        known = self._certificates.get(data)
+        if known is not None:
+            return known
+        certificate = wire.decode_commit_cert(data)
+        statement = certificate.statement
+        if statement.chain != self.chain:
+            raise CertificateError("the certificate is of another network")
+        committee = self._committees.get(statement.epoch)
+        if committee is None:
+            raise CertificateError(
+                f"the committee of epoch {statement.epoch} is not known here",
+                hint="follow the committee's changes first",
+            )
+        end = self._ends.get(statement.epoch)
+        if end is not None and statement.height > end:
+            raise CertificateError(
+                f"epoch {statement.epoch} ended at height {end}; its committee signs no more"
+            )
+        check_commit_cert(certificate, committee, self.chain)
+        self._remember(statement)
+        self._certificates[data] = certificate
+        if len(self._certificates) > CERTIFICATES_KEPT:
+            del self._certificates[next(iter(self._certificates))]
+        return certificate
+
+    def statement(self, evidence: StatementEvidence) -> Statement:
+        """Return the verified statement of a height.
+
+        Raises:
+            DecodeError: malformed.
+            CertificateError, SignatureError: as ``certificate``.
+            ProofError: the statement is not in the certificate's history.
+        """
+        certified = self.certificate(evidence.certificate).statement
+        if evidence.statement is None:
+            if evidence.path:
+                raise ProofError("a path where the certificate is for the height itself")
+            return certified
+        value = codec.decode(
+            evidence.statement,
+            wire.STATEMENT,
+            bytes_max=answers.EVIDENCE_BYTES_MAX,
+            what="statement",
+        )
+        statement = wire.statement_from(value)
+        history.verify_inclusion(
+            certified.history_root,
+            certified.height,
+            statement.height,
+            statement.hash,
+            evidence.path,
+        )
+        if statement.chain != self.chain:
+            raise CertificateError("the statement is of another network")
+        self._remember(statement)
+        return statement
+
+    def _remember(self, statement: Statement) -> None:
+        known = self._statements.get(statement.height)
+        if known is None:
+            self._statements[statement.height] = statement
+            if len(self._statements) > STATEMENTS_KEPT:
+                del self._statements[next(iter(self._statements))]
+        elif known.hash != statement.hash:
+            raise ForkError(f"two certified statements of height {statement.height}")
+        if self.newest is None or statement.height > self.newest.height:
+            self.newest = statement
+
+    def follow(self, steps: Sequence[EpochStep]) -> None:
+        """Learn the committees of later epochs, each elected under the one before.
+
+        Raises:
+            CertificateError: a step does not follow, or its committee is not the one elected.
+            DecodeError, SignatureError: as ``certificate``.
+        """
+        for step in steps:
+            statement = self.certificate(step.certificate).statement
+            committee = from_value(step.committee)
+            if committee.epoch <= self._epoch:
+                continue
+            if statement.epoch != self._epoch or committee.epoch != self._epoch + 1:
+                raise CertificateError("the steps of the committee do not join")
+            if statement.next_committee_hash != committee.hash:
+                raise CertificateError("the committee is not the one that was elected")
+            self._committees[committee.epoch] = committee
+            self._ends[self._epoch] = statement.height
+            self._epoch = committee.epoch
+
+    def fresh(self, height: int, height_min: int) -> None:
+        """Refuse an answer of ``height`` when ``height_min`` was asked for.
+
+        Raises:
+            StaleAnswerError: it is older.
+        """
+        if height < height_min:
+            raise StaleAnswerError(
+                f"the answer is of height {height}; height {height_min} is certified already"
+            )
+
+    # --- decisions ----------------------------------------------------------------------------
+
+    def decision(self, found: DecisionAnswer, statement: Statement, txid: bytes) -> Decision:
+        """Return the decision of ``txid`` that ``found`` proves under a verified statement.
+
+        Raises:
+            DecodeError: malformed.
+            ProofError: of another transaction or place, or not among the height's results.
+        """
+        decision = decisions.read(found.decision)
+        if decision.txid != txid:
+            raise ProofError("the decision is about another transaction")
+        if found.height != statement.height:
+            raise ProofError("the decision is of another height than the statement")
+        if (decision.height, decision.index) != (found.height, found.index):
+            raise ProofError("the decision names another place than its answer")
+        RESULTS.verify_path(
+            statement.results_root, found.total, found.index, decision.root, found.path
+        )
+        return decision
+
+    def all_decisions(self, encoded: Sequence[bytes], statement: Statement) -> tuple[Decision, ...]:
+        """Return all decisions of a verified statement's height: none is missing or added.
+
+        Raises:
+            DecodeError: malformed.
+            ProofError: together they do not make the statement's results_root.
+        """
+        found = tuple(decisions.read(each) for each in encoded)
+        for index, decision in enumerate(found):
+            if (decision.height, decision.index) != (statement.height, index):
+                raise ProofError("a decision names another place than its answer")
+        if RESULTS.root([each.root for each in found]) != statement.results_root:
+            raise ProofError("the decisions of the height are not complete")
+        return found
+
+    # --- rows ---------------------------------------------------------------------------------
+
+    def rows(
+        self, found: Rows, statement: Statement, keys: Sequence[StateKey]
+    ) -> tuple[Entry, ...]:
+        """Return the entries of ``keys`` that ``found`` proves under a verified statement.
+
+        Raises:
+            DecodeError: a row or the proof is malformed.
+            ProofError: a row, or an absence, is not what the state holds.
+        """
+        if found.height != statement.height:
+            raise ProofError("the rows are of another height than the statement")
+        if len(found.rows) != len(keys):
+            raise ProofError(f"{len(found.rows)} rows for {len(keys)} keys")
+        khs = [self.paths(key.namespace, key.components) for key in keys]
+        shown = proof.verify(found.proof, statement.state_root, khs, height=statement.height)
+        return tuple(
+            _entry(key, kh, row, shown[kh], statement)
+            for key, kh, row in zip(keys, khs, found.rows, strict=True)
+        )
+
+    def holds(self, found: Rows, statement: Statement, target: StateKey) -> Holds:
+        """Return all holds on ``target``: count, positions and holds, each proved.
+
+        Raises:
+            DecodeError, ProofError: as ``rows``; also one hold less or more than the count.
+        """
+        keys = _holds_keys(found, target)
+        head, *rest = self.rows(found, statement, keys)
+        count: int = head.value[0] if head.present else 0
+        positions, holds = rest[:count], rest[count:]
+        ids = [entry.value for entry in positions if entry.present and entry.value is not None]
+        if [key.components for key in keys[1 + count :]] != [(id_,) for id_ in ids]:
+            raise ProofError("the holds shown are not those that the target lists")
+        return Holds(
+            target,
+            statement.height,
+            statement.time_ms,
+            tuple(_hold(layout.Hold(*entry.value)) for entry in holds if entry.present),
+        )
+
+    def rules(
+        self, found: answers.Rules, statement: Statement, domain: str | None
+    ) -> tuple[RuleSetRow, ...]:
+        """Return the rule sets in force at a verified statement, of one domain or of all.
+
+        Raises:
+            DecodeError, ProofError: as ``rows``; also a rule set that is missing, not in force,
+                or not the one that the state names.
+        """
+        keys = _rules_keys(found.rows, domain)
+        entries = self.rows(found.rows, statement, keys)
+        shown = {entry.key.components: entry for entry in entries if entry.present}
+        domains = list(shown[()].value) if () in shown else []
+        if domain is not None:
+            domains = [domain] if domain in domains else []
+        texts = {(text.domain, text.number): text.encoded for text in found.sets}
+        out: list[RuleSetRow] = []
+        for name in domains:
+            if (name,) not in shown:
+                raise ProofError(f"the rules of domain {name} are not shown")
+            number = layout.RulesHead(*shown[name,].value).number_at(statement.time_ms)
+            if not number:
+                continue
+            root, encoded = shown.get((name, number)), texts.get((name, number))
+            if root is None or encoded is None:
+                raise ProofError(f"rule set {name}#{number} is in force and not shown")
+            definition = rules.decode_definition(encoded)
+            if rules.parts_root(definition) != root.value:
+                raise ProofError(f"rule set {name}#{number} is not what the state names")
+            out.append(RuleSetRow(name, number, encoded, definition))
+        return tuple(out)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSetRow:
+    """A rule set that is proved to be in force."""
+
+    domain: str
+    number: int
+    encoded: bytes
+    definition: rules.Definition
+
+
+def _rules_keys(found: Rows, domain: str | None) -> list[StateKey]:
+    """Return the keys that unproved rows claim to show; proving them comes after."""
+    keys = [StateKey("rules", ())]
+    rows = iter(found.rows)
+    domains: list[str] = [] if domain is None else [domain]
+    first = next(rows, None)
+    if domain is None and isinstance(first, SingleRow):
+        domains = codec.decode(first.value, _DOMAINS, bytes_max=len(first.value), what="rules")
+    for name in domains:
+        keys.append(StateKey("rules", (name,)))
+        head = next(rows, None)
+        if not isinstance(head, SingleRow):
+            continue
+        value = codec.decode(head.value, _RULES_HEAD, bytes_max=len(head.value), what="rules")
+        for number, _ in value[1]:
+            keys.append(StateKey("rules", (name, number)))
+            next(rows, None)
+    return keys
+
+
+_DOMAINS: Final = codec.list_of(codec.text(64, low=1), 256)
+_RULES_HEAD: Final = codec.array(
+    codec.text(64),
+    codec.list_of(codec.array(codec.integer(1), codec.count), 256),
+    codec.count,
+    codec.list_of(codec.plain, 4096),
+)
+
+
+def _entry(
+    key: StateKey, kh: bytes, row: Row | None, found: proof.Found, statement: Statement
+) -> Entry:
+    where = f"{key.namespace} {list(key.components)}"
+    if found is None or found[0] == ZERO:
+        if row is not None:
+            raise ProofError(f"{where} is shown, but proved absent")
+        changed = 0 if found is None else found[1]
+        return Entry(key, statement.height, statement.time_ms, changed=changed)
+    if row is None:
+        raise ProofError(f"{where} is said to be absent, but proved present")
+    vh, changed = found
+    if key.namespace == "record":
+        return _record(key, kh, row, vh, changed, statement)
+    if not isinstance(row, SingleRow):
+        raise ProofError(f"{where} is shown as a record")
+    opening = Opening("", row.version, row.salt, row.value)
+    if salted.opening_hash(kh, opening) != vh:
+        raise ProofError(f"{where} is not what the state holds")
+    value = _plain(row.value)
+    return Entry(
+        key, statement.height, statement.time_ms, row.version, changed, value, present=True
+    )
+
+
+def _record(
+    key: StateKey, kh: bytes, row: Row, vh: bytes, changed: int, statement: Statement
+) -> Entry:
+    where = f"record {list(key.components)}"
+    if not isinstance(row, RecordRow):
+        raise ProofError(f"{where} is not shown as a record")
+    kind, definition, id_, version, count = codec.decode(
+        row.header, _HEADER, bytes_max=len(row.header), what="record header"
+    )
+    if [kind, *id_] != [*key.components]:
+        raise ProofError(f"{where} was asked for, another is shown")
+    if count != len(row.leaves) or len(row.decoys) != salted.decoy_count(count):
+        raise ProofError(f"{where} does not show all its leaves")
+    hashes = [salted.opening_hash(kh, _opening(leaf)) for leaf in row.leaves]
+    if salted.list_root(salted.RECORD, row.header, hashes, row.decoys) != vh:
+        raise ProofError(f"{where} is not what the state holds")
+    fields = {leaf.name: _plain(leaf.value) for leaf in row.leaves if leaf.value is not None}
+    versions = {leaf.name: leaf.version for leaf in row.leaves}
+    return Entry(
+        key,
+        statement.height,
+        statement.time_ms,
+        version,
+        changed,
+        fields,
+        versions,
+        definition,
+        present=True,
+    )
+
+
+_HEADER: Final = codec.array(
+    codec.text(64, low=1),
+    codec.integer(1),
+    codec.list_of(codec.plain, 16),
+    codec.integer(1),
+    codec.integer(0, salted.LEAVES_MAX),
+)
+
+
+def _opening(leaf: ShownLeaf) -> Opening | HiddenOpening:
+    if leaf.hidden is not None:
+        return HiddenOpening(leaf.name, leaf.version, leaf.hidden)
+    return Opening(leaf.name, leaf.version, leaf.salt or b"", leaf.value or b"")
+
+
+def _plain(data: bytes) -> Value:
+    return codec.decode(data, codec.plain, bytes_max=len(data), what="value")
+
+
+def _holds_keys(found: Rows, target: StateKey) -> list[StateKey]:
+    """Return the keys that unproved rows claim to show; proving them comes after."""
+    place = (target.namespace, [*target.components])
+    keys = [StateKey("holds", place)]
+    head = found.rows[0] if found.rows else None
+    if not isinstance(head, SingleRow):
+        return keys
+    value = codec.decode(head.value, _HOLDS_HEAD, bytes_max=len(head.value), what="holds")
+    count = value[0]
+    keys += [StateKey("holds", (*place, position)) for position in range(count)]
+    for row in found.rows[1 : 1 + count]:
+        if isinstance(row, SingleRow):
+            id_ = codec.decode(row.value, _HOLD_ID, bytes_max=len(row.value), what="hold id")
+            if id_ is not None:
+                keys.append(StateKey("hold", (id_,)))
+    return keys
+
+
+_HOLDS_HEAD: Final = codec.array(codec.integer(0, HOLDS_MAX), codec.integer(0, 7))
+_HOLD_ID: Final = codec.optional(codec.octets(DIGEST_BYTES))
+
+
+def _hold(hold: layout.Hold) -> Hold:
+    scopes = tuple(name for name, mask in layout.SCOPE_MASKS.items() if hold.scopes & mask)
+    return Hold(
+        hold.id,
+        scopes,
+        hold.placed_ms,
+        hold.until_ms,
+        hold.principal,
+        hold.agency,
+        hold.state,
+        hold.reason,
+    )
