@@ -5,8 +5,8 @@
 
 ``check`` is BLAKE3 over the fields before it and the content. Content with an even sequence is in
 slot 0, odd in slot 1. Room is taken when the file is made, so a write changes no file size and
-its sync costs one flush of the disk. On opening, what is found is written once more, so that it
-is on disk even if an earlier sync failed unseen.
+its sync costs one flush of the disk. On opening, what is found is written once more at its place,
+so that it is on disk even if an earlier sync failed unseen.
 
 Not here: what the content means (``node.signer``).
 """
@@ -45,7 +45,7 @@ class SlotFile:
     def __init__(self, path: Path, disk: Disk, lock: int) -> None:
         self._path = path
         self._disk = disk
-        self._lock = lock
+        self._lock: int | None = lock
         self._handle: int | None = None
         self._sequence = 0
         self.content = b""
@@ -105,12 +105,12 @@ class SlotFile:
         self.content = content
 
     def close(self) -> None:
-        """Release file and lock."""
-        for handle in (self._handle, self._lock):
+        """Release file and lock; a second call does nothing."""
+        handles, self._handle, self._lock = (self._handle, self._lock), None, None
+        for handle in handles:
             if handle is not None:
                 with contextlib.suppress(OSError):
                     self._disk.close(handle)
-        self._handle = None
 
     def _open_handle(self) -> int:
         if self._handle is None:
@@ -148,6 +148,7 @@ class SlotFile:
         if not found:
             raise DamagedMarkError(f"neither slot of {self._path} can be read")
         self._sequence, content = max(found)
+        self._sequence -= 1
         self.write(content)
 
 

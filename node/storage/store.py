@@ -30,6 +30,7 @@ from consensus.state.state import Row
 from node.errors import (
     DamagedStoreError,
     ForeignDataError,
+    InUseError,
     NewerFormatError,
     StorageFailedError,
 )
@@ -42,6 +43,7 @@ MAP_BYTES: Final = 16 * 2**30
 """First size of the map: address space, not disk or memory."""
 MAP_BYTES_MAX: Final = 2**46
 SNAPSHOTS_MAX: Final = 64
+LOCK_NAME: Final = "lock"
 _READERS_MAX: Final = SNAPSHOTS_MAX + 8
 
 
@@ -214,9 +216,10 @@ class Store:
         failed: the failure after which nothing is flushed, or None.
     """
 
-    def __init__(self, environment: lmdb.Environment, opened: Tables) -> None:
+    def __init__(self, environment: lmdb.Environment, opened: Tables, lock: int) -> None:
         self._environment = environment
         self._opened = opened
+        self._lock: int | None = lock
         self._snapshots = 0
         self._growing = False
         self._changed = threading.Condition()
@@ -236,33 +239,24 @@ class Store:
 
         Raises:
             DamagedStoreError: LMDB refuses the files, or the store's own entries are missing.
-            NewerFormatError, ForeignDataError: not ours to open.
+            NewerFormatError, ForeignDataError, InUseError: not ours to open.
             StorageFailedError: the disk fails.
         """
         invariant(len(chain) == 32, "chain has 32 bytes")
         try:
             SYSTEM_DISK.make_folder(directory)
-            environment = lmdb.open(
-                str(directory),
-                map_size=map_bytes,
-                max_dbs=tables.TABLES_MAX,
-                max_readers=_READERS_MAX,
-                mode=FOLDER_MODE,
-            )
+            lock = SYSTEM_DISK.lock(directory / LOCK_NAME)
         except OSError as error:
             raise StorageFailedError(f"cannot open the store in {directory}: {error}") from error
-        except lmdb.Error as error:
-            raise DamagedStoreError(f"cannot open the store in {directory}: {error}") from error
+        if lock is None:
+            raise InUseError(f"another process uses {directory}")
         try:
-            opened = tables.open_tables(environment)
-            _stamp(environment, opened, chain)
-            SYSTEM_DISK.sync_folder(directory)
-            return cls(environment, opened)
+            return cls(*_open_environment(directory, chain, map_bytes), lock)
         except lmdb.Error as error:
-            environment.close()
+            SYSTEM_DISK.close(lock)
             raise DamagedStoreError(f"cannot open the store in {directory}: {error}") from error
         except BaseException:
-            environment.close()
+            SYSTEM_DISK.close(lock)
             raise
 
     @property
@@ -337,8 +331,11 @@ class Store:
 
     def close(self) -> None:
         """Release the store. No flush or snapshot may be under way."""
-        self.view.close()
-        self._environment.close()
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            self.view.close()
+            self._environment.close()
+            SYSTEM_DISK.close(lock)
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -388,6 +385,26 @@ class Store:
         old = self.view
         self.view = View(self._environment.begin(), self._opened)
         old.close()
+
+
+def _open_environment(
+    directory: Path, chain: bytes, map_bytes: int
+) -> tuple[lmdb.Environment, Tables]:
+    environment = lmdb.open(
+        str(directory),
+        map_size=map_bytes,
+        max_dbs=tables.TABLES_MAX,
+        max_readers=_READERS_MAX,
+        mode=FOLDER_MODE,
+    )
+    try:
+        opened = tables.open_tables(environment)
+        _stamp(environment, opened, chain)
+        SYSTEM_DISK.sync_folder(directory)
+    except BaseException:
+        environment.close()
+        raise
+    return environment, opened
 
 
 def _stamp(environment: lmdb.Environment, opened: Tables, chain: bytes) -> None:
