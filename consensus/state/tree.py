@@ -62,9 +62,9 @@ Node = bytes | Branch
 
 
 class TreeUndo(NamedTuple):
-    """What ``Tree.restore`` puts back: nodes as they were (None: not there), the key count."""
+    """What ``Tree.restore`` puts back: the written nodes as they were, and the key count."""
 
-    nodes: list[tuple[int, Node | None]]
+    nodes: list[tuple[int, Node]]
     key_count: int
 
 
@@ -158,7 +158,7 @@ class Tree:
             self._set_slot(slot, hash_)
         for slot, page in pages:
             if len(page) > PAGE_BYTES_MAX:
-                branch = self._split(1 << self.depth | slot, page, [])
+                branch = self._split(1 << self.depth | slot, page)
                 self._set_slot(slot, branch_hash(*branch))
         self._evict()
         return [slot for slot, _ in pages]
@@ -203,16 +203,17 @@ class Tree:
         return previous, undo
 
     def restore(self, undo: TreeUndo) -> None:
-        """Put back what the latest ``update`` changed."""
+        """Put back what the latest ``update`` changed.
+
+        Nodes that it split off stay in the cache below a page. Nothing reads below a page, and
+        the split that makes them reachable again overwrites them.
+        """
         slots: list[int] = []
         for name, node in undo.nodes:
-            if node is None:
-                self._nodes.pop(name, None)
-            else:
-                self._nodes[name] = node
-                if name >> self.depth == 1:
-                    slots.append(name - (1 << self.depth))
-                    self._set_slot(slots[-1], _node_hash(node))
+            self._nodes[name] = node
+            if name >> self.depth == 1:
+                slots.append(name - (1 << self.depth))
+                self._set_slot(slots[-1], _node_hash(node))
         self.key_count = undo.key_count
         self._rehash(slots, emptied=True)
         self._evict()
@@ -238,7 +239,7 @@ class Tree:
         name: int,
         group: list[tuple[bytes, bytes]],
         previous: list[int],
-        undo: list[tuple[int, Node | None]],
+        undo: list[tuple[int, Node]],
     ) -> Node:
         """Write ``(kh, entry)`` of one node, ascending; return the node as it is then."""
         node = self._nodes.pop(name, None)
@@ -250,7 +251,7 @@ class Tree:
             written = self._write_branch(name, node, group, previous, undo)
         else:
             page = _merge(node, group, previous)
-            written = page if len(page) <= PAGE_BYTES_MAX else self._split(name, page, undo)
+            written = page if len(page) <= PAGE_BYTES_MAX else self._split(name, page)
         self._nodes[name] = written
         return written
 
@@ -260,7 +261,7 @@ class Tree:
         branch: Branch,
         group: list[tuple[bytes, bytes]],
         previous: list[int],
-        undo: list[tuple[int, Node | None]],
+        undo: list[tuple[int, Node]],
     ) -> Branch:
         depth = name.bit_length() - 1
         mark = len(previous)
@@ -278,9 +279,9 @@ class Tree:
         above = (prefix + 1) << (KEY_BITS - bits)
         high = None if above >> KEY_BITS else above.to_bytes(DIGEST_BYTES, "big")
         page = self._scan(low, high)
-        return page if len(page) <= PAGE_BYTES_MAX else self._split(name, page, [])
+        return page if len(page) <= PAGE_BYTES_MAX else self._split(name, page)
 
-    def _split(self, name: int, page: bytes, undo: list[tuple[int, Node | None]]) -> Branch:
+    def _split(self, name: int, page: bytes) -> Branch:
         """Return the branch over more entries than a page holds; cache the nodes below it."""
         depth = name.bit_length() - 1
         entries = [
@@ -292,10 +293,9 @@ class Tree:
         for child in range(4):
             below = b"".join(item for _, item in parts.get(child, ()))
             child_name = name << 2 | child
-            undo.append((child_name, None))
             node: Node = below
             if len(below) > PAGE_BYTES_MAX:
-                node = self._split(child_name, below, undo)
+                node = self._split(child_name, below)
             self._nodes[child_name] = node
             hashes.append(_node_hash(node))
         return Branch(len(entries), b"".join(hashes))

@@ -65,6 +65,8 @@ def test_forged_paths_are_refused() -> None:
     for bad in forged:
         with pytest.raises(ProofError):
             verify_inclusion(root, 21, 9, LEAVES[9], bad)
+    with pytest.raises(ProofError, match="too long"):
+        verify_inclusion(root, 21, 9, LEAVES[9], [*path, bytes(32)])
     for size, index in [(21, 21), (21, -1), (0, 0), (-1, 0), (2**63, 9)]:
         with pytest.raises(ProofError):
             verify_inclusion(root, size, index, LEAVES[9], path)

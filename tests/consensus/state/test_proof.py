@@ -158,6 +158,15 @@ def test_unordered_or_repeated_entries_are_refused() -> None:
             proof.verify(replace(made, pages=(forged,)).encode(), STATE.root, [KEYS[0]])
 
 
+def test_a_page_cut_inside_an_entry_is_refused() -> None:
+    made = STATE.prove([KEYS[0]])
+    page = made.pages[0]
+    assert isinstance(page, bytes)
+    for forged in (page[:-1], page + b"\0", page[:40], page[:71]):
+        with pytest.raises(ProofError, match="a page of"):
+            proof.verify(replace(made, pages=(forged,)).encode(), STATE.root, [KEYS[0]])
+
+
 def test_entry_changed_after_the_height_of_the_proof_is_refused() -> None:
     state = built(KEYS, height=9)
     made = state.prove([KEYS[9]])

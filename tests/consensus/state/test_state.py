@@ -175,6 +175,7 @@ def test_key_written_while_its_older_write_is_flushed_and_then_undone_is_exact()
     pair.state.flushed(1)
     pair.check()
     pair.undo()
+    assert kh not in pair.state._overlay, "the store holds it"
     pair.apply([write(kh, 4)])
     pair.undo()
     pair.undo()
