@@ -33,6 +33,7 @@ def read_toml(text: str, where: str) -> tuple[Definition | None, Report]:
         return None, report
     try:
         table = tomllib.loads(text)
+        report.lines = locate(text)
     except tomllib.TOMLDecodeError as error:
         message, line = _toml_fault(str(error))
         report.problems.append(RulesError(message, where=where, line=line))
@@ -40,7 +41,6 @@ def read_toml(text: str, where: str) -> tuple[Definition | None, Report]:
     except RecursionError:
         report.add((), "arrays or tables are nested too deeply")
         return None, report
-    report.lines = locate(text)
     try:
         read = DEFINITION.read(table, Place(report))
     except Skip:

@@ -14,6 +14,7 @@ from consensus.codec import Value
 from consensus.errors import RulesError
 from consensus.ledger.expr import Fault, Name, compile_expression
 from consensus.ledger.model import (
+    ID_COMPONENTS_MAX,
     AccountFamily,
     Env,
     EvaluationError,
@@ -194,6 +195,10 @@ class ActionScope:
         self, segments: Sequence[str], place: Place
     ) -> tuple[list[Type], Callable[[Env], list[Value]], tuple[Path, ...]]:
         """Return types, values and paths of the segments ``{path}`` or literal text."""
+        if len(segments) > ID_COMPONENTS_MAX:
+            raise place.refuse(
+                f"{len(segments)} components, at most {ID_COMPONENTS_MAX} in an id"
+            )
         types: list[Type] = []
         runs: list[Callable[[Env], Value]] = []
         reads: dict[Path, None] = {}
@@ -236,6 +241,8 @@ class ActionScope:
     def record(self, template: str | Sequence[str], kind: Kind, place: Place) -> Reference:
         """Return the reference to a record of ``kind`` whose id ``template`` gives."""
         segments = template.split("/") if isinstance(template, str) else list(template)
+        if not segments:
+            raise place.refuse("an id has at least one component")
         source = "/".join((kind.name, *segments))
         if len(segments) == 1 and segments[0].startswith("{"):
             found = self.expression(segments[0].removeprefix("{").removesuffix("}"), place)
