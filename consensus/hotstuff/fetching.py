@@ -14,7 +14,8 @@ from typing import Final
 
 from consensus.hotstuff.blocktree import BlockTree
 from consensus.hotstuff.events import FetchBlocks, ReplicaConfig, Send, ServeBlocks
-from consensus.hotstuff.types import BlocksRequest, BlocksResponse
+from consensus.hotstuff.safety import Safety
+from consensus.hotstuff.types import BlocksRequest, BlocksResponse, Proposal
 from consensus.hotstuff.wire import BLOCKS_PER_RESPONSE_MAX
 
 NEAR_MAX: Final = BLOCKS_PER_RESPONSE_MAX // 2
@@ -100,6 +101,31 @@ class Fetcher:
         self._attempt += len(peers)
         self._next_ms = now_ms + self._config.fetch_retry_ms
         return FetchBlocks(request, peers)
+
+
+def certified_ids(safety: Safety, orphans: dict[bytes, Proposal]) -> tuple[bytes, ...]:
+    """Return the blocks that certificates in our hands name and that may be missing."""
+    commit = safety.commit_cert
+    certified = () if commit is None else (commit.statement.block_id,)
+    parents = (orphan.block.parent_id for orphan in orphans.values())
+    return (*certified, safety.high_qc.block_id, *parents)
+
+
+def missing(tree: BlockTree, safety: Safety, orphans: dict[bytes, Proposal]) -> Target | None:
+    """Return the certified block most wanted and not in the tree: final, ordered, extended."""
+    commit, high, root = safety.commit_cert, safety.high_qc, tree.root.block
+    named: list[tuple[bytes, int, int]] = []
+    if commit is not None:
+        statement = commit.statement
+        named.append((statement.block_id, statement.height, statement.round))
+    named.append((high.block_id, high.height, high.round))
+    if orphans:
+        justify = max(orphans.values(), key=lambda p: p.block.round).block.justify
+        named.append((justify.block_id, justify.height, justify.round))
+    for block_id, height, round_ in named:
+        if height > root.height and round_ > root.round and tree.get(block_id) is None:
+            return Target(block_id, height)
+    return None
 
 
 def serve(tree: BlockTree, request: BlocksRequest, peer: int) -> Send | ServeBlocks | None:

@@ -23,6 +23,7 @@ from __future__ import annotations
 from typing import Final
 
 from consensus.committee import Committee
+from consensus.hotstuff.answers import Answers
 from consensus.hotstuff.blocktree import BlockTree, Node
 from consensus.hotstuff.events import (
     BlocksFetched,
@@ -48,7 +49,7 @@ from consensus.hotstuff.events import (
     TimerFired,
 )
 from consensus.hotstuff.execution import Execution
-from consensus.hotstuff.fetching import Fetcher, Target, serve
+from consensus.hotstuff.fetching import Fetcher, certified_ids, missing, serve
 from consensus.hotstuff.outbox import Outbox
 from consensus.hotstuff.payload import PayloadPool
 from consensus.hotstuff.rounds import Rounds
@@ -129,7 +130,7 @@ class Replica:
         self._commit_votes: Tally[CommitVote] = Tally(committee.size, COMMIT_VOTES_MAX)
         self._orphans: dict[bytes, Proposal] = {}
         self._held: tuple[int, ...] = ()
-        self._answered: dict[int, tuple[int, tuple[int, int, int]]] = {}
+        self._answers = Answers(config, own_index, self._rounds, self._outbox)
         self._now_ms = 0
 
     # --- what can be asked between steps ---
@@ -178,22 +179,24 @@ class Replica:
         match message:
             case Proposal(block):
                 if block.round <= self._tree.root.block.round:
-                    return self._may_answer(self._committee.leader(block.round))
+                    return self._answers.may(self._committee.leader(block.round), self._now_ms)
                 known = self._tree.get(block.id) is not None or block.id in self._orphans
                 return not known and self._rounds.wants_proposal(message)
             case Vote():
                 if message.round <= self._safety.high_qc.round:
                     late = message.round + LATE_ROUNDS <= round_
-                    return late and self._may_answer(message.validator)
+                    return late and self._answers.may(message.validator, self._now_ms)
                 return self._is_news(self._votes, message)
             case Timeout():
                 if message.round < round_:
-                    return self._may_answer(message.validator)
+                    return self._answers.may(message.validator, self._now_ms)
                 return not self._timeouts.has(message.validator, message.round, message.body)
             case CommitVote():
                 commit = self._safety.commit_cert
                 if commit is not None and message.round <= commit.statement.round:
-                    return self._is_late(message) and self._may_answer(message.validator)
+                    return self._is_late(message) and self._answers.may(
+                        message.validator, self._now_ms
+                    )
                 return self._is_news(self._commit_votes, message)
             case _:
                 return True
@@ -249,10 +252,13 @@ class Replica:
             return
         self._execution.advance()
         safety = self._safety
+        if self._orphans:
+            settled = self._tree.root.block.round
+            self._orphans = {i: p for i, p in self._orphans.items() if p.block.round > settled}
         given_up = self._timeouts.count(safety.round)
         joined = given_up > self._committee.faulty_max and safety.timeout_round < safety.round
         timers = self._rounds.act(joined, self._now_ms)
-        self._fetcher.look(self._missing(), self._now_ms)
+        self._fetcher.look(missing(self._tree, self._safety, self._orphans), self._now_ms)
         if (request := self._fetcher.ask(self._tree, self._now_ms)) is not None:
             self._outbox.emit(request)
         if (due_ms := self._fetcher.due_ms) is not None:
@@ -285,7 +291,7 @@ class Replica:
 
     def _connected(self, peer: int) -> None:
         """Send a peer that just connected everything it may have missed."""
-        self._answered.pop(peer, None)
+        self._answers.forget(peer)
         self._outbox.post(Send(peer, self._rounds.certificates()))
         for message in self._safety.own_messages():
             self._outbox.post(Send(peer, message))
@@ -304,8 +310,8 @@ class Replica:
                 self._on_commit_vote(message, sender)
             case Certificates():
                 self._learn(message.high_qc, message.timeout_cert, message.commit_cert, sender)
-                if self._is_behind(message):
-                    self._answer(sender)
+                if self._answers.is_behind(message):
+                    self._answers.give(sender, self._now_ms)
             case BlocksRequest():
                 match serve(self._tree, message, sender):
                     case Send() as answer:
@@ -320,14 +326,14 @@ class Replica:
         self._learn(block.justify, block.timeout_cert, message.commit_cert, sender)
         self._learn(message.high_qc, message.timeout_cert, None, sender)
         if block.round <= self._tree.root.block.round:
-            self._answer(sender)
+            self._answers.give(sender, self._now_ms)
             return
         if (pair := self._rounds.note_proposal(message)) is not None:
             self._outbox.emit(ReportEvidence(EvidenceKind.TWO_PROPOSALS, *pair))
         if not self._rounds.is_first(message):
             return
         if block.round + 1 < self._safety.round:
-            self._answer(sender)
+            self._answers.give(sender, self._now_ms)
         node = self._insert(block)
         if node is None:
             self._orphans[block.id] = message
@@ -341,7 +347,7 @@ class Replica:
             self._outbox.emit(PeerHeld(sender, vote.held))
         if vote.round <= self._safety.high_qc.round:
             if vote.round + LATE_ROUNDS <= self._safety.round:
-                self._answer(sender)
+                self._answers.give(sender, self._now_ms)
             return
         if vote.round > self._safety.round + self._config.round_ahead_max:
             return
@@ -356,7 +362,7 @@ class Replica:
     def _on_timeout(self, timeout: Timeout, sender: int) -> None:
         self._learn(timeout.high_qc, timeout.timeout_cert, timeout.commit_cert, sender)
         if timeout.round < self._safety.round:
-            self._answer(sender)
+            self._answers.give(sender, self._now_ms)
             return
         if (pair := self._timeouts.add(timeout)) is not None:
             self._outbox.emit(ReportEvidence(EvidenceKind.TWO_TIMEOUTS, *pair))
@@ -372,7 +378,7 @@ class Replica:
         commit = self._safety.commit_cert
         if commit is not None and vote.round <= commit.statement.round:
             if self._is_late(vote):
-                self._answer(sender)
+                self._answers.give(sender, self._now_ms)
             return
         if vote.round > self._safety.round + self._config.round_ahead_max:
             return
@@ -393,7 +399,9 @@ class Replica:
     def _on_blocks(self, message: BlocksResponse, sender: int) -> None:
         """Take blocks that are proved by their last one's certificate (rule 12)."""
         blocks, last = message.blocks, message.blocks[-1]
-        if message.certificate is None and last.id not in self._certified_ids():
+        if message.certificate is None and last.id not in certified_ids(
+            self._safety, self._orphans
+        ):
             return
         linked = False
         for block in blocks:
@@ -489,29 +497,6 @@ class Replica:
 
     # --- those behind, and what we lack ---
 
-    def _certified_ids(self) -> tuple[bytes, ...]:
-        """Return the blocks that certificates in our hands name and that may be missing."""
-        commit = self._safety.commit_cert
-        certified = () if commit is None else (commit.statement.block_id,)
-        parents = (orphan.block.parent_id for orphan in self._orphans.values())
-        return (*certified, self._safety.high_qc.block_id, *parents)
-
-    def _missing(self) -> Target | None:
-        """Return the certified block most wanted and not in the tree."""
-        commit, high, root = self._safety.commit_cert, self._safety.high_qc, self._tree.root.block
-        named: list[tuple[bytes, int, int]] = []
-        if commit is not None:
-            statement = commit.statement
-            named.append((statement.block_id, statement.height, statement.round))
-        named.append((high.block_id, high.height, high.round))
-        if self._orphans:
-            justify = max(self._orphans.values(), key=lambda p: p.block.round).block.justify
-            named.append((justify.block_id, justify.height, justify.round))
-        for block_id, height, round_ in named:
-            if height > root.height and round_ > root.round and self._tree.get(block_id) is None:
-                return Target(block_id, height)
-        return None
-
     def _orphan_round(self, block_id: bytes) -> int:
         return self._orphans[block_id].block.round
 
@@ -529,32 +514,3 @@ class Replica:
         commit = self._safety.commit_cert
         behind = 0 if commit is None else commit.statement.height - vote.statement.height
         return behind >= self._config.certified_ahead_max
-
-    def _is_behind(self, theirs: Certificates) -> bool:
-        """Whether a peer's highest certificates lack something of ours."""
-        ours = self._rounds.certificates()
-        return any(mine > other for mine, other in zip(_marks(ours), _marks(theirs), strict=True))
-
-    def _marks(self) -> tuple[int, int, int]:
-        return _marks(self._rounds.certificates())
-
-    def _may_answer(self, peer: int) -> bool:
-        """Whether a peer that is behind has not been told the same a moment ago."""
-        if not 0 <= peer < self._committee.size or peer == self._own:
-            return False
-        at_ms, marks = self._answered.get(peer, (0, (-1, -1, -1)))
-        return marks != self._marks() or self._now_ms - at_ms >= self._config.resend_ms // 2
-
-    def _answer(self, peer: int) -> None:
-        """Send our certificates to a peer that is behind."""
-        if self._may_answer(peer):
-            self._answered[peer] = self._now_ms, self._marks()
-            self._outbox.post(Send(peer, self._rounds.certificates()))
-
-
-def _marks(message: Certificates) -> tuple[int, int, int]:
-    """Return the rounds of the highest quorum, of entry, and of the commit certificate."""
-    quorum = 0 if message.high_qc is None else message.high_qc.round
-    timeout = 0 if message.timeout_cert is None else message.timeout_cert.round
-    commit = 0 if message.commit_cert is None else message.commit_cert.statement.round
-    return quorum, max(quorum, timeout), commit

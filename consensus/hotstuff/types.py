@@ -253,7 +253,7 @@ class Proposal:
     commit_cert: CommitCert | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Vote:
     """``validator`` votes for one block of a round.
 
@@ -268,13 +268,13 @@ class Vote:
     signature: bytes
     held: tuple[int, ...]
 
-    @property
+    @cached_property
     def body(self) -> bytes:
         """The signed bytes."""
         return vote_body(self.epoch, self.round, self.block_id, self.height)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Timeout:
     """``validator`` gives up ``round``; its highest quorum certificate is of ``high_round``.
 
@@ -291,7 +291,7 @@ class Timeout:
     timeout_cert: TimeoutCert | None
     commit_cert: CommitCert | None
 
-    @property
+    @cached_property
     def body(self) -> bytes:
         """The signed bytes."""
         return timeout_body(self.epoch, self.round, self.high_round)

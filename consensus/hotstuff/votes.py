@@ -78,7 +78,9 @@ class Tally(Generic[B]):
         return slot.ballot, ballot
 
     def has(self, validator: int, round_: int, body: bytes) -> bool:
-        """Whether adding such a ballot would change nothing."""
+        """Whether adding such a ballot would change nothing. The signer may be nobody yet."""
+        if validator >= len(self._signers):
+            return False
         slot = self._signers[validator].get(round_)
         return slot is not None and (slot.disputed or slot.body == body)
 
