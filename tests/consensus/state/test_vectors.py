@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import cbor2
+import pycddl
 import pytest
 
 from consensus.state import history, keys, merkle, proof, record, salted
@@ -125,6 +126,16 @@ def test_proof(case: dict[str, Any]) -> None:
     for block in blocks:
         state.apply([(H(kh), H(vh), b"") for kh, vh in block["writes"]])
     assert state.prove(asked).encode().hex() == case["proof"]
+
+
+def test_proofs_have_the_form_of_the_documented_grammar() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "formats" / "state.md").read_text()
+    grammar = pycddl.Schema(page.split("```cddl\n")[1].split("```")[0])
+    for case in VECTORS["proofs"]:
+        grammar.validate_cbor(H(case["proof"]))
+    for wrong in ([2, 9, 4, 80, [b""], b"", b""], [1, 9, 4, 80, [None], b"", b""]):
+        with pytest.raises(pycddl.ValidationError):
+            grammar.validate_cbor(cbor2.dumps(wrong))
 
 
 @pytest.mark.parametrize("case", VECTORS["history"])
