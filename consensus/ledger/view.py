@@ -29,6 +29,7 @@ from consensus.ledger.accounts import NO_VERSION, Account, Change, fresh_account
 from consensus.ledger.layout import (
     Balance,
     Paths,
+    array_head,
     encode_id,
     encode_text,
     encode_value,
@@ -267,17 +268,6 @@ class View:
         value = leaf_value(space, components, codec.parse(data, "leaf"))
         return Single(version, value, row.vh, salt)
 
-    def attached(self, kh: bytes) -> tuple[bytes, bytes, bytes] | None:
-        """Return value hash, leaf value and attachment of a rule set's row, or None.
-
-        Records no read: rule sets are fixed for the block, and whoever uses one notes its hash.
-        """
-        row = self._get(kh)
-        if row is None or row.vh == ZERO:
-            return None
-        root, attachment = split_attached(row.value)
-        return row.vh, root, attachment
-
     def put(
         self,
         space: str,
@@ -286,6 +276,7 @@ class View:
         domain: str,
         *,
         steps: bool = True,
+        kh: bytes = b"",
     ) -> None:
         """Write a leaf, reading it first if the transaction has not.
 
@@ -293,8 +284,9 @@ class View:
             value: a tuple, the leaf's new value.
             domain: whose writes leaf names it.
             steps: whether the version steps (once, however often it is written).
+            kh: the key path, where the caller has it.
         """
-        kh = self.paths(space, components)
+        kh = kh or self.paths(space, components)
         if space in AUTHORITY:
             self.authority_moved = True
         pending = self._pending.get(kh)
@@ -507,8 +499,9 @@ def single_write(
 
 def record_components(kind: str, id_: Sequence[Value]) -> bytes:
     """Return canonical CBOR of a record's place, ``[kind, *id]``."""
-    encoded = encode_id(id_)  # at most 8 components: a head of one byte
-    return bytes([encoded[0] + 1]) + encode_text(kind) + encoded[1:]
+    count = len(id_)
+    encoded = encode_id(id_)
+    return array_head(count + 1) + encode_text(kind) + encoded[len(array_head(count)) :]
 
 
 def encode_long(data: bytes) -> bytes:

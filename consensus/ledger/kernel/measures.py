@@ -49,9 +49,7 @@ def place_hold(acting: Acting) -> Plan:
     inputs, view = acting.inputs, acting.view
     target = _target(acting)
     mask = _mask(inputs["scopes"])
-    params = acting.params.values
-    hours = params.get(UNCONFIRMED_HOURS, UNCONFIRMED_HOURS_DEFAULT)
-    lapse_ms = acting.now_ms + min(max(hours, 1), UNCONFIRMED_HOURS_MAX) * _HOUR_MS
+    lapse_ms = acting.now_ms + _unconfirmed_hours(acting) * _HOUR_MS
     until_ms = inputs["until"]
     if until_ms is not None and until_ms <= acting.now_ms:
         raise bad("until", "not in the past")
@@ -97,6 +95,18 @@ def release_hold(acting: Acting) -> Plan:
     hold: Hold = found(acting, "hold", [acting.inputs["hold"]], "hold")
     failed = ("RELEASED", "the hold is released already") if hold.state == RELEASED else None
     return Plan(lambda: holds.release(view, hold, CHARTER), (("hold", [hold.id]),), failed=failed)
+
+
+def _unconfirmed_hours(acting: Acting) -> int:
+    """Return the charter's parameter, bounded; the default where it has none in force."""
+    rules = acting.view.book.rule_sets.get(CHARTER)
+    param = None if rules is None else rules.params.get(UNCONFIRMED_HOURS)
+    hours = UNCONFIRMED_HOURS_DEFAULT
+    if param is not None and param.type.base == "int":
+        for from_ms, value in param.values:
+            if from_ms <= acting.now_ms:
+                hours = value
+    return min(max(hours, 1), UNCONFIRMED_HOURS_MAX)
 
 
 def _target(acting: Acting) -> Target:

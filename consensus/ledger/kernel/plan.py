@@ -15,7 +15,6 @@ from consensus.codec import Value
 from consensus.ledger.authority import Standing
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.layout import Agency, Principal
-from consensus.ledger.model import ParamValues
 from consensus.ledger.view import View
 
 Name = tuple[str, list[Value]]
@@ -32,7 +31,6 @@ class Acting:
     hold_id: bytes
     """The id of the hold that the call may place."""
     inputs: Mapping[str, Value]
-    params: ParamValues
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,253 @@
+"""One call of an action: every check in its order, then its effects.
+
+    RULES_MOVED  BAD_INPUT  NOT_FOUND  NOT_AUTHORIZED  STALE  BASIS_MOVED  HELD  REQUIREMENT
+    INSUFFICIENT  NOT_UNIQUE  NOT_DELIVERED  LIMIT
+
+The values of all effects are computed from what the call loaded, before its first effect; later
+calls of the transaction see what it wrote. A protective call is judged on the present state: no
+expected versions, no holds. Accounts that are only moved are attested, not read.
+
+Not here: the checks of the transaction (``executor``), what kernel actions do (``kernel``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from consensus.codec import Value
+from consensus.ledger import holds
+from consensus.ledger.authority import Power, Standing, authorize
+from consensus.ledger.codes import Code, Refused
+from consensus.ledger.effects import Active, Effects, hold_id, written_fields
+from consensus.ledger.expects import Expectations, check_fresh
+from consensus.ledger.holds import Target
+from consensus.ledger.kernel.perform import HANDLERS
+from consensus.ledger.kernel.plan import Acting
+from consensus.ledger.layout import ALL, EDIT, PAY
+from consensus.ledger.model import Action, Env, EvaluationError, InputError
+from consensus.ledger.records import Record
+from consensus.ledger.transaction import Call, Transaction
+from consensus.ledger.view import View
+
+
+class Calls:
+    """Judges and carries out the calls of one transaction, in order."""
+
+    __slots__ = ("_expects", "_move_count", "_now_ms", "_standing", "_tx", "_view", "moves")
+
+    def __init__(
+        self,
+        view: View,
+        transaction: Transaction,
+        standing: Standing,
+        now_ms: int,
+        expects: Expectations,
+    ) -> None:
+        self._view = view
+        self._tx = transaction
+        self._standing = standing
+        self._now_ms = now_ms
+        self._expects = expects
+        self._move_count = 0
+        self.moves: dict[str, list[bytes]] = {}
+        """Encoded entries of the decision's moves leaves, by owning domain."""
+
+    def run(self, index: int, call: Call, active: Active, power: Power) -> None:
+        """Judge and carry out one call.
+
+        Raises:
+            Refused: the first check that fails; the caller rolls back what was written.
+        """
+        action = active.action
+        inputs = self._inputs(index, call, active)
+        env: dict[str, Any] = {
+            "input": inputs,
+            "params": active.params.values,
+            "now": self._now_ms,
+            "who": power.who,
+        }
+        records = self._load(action, env) if action.loads else {}
+        if action.kernel:
+            self._kernel(index, active, power, env)
+            return
+        effects = Effects(self._view, self._tx.txid, index, active, env, records)
+        effects.resolve()
+        authorize(self._view, self._standing, power, action, env)
+        if not action.protective:
+            self._check_versions(effects)
+        for load in action.fresh:
+            check_fresh(self._view, records[load])
+        scopes = (ALL | PAY | EDIT) & ~active.ignored
+        if scopes:
+            self._check_holds(effects, scopes)
+        _check_requirements(action, env)
+        effects.evaluate()
+        self._carry_out(effects)
+
+    def _inputs(self, index: int, call: Call, active: Active) -> dict[str, Value]:
+        action = active.action
+        values, params = self._tx.inputs(index)
+        moved = params != active.params.digest
+        same = call.action_id == action.action_id and not moved
+        if call.protective != action.protective or not (same or action.protective):
+            raise Refused(Code.RULES_MOVED, [active.number, moved])
+        try:
+            return action.bind(values)
+        except InputError as error:
+            raise Refused(Code.BAD_INPUT, [error.name, error.reason]) from None
+
+    def _load(self, action: Action, env: dict[str, Any]) -> dict[str, Record]:
+        records: dict[str, Record] = {}
+        view = self._view
+        for load in action.loads:
+            try:
+                id_ = load.reference.resolve(env)
+            except EvaluationError:
+                raise Refused(Code.NOT_FOUND, [load.name, None]) from None
+            if load.kind is not None:
+                record = view.record(load.kind, id_)
+                if record is None:
+                    raise Refused(Code.NOT_FOUND, [load.name, [load.kind.name, id_]])
+                env[load.name] = records[load.name] = record
+                continue
+            account = view.account(id_)
+            if account is None:
+                view.absent_account(id_)
+                raise Refused(Code.NOT_FOUND, [load.name, ["account", id_]])
+            env[load.name] = {"balance": view.read_account(account), "id": id_}
+        return records
+
+    def _check_versions(self, effects: Effects) -> None:
+        active, records = effects.active, effects.records
+        fields: dict[str, list[str]] = {}
+        for load, field in active.action.depends:
+            if load in records:
+                fields.setdefault(load, []).append(field)
+        for assign in active.assigns:
+            fields.setdefault(assign.load, []).extend(written_fields(assign))
+        for load, names in fields.items():
+            self._expects.check_record(records[load], names)
+        for create, id_ in zip(active.creates, effects.created, strict=False):
+            if id_ is not None:
+                self._expects.check_object(create.kind.name, id_)
+
+    def _check_holds(self, effects: Effects, minding: int) -> None:
+        active, view, now_ms = effects.active, self._view, self._now_ms
+        ids: list[bytes] = []
+        paying = PAY if active.moves else 0
+        editing = EDIT if effects.writes_records else 0
+        self._held_above(active, (ALL | paying | editing) & minding, ids)
+        written = [assign.load for assign in active.assigns]
+        for load, record in effects.records.items():
+            scopes = (ALL | EDIT if load in written else ALL) & minding
+            if record.held & scopes:
+                target = Target("record", [record.kind.name, *record["id"]])
+                ids += holds.blocking(view, now_ms, target, scopes)
+        scopes = (ALL | PAY) & minding
+        for ends in effects.ends:
+            for id_ in ends:
+                account = view.account(id_)
+                if account is not None and view.account_held(account) & scopes:
+                    ids += holds.blocking(view, now_ms, Target("account", id_), scopes)
+        for create, created in zip(active.creates, effects.created, strict=False):
+            if created is not None:
+                target = Target("record", [create.kind.name, *created])
+                ids += holds.blocking(view, now_ms, target, (ALL | EDIT) & minding)
+        for id_ in effects.opened:
+            ids += holds.blocking(view, now_ms, Target("account", id_), ALL & minding)
+        if ids:
+            raise Refused(Code.HELD, list(dict.fromkeys(ids)))
+
+    def _held_above(self, active: Active, scopes: int, ids: list[bytes]) -> None:
+        """Look at holds on the author's agency, the domain and the action."""
+        view, now_ms, action = self._view, self._now_ms, active.action
+        agency = self._standing.agency
+        if agency.held & scopes:
+            ids += holds.blocking(view, now_ms, Target("agency", [agency.name]), scopes)
+        if active.held & scopes:
+            ids += holds.blocking(view, now_ms, Target("domain", [action.domain]), scopes)
+            target = Target("action", [action.domain, action.name])
+            ids += holds.blocking(view, now_ms, target, scopes)
+
+    def _carry_out(self, effects: Effects) -> None:
+        active = effects.active
+        taken: list[Value] = []
+        if effects.opened:
+            effects.open(taken)
+        if active.moves:
+            for domain, entries in effects.move(self._move_count).items():
+                self.moves.setdefault(domain, []).extend(entries)
+            self._move_count += len(active.moves)
+        for slot in effects.slots:
+            self._take(slot, taken)
+        self._check_created(effects, taken)
+        if taken:
+            raise Refused(Code.NOT_UNIQUE, taken)
+        if active.sealed:
+            _check_delivery(active, effects.env["input"])
+        if active.creates or active.assigns or active.places or active.releases:
+            effects.write(self._standing, self._now_ms)
+
+    def _take(self, slot: list[Value], taken: list[Value]) -> None:
+        view = self._view
+        kh = view.paths("unique", slot)
+        if view.single("unique", slot, kh) is not None:
+            taken.append(["unique", slot[1]])
+        else:
+            view.put("unique", slot, (self._tx.txid,), slot[0], kh=kh)
+
+    def _check_created(self, effects: Effects, taken: list[Value]) -> None:
+        """Refuse ids that the transaction itself has used; others fail on their version."""
+        seen: list[list[Value]] = []
+        for create, id_ in zip(effects.active.creates, effects.created, strict=True):
+            if id_ is not None:
+                name = [create.kind.name, id_]
+                if name in seen or self._view.record(create.kind, id_) is not None:
+                    taken.append(name)
+                seen.append(name)
+
+    def _kernel(self, index: int, active: Active, power: Power, env: Env) -> None:
+        action, view = active.action, self._view
+        acting = Acting(
+            view, self._standing, self._now_ms, hold_id(self._tx.txid, index, 0), env["input"]
+        )
+        plan = HANDLERS[action.name](acting)
+        authorize(view, self._standing, power, action, env)
+        if plan.forbidden is not None:
+            raise Refused(Code.NOT_AUTHORIZED, [plan.forbidden])
+        if not action.protective:
+            for kind, id_ in plan.touches:
+                self._expects.check_object(kind, id_)
+        scopes = (ALL | PAY | EDIT) & ~active.ignored
+        if scopes:
+            ids: list[bytes] = []
+            self._held_above(active, scopes, ids)
+            if ids:
+                raise Refused(Code.HELD, list(dict.fromkeys(ids)))
+        _check_requirements(action, env)
+        if plan.failed is not None:
+            raise Refused(Code.REQUIREMENT, list(plan.failed))
+        if plan.taken is not None:
+            raise Refused(Code.NOT_UNIQUE, [plan.taken])
+        plan.write()
+
+
+def _check_requirements(action: Action, env: Env) -> None:
+    for requirement in action.require:
+        try:
+            met = requirement.that.evaluate(env)
+        except EvaluationError:
+            met = False
+        if met is not True:
+            raise Refused(Code.REQUIREMENT, [requirement.code, requirement.say])
+
+
+def _check_delivery(active: Active, inputs: Mapping[str, Value]) -> None:
+    """Refuse sealed inputs: no receipt of their audience can be shown to this version."""
+    missing: dict[str, None] = {}
+    for each in active.sealed:
+        if inputs[each.name] is not None:
+            missing.update(dict.fromkeys(each.type.audience))
+    if missing:
+        raise Refused(Code.NOT_DELIVERED, list(missing))

@@ -1,0 +1,448 @@
+"""The effects of one call: what they are on, what they come to, and their writing.
+
+Three steps, with the call's checks between them. ``resolve`` finds accounts and ids, ``evaluate``
+computes every value from what the call loaded, ``write`` carries out. A template or expression
+without a value is a failed requirement, whichever step meets it.
+
+Not here: in which order the checks come (``calls``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from consensus.codec import Value
+from consensus.hashing import H_ID, context
+from consensus.ledger import holds
+from consensus.ledger.accounts import Account
+from consensus.ledger.authority import Standing
+from consensus.ledger.codes import Code, Refused
+from consensus.ledger.decision import encode_action
+from consensus.ledger.expects import named
+from consensus.ledger.holds import Target
+from consensus.ledger.layout import (
+    ALL,
+    CONFIRMED,
+    EDIT,
+    PAY,
+    RELEASED,
+    SCOPE_MASKS,
+    Hold,
+    encode_int,
+)
+from consensus.ledger.model import (
+    Action,
+    Assign,
+    Create,
+    Env,
+    EvaluationError,
+    Expression,
+    InputError,
+    Kind,
+    Move,
+    OpenAccount,
+    Path,
+    PlaceHold,
+    Reference,
+    ReleaseHold,
+    check_id,
+)
+from consensus.ledger.records import Record
+from consensus.ledger.view import View
+
+_H_HOLD: Final = context("hold id")
+
+
+class Active:
+    """An action as it is in force in a block, with what every call of it needs.
+
+    ``held`` is the mask of domain and action, ``ignored`` the scopes of holds that do not block,
+    ``reads`` the rules it rests on, ``cbor`` its item in a decision's header.
+    """
+
+    __slots__ = (
+        "action",
+        "assigns",
+        "cbor",
+        "creates",
+        "held",
+        "ignored",
+        "moves",
+        "number",
+        "opens",
+        "params",
+        "places",
+        "reads",
+        "releases",
+        "sealed",
+    )
+
+    def __init__(
+        self, action: Action, number: int, now_ms: int, held: int, reads: dict[bytes, bytes]
+    ) -> None:
+        self.action = action
+        self.number = number
+        self.params = action.schedule.at(now_ms)
+        self.held = held
+        self.reads = reads
+        self.cbor = encode_action(action.domain, number, action.action_id)
+        effects = action.effects
+        self.opens = [each for each in effects if isinstance(each, OpenAccount)]
+        self.moves = [each for each in effects if isinstance(each, Move)]
+        self.creates = [each for each in effects if isinstance(each, Create)]
+        self.assigns = [each for each in effects if isinstance(each, Assign)]
+        self.places = [each for each in effects if isinstance(each, PlaceHold)]
+        self.releases = [each for each in effects if isinstance(each, ReleaseHold)]
+        self.sealed = [each for each in action.inputs if each.type.base == "sealed"]
+        self.ignored = 0
+        for scope in action.ignores_holds:
+            self.ignored |= SCOPE_MASKS[scope]
+        if action.protective or self._only_releases():
+            self.ignored = ALL | PAY | EDIT
+
+    def _only_releases(self) -> bool:
+        if self.action.kernel:
+            return self.action.name in ("release_hold", "confirm_hold")
+        return bool(self.releases) and len(self.releases) == len(self.action.effects)
+
+
+class Effects:
+    """The effects of one call.
+
+    Args:
+        env: what conditions read, with every load.
+        records: the loads that are records.
+    """
+
+    __slots__ = (
+        "_created_values",
+        "_fault",
+        "_index",
+        "_placed",
+        "_released",
+        "_set_values",
+        "_txid",
+        "_view",
+        "active",
+        "amounts",
+        "created",
+        "ends",
+        "env",
+        "opened",
+        "records",
+        "slots",
+    )
+
+    def __init__(
+        self,
+        view: View,
+        txid: bytes,
+        index: int,
+        active: Active,
+        env: Env,
+        records: Mapping[str, Record],
+    ) -> None:
+        self._view = view
+        self._txid = txid
+        self._index = index
+        self.active = active
+        self.env = env
+        self.records = records
+        self._fault: Refused | None = None
+        self.opened: list[list[Value]] = []
+        """Ids of accounts to open."""
+        self.ends: list[tuple[list[Value], list[Value]]] = []
+        """Source and target of every move."""
+        self.created: list[list[Value] | None] = []
+        """Ids of records to make; None where it comes from the transaction."""
+        self.amounts: list[int] = []
+        self.slots: list[list[Value]] = []
+        self._created_values: list[dict[str, Value]] = []
+        self._set_values: list[dict[str, Value]] = []
+        self._placed: list[tuple[Target, int, int | None]] = []
+        self._released: list[Hold] = []
+
+    @property
+    def writes_records(self) -> bool:
+        """Whether the call makes or changes records."""
+        return bool(self.active.creates or self.active.assigns)
+
+    # --- where --------------------------------------------------------------------------------
+
+    def resolve(self) -> None:
+        """Find the ids of what the effects are on.
+
+        Raises:
+            Refused: NOT_FOUND: an account to be moved neither exists nor is opened by the call.
+        """
+        active = self.active
+        try:
+            if active.opens:
+                self.opened = [self._id(each.account) for each in active.opens]
+            if active.moves:
+                self.ends = [(self._id(m.source), self._id(m.target)) for m in active.moves]
+            if active.creates:
+                self.created = [self._id(c.id) if c.id else None for c in active.creates]
+        except _NoValue as fault:
+            self._fault = fault.refused
+        view = self._view
+        for ends in self.ends:
+            for id_ in ends:
+                if view.account(id_) is None and id_ not in self.opened:
+                    view.absent_account(id_)
+                    raise Refused(Code.NOT_FOUND, [id_[0], ["account", id_]])
+
+    def _id(self, reference: Reference) -> list[Value]:
+        try:
+            return reference.resolve(self.env)
+        except EvaluationError:
+            raise _NoValue(reference.source) from None
+
+    # --- what ---------------------------------------------------------------------------------
+
+    def evaluate(self) -> None:
+        """Compute the value of every effect.
+
+        Raises:
+            Refused: REQUIREMENT: a value is absent, of a wrong range or sign, or a status is no
+                step from the present one; NOT_FOUND: a hold to be released is unknown.
+        """
+        if self._fault is not None:
+            raise self._fault
+        active = self.active
+        for id_ in (*self.opened, *self.created):
+            if id_ is not None:
+                _check_new_id(id_)
+        try:
+            for move in active.moves:
+                amount = self._value(move.amount)
+                if amount < 0:
+                    raise Refused(Code.REQUIREMENT, ["NEGATIVE", f"{move.amount.source} is < 0"])
+                self.amounts.append(amount)
+            for create in active.creates:
+                self._created_values.append(self._values(create.kind, create.assignments))
+            if active.assigns:
+                self._evaluate_assigns()
+            for unique in active.action.unique:
+                self.slots.append(self._slot(unique.resolve, unique.source))
+            for place in active.places:
+                until = None if place.until is None else self._value(place.until)
+                target = self._target(place.target)
+                self._placed.append((target, _mask(place.scopes), until))
+            for release in active.releases:
+                self._released.append(self._hold(release))
+        except _NoValue as fault:
+            raise fault.refused from None
+
+    def _value(self, expression: Expression) -> Any:
+        try:
+            return expression.evaluate(self.env)
+        except EvaluationError:
+            raise _NoValue(expression.source) from None
+
+    def _slot(self, resolve: Callable[[Env], list[Value]], source: str) -> list[Value]:
+        try:
+            return resolve(self.env)
+        except EvaluationError:
+            raise _NoValue(source) from None
+
+    def _values(
+        self, kind: Kind, assignments: tuple[tuple[str, Expression], ...]
+    ) -> dict[str, Value]:
+        values = {}
+        for name, expression in assignments:
+            value = self._value(expression)
+            field = kind.fields[name]
+            if value is None:
+                if not field.optional:
+                    raise _NoValue(expression.source)
+            else:
+                try:
+                    field.stored.check(value)
+                except InputError as error:
+                    raise Refused(
+                        Code.REQUIREMENT, ["OUT_OF_RANGE", f"{name}: {error.reason}"]
+                    ) from None
+            values[name] = value
+        return values
+
+    def _evaluate_assigns(self) -> None:
+        present: dict[bytes, Value] = {}
+        for assign in self.active.assigns:
+            record = self.records[assign.load]
+            if assign.status:
+                before = present.get(record.kh, record["status"])
+                if assign.status not in assign.kind.steps.get(before, ()):
+                    sentence = f"{assign.kind.name} cannot go from {before} to {assign.status}"
+                    raise Refused(Code.REQUIREMENT, ["NO_STEP", sentence])
+                present[record.kh] = assign.status
+            self._set_values.append(self._values(assign.kind, assign.assignments))
+
+    def _target(self, reference: Reference) -> Target:
+        id_ = self._id(reference)
+        if reference.space == "account":
+            return Target("account", id_)
+        return Target("record", [reference.name, *id_])
+
+    def _hold(self, release: ReleaseHold) -> Hold:
+        target = self._target(release.target)
+        id_ = self._value(release.hold)
+        hold = None if id_ is None else holds.hold_named(self._view, id_)
+        if hold is None or hold.target != list(target):
+            raise Refused(Code.REQUIREMENT, ["NO_HOLD", "the target has no such hold"])
+        if hold.state == RELEASED:
+            raise Refused(Code.REQUIREMENT, ["RELEASED", "the hold is released already"])
+        return hold
+
+    # --- writing ------------------------------------------------------------------------------
+
+    def open(self, taken: list[Value]) -> None:
+        """Open accounts; add those that exist to ``taken``."""
+        view = self._view
+        for id_ in self.opened:
+            if view.account(id_) is not None:
+                taken.append(["account", id_])
+                continue
+            view.open(id_)
+            account = view.account(id_)
+            held = holds.index_of(view, Target("account", id_)).held
+            if held and account is not None:
+                view.hold_account(account, held)
+
+    def move(self, position: int) -> dict[str, list[bytes]]:
+        """Move the amounts; return the entries of the decision's moves by owning domain.
+
+        Args:
+            position: of the first move in the transaction.
+
+        Raises:
+            Refused: INSUFFICIENT.
+        """
+        view = self._view
+        entries: dict[str, list[bytes]] = {}
+        for at, move in enumerate(self.active.moves):
+            amount = self.amounts[at]
+            source, target = view.account(self.ends[at][0]), view.account(self.ends[at][1])
+            if source is None or target is None:
+                raise Refused(Code.NOT_FOUND, [move.source.name, None])
+            view.move(source).debit(amount, move.source_family.floor)
+            view.move(target).credit(amount)
+            place = encode_int(position + at)
+            _note(entries, source, place, -amount)
+            _note(entries, target, place, amount)
+        return entries
+
+    def write(self, standing: Standing, now_ms: int) -> None:
+        """Make and change records, place and release holds.
+
+        Raises:
+            Refused: LIMIT: a target has too many holds.
+        """
+        author = (standing.principal.id, standing.agency.name)
+        active, view = self.active, self._view
+        basis = [self._basis(create.basis) for create in active.creates]
+        set_basis = [None if a.basis is None else self._basis(a.basis) for a in active.assigns]
+        for at, create in enumerate(active.creates):
+            self._create(create, self.created[at], self._created_values[at], basis[at], author)
+        for at, assign in enumerate(active.assigns):
+            draft = view.draft(self.records[assign.load])
+            for field, value in self._set_values[at].items():
+                draft.write(field, value)
+            if assign.basis is not None:
+                draft.write("basis", set_basis[at] or None)
+            if assign.status:
+                draft.write("status", assign.status)
+                draft.enter_status(assign.status, *author)
+        for at, (target, mask, until_ms) in enumerate(self._placed):
+            hold = Hold(
+                hold_id(self._txid, self._index, at),
+                list(target),
+                mask,
+                now_ms,
+                until_ms,
+                *author,
+                CONFIRMED,
+                active.places[at].reason,
+            )
+            holds.place(view, target, hold, active.action.domain)
+        for hold in self._released:
+            holds.release(view, hold, active.action.domain)
+
+    def _create(
+        self,
+        create: Create,
+        id_: list[Value] | None,
+        values: dict[str, Value],
+        basis: list[Value],
+        author: tuple[bytes, str],
+    ) -> None:
+        kind, view = create.kind, self._view
+        if id_ is None:
+            id_ = [record_id(self._txid, self._index, create.index)]
+            view.record(kind, id_)
+        draft = view.create(kind, id_)
+        draft.update(values)
+        by: list[Value] = [["created", *author]]
+        if kind.start:
+            draft["status"] = kind.start
+            by.append([kind.start, *author])
+        draft["by"] = by
+        if basis:
+            draft["basis"] = basis
+        if create.id is not None:
+            draft.held = holds.index_of(view, Target("record", [kind.name, *id_])).held
+
+    def _basis(self, paths: tuple[Path, ...]) -> list[Value]:
+        rows: list[Value] = []
+        for load, field in paths:
+            record = self.records[load]
+            rows.append([named(record), field, record.field_version(field)])
+        return rows
+
+
+class _NoValue(Exception):
+    """An expression or template has no value."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(source)
+        self.refused = Refused(Code.REQUIREMENT, ["NO_VALUE", f"{source} has no value"])
+
+
+def record_id(txid: bytes, call: int, effect: int) -> bytes:
+    """Return the id of a record that is made under ``{tx}``."""
+    return H_ID(txid + call.to_bytes(4, "big") + effect.to_bytes(4, "big"))
+
+
+def hold_id(txid: bytes, call: int, effect: int) -> bytes:
+    """Return the id of the hold that is placed by a call's ``effect``-th placing."""
+    return _H_HOLD(txid + call.to_bytes(4, "big") + effect.to_bytes(4, "big"))
+
+
+def written_fields(assign: Assign) -> list[str]:
+    """Return the fields whose expected version matters to an ``Assign``."""
+    fields = [name for name, _ in assign.assignments]
+    if assign.status:
+        fields.append("status")
+    if assign.basis is not None:
+        fields.append("basis")
+    return fields
+
+
+def _check_new_id(id_: list[Value]) -> None:
+    try:
+        check_id(id_)
+    except InputError as error:
+        raise Refused(Code.REQUIREMENT, ["OUT_OF_RANGE", error.reason]) from None
+
+
+def _mask(scopes: tuple[str, ...]) -> int:
+    mask = 0
+    for scope in scopes:
+        mask |= SCOPE_MASKS[scope]
+    return mask
+
+
+def _note(entries: dict[str, list[bytes]], account: Account, place: bytes, delta: int) -> None:
+    entry = b"".join((b"\x83", place, account.id_cbor, encode_int(delta)))
+    entries.setdefault(account.domain, []).append(entry)

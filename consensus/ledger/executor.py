@@ -1,0 +1,353 @@
+"""The deterministic executor: transactions of a block in, decisions and state writes out.
+
+    BlockRun(ledger, source, context, transactions)
+        step(n) ... step(n)        execute; slices cannot change results
+        finish()                   the block's writes, hashed once per leaf, and its decisions
+
+Protective transactions come first, otherwise the payload's order stays. The checks of a transaction
+precede those of its calls; the first failure is the outcome. A refusal changes only the window of
+the author's key, and not even that where the key is unknown or the number cannot be spent. Expected
+failures are outcomes, not exceptions; nothing here reads a clock or anything outside ``source``.
+
+Within a block the standing of keys, the powers of principals and the actions in force are kept
+until a leaf they rest on is written; their reads are noted anew for every transaction.
+
+Not here: calls (``calls``), and the state tree that takes the writes (``state``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from consensus import codec
+from consensus.errors import LocalProtocolError, invariant
+from consensus.ledger import decision as decisions
+from consensus.ledger.authority import Power, Standing
+from consensus.ledger.calls import Calls
+from consensus.ledger.codes import Code, Refused
+from consensus.ledger.decision import Decision
+from consensus.ledger.effects import Active
+from consensus.ledger.expects import Expectations
+from consensus.ledger.layout import array_head, encode_bytes, encode_int, encode_value
+from consensus.ledger.ledger import Ledger
+from consensus.ledger.model import Action, Move
+from consensus.ledger.transaction import EXECUTE, PROTECTIVE, Call, Transaction
+from consensus.ledger.view import Source, View, Write, single_write
+from consensus.state import salted
+from consensus.state.record import decode_single
+
+EXECUTOR: Final = 1
+"""The behaviour implemented here; statements and bundles name it."""
+TRANSACTIONS_MAX: Final = 1 << 20
+"""Transactions of one block; far above what limits of payloads allow."""
+
+_UNSPENT: Final = (
+    Code.UNKNOWN_KEY,
+    Code.SEQUENCE_SPENT,
+    Code.SEQUENCE_OLD,
+    Code.SEQUENCE_AHEAD,
+)
+_APPLIED_CBOR: Final = codec.encode([int(Code.APPLIED), None, None])
+
+
+@dataclass(frozen=True, slots=True)
+class BlockContext:
+    """Where and when a block stands.
+
+    ``time_ms`` is the only clock that execution knows; ``executor`` the behaviour in force.
+    """
+
+    epoch: int
+    height: int
+    time_ms: int
+    executor: int = EXECUTOR
+
+
+@dataclass(frozen=True, slots=True)
+class BlockResult:
+    """What a block came to.
+
+    ``decisions`` are in order of execution; ``writes`` ascend by key path, one a leaf, and become
+    the next state.
+    """
+
+    decisions: tuple[Decision, ...]
+    writes: list[Write]
+    results_root: bytes
+
+
+class BlockRun:
+    """The execution of one block, in slices.
+
+    Args:
+        ledger: what is common to all blocks of the network.
+        source: the state before the block.
+        context: the block's place and time.
+        transactions: of the block, in the payload's order, with private parts; their form and
+            signatures have been checked.
+
+    Raises:
+        LocalProtocolError: the context names an executor that this software does not have.
+    """
+
+    __slots__ = (
+        "_active",
+        "_context",
+        "_decisions",
+        "_finished",
+        "_ledger",
+        "_pool",
+        "_pool_salt",
+        "_powers",
+        "_queue",
+        "_rules",
+        "_standings",
+        "_time_cbor",
+        "_view",
+    )
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        source: Source,
+        context: BlockContext,
+        transactions: Sequence[Transaction],
+    ) -> None:
+        invariant(context.executor == EXECUTOR, f"there is no executor {context.executor}")
+        invariant(len(transactions) <= TRANSACTIONS_MAX, "too many transactions in a block")
+        self._ledger = ledger
+        self._context = context
+        first = [each for each in transactions if each.lane == PROTECTIVE]
+        rest = [each for each in transactions if each.lane != PROTECTIVE]
+        self._queue = (*first, *rest)
+        self._view = View(source, ledger.paths)
+        self._rules = ledger.rules(source, context.time_ms)
+        self._view.book = self._rules.book
+        row = source.get(ledger.paths.pool)
+        if row is None:
+            raise LocalProtocolError("the state has no salt pool")
+        _, self._pool_salt, pool = decode_single(row.value)
+        self._pool: bytes = codec.parse(pool, "pool")
+        self._time_cbor = encode_int(context.time_ms)
+        self._decisions: list[Decision] = []
+        self._standings: dict[bytes, Standing] = {}
+        self._powers: dict[tuple[bytes, str], Power] = {}
+        self._active: dict[tuple[str, str], Active | None] = {}
+        self._finished = False
+
+    def step(self, count: int) -> bool:
+        """Execute up to ``count`` further transactions; return whether any are left."""
+        invariant(count > 0, "a slice has at least one transaction")
+        done = len(self._decisions)
+        for transaction in self._queue[done : done + count]:
+            self._execute(transaction)
+        return len(self._decisions) < len(self._queue)
+
+    def finish(self) -> BlockResult:
+        """Execute what is left and return the block's result. Only once."""
+        invariant(not self._finished, "a block is finished once")
+        self._finished = True
+        while len(self._decisions) < len(self._queue):
+            self._execute(self._queue[len(self._decisions)])
+        writes = self._view.finish()
+        if self._queue:
+            pool = self._pool
+            kh = self._ledger.paths.pool
+            writes.append(single_write(kh, encode_bytes(pool), self._pool_salt, pool))
+            writes.sort()
+        return BlockResult(tuple(self._decisions), writes, decisions.results_root(self._decisions))
+
+    # --- one transaction ----------------------------------------------------------------------
+
+    def _execute(self, transaction: Transaction) -> None:
+        view = self._view
+        self._pool = salted.next_pool(self._pool, transaction.seed)
+        view.begin()
+        standing = self._standing(transaction.author)
+        judged = _Judged()
+        code_cbor = _APPLIED_CBOR
+        entries: dict[str, list[bytes]] = {}
+        moves: dict[str, list[bytes]] = {}
+        state = decisions.APPLIED
+        try:
+            moves = self._judge(transaction, standing, judged)
+            entries = view.commit(self._pool)
+        except Refused as refused:
+            state = decisions.REFUSED
+            view.rollback()
+            code_cbor = encode_value([int(refused.code), judged.call, refused.detail])
+            if refused.code not in _UNSPENT:
+                view.spend(transaction.author, transaction.sequence, self._pool)
+        else:
+            view.spend(transaction.author, transaction.sequence, self._pool)
+        leaves = {"code": code_cbor}
+        if standing.known:
+            leaves["authority"] = judged.authority(standing)
+        leaves["reads"] = view.reads_cbor()
+        for kind, by_domain in (("writes:", entries), ("moves:", moves)):
+            for domain in sorted(by_domain) if len(by_domain) > 1 else by_domain:
+                rows = by_domain[domain]
+                leaves[kind + domain] = array_head(len(rows)) + b"".join(rows)
+        self._decisions.append(
+            decisions.make(
+                transaction.txid,
+                self._context.height,
+                len(self._decisions),
+                self._time_cbor,
+                state,
+                judged.actions,
+                leaves,
+                self._pool,
+            )
+        )
+        if view.authority_moved:
+            self._standings.clear()
+            self._powers.clear()
+            self._active.clear()
+
+    def _judge(
+        self, transaction: Transaction, standing: Standing, judged: _Judged
+    ) -> dict[str, list[bytes]]:
+        """Judge and carry out a transaction; return the moves for its decision."""
+        view, now_ms = self._view, self._context.time_ms
+        if not standing.known and standing.fault is not None:
+            raise standing.fault
+        view.window(transaction.author).check(transaction.sequence)
+        self._check_time(transaction.not_after_ms)
+        if standing.fault is not None:
+            raise standing.fault
+        for key in transaction.cosigners:
+            self._check_cosigner(key, judged)
+        if transaction.mode != EXECUTE:
+            raise Refused(Code.UNSUPPORTED, "proposal")
+        expects = Expectations(view, transaction)
+        if expects.under:
+            raise Refused(Code.UNSUPPORTED, "under")
+        if len(transaction.openings) > len(transaction.calls) + 2:
+            raise Refused(Code.UNSUPPORTED, "acks")
+        calls = Calls(view, transaction, standing, now_ms, expects)
+        for index, call in enumerate(transaction.calls):
+            judged.call = index
+            active = self._action(call)
+            if active is None:
+                raise Refused(Code.UNKNOWN_ACTION, [call.domain, call.action])
+            power = self._power(standing, active.action.actor.role)
+            judged.actions.append(active.cbor)
+            judged.roles.append(power.cbor)
+            calls.run(index, call, active, power)
+        judged.call = None
+        if transaction.lane != PROTECTIVE:
+            expects.check_rest()
+        return calls.moves
+
+    def _check_time(self, not_after_ms: int) -> None:
+        now_ms = self._context.time_ms
+        if now_ms > not_after_ms:
+            raise Refused(Code.EXPIRED, [not_after_ms, now_ms])
+        latest_ms = now_ms + self._ledger.limits.not_after_ms_max
+        if not_after_ms > latest_ms:
+            raise Refused(Code.NOT_AFTER_TOO_FAR, [not_after_ms, latest_ms])
+
+    def _check_cosigner(self, key: bytes, judged: _Judged) -> None:
+        cosigner = self._standing(key)
+        judged.cosigners.append(cosigner.cbor)
+        if not cosigner.known:
+            raise Refused(Code.KEY_INACTIVE, [key, "unknown"])
+        if cosigner.fault is not None:
+            raise cosigner.fault
+
+    # --- what a block keeps -------------------------------------------------------------------
+
+    def _standing(self, key: bytes) -> Standing:
+        found = self._standings.get(key)
+        if found is None:
+            found = self._standings[key] = Standing(self._view, key)
+        else:
+            self._view.reads.update(found.reads)
+        return found
+
+    def _power(self, standing: Standing, role: str) -> Power:
+        """Return what the author has from ``role``, as the transaction sees it."""
+        view = self._view
+        if view.authority_moved:
+            return Power(view, standing, role, self._context.time_ms)
+        found = self._powers.get((standing.key, role))
+        if found is None:
+            found = Power(view, standing, role, self._context.time_ms)
+            self._powers[standing.key, role] = found
+        else:
+            view.reads.update(found.reads)
+        return found
+
+    def _action(self, call: Call) -> Active | None:
+        """Return the action in force that a call names; notes the rules it rests on."""
+        view = self._view
+        key = (call.domain, call.action)
+        if key in self._active and not view.authority_moved:
+            active = self._active[key]
+            if active is not None:
+                view.reads.update(active.reads)
+            return active
+        action = self._rules.book.action(*key)
+        active = None if action is None else self._make_active(action)
+        if not view.authority_moved:
+            self._active[key] = active
+        return active
+
+    def _make_active(self, action: Action) -> Active:
+        view, in_force = self._view, self._rules.in_force
+        reads: dict[bytes, bytes] = {}
+        held = 0
+        for domain in _domains_of(action):
+            kh = view.paths("rules", [domain])
+            head = view.single("rules", [domain], kh)
+            if head is None:
+                raise LocalProtocolError("a domain in force has no head")
+            if domain == action.domain:
+                held = head.value.held_for(action.name)
+            reads[kh] = view.reads[kh]
+            reads[in_force[domain].kh] = in_force[domain].vh
+        view.reads.update(reads)
+        number = in_force[action.domain].number
+        return Active(action, number, self._context.time_ms, held, reads)
+
+
+class _Judged:
+    """What a decision says about how far a transaction was judged."""
+
+    __slots__ = ("actions", "call", "cosigners", "roles")
+
+    def __init__(self) -> None:
+        self.call: int | None = None
+        self.actions: list[bytes] = []
+        self.roles: list[bytes] = []
+        self.cosigners: list[bytes] = []
+
+    def authority(self, standing: Standing) -> bytes:
+        """Return the authority leaf, encoded."""
+        return b"".join(
+            (
+                b"\x83",
+                standing.cbor,
+                array_head(len(self.roles)),
+                *self.roles,
+                array_head(len(self.cosigners)),
+                *self.cosigners,
+            )
+        )
+
+
+def _domains_of(action: Action) -> list[str]:
+    """Return the domains on whose rules an action rests, its own first."""
+    domains = {action.domain: None}
+    for load in action.loads:
+        owner = load.family if load.kind is None else load.kind
+        if owner is not None:
+            domains[owner.domain] = None
+    for effect in action.effects:
+        if isinstance(effect, Move):
+            domains[effect.source_family.domain] = None
+            domains[effect.target_family.domain] = None
+    return list(domains)

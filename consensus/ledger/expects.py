@@ -1,0 +1,147 @@
+"""What an author relied on, against what is: expected versions, and facts that rest on facts.
+
+``expects`` names a version of every record that is written or named in ``depends``, judged on the
+state before the transaction. Conflicts are per field: only fields that the call writes or depends
+on must not have changed since. An entry that no call needed is checked as a whole. Kernel objects
+have one version for the whole leaf. A record that the transaction itself made needs no entry.
+
+A basis is what a record was derived from: ``[[[kind, id], field, field version], ...]``. An action
+that relies on the record compares it now, through basis records, to a bounded depth.
+
+Not here: which fields a call writes (``effects``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from consensus import codec
+from consensus.codec import Value
+from consensus.ledger.codes import Code, Refused
+from consensus.ledger.layout import encode_id, name_of
+from consensus.ledger.records import Draft, Record
+from consensus.ledger.transaction import Transaction
+from consensus.ledger.view import View, record_components
+
+BASIS_DEPTH_MAX: Final = 4
+BASIS_READS_MAX: Final = 32
+
+_NOTHING: Final = codec.encode([[], []])
+
+
+class Expectations:
+    """The expected versions of one transaction."""
+
+    __slots__ = ("_entries", "_used", "_view", "under")
+
+    def __init__(self, view: View, transaction: Transaction) -> None:
+        self._view = view
+        self._entries: dict[bytes, tuple[str, list[Value], int]] = {}
+        self._used: dict[bytes, None] = {}
+        self.under: Sequence[bytes] = ()
+        """Ids of the grants it acts under."""
+        if transaction.openings[len(transaction.calls)] == _NOTHING:
+            return
+        context = transaction.context
+        self.under = context.under
+        for each in context.expects:
+            key = record_components(each.kind, each.id)
+            self._entries[key] = (each.kind, each.id, each.version)
+
+    def check_record(self, record: Record, fields: Iterable[str]) -> None:
+        """Refuse unless the record is named, and ``fields`` are as of the version named.
+
+        Raises:
+            Refused: STALE.
+        """
+        if isinstance(record, Draft) and record.base is None:
+            return
+        now = record.version
+        expected = self._expected(record.id_cbor)
+        if expected is None or not 0 < expected <= now:
+            raise _stale(record, [])
+        if expected == now:
+            return
+        moved = [
+            field
+            for field in dict.fromkeys(fields)
+            if record.field_version_before(field) > expected
+        ]
+        if moved:
+            raise _stale(record, moved)
+
+    def check_object(self, kind: str, id_: list[Value]) -> None:
+        """Refuse unless the record or kernel object is named at its version, 0 if it is absent.
+
+        Raises:
+            Refused: STALE.
+        """
+        now = self._view.version_named(kind, id_)
+        if self._expected(record_components(kind, id_)) != now:
+            raise Refused(Code.STALE, [[kind, id_], now, []])
+
+    def check_rest(self) -> None:
+        """Refuse if an entry that no call needed names another version than the present one.
+
+        Raises:
+            Refused: STALE.
+        """
+        for key, (kind, id_, version) in self._entries.items():
+            if key not in self._used:
+                now = self._view.version_named(kind, id_)
+                if version != now:
+                    raise Refused(Code.STALE, [[kind, id_], now, []])
+
+    def _expected(self, key: bytes) -> int | None:
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        self._used[key] = None
+        return entry[2]
+
+
+def _stale(record: Record, fields: list[str]) -> Refused:
+    return Refused(Code.STALE, [named(record), record.version, fields])
+
+
+def named(record: Record) -> list[Value]:
+    """Return ``[kind, id]`` of a record."""
+    return name_of("record", [record.kind.name, *record["id"]])
+
+
+def check_fresh(view: View, record: Record) -> None:
+    """Refuse if a fact that ``record`` was derived from has changed since, at any depth.
+
+    Raises:
+        Refused: BASIS_MOVED with the source, or ``limit`` beyond BASIS_DEPTH_MAX or
+            BASIS_READS_MAX.
+    """
+    seen: dict[bytes, None] = {}
+    level = [record]
+    for _ in range(BASIS_DEPTH_MAX):
+        below: list[Record] = []
+        for each in level:
+            below += _compare_basis(view, each, seen)
+        if not below:
+            return
+        level = below
+    if any(each["basis"] for each in level):
+        raise Refused(Code.BASIS_MOVED, "limit")
+
+
+def _compare_basis(view: View, record: Record, seen: dict[bytes, None]) -> list[Record]:
+    """Compare one record's basis; return the sources that were not looked at before."""
+    sources = []
+    for (kind_name, id_), field, version in record["basis"] or ():
+        kind = view.book.kinds.get(kind_name)
+        key = encode_id([kind_name, *id_])
+        if key not in seen and len(seen) >= BASIS_READS_MAX:
+            raise Refused(Code.BASIS_MOVED, "limit")
+        source = None if kind is None else view.record(kind, id_)
+        if source is None or source.field_version(field) != version:
+            raise Refused(Code.BASIS_MOVED, [[kind_name, id_], field])
+        if key not in seen:
+            seen[key] = None
+            sources.append(source)
+    return sources
