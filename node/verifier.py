@@ -34,8 +34,9 @@ from consensus.errors import (
 )
 from consensus.genesis import Limits
 from consensus.ledger import batch as batches
-from consensus.ledger.batch import Batch, Item
+from consensus.ledger.batch import Item
 from node import verifier_worker as worker
+from node.checked import CheckedBatch
 from node.errors import NodeError
 from node.verifier_worker import LENGTH, Answer, Job, Setup, Verdict
 
@@ -66,33 +67,6 @@ class WorkerFailed(NodeError):
 
     code = "UNAVAILABLE"
     advice = "send it again; if it happens again, report the worker's last log lines"
-
-
-@dataclass(frozen=True, slots=True)
-class CheckedBatch:
-    """A batch whose every part was accepted. ``txids``: 32 bytes a transaction, in order."""
-
-    digest: bytes
-    origin: int
-    number: int
-    lane: int
-    public: bytes
-    private: bytes
-    txids: bytes
-
-    @property
-    def count(self) -> int:
-        """Number of transactions."""
-        return len(self.txids) // 32
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of both parts."""
-        return len(self.public) + len(self.private)
-
-    def decode(self, chain: bytes) -> Batch:
-        """Return the transactions for execution. Cost: about 4 µs a transaction."""
-        return batches.decode_trusted(self.public, self.private, self.txids, chain=chain)
 
 
 @dataclass(slots=True, eq=False)
@@ -199,7 +173,14 @@ class Verifier:
         await self._check([request])
         found = _accepted(request)
         return CheckedBatch(
-            found.digest, found.origin, found.number, found.lane, public, private, found.txids
+            found.digest,
+            found.origin,
+            found.number,
+            found.lane,
+            public,
+            private,
+            found.txids,
+            found.not_after_ms,
         )
 
     async def _check(self, requests: list[_Request]) -> None:

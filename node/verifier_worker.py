@@ -57,7 +57,7 @@ class Job(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Verdict(msgspec.Struct, array_like=True, frozen=True):
-    """About a batch or an item. ``txids``, and a batch's ``digest`` and header, if ACCEPTED."""
+    """About a batch or an item. ``txids``, and for a batch the rest, if ACCEPTED."""
 
     code: int
     message: str = ""
@@ -66,6 +66,7 @@ class Verdict(msgspec.Struct, array_like=True, frozen=True):
     origin: int = 0
     number: int = 0
     lane: int = 0
+    not_after_ms: int = 0
 
 
 class Answer(msgspec.Struct, array_like=True, frozen=True):
@@ -104,7 +105,10 @@ class Judge:
         except (DecodeError, CopyError, VerificationError) as error:
             return _refusal(error)
         txids = b"".join([each.txid for each in batch.transactions])
-        return Verdict(ACCEPTED, "", txids, batch.digest, batch.origin, batch.number, batch.lane)
+        last_ms = max(each.not_after_ms for each in batch.transactions)
+        return Verdict(
+            ACCEPTED, "", txids, batch.digest, batch.origin, batch.number, batch.lane, last_ms
+        )
 
     def judge_item(self, data: bytes) -> Verdict:
         """Return the verdict about one envelope or group."""

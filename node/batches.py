@@ -1,0 +1,500 @@
+"""Batches held by this node, from arrival to delivery. Pure: time is passed in.
+
+    own:      add_own ─► log ─► held ─► send to all
+    a peer's: offer ─► Verify ─► (worker) ─► checked ─► log ─► held
+                    └► Dropped           └► failed
+    a block's: require ─► fetches ─► offer(solicited) ... held ─► the block is complete
+
+A batch is *held* when it is whole, checked and logged; it is proposable when all earlier ones of
+its origin are held too. It stays so until a block with it is delivered, whatever becomes of blocks
+in between, or until none of its transactions can be applied any more.
+
+Bounds against a hostile origin: ORIGIN_BYTES_MAX and ORIGIN_BATCHES_MAX of what it pushed, numbers
+at most NUMBERS_AHEAD_MAX ahead, one batch a number. What a block names is fetched beyond these
+bounds, because the block may be ordered; older batches of that origin that no block needs make room
+for it. They are forgotten, not lost: a block that names them has them fetched again.
+
+Not here: sockets, the log, and the checks themselves (``verifier``). Not built: announcing single
+batches to peers that lack them (a push, a repeated push and a block that names it serve instead).
+Source: docs/protocol/transaction.cddl.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from consensus.errors import DecodeError, SignatureError, invariant
+from consensus.hotstuff.types import LANE_PROTECTIVE, PayloadItem
+from consensus.ledger import batch as formats
+from consensus.ledger.batch import Item
+from node.checked import CheckedBatch, from_batch
+
+ORIGIN_BYTES_MAX: Final = 32 * 1024 * 1024
+ORIGIN_BATCHES_MAX: Final = 4096
+NUMBERS_AHEAD_MAX: Final = 4096
+NUMBERS_KEPT_MAX: Final = 1024
+"""Numbers up to the contiguous count whose digests are remembered, to see a second batch."""
+CHECKING_MAX: Final = 64
+"""Batches of one sender that may be in the workers' hands at once."""
+DELIVERED_BYTES_MAX: Final = 32 * 1024 * 1024
+"""Delivered batches kept for peers that are a little behind; older ones are in the store."""
+REFUSED_MAX: Final = 4096
+REQUIRED_MAX: Final = 1024
+"""Blocks whose batches are needed; the oldest is forgotten first."""
+FETCH_RETRY_MS: Final = 250
+ABSENT_RETRY_MS: Final = 20
+FETCH_PEERS: Final = 2
+REQUEST_DIGESTS_MAX: Final = 64
+RESEND_MS: Final = 1000
+RESEND_BYTES_MAX: Final = 1024 * 1024
+
+
+class Drop(enum.Enum):
+    """Why a batch was not even looked into. The second value: the sender is at fault."""
+
+    KNOWN = ("it is held, or was delivered", False)
+    IN_CHECK = ("it is being checked", False)
+    UNASKED = ("it is no answer to a question", False)
+    NO_ROOM = ("as many batches of its origin or sender wait as may wait", False)
+    TOO_FAR = ("its number is too far ahead", False)
+    REFUSED = ("it was refused before", True)
+    MALFORMED = ("its header cannot be read", True)
+    FOREIGN = ("its origin is not who sent it", True)
+    SECOND = ("its origin gave that number to another batch", False)  # or lost its log's end
+
+    @property
+    def sentence(self) -> str:
+        """For the log."""
+        return self.value[0]
+
+    @property
+    def fault(self) -> bool:
+        """Whether an honest sender never does that."""
+        return self.value[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Have a worker check this batch; then call ``checked`` or ``failed``."""
+
+    sender: int
+    digest: bytes
+    public: bytes
+    private: bytes
+
+
+class Payload(enum.Enum):
+    """What is known of a block's batches."""
+
+    COMPLETE = "all are held"
+    MISSING = "some are being fetched"
+    INVALID = "one is invalid or is not what the block says; the block gets no vote"
+
+
+@dataclass(slots=True)
+class _Entry:
+    batch: CheckedBatch
+    item: PayloadItem
+    since_ms: int
+    held: bool = False
+
+
+@dataclass(slots=True)
+class _Origin:
+    """What is kept of one origin's numbering and room."""
+
+    contiguous: int = 0
+    digests: dict[int, bytes] = field(default_factory=dict)
+    held: set[int] = field(default_factory=set)
+    """Numbers above ``contiguous`` that are held or were delivered."""
+    batches: int = 0
+    size_bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Want:
+    item: PayloadItem
+    next_ms: int
+    attempts: int = 0
+
+
+class BatchStore:
+    """The batches of one epoch's committee.
+
+    Args:
+        size: number of validators.
+        own: this node's index; None for a node that makes no batches.
+    """
+
+    def __init__(self, size: int, own: int | None) -> None:
+        self._own = own
+        self._own_next = 1
+        self._origins = [_Origin() for _ in range(size)]
+        self._entries: dict[bytes, _Entry] = {}
+        self._delivered: dict[bytes, CheckedBatch] = {}
+        self._delivered_bytes = 0
+        self._checking: dict[bytes, int] = {}
+        self._refused: dict[bytes, None] = {}
+        self._required: dict[bytes, tuple[PayloadItem, ...]] = {}
+        self._missing: dict[bytes, set[bytes]] = {}
+        self._wanted: dict[bytes, _Want] = {}
+        self._pushed_ms: dict[int, int] = {}
+        self._peer_counts = [0] * size
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all batches in memory."""
+        return self._delivered_bytes + sum(origin.size_bytes for origin in self._origins)
+
+    def held_counts(self) -> tuple[int, ...]:
+        """Return, per origin, how many batches from number 1 on are held without a gap."""
+        return tuple(origin.contiguous for origin in self._origins)
+
+    def restore(self, counts: Sequence[int], batches: Iterable[CheckedBatch], now_ms: int) -> None:
+        """Begin with what the node's own log and store say.
+
+        Args:
+            counts: per origin, the highest number delivered.
+            batches: those in the log that are not delivered.
+        """
+        for origin, count in zip(self._origins, counts, strict=True):
+            origin.contiguous = count
+        for batch in batches:
+            if batch.digest not in self._entries:
+                self._insert(batch, now_ms)
+                self.held(batch.digest)
+        if self._own is not None:
+            own = self._origins[self._own]
+            self._own_next = max(own.contiguous, *own.digests, 0) + 1
+
+    # --- own batches ---
+
+    def add_own(self, lane: int, items: Sequence[Item], now_ms: int) -> CheckedBatch:
+        """Return the next own batch, of verified items. Log it, call ``held``, send it to all."""
+        invariant(self._own is not None, "an observer makes no batches")
+        batch = from_batch(formats.build(self._own or 0, self._own_next, lane, items))
+        self._own_next += 1
+        self._insert(batch, now_ms)
+        return batch
+
+    def peer_held(self, peer: int, count: int, now_ms: int) -> list[CheckedBatch]:
+        """A peer told how many of our batches it holds: return those to push to it again.
+
+        At most RESEND_BYTES_MAX each RESEND_MS, and none younger than that. When f + 1 peers hold
+        more than we ever made, our log lost its end: their numbers are not used a second time.
+        """
+        if self._own is None:
+            return []
+        self._peer_counts[peer] = count
+        faulty_max = (len(self._origins) - 1) // 3
+        self._own_next = max(self._own_next, sorted(self._peer_counts)[-faulty_max - 1] + 1)
+        recent = now_ms - self._pushed_ms.get(peer, now_ms - RESEND_MS) < RESEND_MS
+        if recent or count >= self._origins[self._own].contiguous:
+            return []
+        lacking = [
+            entry.batch
+            for entry in self._entries.values()
+            if entry.held
+            and entry.batch.origin == self._own
+            and entry.batch.number > count
+            and now_ms - entry.since_ms >= RESEND_MS
+        ]
+        chosen: list[CheckedBatch] = []
+        room = RESEND_BYTES_MAX
+        for batch in sorted(lacking, key=lambda each: each.number):
+            if chosen and batch.size_bytes > room:
+                break
+            chosen.append(batch)
+            room -= batch.size_bytes
+        if chosen:
+            self._pushed_ms[peer] = now_ms
+        return chosen
+
+    # --- arrival ---
+
+    def offer(
+        self, sender: int, public: bytes, private: bytes, *, solicited: bool = False
+    ) -> Verify | Drop:
+        """Decide whether a batch from a peer is worth a worker's time.
+
+        Args:
+            sender: the peer whose link brought it.
+            solicited: it answers a request; otherwise the sender claims to be its origin.
+        """
+        try:
+            origin_index, number, _ = formats.read_header(public)
+        except DecodeError:
+            return Drop.MALFORMED
+        if origin_index >= len(self._origins):
+            return Drop.MALFORMED
+        digest = formats.digest(public)
+        if digest in self._entries or digest in self._delivered:
+            return Drop.KNOWN
+        if digest in self._checking:
+            return Drop.IN_CHECK
+        if digest in self._refused:
+            return Drop.REFUSED
+        if solicited:
+            if digest not in self._wanted:
+                return Drop.UNASKED
+        elif digest not in self._wanted:
+            drop = self._unwelcome(sender, origin_index, number, digest, len(public) + len(private))
+            if drop is not None:
+                return drop
+        if sum(who == sender for who in self._checking.values()) >= CHECKING_MAX:
+            return Drop.NO_ROOM
+        self._checking[digest] = sender
+        return Verify(sender, digest, public, private)
+
+    def _unwelcome(
+        self, sender: int, index: int, number: int, digest: bytes, size_bytes: int
+    ) -> Drop | None:
+        origin = self._origins[index]
+        if index != sender or index == self._own:
+            return Drop.FOREIGN
+        if origin.digests.get(number, digest) != digest:
+            return Drop.SECOND
+        if number <= origin.contiguous or number in origin.held:
+            return Drop.KNOWN
+        if number > origin.contiguous + NUMBERS_AHEAD_MAX:
+            return Drop.TOO_FAR
+        full = origin.size_bytes + size_bytes > ORIGIN_BYTES_MAX
+        return Drop.NO_ROOM if full or origin.batches >= ORIGIN_BATCHES_MAX else None
+
+    def checked(self, request: Verify, batch: CheckedBatch, now_ms: int) -> None:
+        """Keep a batch that a worker accepted. Log both parts, then call ``held``."""
+        invariant(batch.digest == request.digest, "a worker answered about another batch")
+        self._checking.pop(request.digest, None)
+        if batch.digest not in self._entries:
+            self._make_room(batch)
+            self._insert(batch, now_ms)
+
+    def failed(self, request: Verify, error: Exception, now_ms: int) -> None:
+        """Take note of a batch that was not accepted.
+
+        A bad copy, or a failure of our own, leaves the batch to be fetched elsewhere. Otherwise
+        its bytes, whoever sends them, will never be accepted.
+        """
+        self._checking.pop(request.digest, None)
+        if isinstance(error, DecodeError | SignatureError):
+            self._refuse(request.digest)
+        want = self._wanted.get(request.digest)
+        if want is not None:
+            want.next_ms = now_ms
+
+    def held(self, digest: bytes) -> list[bytes]:
+        """A batch is logged: count it, and return the blocks that lack nothing any more.
+
+        Their payload may be claimed held. A block that describes the batch wrongly is not among
+        them, now or later.
+        """
+        entry = self._entries.get(digest)
+        if entry is None or entry.held:
+            return []
+        entry.held = True
+        self._wanted.pop(digest, None)
+        self._mark(self._origins[entry.batch.origin], entry.batch.number)
+        complete: list[bytes] = []
+        for block_id, missing in list(self._missing.items()):
+            if digest not in missing:
+                continue
+            missing.discard(digest)
+            if entry.item not in self._required[block_id]:
+                self.release(block_id)
+            elif not missing:
+                del self._missing[block_id]
+                complete.append(block_id)
+        return complete
+
+    # --- blocks ---
+
+    def require(self, block_id: bytes, payload: Sequence[PayloadItem], now_ms: int) -> Payload:
+        """Say whether a block's batches are held, and have the missing ones fetched.
+
+        When it was MISSING, ``held`` names the block once it is complete. ``release`` ends it.
+        """
+        missing: set[bytes] = set()
+        for item in payload:
+            batch = self.get(item.digest)
+            if item.origin >= len(self._origins):
+                return Payload.INVALID
+            if item.digest in self._refused or (batch is not None and batch.item != item):
+                return Payload.INVALID
+            entry = self._entries.get(item.digest)
+            if batch is None or (entry is not None and not entry.held):
+                missing.add(item.digest)
+                if batch is None and item.digest not in self._wanted:
+                    self._wanted[item.digest] = _Want(item, now_ms)
+        self._required[block_id] = tuple(payload)
+        while len(self._required) > REQUIRED_MAX:
+            self.release(next(iter(self._required)))
+        if not missing:
+            return Payload.COMPLETE
+        self._missing[block_id] = missing
+        return Payload.MISSING
+
+    def release(self, block_id: bytes) -> None:
+        """A block is delivered or abandoned: its batches are no longer needed for it."""
+        payload = self._required.pop(block_id, ())
+        self._missing.pop(block_id, None)
+        if not any(item.digest in self._wanted for item in payload):
+            return
+        needed = self._needed()
+        for item in payload:
+            if item.digest not in needed:
+                self._wanted.pop(item.digest, None)
+
+    def fetches(self, now_ms: int, peers: Sequence[int]) -> list[tuple[int, tuple[bytes, ...]]]:
+        """Return the requests to send now: (peer, digests). Each batch is asked of two peers.
+
+        Args:
+            peers: connected ones. Each retry asks the next two.
+        """
+        by_peer: dict[int, list[bytes]] = {}
+        for digest, want in self._wanted.items():
+            if want.next_ms > now_ms or digest in self._checking or not peers:
+                continue
+            for turn in range(min(FETCH_PEERS, len(peers))):
+                at = (digest[0] + want.attempts * FETCH_PEERS + turn) % len(peers)
+                by_peer.setdefault(peers[at], []).append(digest)
+            want.attempts += 1
+            want.next_ms = now_ms + FETCH_RETRY_MS
+        return [
+            (peer, tuple(digests[at : at + REQUEST_DIGESTS_MAX]))
+            for peer, digests in by_peer.items()
+            for at in range(0, len(digests), REQUEST_DIGESTS_MAX)
+        ]
+
+    def next_fetch_ms(self) -> int | None:
+        """Return when ``fetches`` is to be called next; None while nothing is wanted."""
+        return min((want.next_ms for want in self._wanted.values()), default=None)
+
+    def absent(self, digests: Sequence[bytes], now_ms: int) -> None:
+        """A peer does not have them: ask others soon."""
+        for digest in digests:
+            want = self._wanted.get(digest)
+            if want is not None:
+                want.next_ms = min(want.next_ms, now_ms + ABSENT_RETRY_MS)
+
+    def get(self, digest: bytes) -> CheckedBatch | None:
+        """Return a batch in memory, for execution or for a peer that asks."""
+        entry = self._entries.get(digest)
+        return entry.batch if entry is not None else self._delivered.get(digest)
+
+    def proposable(self) -> tuple[PayloadItem, ...]:
+        """Return every batch that could be proposed, in proposing order.
+
+        The protective lane first; in a lane the oldest of each origin, then the second oldest of
+        each, so that one busy origin does not delay the others.
+        """
+        turns: dict[tuple[int, int], int] = {}
+        rows: list[tuple[int, int, int, int, PayloadItem]] = []
+        for entry in self._entries.values():
+            batch = entry.batch
+            if not entry.held or batch.number > self._origins[batch.origin].contiguous:
+                continue
+            turn = turns.get((batch.lane, batch.origin), 0)
+            turns[batch.lane, batch.origin] = turn + 1
+            lane = 0 if batch.lane == LANE_PROTECTIVE else 1
+            rows.append((lane, turn, entry.since_ms, batch.origin, entry.item))
+        rows.sort(key=lambda row: row[:4])
+        return tuple(row[4] for row in rows)
+
+    # --- leaving ---
+
+    def delivered(self, payload: Sequence[PayloadItem]) -> list[CheckedBatch]:
+        """A block with these batches is final; return those that were in memory."""
+        gone: list[CheckedBatch] = []
+        for item in payload:
+            origin = self._origins[item.origin]
+            self._pass(origin, item.number)
+            self._name(origin, item.number, item.digest)
+            self._wanted.pop(item.digest, None)
+            if item.digest in self._entries:
+                batch = self._remove(item.digest)
+                self._delivered[item.digest] = batch
+                self._delivered_bytes += batch.size_bytes
+                gone.append(batch)
+        while self._delivered_bytes > DELIVERED_BYTES_MAX:
+            old = self._delivered.pop(next(iter(self._delivered)))
+            self._delivered_bytes -= old.size_bytes
+        return gone
+
+    def expire(self, chain_time_ms: int) -> list[CheckedBatch]:
+        """Drop and return batches that no block needs and none of whose transactions can apply."""
+        needed = self._needed()
+        expired = [
+            digest
+            for digest, entry in self._entries.items()
+            if entry.batch.not_after_ms < chain_time_ms and digest not in needed
+        ]
+        return [self._remove(digest) for digest in expired]
+
+    # --- bookkeeping ---
+
+    def _insert(self, batch: CheckedBatch, now_ms: int) -> None:
+        origin = self._origins[batch.origin]
+        self._entries[batch.digest] = _Entry(batch, batch.item, now_ms)
+        self._name(origin, batch.number, batch.digest)
+        origin.batches += 1
+        origin.size_bytes += batch.size_bytes
+
+    def _name(self, origin: _Origin, number: int, digest: bytes) -> None:
+        if abs(number - origin.contiguous) <= NUMBERS_AHEAD_MAX:
+            origin.digests.setdefault(number, digest)
+
+    def _remove(self, digest: bytes) -> CheckedBatch:
+        batch = self._entries.pop(digest).batch
+        origin = self._origins[batch.origin]
+        origin.batches -= 1
+        origin.size_bytes -= batch.size_bytes
+        return batch
+
+    def _mark(self, origin: _Origin, number: int) -> None:
+        """Count a number as held, if it is within the window."""
+        if not origin.contiguous < number <= origin.contiguous + NUMBERS_AHEAD_MAX:
+            return
+        origin.held.add(number)
+        while origin.contiguous + 1 in origin.held:
+            origin.contiguous += 1
+            origin.held.discard(origin.contiguous)
+            origin.digests.pop(origin.contiguous - NUMBERS_KEPT_MAX, None)
+
+    def _pass(self, origin: _Origin, number: int) -> None:
+        """A number was delivered: gaps further behind than the window are closed for good."""
+        behind = number - NUMBERS_AHEAD_MAX
+        if behind > origin.contiguous:
+            origin.contiguous = behind
+            origin.held = {each for each in origin.held if each > behind}
+            low = behind - NUMBERS_KEPT_MAX
+            origin.digests = {n: digest for n, digest in origin.digests.items() if n > low}
+        self._mark(origin, number)
+
+    def _make_room(self, batch: CheckedBatch) -> None:
+        origin = self._origins[batch.origin]
+        if batch.origin == self._own or origin.size_bytes + batch.size_bytes <= ORIGIN_BYTES_MAX:
+            return
+        needed = self._needed()
+        for digest, entry in list(self._entries.items()):
+            if entry.batch.origin == batch.origin and digest not in needed:
+                self._remove(digest)
+                if origin.size_bytes + batch.size_bytes <= ORIGIN_BYTES_MAX:
+                    return
+
+    def _needed(self) -> Collection[bytes]:
+        return {item.digest for payload in self._required.values() for item in payload}
+
+    def _refuse(self, digest: bytes) -> None:
+        self._refused[digest] = None
+        _trim(self._refused, REFUSED_MAX)
+        for block_id, payload in list(self._required.items()):
+            if any(item.digest == digest for item in payload):
+                self.release(block_id)
+
+
+def _trim(table: dict[bytes, Any], count_max: int) -> None:
+    while len(table) > count_max:
+        del table[next(iter(table))]
