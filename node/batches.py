@@ -30,6 +30,7 @@ from consensus.errors import DecodeError, SignatureError, invariant
 from consensus.hotstuff.types import LANE_PROTECTIVE, PayloadItem
 from consensus.ledger import batch as formats
 from consensus.ledger.batch import Item
+from node.batch_wire import DIGESTS_MAX
 from node.checked import CheckedBatch, from_batch
 
 ORIGIN_BYTES_MAX: Final = 32 * 1024 * 1024
@@ -47,7 +48,6 @@ REQUIRED_MAX: Final = 1024
 FETCH_RETRY_MS: Final = 250
 ABSENT_RETRY_MS: Final = 20
 FETCH_PEERS: Final = 2
-REQUEST_DIGESTS_MAX: Final = 64
 RESEND_MS: Final = 1000
 RESEND_BYTES_MAX: Final = 1024 * 1024
 
@@ -180,7 +180,7 @@ class BatchStore:
         self._insert(batch, now_ms)
         return batch
 
-    def peer_held(self, peer: int, count: int, now_ms: int) -> list[CheckedBatch]:
+    def resend(self, peer: int, count: int, now_ms: int) -> list[CheckedBatch]:
         """A peer told how many of our batches it holds: return those to push to it again.
 
         At most RESEND_BYTES_MAX each RESEND_MS, and none younger than that. When f + 1 peers hold
@@ -363,9 +363,9 @@ class BatchStore:
             want.attempts += 1
             want.next_ms = now_ms + FETCH_RETRY_MS
         return [
-            (peer, tuple(digests[at : at + REQUEST_DIGESTS_MAX]))
+            (peer, tuple(digests[at : at + DIGESTS_MAX]))
             for peer, digests in by_peer.items()
-            for at in range(0, len(digests), REQUEST_DIGESTS_MAX)
+            for at in range(0, len(digests), DIGESTS_MAX)
         ]
 
     def next_fetch_ms(self) -> int | None:
