@@ -1,14 +1,13 @@
 """Batches on the links between nodes: canonical CBOR arrays that start with their kind.
 
-| kind | name     | array                                            |                               |
-|------|----------|--------------------------------------------------|-------------------------------|
-| 64   | push     | [64, public, private]                            | its origin sends it to all    |
-| 65   | request  | [65, [digest, ...]]                              | for what a block names        |
-| 66   | response | [66, [[public, private], ...], [digest, ...]]    | found, and what is not here   |
+| kind | name     | array                     |                                              |
+|------|----------|---------------------------|----------------------------------------------|
+| 64   | push     | [64, public, private]     | its origin sends it to every peer, once      |
+| 65   | request  | [65, [digest, ...]]       | for batches that a block names               |
+| 66   | response | [66, public, private]     | one batch that was asked for                 |
+| 67   | absent   | [67, [digest, ...]]       | asked for and not there                      |
 
-The kinds of consensus messages are below 64, so one link can carry both. A response that would
-grow too long leaves digests out; they are asked for again.
-
+The kinds of consensus messages are below 64, so one link can carry both.
 Source: docs/protocol/transaction.cddl. Not here: what is in a batch (``consensus.ledger.batch``).
 """
 
@@ -23,29 +22,28 @@ from consensus.errors import DecodeError
 KIND_PUSH: Final = 64
 KIND_REQUEST: Final = 65
 KIND_RESPONSE: Final = 66
+KIND_ABSENT: Final = 67
 
 DIGESTS_MAX: Final = 64
 """Most digests in one request or in its answer."""
-RESPONSE_BYTES_MAX: Final = 3 * 1024 * 1024
-"""Most bytes of batches in one response."""
-MESSAGE_BYTES_MAX: Final = RESPONSE_BYTES_MAX + 64 * 1024
-"""Longest message: batches, their framing and DIGESTS_MAX digests."""
+LISTS_BYTES_MAX: Final = 16 + 34 * DIGESTS_MAX
+OVERHEAD_BYTES_MAX: Final = 16
+"""Bytes around the two parts of a batch."""
 
-_DIGESTS: Final = codec.list_of(codec.bytes32, DIGESTS_MAX)
-_PART: Final = codec.octets(low=1, high=RESPONSE_BYTES_MAX)
+_DIGESTS: Final = codec.list_of(codec.bytes32, DIGESTS_MAX, low=1)
+_PART: Final = codec.octets(low=1)
 _MESSAGE: Final = codec.tagged(
     {
         KIND_PUSH: codec.array(codec.count, _PART, _PART),
-        KIND_REQUEST: codec.array(codec.count, codec.list_of(codec.bytes32, DIGESTS_MAX, low=1)),
-        KIND_RESPONSE: codec.array(
-            codec.count, codec.list_of(codec.array(_PART, _PART), DIGESTS_MAX), _DIGESTS
-        ),
+        KIND_REQUEST: codec.array(codec.count, _DIGESTS),
+        KIND_RESPONSE: codec.array(codec.count, _PART, _PART),
+        KIND_ABSENT: codec.array(codec.count, _DIGESTS),
     }
 )
 
 
 @dataclass(frozen=True, slots=True)
-class BatchPush:
+class Push:
     """A batch from its origin."""
 
     public: bytes
@@ -53,51 +51,72 @@ class BatchPush:
 
 
 @dataclass(frozen=True, slots=True)
-class BatchRequest:
+class Request:
     """Send me these batches."""
 
     digests: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class BatchResponse:
-    """Batches that were asked for, as (public, private), and those that are not here."""
+class Response:
+    """A batch that was asked for."""
 
-    found: tuple[tuple[bytes, bytes], ...]
-    absent: tuple[bytes, ...]
+    public: bytes
+    private: bytes
 
 
-BatchMessage = BatchPush | BatchRequest | BatchResponse
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Batches that were asked for and are not here."""
+
+    digests: tuple[bytes, ...]
+
+
+BatchMessage = Push | Request | Response | Absent
+
+
+def frame_bytes_max(batch_bytes_max: int) -> int:
+    """Return the longest message in a network whose batches have at most ``batch_bytes_max``."""
+    return max(LISTS_BYTES_MAX, batch_bytes_max + OVERHEAD_BYTES_MAX)
 
 
 def encode(message: BatchMessage) -> bytes:
     """Return the bytes of a message."""
     match message:
-        case BatchPush(public, private):
+        case Push(public, private):
             return codec.encode([KIND_PUSH, public, private])
-        case BatchRequest(digests):
+        case Request(digests):
             return codec.encode([KIND_REQUEST, list(digests)])
-        case BatchResponse(found, absent):
-            return codec.encode([KIND_RESPONSE, [list(pair) for pair in found], list(absent)])
+        case Response(public, private):
+            return codec.encode([KIND_RESPONSE, public, private])
+        case Absent(digests):
+            return codec.encode([KIND_ABSENT, list(digests)])
 
 
-def decode(data: bytes) -> BatchMessage:
+def decode(data: bytes, batch_bytes_max: int) -> BatchMessage:
     """Return the message in untrusted bytes; the parts of a batch are not looked into.
 
+    Args:
+        batch_bytes_max: genesis limit; both parts together are no longer.
+
     Raises:
-        DecodeError: not canonical, of another shape, too long, or a digest named twice.
+        DecodeError: not canonical, of another shape, or too long.
     """
-    if len(data) > MESSAGE_BYTES_MAX:
-        raise DecodeError(f"{len(data)} bytes, at most {MESSAGE_BYTES_MAX}", path="batch message")
+    bytes_max = frame_bytes_max(batch_bytes_max)
+    if data[:1] not in (b"\x82", b"\x83") or len(data) > bytes_max:
+        raise DecodeError(f"no batch message of at most {bytes_max} bytes", path="batch message")
     value = codec.parse(data, "batch message")
     _MESSAGE(value, "batch message")
     if codec.measure(value, "batch message") != len(data):
         raise DecodeError("not the canonical encoding", path="batch message")
-    if value[0] == KIND_PUSH:
-        return BatchPush(value[1], value[2])
-    digests = tuple(value[-1])
-    if len(set(digests)) != len(digests):
-        raise DecodeError("a digest is named twice", path="batch message")
-    if value[0] == KIND_REQUEST:
-        return BatchRequest(digests)
-    return BatchResponse(tuple((public, private) for public, private in value[1]), digests)
+    match value:
+        case [kind, bytes() as public, bytes() as private]:
+            if len(public) + len(private) > batch_bytes_max:
+                raise DecodeError(f"a batch has at most {batch_bytes_max} bytes", path="batch")
+            return Push(public, private) if kind == KIND_PUSH else Response(public, private)
+        case _:
+            kind, digests = value
+            if len(set(digests)) != len(digests):
+                raise DecodeError("a digest is named twice", path="batch message")
+            found = tuple(digests)
+            return Request(found) if kind == KIND_REQUEST else Absent(found)

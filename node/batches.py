@@ -180,7 +180,7 @@ class BatchStore:
         self._insert(batch, now_ms)
         return batch
 
-    def resend(self, peer: int, count: int, now_ms: int) -> list[CheckedBatch]:
+    def peer_held(self, peer: int, count: int, now_ms: int) -> list[CheckedBatch]:
         """A peer told how many of our batches it holds: return those to push to it again.
 
         At most RESEND_BYTES_MAX each RESEND_MS, and none younger than that. When f + 1 peers hold
