@@ -13,7 +13,7 @@ from consensus.codec import Value
 from consensus.ledger import decision as ledger
 from consensus.ledger import layout
 from consensus.ledger.transaction import Expect
-from consensus.protocol import StateKey
+from consensus.protocol import StateKey, Status
 
 _NOTHING: Mapping[str, int] = MappingProxyType({})
 
@@ -129,6 +129,11 @@ class Refusal:
     hint: str
     retry_after_ms: int = 0
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether another node, or the same one later, may well take it."""
+        return self.status in (Status.BUSY, Status.UNAVAILABLE)
+
 
 Outcome = Decision | Refusal
 
@@ -142,6 +147,4 @@ class Height:
     time_ms: int
     state_root: bytes
     results_root: bytes
-    certified_by: int
-    """Height of the certificate that vouches for it."""
     decisions: tuple[Decision, ...] | None = None

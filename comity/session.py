@@ -76,7 +76,10 @@ class Parcel:
 
 
 class Delivery:
-    """What becomes of parcels: one outcome a transaction, in any order.
+    """What becomes of parcels: one final outcome a transaction, in any order.
+
+    A node that is busy or unavailable gives no final outcome: such parcels stay open, and
+    ``pause_ms`` says how long to wait before they are sent again.
 
     Args:
         parcels: what is submitted.
@@ -91,28 +94,42 @@ class Delivery:
         self.parcels = tuple(parcels)
         self.outcomes: list[list[Outcome | None]] = [[None] * len(p.txids) for p in parcels]
         self.left = sum(len(p.txids) for p in parcels)
-        self.changed = trio.Event()
+        self.expecting = 0
+        """Transactions sent on living sessions and not yet answered there."""
+        self.pause_ms = 0
+        self.deferred: Refusal | None = None
+        self._changed = trio.Event()
         self._told = told
 
     @property
     def open_parcels(self) -> list[int]:
-        """Indices of parcels that have a transaction without outcome."""
+        """Indices of parcels that have a transaction without final outcome."""
         return [index for index, row in enumerate(self.outcomes) if None in row]
 
     def settle(self, parcel: int, position: int, outcome: Outcome) -> None:
-        """Note the outcome of one transaction; a second one changes nothing."""
+        """Note what a node answered for one transaction; after a final outcome nothing counts."""
         if self.outcomes[parcel][position] is not None:
+            return
+        if isinstance(outcome, Refusal) and outcome.elsewhere:
+            self.pause_ms = max(self.pause_ms, outcome.retry_after_ms)
+            self.deferred = outcome
             return
         self.outcomes[parcel][position] = outcome
         self.left -= 1
         if self._told is not None:
             self._told(parcel, position, outcome)
-        if not self.left:
-            self.ring()
 
-    def ring(self) -> None:
-        """Wake whoever waits for a change."""
-        self.changed.set()
+    def expect(self, count: int) -> None:
+        """Count answers that are due, or (negative) that came or will not come."""
+        self.expecting += count
+        if self.expecting <= 0 or not self.left:
+            self._changed.set()
+
+    async def settled(self) -> None:
+        """Wait until everything has its outcome, or nothing more is due from any session."""
+        self._changed = trio.Event()
+        if self.left and self.expecting > 0:
+            await self._changed.wait()
 
 
 class _Question(Generic[T]):
@@ -151,6 +168,7 @@ class Session:
         self.welcome = Welcome(answers.ANONYMOUS)
         self.failure: ComityError | None = None
         self._stream = stream
+        self._scope = trio.CancelScope()
         self._splitter = protocol.FrameSplitter(protocol.ANSWER_BYTES_MAX)
         self._backlog: list[bytes] = []
         self._next_id = 1
@@ -216,16 +234,21 @@ class Session:
         """Receive and send until the connection ends; afterwards ``failure`` says why."""
         reason: ComityError = NotReachableError(f"the connection to {self.server.agency} ended")
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._write, nursery.cancel_scope)
-                try:
-                    await self._receive()
-                except (RemoteProtocolError, VerificationError, ClientError) as error:
-                    reason = error
-                nursery.cancel_scope.cancel()
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write, nursery.cancel_scope)
+                    try:
+                        await self._receive()
+                    except (RemoteProtocolError, VerificationError, ClientError) as error:
+                        reason = error
+                    nursery.cancel_scope.cancel()
         finally:
             self._fail(reason)
             await trio.aclose_forcefully(self._stream)
+
+    def close(self) -> None:
+        """End the session; whoever waits is told that it ended."""
+        self._scope.cancel()
 
     def _fail(self, reason: ComityError) -> None:
         self.failure = reason
@@ -235,7 +258,8 @@ class Session:
             question.done.set()
         sent, self._sent = self._sent, {}
         for each in sent.values():
-            each.delivery.ring()
+            each.delivery.expect(-each.left)
+        self.in_flight = 0
         feeds, self._feeds = self._feeds, {}
         for feed in feeds.values():
             feed.close()
@@ -305,7 +329,7 @@ class Session:
         return question.result  # type: ignore[return-value]
 
     def submit(self, delivery: Delivery, parcels: Sequence[int]) -> None:
-        """Send parcels (by index) of a delivery; outcomes come to it, ``changed`` if we fail.
+        """Send parcels (by index) of a delivery; their outcomes come to it.
 
         Raises:
             ComityError: the session has ended.
@@ -315,6 +339,7 @@ class Session:
         left = sum(len(delivery.parcels[i].txids) for i in parcels)
         self._sent[request_id] = _Sent(delivery, list(parcels), left)
         self.in_flight += left
+        delivery.expect(left)
 
     def subscribe(self, request: Subscribe) -> tuple[int, Feed]:
         """Begin a subscription; return its id and the channel of statements with what came.
@@ -448,6 +473,7 @@ class Session:
         if sent.left <= 0:
             self._sent.pop(request_id, None)
         sent.delivery.settle(parcel, position, outcome)
+        sent.delivery.expect(-1)
 
     async def _feed(self, subscription_id: int, answer: Answer) -> None:
         feed = self._feeds[subscription_id]

@@ -1,0 +1,288 @@
+"""From what a caller wants and has read to a transaction: pure, apart from the seed it is given.
+
+- Inputs are given by name and put in the declared order; types are checked here, with a suggestion
+  for a name that is not declared.
+- The action and its parameters are those of the rule book that the caller has: if they have moved
+  by the time of effect, the act is refused (``RULES_MOVED``), not adapted.
+- ``expects`` are the versions that the caller read. Nothing here reads again or refreshes them.
+
+Not here: reading (``client``), signatures (``keys``).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+from comity.errors import DraftError
+from comity.results import Entry
+from consensus.codec import Value
+from consensus.errors import DecodeError
+from consensus.ledger import layout, transaction
+from consensus.ledger.model import (
+    Action,
+    Assign,
+    Create,
+    EvaluationError,
+    InputError,
+    Kind,
+    Rulebook,
+)
+from consensus.ledger.transaction import Expect, Unsigned
+from consensus.protocol import StateKey
+
+KERNEL_TOUCHES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = MappingProxyType(
+    {
+        "add_agency": ("agency", ("agency",)),
+        "suspend_agency": ("agency", ("agency",)),
+        "reinstate_agency": ("agency", ("agency",)),
+        "add_principal": ("principal", ("principal",)),
+        "suspend_principal": ("principal", ("principal",)),
+        "reinstate_principal": ("principal", ("principal",)),
+        "add_key": ("key", ("key",)),
+        "revoke_key": ("key", ("key",)),
+        "give_role": ("role", ("principal", "role")),
+        "revoke_role": ("role", ("principal", "role")),
+        "confirm_hold": ("hold", ("hold",)),
+        "release_hold": ("hold", ("hold",)),
+    }
+)
+"""Kernel action -> kind and id (by input) of the object it writes, which ``expects`` must name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call to make. ``inputs`` are plain values by name; optional ones may be left out."""
+
+    domain: str
+    action: str
+    inputs: Mapping[str, Value]
+
+
+def find_action(book: Rulebook, domain: str, name: str) -> Action:
+    """Return an action of the rule book.
+
+    Raises:
+        DraftError: there is none of that name; suggests a close one.
+    """
+    rules = book.rule_sets.get(domain)
+    if rules is None:
+        raise DraftError(f"no domain {domain!r} has rules here{_close(domain, book.rule_sets)}")
+    action = rules.actions.get(name)
+    if action is None:
+        raise DraftError(f"{domain} has no action {name!r}{_close(name, rules.actions)}")
+    return action
+
+
+def bind(action: Action, inputs: Mapping[str, Value]) -> list[Value]:
+    """Return input values in declared order.
+
+    Raises:
+        DraftError: one is unknown, missing or not of its type.
+    """
+    names = [each.name for each in action.inputs]
+    where = f"{action.domain}.{action.name}"
+    for name in inputs:
+        if name not in names:
+            raise DraftError(f"{where} has no input {name!r}{_close(name, names)}")
+    for each in action.inputs:
+        if each.name not in inputs and not each.optional:
+            raise DraftError(f"{where} needs the input {each.name!r} ({each.type.text})")
+    values = [inputs.get(name) for name in names]
+    try:
+        action.bind(values)
+    except InputError as error:
+        raise DraftError(f"{where}: {error}") from error
+    return values
+
+
+def build(
+    chain: bytes,
+    book: Rulebook,
+    calls: Sequence[Call],
+    *,
+    author: bytes,
+    sequence: int,
+    now_ms: int,
+    not_after_ms: int,
+    seed: bytes,
+    reads: Sequence[Entry] = (),
+    under: Sequence[bytes] = (),
+    reason: str = "",
+    cosigners: Sequence[bytes] = (),
+) -> Unsigned:
+    """Return a transaction ready to be signed.
+
+    Args:
+        chain: of the network.
+        book: the rules as the caller knows them.
+        calls: 1 to 64, all or none.
+        author: public key.
+        sequence: a number of that key that was never used.
+        now_ms: chain time, which selects the parameters in force.
+        not_after_ms: chain time after which it is refused.
+        seed: 32 fresh random bytes.
+        reads: what the caller read and relies on.
+        under: ids of grants.
+        reason: why, in words.
+        cosigners: keys that must sign too.
+
+    Raises:
+        DraftError: anything that no valid transaction may have.
+    """
+    drafts: list[transaction.Draft] = []
+    for call in calls:
+        action = find_action(book, call.domain, call.action)
+        drafts.append(
+            transaction.Draft(
+                action.domain,
+                action.name,
+                action.action_id,
+                bind(action, call.inputs),
+                action.schedule.at(now_ms).digest,
+                action.protective,
+            )
+        )
+    try:
+        return transaction.build(
+            chain,
+            author,
+            sequence,
+            not_after_ms,
+            drafts,
+            seed=seed,
+            expects=expects_of(reads),
+            under=under,
+            reason=reason,
+            cosigners=cosigners,
+        )
+    except DecodeError as error:
+        raise DraftError(error.message) from error
+
+
+def expects_of(reads: Sequence[Entry]) -> list[Expect]:
+    """Return what a transaction says of the entries its author read, each once.
+
+    Raises:
+        DraftError: one entry was read twice at different versions, or has no versions.
+    """
+    found: dict[StateKey, Entry] = {}
+    out: list[Expect] = []
+    for entry in reads:
+        namespace = entry.key.namespace
+        if namespace != "record" and namespace not in layout.KERNEL_SPACES:
+            raise DraftError(f"{namespace} {list(entry.key.components)} has no versions to expect")
+        known = next((e for k, e in found.items() if k == entry.key), None)
+        if known is None:
+            found[entry.key] = entry
+            out.append(entry.expect)
+        elif known.version != entry.version:
+            raise DraftError(
+                f"{namespace} {list(entry.key.components)} was read at two versions",
+                hint="read everything again and decide anew",
+            )
+    return out
+
+
+# --- what an action reads and writes -----------------------------------------------------------
+
+
+class Needs:
+    """Which entries an action needs to have been read, found step by step.
+
+    Later loads may be named by fields of earlier ones: ask ``next_key``, read it, ``give`` the
+    entry, until it returns None. ``expected`` are then the entries that ``expects`` must name.
+
+    Args:
+        book: the rules.
+        action: of the book.
+        inputs: plain values by name, as ``bind`` accepts.
+        now_ms: chain time.
+    """
+
+    def __init__(
+        self, book: Rulebook, action: Action, inputs: Mapping[str, Value], now_ms: int
+    ) -> None:
+        self._book = book
+        self._action = action
+        self._env: dict[str, Any] = {
+            "input": action.bind(bind(action, inputs)),
+            "params": action.schedule.at(now_ms).values,
+            "now": now_ms,
+        }
+        self._steps = self._plan()
+        self._named = self._touched_loads()
+        self._pending: tuple[str, bool, Kind | None] | None = None
+        self.entries: list[Entry] = []
+        """Everything that was read for the action."""
+        self.expected: list[Entry] = []
+
+    def _touched_loads(self) -> set[str]:
+        named = {load for load, _ in self._action.depends}
+        return named | {e.load for e in self._action.effects if isinstance(e, Assign)}
+
+    def _plan(self) -> list[tuple[str, Any, Kind | None]]:
+        steps: list[tuple[str, Any, Kind | None]] = [
+            (load.name, load.reference, load.kind)
+            for load in self._action.loads
+            if load.kind is not None
+        ]
+        steps += [
+            ("", effect.id, effect.kind)
+            for effect in self._action.effects
+            if isinstance(effect, Create) and effect.id is not None
+        ]
+        touched = KERNEL_TOUCHES.get(self._action.name) if self._action.kernel else None
+        if touched is not None and not self._action.protective:
+            steps.append(("", touched, None))
+        return steps
+
+    def next_key(self) -> StateKey | None:
+        """Return the next key to read, or None when nothing is missing."""
+        while self._steps:
+            name, what, kind = self._steps.pop(0)
+            if isinstance(what, tuple):
+                namespace, inputs = what
+                key = StateKey(namespace, tuple(self._env["input"][each] for each in inputs))
+            else:
+                try:
+                    id_ = what.resolve(self._env)
+                except (EvaluationError, KeyError):
+                    continue  # the ledger will say what is absent
+                key = StateKey("record", (what.name, *id_))
+            self._pending = (name, not name or name in self._named, kind)
+            return key
+        return None
+
+    def give(self, entry: Entry) -> None:
+        """Take the entry of the key that ``next_key`` returned last."""
+        name, expected, kind = self._pending or ("", False, None)
+        self.entries.append(entry)
+        if expected:
+            self.expected.append(entry)
+        if name and kind is not None and entry.present:
+            self._env[name] = fields_of(entry, kind)
+
+
+def fields_of(entry: Entry, kind: Kind) -> dict[str, Value]:
+    """Return a record's fields by name, groups taken apart, with ``id`` and ``status``."""
+    number = min(max(entry.definition, 1), len(kind.layouts))
+    found: dict[str, Value] = dict.fromkeys(kind.fields)
+    for leaf, names in kind.layouts[number - 1].items():
+        value = entry.fields.get(leaf)
+        if not names or names == (leaf,):
+            found[leaf] = value
+        elif isinstance(value, list):
+            found.update(zip(names, value, strict=False))
+    found["id"] = list(entry.key.components[1:])
+    return found
+
+
+def _close(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    found = difflib.get_close_matches(word, list(known), 1)
+    if found:
+        return f"; did you mean {found[0]!r}?"
+    return f"; there are {', '.join(sorted(known))}" if known else ""

@@ -1,0 +1,220 @@
+"""One network as a client reaches it: asks and delivers through whichever node answers well.
+
+A node that cannot be reached, is silent, busy, behind or caught lying is avoided for a while and
+the next one is asked. What is submitted is submitted again as the same bytes, which is safe: a
+transaction is decided only once. A fork stops everything at once.
+
+Not here: what answers mean (``client``), one connection (``session``), which node (``pool``).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Final, TypeVar
+
+import trio
+
+from comity.errors import ForkError, NotReachableError, RequestError, UndecidedError
+from comity.pool import Pool
+from comity.results import Outcome
+from comity.session import Delivery, FeedItem, Parcel, Session, Statements
+from consensus.codec import Value
+from consensus.errors import ComityError, RemoteProtocolError, VerificationError
+from consensus.protocol import Request, Stream, Subscribe
+
+T = TypeVar("T")
+
+ATTEMPT_SECONDS_MAX: Final = 15.0
+"""How long one node may take for a read before another is asked."""
+DECIDE_SECONDS_MAX: Final = 10.0
+"""How long one node may take to decide before the same bytes go to another as well."""
+PAUSE_SECONDS: Final = 0.05
+PAUSE_SECONDS_MAX: Final = 2.0
+
+_FAILED: Final = (NotReachableError, RemoteProtocolError, VerificationError)
+"""What makes a client turn to another node."""
+
+
+class Network:
+    """Asks and delivers. ``patience_seconds`` bounds every operation."""
+
+    def __init__(self, pool: Pool, patience_seconds: float) -> None:
+        self.patience_seconds = patience_seconds
+        self._pool = pool
+
+    async def ask(self, request: Request, read: Callable[[Value, Statements], T]) -> T:
+        """Return what ``read`` makes of the first answer that verifies.
+
+        Raises:
+            RequestError: a node refused for a reason of the request's.
+            NotReachableError: no node answered in time.
+            VerificationError: every node that could be reached gave an answer that fails.
+        """
+        deadline = trio.current_time() + self.patience_seconds
+        pause = PAUSE_SECONDS
+        while True:
+            tried: dict[str, None] = {}
+            lies: list[VerificationError] = []
+            wait = pause
+            while (session := await self._next(tried, deadline)) is not None:
+                tried[session.server.agency] = None
+                try:
+                    with trio.move_on_at(min(deadline, trio.current_time() + ATTEMPT_SECONDS_MAX)):
+                        found = await session.ask(request, read)
+                        self._pool.praised(session)
+                        return found
+                    self._pool.failed(session, _silent(session))
+                except RequestError as error:
+                    if not error.elsewhere:
+                        raise
+                    self._pool.failed(session, error)
+                    wait = max(wait, error.problem.retry_after_ms / 1000)
+                except ForkError:
+                    raise
+                except _FAILED as error:
+                    self._pool.failed(session, error)
+                    if isinstance(error, VerificationError):
+                        lies.append(error)
+            if lies and len(lies) == len(tried):
+                raise lies[0]
+            if trio.current_time() + wait >= deadline:
+                raise NotReachableError(f"no node answered ({self._why() or 'no time was left'})")
+            await trio.sleep(wait * _jitter())
+            pause = min(pause * 2, PAUSE_SECONDS_MAX)
+
+    async def deliver(
+        self,
+        parcels: Sequence[Parcel],
+        told: Callable[[int, int, Outcome], None] | None = None,
+    ) -> list[list[Outcome]]:
+        """Submit items; return each transaction's outcome, in the order of parcels.
+
+        Raises:
+            UndecidedError: some were not decided in time; ``told`` has heard of the others.
+            ForkError: the network contradicts itself.
+        """
+        delivery = Delivery(parcels, told)
+        deadline = trio.current_time() + self.patience_seconds
+        pause = PAUSE_SECONDS
+        tried: dict[str, None] = {}
+        while delivery.left:
+            if trio.current_time() >= deadline:
+                raise self._undecided(delivery)
+            session = await self._next(tried, deadline)
+            if session is None or not session.alive:
+                tried.clear()
+                await self._sleep(pause, deadline)
+                pause = min(pause * 2, PAUSE_SECONDS_MAX)
+                continue
+            session.submit(delivery, delivery.open_parcels)
+            with trio.move_on_at(min(trio.current_time() + DECIDE_SECONDS_MAX, deadline)) as scope:
+                await delivery.settled()
+            if not delivery.left:
+                self._pool.praised(session)
+            elif delivery.deferred is not None and not scope.cancelled_caught:
+                wait = max(delivery.pause_ms / 1000, PAUSE_SECONDS)
+                delivery.pause_ms, delivery.deferred = 0, None
+                await self._sleep(wait, deadline)
+            else:
+                tried[session.server.agency] = None
+                failure = session.failure or _silent(session)
+                if isinstance(failure, ForkError):
+                    raise failure
+                self._pool.failed(session, failure)
+        return [[outcome for outcome in row if outcome] for row in delivery.outcomes]
+
+    async def follow(
+        self, stream: Stream, from_height: int, read: Callable[[FeedItem], T]
+    ) -> AsyncGenerator[T, None]:
+        """Yield what ``read`` makes of heights from one on, each once and in order, for ever.
+
+        Reconnects and resumes by itself. ``read`` raises VerificationError or DecodeError to have
+        the node replaced.
+
+        Raises:
+            RequestError: a node refused for a reason of the request's.
+            NotReachableError: no node could be reached for as long as the patience lasts.
+            ForkError: the network contradicts itself.
+        """
+        next_height = from_height
+        pause = PAUSE_SECONDS
+        deadline = trio.current_time() + self.patience_seconds
+        while True:
+            session = await self._own_session(deadline)
+            if session is not None:
+                _, feed = session.subscribe(Subscribe(stream, next_height))
+                failure: ComityError | None = None
+                try:
+                    async for item in feed:
+                        if item[0].height != next_height:
+                            failure = VerificationError("a height of a subscription is missing")
+                            break
+                        try:
+                            found = read(item)
+                        except (RemoteProtocolError, VerificationError) as error:
+                            failure = error
+                            break
+                        yield found
+                        next_height += 1
+                        pause = PAUSE_SECONDS
+                        deadline = trio.current_time() + self.patience_seconds
+                finally:
+                    session.close()
+                failure = failure or session.failure or _silent(session)
+                if isinstance(failure, ForkError):
+                    raise failure
+                if isinstance(failure, RequestError) and not failure.elsewhere:
+                    raise failure
+                self._pool.failed(session, failure)
+            if trio.current_time() >= deadline:
+                raise NotReachableError(f"no node can be followed ({self._why()})")
+            await self._sleep(pause, deadline)
+            pause = min(pause * 2, PAUSE_SECONDS_MAX)
+
+    async def _own_session(self, deadline: float) -> Session | None:
+        """Return a connection for one subscription alone, to the best node."""
+        shared = await self._next({}, deadline)
+        if shared is None:
+            return None
+        try:
+            return await self._pool.open(shared.server)
+        except ForkError:
+            raise
+        except _FAILED as error:
+            self._pool.failed(shared, error)
+            return None
+
+    async def _next(self, tried: dict[str, None], deadline: float) -> Session | None:
+        with trio.move_on_at(deadline):
+            try:
+                return await self._pool.pick(tried)
+            except NotReachableError:
+                return None
+        return None
+
+    async def _sleep(self, seconds: float, deadline: float) -> None:
+        left = max(0.0, deadline - trio.current_time())
+        await trio.sleep(min(seconds * _jitter(), left))
+
+    def _undecided(self, delivery: Delivery) -> UndecidedError:
+        first = delivery.open_parcels[0]
+        txid = delivery.parcels[first].txids[delivery.outcomes[first].index(None)]
+        said = f"{delivery.left} of the transactions sent were not decided"
+        if delivery.left == 1:
+            said = f"transaction {txid.hex()} was not decided"
+        said += f" in {self.patience_seconds:g} s"
+        why = self._why()
+        return UndecidedError(f"{said} ({why})" if why else said, txid=txid)
+
+    def _why(self) -> str:
+        reasons = self._pool.reasons
+        return "; ".join(f"{name}: {error.message}" for name, error in reasons.items())
+
+
+def _silent(session: Session) -> NotReachableError:
+    return NotReachableError(f"{session.server.agency} did not answer in time")
+
+
+def _jitter() -> float:
+    return random.uniform(0.5, 1.5)  # noqa: S311 (spreads retries, guards nothing)

@@ -1,0 +1,204 @@
+"""Connections to several nodes of one network: opened when needed, kept, avoided after failures.
+
+The first server is preferred (an agency's own node); the others stand in for it. With ``spread``
+each use takes the next one. A server that failed is tried last for a while that grows with every
+failure in a row. One that proved to lie is avoided for as long as the longest such pause.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from comity import tls
+from comity.errors import ForkError, NotReachableError
+from comity.keys import Key
+from comity.session import Dial as Dial
+from comity.session import Server, Session
+from comity.verify import Trust
+from consensus import answers
+from consensus.committee import Committee
+from consensus.errors import ComityError, VerificationError
+from consensus.protocol import GetCommittee
+
+CONNECT_SECONDS_MAX: Final = 5.0
+AVOID_SECONDS: Final = 1.0
+AVOID_SECONDS_MAX: Final = 60.0
+
+
+def servers_of(committee: Committee) -> tuple[Server, ...]:
+    """Return where the nodes of a committee listen for clients."""
+    return tuple(
+        Server(v.agency, v.client_host, v.client_port, v.node_key, v.certificate)
+        for v in committee.validators
+    )
+
+
+async def dial_tls(server: Server) -> trio.abc.Stream:
+    """Return a TLS stream to a server whose certificate and node key are the expected ones.
+
+    Raises:
+        NotReachableError: no connection, or the handshake failed.
+        VerificationError: another node listens there.
+    """
+    where = f"{server.agency} at {server.host}:{server.port}"
+    try:
+        plain = await trio.open_tcp_stream(server.host, server.port)
+    except OSError as error:
+        raise NotReachableError(f"cannot connect to {where}: {_reason(error)}") from error
+    context = tls.client_context([server.certificate])
+    stream = trio.SSLStream(plain, context, server_hostname=None, https_compatible=True)
+    try:
+        await stream.do_handshake()
+        tls.check_peer_key(stream, server.node_key)
+    except (trio.BrokenResourceError, OSError) as error:
+        await trio.aclose_forcefully(stream)
+        cause = error.__cause__ or error
+        raise NotReachableError(f"no TLS session with {where}: {cause}") from error
+    except VerificationError:
+        await trio.aclose_forcefully(stream)
+        raise
+    return stream
+
+
+def _reason(error: OSError) -> str:
+    nested = error.__cause__
+    if isinstance(nested, BaseExceptionGroup):
+        first = nested.exceptions[0]
+        error = first if isinstance(first, OSError) else error
+    if error.errno == errno.ECONNREFUSED:
+        return "nothing listens there"
+    return error.strerror or str(error)
+
+
+@dataclass(slots=True)
+class _Place:
+    """A server with its session, and how it has behaved."""
+
+    server: Server
+    session: Session | None = None
+    failures: int = 0
+    avoided_until: float = 0.0
+    reason: ComityError | None = None
+    opening: trio.Lock = field(default_factory=trio.Lock)
+
+
+class Pool:
+    """Sessions of one client.
+
+    Args:
+        servers: in order of preference.
+        trust: shared by all sessions.
+        key: proved on every connection; None stays anonymous.
+        nursery: runs the sessions.
+        dial: opens a stream to a server.
+        spread: take servers in turn instead of preferring the first.
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[Server],
+        trust: Trust,
+        key: Key | None,
+        nursery: trio.Nursery,
+        dial: Dial,
+        *,
+        spread: bool = False,
+    ) -> None:
+        self._places = [_Place(server) for server in servers]
+        self._trust = trust
+        self._key = key
+        self._nursery = nursery
+        self._dial = dial
+        self._spread = spread
+        self._turn = 0
+
+    @property
+    def reasons(self) -> dict[str, ComityError]:
+        """Why each server failed last, by agency."""
+        return {p.server.agency: p.reason for p in self._places if p.reason is not None}
+
+    async def pick(self, tried: Collection[str]) -> Session:
+        """Return a session to the best server whose agency is not in ``tried``.
+
+        Raises:
+            NotReachableError: there is none left.
+            ForkError: the network contradicts itself.
+        """
+        now = trio.current_time()
+        places = self._places
+        if self._spread:
+            self._turn = (self._turn + 1) % len(places)
+            places = places[self._turn :] + places[: self._turn]
+        for place in sorted(places, key=lambda p: (p.avoided_until > now, p.avoided_until)):
+            if place.server.agency in tried:
+                continue
+            session = await self._session(place)
+            if session is not None:
+                return session
+        raise NotReachableError("no node could be reached")
+
+    async def open(self, server: Server) -> Session:
+        """Return a new session of its own, not shared.
+
+        Raises:
+            ComityError: it cannot be opened.
+        """
+        with trio.move_on_after(CONNECT_SECONDS_MAX):
+            stream = await self._dial(server)
+            session = Session(server, stream, self._trust)
+            try:
+                await session.greet(self._key)
+            except BaseException:
+                await trio.aclose_forcefully(stream)
+                raise
+            self._nursery.start_soon(session.run)
+            try:
+                await session.ask(
+                    GetCommittee(self._trust.committee.epoch),
+                    lambda result, _: self._trust.follow(answers.read_committees(result)),
+                )
+            except BaseException:
+                session.close()
+                raise
+            return session
+        raise NotReachableError(f"{server.agency} did not answer in {CONNECT_SECONDS_MAX:g} s")
+
+    def failed(self, session: Session, error: ComityError) -> None:
+        """Avoid a server for a while because of ``error``."""
+        for place in self._places:
+            if place.server is session.server:
+                self._avoid(place, error)
+
+    def praised(self, session: Session) -> None:
+        """Note that a server answered well."""
+        for place in self._places:
+            if place.server is session.server:
+                place.failures = 0
+                place.avoided_until = 0.0
+                place.reason = None
+
+    async def _session(self, place: _Place) -> Session | None:
+        async with place.opening:
+            if place.session is not None and place.session.alive:
+                return place.session
+            try:
+                place.session = await self.open(place.server)
+            except ForkError:
+                raise
+            except ComityError as error:
+                self._avoid(place, error)
+                return None
+            return place.session
+
+    def _avoid(self, place: _Place, error: ComityError) -> None:
+        place.reason = error
+        place.failures += 1
+        pause = AVOID_SECONDS * 2 ** min(place.failures - 1, 6)
+        if isinstance(error, VerificationError):
+            pause = AVOID_SECONDS_MAX
+        place.avoided_until = trio.current_time() + min(pause, AVOID_SECONDS_MAX)

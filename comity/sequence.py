@@ -1,0 +1,58 @@
+"""Numbers for the transactions of one key, kept within the ledger's window.
+
+The ledger accepts each number of a key once, in any order, within 1,024 of the highest it has seen.
+So a number is given out only while it is less than a window above the lowest one in flight; beyond,
+the caller waits. Two programs that use one key at the same time may take the same number: the
+second transaction is refused as SEQUENCE_SPENT. Give each program a key of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import trio
+
+from consensus.ledger.sequence import WINDOW_BITS
+
+IN_FLIGHT_SPAN_MAX: Final = WINDOW_BITS - 1
+"""Largest distance between two numbers in flight."""
+
+
+class Sequencer:
+    """Gives out numbers of one key.
+
+    Args:
+        highest: asks the network for the highest number it has seen of the key.
+    """
+
+    def __init__(self, highest: Callable[[], Awaitable[int]]) -> None:
+        self._highest = highest
+        self._next = 0
+        self._in_flight: dict[int, None] = {}  # ascending: numbers are given out in order
+        self._freed = trio.Event()
+        self._starting = trio.Lock()
+
+    async def take(self) -> int:
+        """Return a number that is not in use; wait while it would leave the window."""
+        if not self._next:
+            async with self._starting:
+                if not self._next:
+                    self._next = await self._highest() + 1
+        while self._in_flight and self._next - next(iter(self._in_flight)) > IN_FLIGHT_SPAN_MAX:
+            await self._freed.wait()
+        number = self._next
+        self._next += 1
+        self._in_flight[number] = None
+        return number
+
+    def release(self, number: int) -> None:
+        """Note that a number's transaction is decided, or will never be submitted."""
+        self._in_flight.pop(number, None)
+        self._freed.set()
+        self._freed = trio.Event()
+
+    def restart(self) -> None:
+        """Ask the network again before the next number, e.g. after SEQUENCE_SPENT."""
+        if not self._in_flight:
+            self._next = 0
