@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cbor2
 from blake3 import blake3
@@ -96,7 +96,7 @@ def salted_root(
 def record_root(
     kh: bytes,
     header: list[object],
-    leaves: dict[str, tuple[int, bytes, object]],
+    leaves: Mapping[str, tuple[int, bytes, object]],
     decoy_salts: Sequence[bytes] = (),
 ) -> bytes:
     hashes = [leaf(kh, name, *leaves[name]) for name in sorted(leaves)]

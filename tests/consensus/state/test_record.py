@@ -187,6 +187,18 @@ def test_row_gives_the_record_back(values: dict[str, object], version: int) -> N
     assert again.root() == vh
 
 
+def test_tables_of_names_are_bounded_and_may_be_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "_LAYOUTS_MAX", 2)
+    monkeypatch.setattr(salted, "_NAMES_MAX", 2)
+    for _ in range(2):
+        for number in range(5):
+            stored, vh = made({f"a{number}": 1, f"b{number}": 2})
+            assert record.decode_row(record.encode_row(stored)).root() == vh
+            assert len(record._layouts) <= 2
+            assert len(record._encoded_layouts) <= 2
+            assert len(salted._names) <= 2
+
+
 def test_damaged_row_stops_the_node() -> None:
     row = record.encode_row(made(FIELDS)[0])
     for bad in [b"", row[:10], row[:-1], row + b"\0", b"\2" + row[1:], row[:100]]:

@@ -127,6 +127,18 @@ def test_shape_does_not_depend_on_how_the_entries_came() -> None:
     assert applied.apply([(kh, row.vh, b"") for kh, row in rows]).state_root == built
 
 
+def test_rebuild_in_small_parts_gives_the_same_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [key(i, CROWD) for i in range(60)] + [key(i) for i in range(60)]
+    backend = MemoryBackend([(kh, Row(value_hash(i), 3, b"")) for i, kh in enumerate(keys)])
+    whole = State(backend, 8, 3)
+    monkeypatch.setattr(tree, "_BUILD_PAGES_MAX", 2)
+    monkeypatch.setattr(tree, "NODES_MAX", 2)
+    parts = State(backend, 8, 3)
+    entries = {kh: (value_hash(i), 3) for i, kh in enumerate(keys)}
+    assert whole.root == parts.root == model.state_root(8, entries)
+    assert (parts.depth, parts.height, parts.flushed_height) == (8, 3, 3)
+
+
 def test_result_does_not_depend_on_the_order_of_writes() -> None:
     keys = [key(i, CROWD) for i in range(20)] + [key(i) for i in range(20)]
     results = set()
