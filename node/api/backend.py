@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from consensus.answers import EpochStep, Page, RuleText, StatementEvidence
+from consensus.answers import EpochStep, Page, StatementEvidence
 from consensus.codec import Value
 from consensus.protocol import Item, StateKey, Status
 
@@ -156,9 +156,6 @@ class ApiBackend(Protocol):
 
     def list_records(self, kind: str, after: tuple[Value, ...] | None, limit: int) -> Page | None:
         """Return a page of the node's own index; None for a kind that no rule set declares."""
-
-    def rule_sets(self, domain: str | None) -> Sequence[RuleText]:
-        """Return the rule sets in force at the certified tip, of one domain or of all."""
 
     def committees(self, after_epoch: int, limit: int) -> Sequence[EpochStep]:
         """Return the committees elected after an epoch, ascending."""

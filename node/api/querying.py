@@ -158,12 +158,10 @@ class Querier:
         if not allowed or level == answers.ANONYMOUS:
             raise CannotAnswer(Status.DENIED, "this key may not read that")
         connection.outbox.statement(proved.height, reading.evidence_of(backend, proved.height))
-        rows = reading.rows_answer(proved)
         if isinstance(request, GetRules):
-            sets = backend.rule_sets(request.domain)
-            connection.answer(request_id, answers.Rules(rows, tuple(sets)).to_value())
+            connection.answer(request_id, reading.rules_answer(proved).to_value())
         else:
-            connection.answer(request_id, rows.to_value())
+            connection.answer(request_id, reading.rows_answer(proved).to_value())
 
     def _behind(self, request_id: int, height: int) -> None:
         said = f"this node has not reached height {height} yet"

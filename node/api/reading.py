@@ -10,9 +10,18 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from consensus import answers, codec
-from consensus.answers import DecisionAnswer, HeightDecisions, RecordRow, Row, ShownLeaf, SingleRow
+from consensus.answers import (
+    DecisionAnswer,
+    HeightDecisions,
+    RecordRow,
+    Row,
+    RuleText,
+    ShownLeaf,
+    SingleRow,
+)
 from consensus.errors import DecodeError
 from consensus.ledger import layout
+from consensus.ledger.view import split_attached
 from consensus.protocol import Get, GetHolds, GetRules, StateKey, Status
 from consensus.state import record
 from consensus.state.merkle import RESULTS
@@ -87,11 +96,33 @@ def rows_answer(proved: ProvedRows) -> answers.Rows:
     return answers.Rows(proved.height, tuple(rows), proved.proof)
 
 
+def rules_answer(proved: ProvedRows) -> answers.Rules:
+    """Return the rows of rule sets, and the rule sets that lie beside them in the store."""
+    sets = tuple(
+        RuleText(key.components[0], key.components[1], split_attached(raw)[1])
+        for key, raw in zip(proved.keys, proved.rows, strict=True)
+        if _is_rule_set(key) and raw is not None
+    )
+    return answers.Rules(rows_answer(proved), sets)
+
+
+def _is_rule_set(key: StateKey) -> bool:
+    return key.namespace == "rules" and len(key.components) == 2
+
+
+def _single(key: StateKey, raw: bytes) -> bytes:
+    """Return the row of a single leaf, without what lies beside it in the store."""
+    if not _is_rule_set(key):
+        return raw
+    _, text = split_attached(raw)
+    return raw[1 : len(raw) - len(text)]
+
+
 def _row(key: StateKey, raw: bytes | None) -> Row | None:
     if raw is None:
         return None
     if key.namespace != "record":
-        version, salt, value = record.decode_single(raw)
+        version, salt, value = record.decode_single(_single(key, raw))
         return SingleRow(version, salt, value)
     found = record.decode_row(raw)
     leaves = tuple(
