@@ -41,8 +41,6 @@ KIND_COMMIT_VOTE: Final = 4
 KIND_CERTIFICATES: Final = 5
 KIND_BLOCKS_REQUEST: Final = 6
 KIND_BLOCKS_RESPONSE: Final = 7
-KIND_MAX: Final = 15
-"""Frame kinds 1..15 are consensus; other frames of a link start above."""
 
 PAYLOAD_ITEMS_MAX: Final = 1024
 BLOCKS_PER_RESPONSE_MAX: Final = 32

@@ -138,9 +138,7 @@ class World:
         self.sequence = 0
         self.verifiers = [verifier(self.committee) for _ in range(size)]
         record = wire.encode_record(first_record(self.genesis))
-        self.nodes = [
-            Node(i, Disk(record, delivered=[(self.genesis, None)])) for i in range(size)
-        ]
+        self.nodes = [Node(i, Disk(record, delivered=[(self.genesis, None)])) for i in range(size)]
         self.sent: dict[tuple[int, SignKind, int], bytes] = {}
         self.sent_log: list[tuple[int, int, Message]] = []
         self.chain: dict[int, bytes] = {}
