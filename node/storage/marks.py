@@ -136,7 +136,7 @@ class SlotFile:
         newer = 0
         for slot in range(2):
             data = self._disk.read(self._handle, SLOT_BYTES, slot * SLOT_BYTES)
-            parsed = _parse(data, slot)
+            parsed = _parse(data)
             if parsed is not None:
                 version, sequence, content = parsed
                 newer = max(newer, version)
@@ -157,13 +157,13 @@ def _slot(sequence: int, content: bytes) -> bytes:
     return fields + _H_SLOT(fields + content) + content
 
 
-def _parse(data: bytes, slot: int) -> tuple[int, int, bytes] | None:
+def _parse(data: bytes) -> tuple[int, int, bytes] | None:
     """Return (version, sequence, content) of a slot's bytes, None if they do not check."""
     if len(data) < HEAD_BYTES:
         return None
     magic, version, length, sequence = _FIELDS.unpack_from(data)
     content = data[HEAD_BYTES : HEAD_BYTES + length]
-    if magic != MAGIC or len(content) != length or sequence % 2 != slot:
+    if magic != MAGIC or len(content) != length:
         return None
     if _H_SLOT(data[: _FIELDS.size] + content) != data[_FIELDS.size : HEAD_BYTES]:
         return None

@@ -241,6 +241,29 @@ def test_entries_moved_to_another_place_do_not_check() -> None:
     assert log.cut_bytes == len(moved)
 
 
+def test_intact_entries_of_a_cut_tail_never_come_back() -> None:
+    """They would check at their old place if a new entry of the same length led up to them."""
+    disk = MemoryDisk()
+    log, _ = reopen(disk)
+    log.append(1, b"promised")
+    log.sync()
+    length = -(log.end + GROUP_BYTES + HEAD_BYTES) % RESERVE_BYTES
+    torn = log.append(1, bytes(length))
+    stale = log.append(1, b"intact and stale")
+    log.sync()
+    assert stale % RESERVE_BYTES == 0, "no zeros will be written over it"
+    after = disk.crash()
+    after.files[FOLDER / f"{0:020d}.log"].shown[torn] ^= 1
+    again, seen = reopen(after)
+    assert seen == [(1, b"promised")]
+    assert again.end == torn, "the cut is where the bad entry began"
+    again._buffer = [b""]  # the next entry goes exactly there, without a group header
+    assert again.append(1, b"!" * length) == torn
+    again.sync()
+    _, seen = reopen(after.crash())
+    assert seen == [(1, b"promised"), (1, b"!" * length)]
+
+
 @pytest.mark.parametrize("keep", ["none", "all", "last", "half"])
 def test_a_power_cut_during_a_sync_keeps_a_prefix_of_the_group(keep: str) -> None:
     disk = MemoryDisk()

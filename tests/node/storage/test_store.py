@@ -390,34 +390,47 @@ def test_a_full_map_grows_and_the_flush_is_whole(tmp_path: Path, asynchronous: b
     again.close()
 
 
-async def test_growing_waits_for_snapshots_and_holds_new_ones_back(tmp_path: Path) -> None:
+async def test_growing_waits_for_snapshots_and_holds_new_ones_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Store.open(tmp_path / "state", chain=CHAIN, map_bytes=256 * 1024)
     reading, release = threading.Event(), threading.Event()
-    heights: list[int] = []
+    events: list[str] = []
+    real = store._grow
+
+    def grow() -> None:
+        events.append(f"grown beside {store._snapshots} snapshots")
+        real()
 
     def reader() -> None:
         with store.snapshot() as view:
             reading.set()
             release.wait(5)
-            heights.append(view.height)
             assert view.get(key(0)) is None
+            events.append("early reader done")
 
     def late_reader() -> None:
-        with store.snapshot() as view:
-            heights.append(view.height)
+        with store.snapshot():
+            events.append("late reader began")
 
-    rows = [(key(n), Row(key(-n), 0, bytes(2000))) for n in range(1000)]
+    monkeypatch.setattr(store, "_grow", grow)
+    rows = [(key(n), Row(key(-n), 0, bytes(2000))) for n in range(200)]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.to_thread.run_sync, reader)
         await trio.to_thread.run_sync(reading.wait)
         nursery.start_soon(store.flush, FlushBatch(0, rows=rows))
         with trio.fail_after(5):
-            while not store._growing:
+            while not store._growing and not events:
                 await trio.lowlevel.checkpoint()
-        nursery.start_soon(trio.to_thread.run_sync, late_reader)
+            nursery.start_soon(trio.to_thread.run_sync, late_reader)
+            waiters = store._changed._waiters  # type: ignore[attr-defined]
+            while len(waiters) < 2 and not events:
+                await trio.lowlevel.checkpoint()
+        assert events == []
         assert store.state.get(key(0)) is None, "the main view works meanwhile"
         release.set()
-    assert heights[0] == -1
+    in_order = list(dict.fromkeys(events))  # the map may double more than once
+    assert in_order == ["early reader done", "grown beside 0 snapshots", "late reader began"]
     assert store.height == 0
     store.close()
 
