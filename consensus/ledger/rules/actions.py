@@ -32,7 +32,7 @@ from consensus.ledger.model import (
 )
 from consensus.ledger.rules.definition import ActionDef
 from consensus.ledger.rules.effects import Effects
-from consensus.ledger.rules.kinds import Domain, World, check_ref
+from consensus.ledger.rules.kinds import Domain, World, check_ref, find_kind
 from consensus.ledger.rules.parts import ForeignFields, action_id
 from consensus.ledger.rules.schema import NOT_SUPPORTED, Place, Skip, suggest
 from consensus.ledger.rules.scope import ActionScope
@@ -220,10 +220,9 @@ class _Compiler:
                     "a rule set reads only its own accounts",
                 )
             return reference, family
-        kind = self.world.kinds.get(head)
-        if kind is None:
-            raise place.refuse(f"there is no kind {head!r}", suggest(head, [*self.world.kinds]))
-        if kind.domain != self.domain.name and kind.name not in self.domain.uses:
+        kind = find_kind(self.world, head, place)
+        known = (*self.domain.uses, *self.domain.doubtful)
+        if kind.domain != self.domain.name and kind.name not in known:
             raise place.refuse(
                 f"kind {head} belongs to domain {kind.domain} and is not in `uses`",
                 f'write uses = {{ {kind.domain} = ["{head}.<field>"] }}; it must export it',

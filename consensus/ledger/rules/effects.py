@@ -38,6 +38,7 @@ from consensus.ledger.rules.definition import (
     ReleaseHoldDef,
     SetDef,
 )
+from consensus.ledger.rules.kinds import find_kind
 from consensus.ledger.rules.schema import Place, Skip, suggest
 from consensus.ledger.rules.scope import NEW_ID, ActionScope
 
@@ -141,12 +142,7 @@ class Effects:
         )
 
     def _create(self, definition: CreateDef, number: int, here: Place) -> Create:
-        kind = self.scope.world.kinds.get(definition.kind)
-        if kind is None:
-            known = [*self.scope.domain.kinds]
-            raise here.of("kind").refuse(
-                f"there is no kind {definition.kind!r}", suggest(definition.kind, known)
-            )
+        kind = find_kind(self.scope.world, definition.kind, here.of("kind"))
         self._own(kind, here.of("kind"))
         id_: Reference | None = None
         if definition.id not in (NEW_ID, (NEW_ID,)):
@@ -245,11 +241,7 @@ class Effects:
             if domain not in (family.domain, *dict(owner.accounts)[family.name].hold_by):
                 self._not_held_by(family.name, family.domain, place)
             return reference
-        kind = self.scope.world.kinds.get(head)
-        if kind is None:
-            raise place.refuse(
-                f"there is no kind {head!r}", suggest(head, [*self.scope.world.kinds])
-            )
+        kind = find_kind(self.scope.world, head, place)
         owner = self.scope.world.domains[kind.domain].definition
         if domain not in (kind.domain, *dict(owner.kinds)[kind.name].hold_by):
             self._not_held_by(kind.name, kind.domain, place)

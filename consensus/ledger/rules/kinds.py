@@ -29,11 +29,8 @@ from consensus.ledger.rules.values import (
     parse_type,
 )
 
-KERNEL_KINDS: Final = (
-    "agency", "principal", "key", "role", "grant", "rules", "hold", "holds", "proposal", "sequence",
-    "pool", "unique", "reservation", "corrections", "disclosure", "review", "record",
-)  # fmt: skip
-"""What the kernel keeps beside records; no kind may be called so."""
+KERNEL_KINDS: Final = ("agency", "principal", "key", "role", "grant", "hold", "rules", "proposal")
+"""What the kernel names as ``[kind, id]`` in expects and bases; no kind of record is called so."""
 KERNEL_LEAVES: Final = ("basis", "by", "status", "~holds")
 _FIELD_RESERVED: Final = (*RESERVED, "status", "basis", "by", "id", "version", "kind", "holds")
 _STATUS_RESERVED: Final = ("created", "voided")
@@ -50,6 +47,8 @@ class Domain:
     params: dict[str, Param] = field(default_factory=dict)
     uses: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Foreign kind -> its fields that this rule set lists."""
+    doubtful: dict[str, None] = field(default_factory=dict)
+    """Foreign kinds with a faulty entry in ``uses``."""
 
     @property
     def name(self) -> str:
@@ -69,6 +68,8 @@ class World:
     domains: dict[str, Domain] = field(default_factory=dict)
     kinds: dict[str, Kind] = field(default_factory=dict)
     families: dict[str, AccountFamily] = field(default_factory=dict)
+    faulty: dict[str, None] = field(default_factory=dict)
+    """Kinds and families with a reported fault; what names them is not reported again."""
 
 
 def declare(world: World) -> None:
@@ -94,6 +95,7 @@ def _declare_one(world: World, domain: Domain) -> None:
                 )
             compiled = _compile_kind(definition.domain, name, kind, exports.get(name, ()), here)
         except Skip:
+            world.faulty[name] = None
             continue
         domain.kinds[name] = world.kinds[name] = compiled
     for name, account in definition.accounts:
@@ -107,6 +109,7 @@ def _declare_one(world: World, domain: Domain) -> None:
                 )
             family = _compile_family(definition.domain, name, account, here)
         except Skip:
+            world.faulty[name] = None
             continue
         domain.families[name] = world.families[name] = family
     for name, param in definition.params:
@@ -296,15 +299,29 @@ def _compile_uses(world: World, domain: Domain) -> None:
             continue
         names = [entry.partition(".")[0] for entry in other.definition.exports]
         opened = {name: other.kinds[name].exported for name in names if name in other.kinds}
+        whose = f"domain {owner}"
         for number, entry in enumerate(entries):
+            named = entry.partition(".")[0]
+            if named in world.faulty:
+                domain.doubtful[named] = None
+                continue
             try:
-                kind, fields = _expand(
-                    entry, opened, place.of(number), f"domain {owner}", "exports"
-                )
+                kind, fields = _expand(entry, opened, place.of(number), whose, "exports")
             except Skip:
+                domain.doubtful[named] = None
                 continue
             known = domain.uses.get(kind, ())
             domain.uses[kind] = tuple(sorted(frozenset((*known, *fields))))
+
+
+def find_kind(world: World, name: str, place: Place) -> Kind:
+    """Return a kind by name, or raise Skip, after reporting unless its fault is known."""
+    kind = world.kinds.get(name)
+    if name in world.faulty:
+        raise Skip
+    if kind is None:
+        raise place.refuse(f"there is no kind {name!r}", suggest(name, [*world.kinds]))
+    return kind
 
 
 def _check_references(world: World, domain: Domain) -> None:

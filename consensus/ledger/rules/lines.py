@@ -68,6 +68,8 @@ class _Scanner:
         many = self._peek("[[")
         self._at += 2 if many else 1
         path = self._resolved(self._key())
+        for length in range(1, len(path)):
+            self._mark(path[:length])
         if many:
             index = self._counts.get(path, 0)
             self._counts[path] = index + 1

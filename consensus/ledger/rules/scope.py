@@ -124,7 +124,7 @@ class ActionScope:
         known = [*loaded.fields, *(["status"] if loaded.start else [])]
         if name not in known:
             raise Fault(f"{loaded.name} has no field {name}", position, hint=suggest(name, known))
-        if loaded.domain != self.domain.name:
+        if loaded.domain != self.domain.name and loaded.name not in self.domain.doubtful:
             self._check_border(loaded, name, position)
         if name == "status":
             return Name(Type("text"))
@@ -196,9 +196,7 @@ class ActionScope:
     ) -> tuple[list[Type], Callable[[Env], list[Value]], tuple[Path, ...]]:
         """Return types, values and paths of the segments ``{path}`` or literal text."""
         if len(segments) > ID_COMPONENTS_MAX:
-            raise place.refuse(
-                f"{len(segments)} components, at most {ID_COMPONENTS_MAX} in an id"
-            )
+            raise place.refuse(f"{len(segments)} components, at most {ID_COMPONENTS_MAX} in an id")
         types: list[Type] = []
         runs: list[Callable[[Env], Value]] = []
         reads: dict[Path, None] = {}
@@ -271,6 +269,8 @@ class ActionScope:
         if head != "account" or not segments:
             raise place.refuse(f"{template!r} is not an account", "write account/family/…")
         family = self.world.families.get(segments[0])
+        if segments[0] in self.world.faulty:
+            raise Skip
         if family is None:
             raise place.refuse(
                 f"there is no account family {segments[0]!r}",

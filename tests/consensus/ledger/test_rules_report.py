@@ -1,0 +1,216 @@
+"""What authors are told: all problems of a text, notes, summaries, and what may follow what."""
+
+from __future__ import annotations
+
+import pytest
+
+from consensus.ledger.rules import (
+    Note,
+    Problem,
+    check_successor,
+    check_text,
+    describe,
+    load_toml,
+    moved_actions,
+)
+from tests.consensus.ledger.rule_texts import (
+    BENEFITS,
+    IDENTITY,
+    PAYMENTS,
+    TEXTS,
+    line_of,
+    rulebook,
+)
+
+IDENTITY_RULES = load_toml(IDENTITY, "identity.toml")
+BENEFITS_RULES = load_toml(BENEFITS, "benefits.toml")
+
+
+def problems(text: str, *others: str) -> list[Problem]:
+    found = check_text(text, "new.toml", [load_toml(each, "other.toml") for each in others])
+    return [each for each in found if isinstance(each, Problem)]
+
+
+def test_a_sound_rule_set_has_no_problems() -> None:
+    assert problems(IDENTITY) == []
+    assert problems(BENEFITS, IDENTITY) == []
+    assert problems(PAYMENTS, IDENTITY, BENEFITS) == []
+    assert problems(TEXTS["charter"]) == []
+
+
+def test_all_problems_are_found_in_one_run_in_order_of_lines() -> None:
+    text = BENEFITS
+    faults = [
+        ("person.status == 'alive'", "person.status == 1"),
+        ("params.large\"", "params.larg\""),
+        ('basis = ["person.status"]', 'basis = ["person.income"]'),
+        ('fresh   = ["ent"]', 'fresh   = ["entt"]'),
+        ('"ent", status = "suspended"', '"ent", status = "granted"'),
+    ]  # fmt: skip
+    for old, new in faults:
+        text = text.replace(old, new, 1)
+    found = problems(text, IDENTITY)
+    expected = [line_of(text, new) for _, new in faults]
+    assert [each.line for each in found] == sorted(expected)
+    assert all(each.where == "new.toml" and each.hint for each in found)
+    assert not any(each.message.startswith("new.toml") for each in found)
+
+
+def test_faults_of_structure_come_together_too() -> None:
+    text = BENEFITS.replace("summary =", "sumary =").replace("number = 12", 'number = "12"')
+    text = text.replace('fresh   = ["ent"]', "quiet = true")
+    assert [each.message for each in problems(text, IDENTITY)] == [
+        "expected a whole number, found text",
+        "unknown key sumary",
+        "quiet is not supported by this version",
+    ]
+
+
+def test_a_faulty_kind_is_reported_once_and_not_where_it_is_used() -> None:
+    text = IDENTITY.replace("since = 2", "since = 3")
+    assert len(problems(text, BENEFITS)) == 1
+
+
+def test_text_that_is_not_toml_is_one_problem_with_its_line() -> None:
+    (found,) = problems("domain = \n")
+    assert (found.line, found.message.startswith("not TOML")) == (1, True)
+
+
+def test_what_others_lose_by_a_change_is_a_problem() -> None:
+    text = IDENTITY.replace("number = 3", "number = 4").replace('"person.region", ', "")
+    found = problems(text, BENEFITS, IDENTITY)
+    assert any(each.where == "other.toml" and "person.region" in each.message for each in found)
+
+
+def test_notes_name_what_is_never_used_or_reached() -> None:
+    text = BENEFITS.replace("input.monthly <= params.large", "input.monthly > 0").replace(
+        ', note = "input.note"', ""
+    )
+    notes = [each for each in check_text(text, "b.toml", [IDENTITY_RULES]) if type(each) is Note]
+    messages = {each.message: each.line for each in notes}
+    assert messages["parameter large is never read"] == line_of(text, "large =")
+    assert messages["input note is never used"] == line_of(text, "inputs  = { person")
+    assert messages["no action moves entitlement to ended"] > 0
+    assert [each.line for each in notes] == sorted(each.line for each in notes)
+
+
+def test_a_condition_on_what_the_author_need_not_have_seen_is_noted() -> None:
+    text = BENEFITS.replace('depends = ["person.status"]\n', "")
+    notes = [each.message for each in check_text(text, "b.toml", [IDENTITY_RULES])]
+    assert any(each.startswith("conditions read person.status") for each in notes)
+    kept = [each.message for each in check_text(BENEFITS, "b.toml", [IDENTITY_RULES])]
+    assert not any(each.startswith("conditions read") for each in kept)
+
+
+def test_summary_says_who_may_do_what_on_which_facts() -> None:
+    benefits, _, _, payments = describe(rulebook())
+    assert (benefits.domain, benefits.number) == ("benefits", 12)
+    grant = next(each for each in benefits.actions if each.name == "grant")
+    assert grant.who == "role benefits.officer where who.scope.region == person.region"
+    assert grant.inputs == ("person: ref:person", "monthly: money:USD",
+                            "note: sealed:audit,treasury?")  # fmt: skip
+    assert grant.reads == ("person = person/{input.person}",)
+    assert grant.requires[0] == "DEAD: person.status == 'alive'"
+    assert grant.does == ("makes entitlement/{tx}",)
+    approve = next(each for each in benefits.actions if each.name == "approve")
+    assert approve.who.endswith(", not ent.by.created, not ent.person, not ent.by.created")
+    assert approve.does == (
+        "sets status active, monthly, basis of ent (entitlement)",
+        "makes review/{input.entitlement}/first",
+    )
+    entitlement = benefits.kinds[0]
+    assert entitlement.fields[2] == "note: text, optional, sealed for audit, treasury"
+    assert entitlement.steps[0] == "active -> suspended, ended"
+    disburse = next(each for each in payments.actions if each.name == "disburse")
+    assert disburse.does == (
+        "moves ent.monthly from account/program to account/payee/{ent.person}",
+    )
+    assert payments.accounts[0] == "euros (EUR), debited by payments"
+
+
+# --- succession -------------------------------------------------------------------------------
+
+
+NUMBERS = {"identity": "number = 3", "benefits": "number = 12", "payments": "number = 7"}
+
+
+def successor(domain: str, *edits: tuple[str, str], **others: str) -> list[str]:
+    """What keeps an edited text with a higher number from following; ``others`` replace texts."""
+    text = (TEXTS | others)[domain]
+    for old, new in ((NUMBERS[domain], "number = 99"), *edits):
+        assert old in text
+        text = text.replace(old, new, 1)
+    before = rulebook(**others).rule_sets[domain]
+    after = rulebook(**(others | {domain: text})).rule_sets[domain]
+    return [str(each) for each in check_successor(before, after)]
+
+
+def test_a_new_number_alone_may_follow() -> None:
+    assert successor("identity") == []
+
+
+def test_a_new_field_brings_a_new_definition() -> None:
+    field = "fields.email = { type = 'digest', optional = true, since = 3 }\n"
+    assert successor("identity", ("status = { start", field + "status = { start")) == []
+    unnumbered = field.replace(", since = 3", "")
+    (found,) = successor("identity", ("status = { start", unnumbered + "status = { start"))
+    assert "field email is new" in found
+
+
+@pytest.mark.parametrize(
+    ("domain", "edits", "message"),
+    [
+        ("identity", [('fields.died    = { type = "date", optional = true }\n', "")],
+         "field died is gone"),
+        ("identity", [('type = "date"', 'type = "time"')],
+         "the type of field died was date, not time"),
+        ("identity", [('town    = { type = "text", open = true, group = "address" }',
+                       'town    = { type = "text", open = true }')],
+         "the group of field town was address, not none"),
+        ("identity", [('fields.died    = { type = "date", optional = true }',
+                       'fields.died    = { type = "date" }'),
+                      ('inputs = { token', 'inputs = { died = "date", token'),
+                      ('income = "0"', 'income = "0", died = "input.died"')],
+         "field died may be absent in records"),
+        ("identity", [('alive = ["dead"], dead = []', "alive = []")], "status dead is gone"),
+        ("benefits", [('sealed_for = ["treasury", "audit"]', 'sealed_for = ["treasury"]'),
+                      ("sealed:audit,treasury", "sealed:treasury")],
+         "the audience of field note was audit, treasury, not treasury"),
+        ("payments", [('[accounts.euros]\ncurrency = "EUR"\n', "")],
+         "account family euros is gone"),
+        ("payments", [('currency = "EUR"', 'currency = "CHF"')], "family euros holds EUR"),
+        ("benefits", [('fields.entitlement = { type = "ref", kind = "entitlement" }',
+                       'status = { start = "new", steps = {} }\n'
+                       'fields.entitlement = { type = "ref", kind = "entitlement" }')],
+         "existing records have no status"),
+    ],
+)  # fmt: skip
+def test_what_existing_records_rely_on_is_kept(
+    domain: str, edits: list[tuple[str, str]], message: str
+) -> None:
+    (found,) = successor(domain, *edits)
+    assert message in found
+
+
+def test_a_kind_is_never_dropped() -> None:
+    payments = PAYMENTS.replace(', identity = ["licence"]', "")
+    edits = [
+        ('"person.region", "licence"]', '"person.region"]'),
+        ('[kinds.licence]\nfields.owner = { type = "ref", kind = "person" }\n', ""),
+    ]
+    (found,) = successor("identity", *edits, payments=payments)
+    assert "kind licence is gone" in found
+
+
+def test_the_number_must_grow() -> None:
+    text = IDENTITY.replace("Civil Registration Act", "Registers Act")
+    (found,) = problems(text, IDENTITY)
+    assert found.message == "number 3 does not follow 3"
+    assert found.line == line_of(IDENTITY, "number")
+
+
+def test_moved_actions_are_named_with_what_happened_to_them() -> None:
+    text = BENEFITS.replace("section 4", "section 5").replace("[actions.suspend]", "[actions.halt]")
+    found = moved_actions(rulebook().rule_sets["benefits"],
+                          rulebook(benefits=text).rule_sets["benefits"])  # fmt: skip
+    assert found == {"grant": "changed", "halt": "added", "suspend": "removed"}
