@@ -150,6 +150,8 @@ def decode_refused(payload: bytes) -> LinkRefused:
     Raises:
         DecodeError: not canonical, or of another shape.
     """
-    reason, text = codec.decode(payload[1:], _REFUSED, bytes_max=REFUSED_BYTES_MAX - 1, what="refused")
+    reason, text = codec.decode(
+        payload[1:], _REFUSED, bytes_max=REFUSED_BYTES_MAX - 1, what="refused"
+    )
     name = _REFUSAL_NAMES.get(reason, str(reason))
     return LinkRefused(f"the peer declined the link, {name}: {text!r}", reason=reason, by_peer=True)
