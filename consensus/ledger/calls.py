@@ -145,11 +145,9 @@ class Calls:
                 target = Target("record", [record.kind.name, *record["id"]])
                 ids += holds.blocking(view, now_ms, target, scopes)
         scopes = (ALL | PAY) & minding
-        for ends in effects.ends:
-            for id_ in ends:
-                account = view.account(id_)
-                if account is not None and view.account_held(account) & scopes:
-                    ids += holds.blocking(view, now_ms, Target("account", id_), scopes)
+        for id_, account in effects.ends:
+            if account is not None and view.account_held(account) & scopes:
+                ids += holds.blocking(view, now_ms, Target("account", id_), scopes)
         for create, created in zip(active.creates, effects.created, strict=False):
             if created is not None:
                 target = Target("record", [create.kind.name, *created])

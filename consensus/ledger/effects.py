@@ -9,10 +9,11 @@ Not here: in which order the checks come (``calls``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from consensus.codec import Value
+from consensus.errors import LocalProtocolError
 from consensus.hashing import H_ID, context
 from consensus.ledger import holds
 from consensus.ledger.accounts import Account
@@ -52,6 +53,9 @@ from consensus.ledger.records import Record
 from consensus.ledger.view import View
 
 _H_HOLD: Final = context("hold id")
+
+End = tuple[list[Value], Account | None]
+"""An account that a move touches; None while the call has yet to open it."""
 
 
 class Active:
@@ -152,8 +156,8 @@ class Effects:
         self._fault: Refused | None = None
         self.opened: list[list[Value]] = []
         """Ids of accounts to open."""
-        self.ends: list[tuple[list[Value], list[Value]]] = []
-        """Source and target of every move."""
+        self.ends: list[End] = []
+        """Source and target of every move, in turn."""
         self.created: list[list[Value] | None] = []
         """Ids of records to make; None where it comes from the transaction."""
         self.amounts: list[int] = []
@@ -181,17 +185,22 @@ class Effects:
             if active.opens:
                 self.opened = [self._id(each.account) for each in active.opens]
             if active.moves:
-                self.ends = [(self._id(m.source), self._id(m.target)) for m in active.moves]
+                self._find_ends(active.moves)
             if active.creates:
                 self.created = [self._id(c.id) if c.id else None for c in active.creates]
         except _NoValue as fault:
             self._fault = fault.refused
+
+    def _find_ends(self, moves: Sequence[Move]) -> None:
         view = self._view
-        for ends in self.ends:
-            for id_ in ends:
-                if view.account(id_) is None and id_ not in self.opened:
+        for move in moves:
+            for reference in (move.source, move.target):
+                id_ = self._id(reference)
+                account = view.account(id_)
+                if account is None and id_ not in self.opened:
                     view.absent_account(id_)
                     raise Refused(Code.NOT_FOUND, [id_[0], ["account", id_]])
+                self.ends.append((id_, account))
 
     def _id(self, reference: Reference) -> list[Value]:
         try:
@@ -323,15 +332,20 @@ class Effects:
         entries: dict[str, list[bytes]] = {}
         for at, move in enumerate(self.active.moves):
             amount = self.amounts[at]
-            source, target = view.account(self.ends[at][0]), view.account(self.ends[at][1])
-            if source is None or target is None:
-                raise Refused(Code.NOT_FOUND, [move.source.name, None])
+            source, target = self._end(2 * at), self._end(2 * at + 1)
             view.move(source).debit(amount, move.source_family.floor)
             view.move(target).credit(amount)
             place = encode_int(position + at)
             _note(entries, source, place, -amount)
             _note(entries, target, place, amount)
         return entries
+
+    def _end(self, index: int) -> Account:
+        id_, account = self.ends[index]
+        account = account or self._view.account(id_)
+        if account is None:
+            raise LocalProtocolError("an account that the call opened is missing")
+        return account
 
     def write(self, standing: Standing, now_ms: int) -> None:
         """Make and change records, place and release holds.
@@ -380,7 +394,6 @@ class Effects:
         kind, view = create.kind, self._view
         if id_ is None:
             id_ = [record_id(self._txid, self._index, create.index)]
-            view.record(kind, id_)
         draft = view.create(kind, id_)
         draft.update(values)
         by: list[Value] = [["created", *author]]

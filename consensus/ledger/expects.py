@@ -19,7 +19,7 @@ from typing import Final
 from consensus import codec
 from consensus.codec import Value
 from consensus.ledger.codes import Code, Refused
-from consensus.ledger.layout import encode_id, name_of
+from consensus.ledger.layout import name_of
 from consensus.ledger.records import Draft, Record
 from consensus.ledger.transaction import Transaction
 from consensus.ledger.view import View, record_components
@@ -135,13 +135,12 @@ def _compare_basis(view: View, record: Record, seen: dict[bytes, None]) -> list[
     sources = []
     for (kind_name, id_), field, version in record["basis"] or ():
         kind = view.book.kinds.get(kind_name)
-        key = encode_id([kind_name, *id_])
-        if key not in seen and len(seen) >= BASIS_READS_MAX:
-            raise Refused(Code.BASIS_MOVED, "limit")
         source = None if kind is None else view.record(kind, id_)
         if source is None or source.field_version(field) != version:
             raise Refused(Code.BASIS_MOVED, [[kind_name, id_], field])
-        if key not in seen:
-            seen[key] = None
+        if source.kh not in seen:
+            if len(seen) >= BASIS_READS_MAX:
+                raise Refused(Code.BASIS_MOVED, "limit")
+            seen[source.kh] = None
             sources.append(source)
     return sources

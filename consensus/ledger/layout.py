@@ -199,6 +199,7 @@ _TEXT_BYTES_MAX: Final = 32
 _texts: dict[str, bytes] = {}
 _HEADS: Final = tuple(codec.encode(bytes(length))[: 1 + (length > 23)] for length in range(256))
 _ARRAYS: Final = tuple(bytes([0x80 + length]) for length in range(24))
+_ONE_DIGEST: Final = b"\x81\x58\x20"
 _SMALL: Final = tuple(codec.encode(value) for value in range(1024))
 
 
@@ -251,16 +252,21 @@ def encode_value(value: Value) -> bytes:
 
 def encode_id(components: Sequence[Value]) -> bytes:
     """Return canonical CBOR of an id: what ``codec.encode`` gives, in a third of its time."""
-    parts = [array_head(len(components))]
+    count = len(components)
+    if count == 1:
+        only = components[0]
+        if type(only) is bytes and len(only) == DIGEST_BYTES:
+            return _ONE_DIGEST + only
+    parts = [array_head(count)]
     for each in components:
         kind = type(each)
-        if kind is bytes:
-            length = len(each)
-            parts.append(_HEADS[length] + each if length < 256 else codec.encode(each))
-        elif kind is str:
+        if kind is str:
             parts.append(_texts.get(each) or encode_text(each))
         elif kind is list:
             parts.append(encode_id(each))
+        elif kind is bytes:
+            length = len(each)
+            parts.append(_HEADS[length] + each if length < 256 else codec.encode(each))
         else:
             parts.append(encode_int(each) if kind is int else encode_value(each))
     return b"".join(parts)

@@ -199,7 +199,8 @@ class Draft(Record):
             return base, b""
         if dirty:
             self._lay_anew(definition_of(kind, stored))
-        values = {leaf: self._leaf_cbor(leaf) for leaf in sorted(dirty)}
+        leaves = kind.leaves
+        values = {leaf: self._leaf_cbor(leaf, leaves[leaf]) for leaf in sorted(dirty)}
         overwritten = [leaf for leaf in values if leaf in stored.names]
         if self._held != base.held:
             overwritten.append(HOLDS)
@@ -225,7 +226,7 @@ class Draft(Record):
 
     def _create(self, pool: bytes) -> tuple[Record, bytes]:
         kind = self.kind
-        values = {leaf: self._leaf_cbor(leaf) for leaf in kind.leaves}
+        values = {leaf: self._leaf_cbor(leaf, fields) for leaf, fields in kind.leaves.items()}
         count = stored_record.salts_needed(None, values)
         salts = salted.salts(pool, self.kh, count)
         stored, vh = stored_record.create(
@@ -234,13 +235,12 @@ class Draft(Record):
         record = Record(self.kh, self.id_cbor, kind, self.places, stored, vh)
         return record, write_entry("record", self.id_cbor, 0, 1, vh)
 
-    def _leaf_cbor(self, leaf: str) -> bytes:
+    def _leaf_cbor(self, leaf: str, fields: tuple[str, ...]) -> bytes:
+        if len(fields) > 1 or (fields and fields[0] != leaf):
+            return encode_value([self[field] for field in fields])
         if leaf == HOLDS:
             return encode_int(self._held)
-        fields = self.kind.leaves[leaf]
-        if not fields or fields == (leaf,):
-            return encode_value(self[leaf])
-        return encode_value([self[field] for field in fields])
+        return encode_value(self[leaf])
 
     def _lay_anew(self, definition: int) -> None:
         """Write every leaf that the newest definition adds or composes otherwise."""

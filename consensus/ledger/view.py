@@ -345,9 +345,11 @@ class View:
         return draft
 
     def create(self, kind: Kind, id_: list[Value]) -> Draft:
-        """Return the draft of a new record; the transaction has read that there is none."""
+        """Return the draft of a new record.
+
+        The caller has found that there is none, or has made the id from the transaction.
+        """
         components, kh = self.record_path(kind.name, id_)
-        invariant(self.reads.get(kh) == ZERO, "a record is made that may exist")
         draft = Draft(kh, components, kind, self.places(kind, kind.definition), None, id_)
         self._drafts[kh] = draft
         return draft
@@ -500,8 +502,8 @@ def single_write(
 def record_components(kind: str, id_: Sequence[Value]) -> bytes:
     """Return canonical CBOR of a record's place, ``[kind, *id]``."""
     count = len(id_)
-    encoded = encode_id(id_)
-    return array_head(count + 1) + encode_text(kind) + encoded[len(array_head(count)) :]
+    skipped = 1 if count < 24 else len(array_head(count))
+    return array_head(count + 1) + encode_text(kind) + encode_id(id_)[skipped:]
 
 
 def encode_long(data: bytes) -> bytes:

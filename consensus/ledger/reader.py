@@ -1,0 +1,158 @@
+"""Rows of the state as typed views, for node APIs, clients and whoever checks a snapshot.
+
+``value_hash`` computes from a row what the state tree says about it, so a row that came from
+somebody else can be checked before it is used.
+
+Not here: reading within execution (``view``), which records what it reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from consensus import codec
+from consensus.codec import Value
+from consensus.errors import DecodeError, LocalProtocolError
+from consensus.hashing import ZERO
+from consensus.ledger.holds import HOLDS_MAX
+from consensus.ledger.layout import Balance, Hold, HoldsIndex, Paths, leaf_value
+from consensus.ledger.model import Kind
+from consensus.ledger.records import definition_of, field_map
+from consensus.ledger.rules import decode_definition, parts_root
+from consensus.ledger.sequence import Window, from_value
+from consensus.ledger.view import ATTACHED, Source, split_attached
+from consensus.state import salted
+from consensus.state.record import HOLDS, decode_row, decode_single
+
+_RECORD: Final = 1
+"""First byte of a record's row; that of a single leaf is 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordView:
+    """A record with its decoded values.
+
+    ``fields`` maps each declared field with ``status``, ``basis`` and ``by`` to its value (absent:
+    None), ``versions`` to the record version that last changed it; ``held`` is the mask of scopes
+    with unreleased holds.
+    """
+
+    kind: str
+    definition: int
+    id: list[Value]
+    version: int
+    fields: Mapping[str, Value]
+    versions: Mapping[str, int]
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
+class SingleView:
+    """A kernel leaf: its version and the object of ``layout`` that stands for it."""
+
+    version: int
+    value: Any
+
+
+def read_record(row: bytes, kind: Kind) -> RecordView:
+    """Return the record of a row of our own store; ``kind`` is its kind in the rules in force."""
+    stored = decode_row(row)
+    leaves = [codec.parse(value, "field") for value in stored.values]
+    fields: dict[str, Value] = {name: None for name in kind.fields}
+    versions = dict.fromkeys(fields, 0)
+    for field, (index, at) in field_map(kind, definition_of(kind, stored)).items():
+        if field == HOLDS:
+            continue
+        value = leaves[index]
+        fields[field] = value if at < 0 or value is None else value[at]
+        versions[field] = stored.versions[index]
+    held = leaves[stored.names.index(HOLDS)]
+    return RecordView(
+        kind.name, stored.definition, stored.id, stored.version, fields, versions, held
+    )
+
+
+def read_single(space: str, components: Sequence[Value], row: bytes) -> SingleView:
+    """Return what the row of an agency, principal, key, role, hold, … holds."""
+    version, _, data = decode_single(row)
+    return SingleView(version, leaf_value(space, components, codec.parse(data, space)))
+
+
+def read_account(row: bytes) -> Balance:
+    """Return the account of a row."""
+    _, _, data = decode_single(row)
+    return Balance(*codec.parse(data, "account"))
+
+
+def read_window(row: bytes) -> Window:
+    """Return the sequence window of a row."""
+    _, _, data = decode_single(row)
+    return from_value(codec.parse(data, "sequence"))
+
+
+def read_holds(
+    source: Source, paths: Paths, space: str, components: Sequence[Value]
+) -> tuple[Hold, ...]:
+    """Return the unreleased holds of a target, lapsed ones included, at most HOLDS_MAX.
+
+    Raises:
+        LocalProtocolError: the state names a hold that it does not have.
+    """
+    target = [space, list(components)]
+    index: HoldsIndex | None = _object(source, paths, "holds", target)
+    if index is None:
+        return ()
+    found = []
+    for position in range(min(index.size, HOLDS_MAX)):
+        entry = _object(source, paths, "holds", [*target, position])
+        hold = None if entry is None else _object(source, paths, "hold", [entry[0]])
+        if hold is None:
+            raise LocalProtocolError("a holds index names a hold that does not exist")
+        found.append(hold)
+    return tuple(found)
+
+
+def _object(source: Source, paths: Paths, space: str, components: list[Value]) -> Any:
+    row = source.get(paths(space, components))
+    if row is None or row.vh == ZERO:
+        return None
+    return read_single(space, components, row.value).value
+
+
+def value_hash(kh: bytes, row: bytes) -> bytes:
+    """Return the value hash that an untrusted row leads to; comparing it is the caller's.
+
+    Raises:
+        DecodeError: the row is malformed.
+
+    Cost: about 2 µs a leaf.
+    """
+    try:
+        if row[:1] == bytes([_RECORD]):
+            return _record_hash(kh, row)
+        if row[:1] == bytes([ATTACHED]):
+            return _rules_hash(kh, row)
+        version, salt, data = decode_single(row)
+        return salted.single_leaf(kh, version, salt, data)
+    except LocalProtocolError as error:
+        raise DecodeError(error.message, path="row") from error
+
+
+def _record_hash(kh: bytes, row: bytes) -> bytes:
+    """Return a record's root, computed from its values: its own leaf hashes are not believed."""
+    stored = decode_row(row)
+    for leaf in stored.leaves:
+        found = salted.leaf_hash(kh, leaf.name, leaf.version, leaf.salt, leaf.value_cbor)
+        if found != leaf.leaf_hash:
+            raise DecodeError(f"the hash of leaf {leaf.name!r} is wrong", path="row")
+    return stored.root()
+
+
+def _rules_hash(kh: bytes, row: bytes) -> bytes:
+    root, text = split_attached(row)
+    if parts_root(decode_definition(text)) != root:
+        raise DecodeError("the rule set does not match its root", path="row")
+    version, salt, data = decode_single(row[1 : len(row) - len(text)])
+    return salted.single_leaf(kh, version, salt, data)
