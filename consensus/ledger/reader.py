@@ -8,6 +8,7 @@ Not here: reading within execution (``view``), which records what it reads.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -60,7 +61,7 @@ def read_record(row: bytes, kind: Kind) -> RecordView:
     """Return the record of a row of our own store; ``kind`` is its kind in the rules in force."""
     stored = decode_row(row)
     leaves = [codec.parse(value, "field") for value in stored.values]
-    fields: dict[str, Value] = {name: None for name in kind.fields}
+    fields: dict[str, Value] = dict.fromkeys(kind.fields)
     versions = dict.fromkeys(fields, 0)
     for field, (index, at) in field_map(kind, definition_of(kind, stored)).items():
         if field == HOLDS:
@@ -138,6 +139,8 @@ def value_hash(kh: bytes, row: bytes) -> bytes:
         return salted.single_leaf(kh, version, salt, data)
     except LocalProtocolError as error:
         raise DecodeError(error.message, path="row") from error
+    except struct.error as error:
+        raise DecodeError("the row is cut short", path="row") from error
 
 
 def _record_hash(kh: bytes, row: bytes) -> bytes:
