@@ -51,7 +51,6 @@ class Height:
     codes: list[str]
     changes: bytes
     batches: Sequence[BatchData]
-    index_rows: Sequence[tuple[bytes, bytes]]
     certificate: CommitCert | None = None
 
 
@@ -69,17 +68,19 @@ class Chronicle:
     Args:
         store: certified heights; its view follows flushes.
         history: of the statements.
-        height: certified and flushed.
+        tip: the block of the store's height, certified.
     """
 
-    def __init__(self, store: Store, history: HistoryTree, height: int) -> None:
+    def __init__(self, store: Store, history: HistoryTree, tip: Block) -> None:
         self._store = store
         self._history = history
+        self._tip = tip
         self._executed: dict[int, Height] = {}
         self._places: dict[bytes, Place] = {}
         self._certificates = _Certificates()
-        self.certified = height
-        self.executed = height
+        self.certified = tip.height
+        self.executed = tip.height
+        self._announced = tip.height
         self.newest: CommitCert | None = None
         found = store.view.newest_certificate()
         if found is not None:
@@ -110,6 +111,7 @@ class Chronicle:
         height = self._executed[number]
         invariant(height.block.id == block_id, "heights are certified in order")
         self.certified = number
+        self._tip = height.block
         if certificate.statement.height == number:
             height.certificate = certificate
             self._certificates.heights.append(number)
@@ -125,6 +127,21 @@ class Chronicle:
         """Return the newest height that a certificate vouches for by itself."""
         return 0 if self.newest is None else self.newest.statement.height
 
+    def provable_upto(self, height: int) -> int:
+        """Return the newest height, at most ``height``, with a certificate; 0 if none is new."""
+        heights = self._certificates.heights
+        position = bisect_left(heights, height + 1)
+        return heights[position - 1] if position else 0
+
+    def announced(self) -> range:
+        """Return the heights that the newest certificate made provable, each once."""
+        first, self._announced = self._announced + 1, self.provable()
+        return range(first, self._announced + 1)
+
+    def blocks(self, first: int, last: int) -> list[Block]:
+        """Return the executed blocks of heights in memory."""
+        return [self._executed[number].block for number in range(first, last + 1)]
+
     def find(self, txid: bytes) -> Place | None:
         """Return where the first decision of a transaction is."""
         positions = self._store.view.positions(txid)  # older than anything in memory
@@ -132,6 +149,16 @@ class Chronicle:
             return self._places.get(txid)
         height, index = positions[0]
         return Place(height, index, self._stored_decisions(height)[index][1])
+
+    def time_ms(self) -> int:
+        """Return chain time at the certified tip."""
+        return self._tip.time_ms
+
+    def state_root(self, height: int) -> bytes:
+        """Return the state root of a certified height."""
+        data = self._statement(height)
+        invariant(data is not None, "a certified height has a statement")
+        return bytes(codec.parse(data or b"")[7])
 
     def block(self, height: int) -> CertifiedBlock | None:
         """Return the decisions of a certified height with its evidence."""
@@ -207,13 +234,6 @@ class Chronicle:
     def to_flush(self, upto: int) -> list[BlockData]:
         """Return the certified heights up to ``upto`` that the store lacks, encoded."""
         return [self._data(self._executed[n]) for n in range(self._store.height + 1, upto + 1)]
-
-    def index_rows(self, upto: int) -> list[tuple[bytes, bytes]]:
-        """Return what those heights add to the node's own index of records."""
-        rows: dict[bytes, bytes] = {}
-        for number in range(self._store.height + 1, upto + 1):
-            rows.update(self._executed[number].index_rows)
-        return sorted(rows.items())
 
     def flushed(self, upto: int) -> None:
         """Forget heights that the store now has."""

@@ -19,6 +19,7 @@ import trio
 from consensus.errors import invariant
 from consensus.hotstuff import wire
 from consensus.hotstuff.events import Broadcast, Deliver, Persist, Send
+from node.signer import Mark
 from node.storage import kinds
 
 QUEUE_MAX: Final = 65_536
@@ -43,8 +44,12 @@ class DurableLog(Protocol):
 class DurableMark(Protocol):
     """The signer's own mark (``node.signer.Signer``)."""
 
-    async def persist_mark(self, log_synced: int) -> None:
-        """Return once every signature made so far is remembered on disk."""
+    def snapshot(self) -> Mark:
+        """Return everything signed so far."""
+        ...
+
+    async def persist_mark(self, mark: Mark, log_synced: int) -> None:
+        """Return once ``mark`` is on disk; the log holds what it tells of."""
         ...
 
 
@@ -63,9 +68,10 @@ class Outbox:
         self._act = act
         self._queue: list[Outgoing | Persist | partial[None]] = []
         self._entries: list[kinds.Entry] = []
-        self._pending = False
         self._busy = False
         self._wake = trio.Event()
+        self.newest_record = b""
+        """The last safety record that was put; a new log segment begins with it."""
 
     @property
     def depth(self) -> int:
@@ -81,16 +87,15 @@ class Outbox:
         if isinstance(effect, Persist):
             for block in effect.blocks:
                 self._entries.append(kinds.block(block.height, block.id, wire.encode_block(block)))
-            self._pending = True
+            self.newest_record = effect.record
             self._add(effect)
-        elif self._pending or self._busy:
+        elif self._queue or self._busy:
             self._add(effect)
         else:
             self._act(effect)
 
     def after_sync(self, action: partial[None]) -> None:
         """Call ``action`` once everything logged so far is durable."""
-        self._pending = True
         self._add(action)
 
     def _add(self, item: Outgoing | Persist | partial[None]) -> None:
@@ -105,17 +110,18 @@ class Outbox:
             self._wake = trio.Event()
             queue, self._queue = self._queue, []
             entries, self._entries = self._entries, []
-            self._pending, self._busy = False, True
+            self._busy = True
             records = [item.record for item in queue if isinstance(item, Persist)]
             if records:  # the newest record holds every promise of those before it
                 entries.append(kinds.safety(records[-1]))
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._log.persist, entries)
-                if records:
-                    nursery.start_soon(self._mark.persist_mark, self._log.synced)
-            self._busy = bool(self._queue)
+            mark = self._mark.snapshot()
+            if entries:
+                await self._log.persist(entries)
+            if records:
+                await self._mark.persist_mark(mark, self._log.synced)
             for item in queue:
                 if isinstance(item, partial):
                     item()
                 elif not isinstance(item, Persist):
                     self._act(item)
+            self._busy = False

@@ -8,12 +8,10 @@ bug or a forgotten record cannot make this key equivocate:
                               same epoch, and never a second body for an (epoch, round)
 
 The **mark** holds the whole last signed body of each kind, the commit votes signed (by epoch and
-round), and the log offset known synced when it was written. It is written and synced beside the
-log, both before the signature leaves (``persist_mark``), so at a start:
-
-- the log ends below that offset, or is another log: promises are lost, nothing is signed;
-- otherwise bodies newer than the log's last safety record were never sent; recovery merges them
-  (``recovered_bodies``), and the identical body may be signed again.
+round), and the log offset known synced when it was written. It is written and synced after the log
+and before the signature leaves (``persist_mark``), so the log always holds what the mark tells of,
+and at a start a log that ends below that offset, or is another log, has lost promises: nothing is
+signed then. A log that is ahead of the mark was not sent from; its safety record guards it.
 
 Not here: when to sign, and the key file (``node.keyfiles``). Sources: cometbft #5668; malachite
 #850; design of Tendermint KMS and Aptos safety rules.
@@ -89,6 +87,15 @@ _MARK: Final = codec.array(
 _NOTHING_SETTLED: Final = (-1, -1)
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a key had signed at one moment."""
+
+    last: Mapping[SignKind, SignedBody]
+    settled: Slot
+    commit_votes: Mapping[Slot, bytes]
+
+
 class Signer:
     """Signs for one validator on one chain; make one with ``Signer.open``.
 
@@ -108,8 +115,7 @@ class Signer:
         self._last: dict[SignKind, SignedBody] = {}
         self._settled: Slot = _NOTHING_SETTLED
         self._commit_votes: dict[Slot, bytes] = {}
-        self._changes = 0
-        self._changes_durable = 0
+        self._written: Mark | None = None
         self._lock = trio.Lock()
 
     @classmethod
@@ -220,6 +226,11 @@ class Signer:
 
     def mark_bytes(self) -> bytes:
         """Return the mark's content as it is now in memory."""
+        return self._encode(self.snapshot())
+
+    def _encode(self, mark: Mark) -> bytes:
+        last = [mark.last[kind] for kind in SignKind if kind in mark.last]
+        votes = sorted(mark.commit_votes.items())
         return codec.encode(
             [
                 self.public,
@@ -227,43 +238,37 @@ class Signer:
                 self._log_identity,
                 self._log_synced,
                 self._lost,
-                [
-                    [int(item.kind), item.epoch, item.round, item.body]
-                    for item in self.recovered_bodies()
-                ],
-                list(self._settled),
-                [
-                    [epoch, round_, digest]
-                    for (epoch, round_), digest in sorted(self._commit_votes.items())
-                ],
+                [[int(item.kind), item.epoch, item.round, item.body] for item in last],
+                list(mark.settled),
+                [[epoch, round_, digest] for (epoch, round_), digest in votes],
             ]
         )
 
-    async def persist_mark(self, log_synced: int) -> None:
-        """Return once everything signed before this call is in the mark on disk.
+    def snapshot(self) -> Mark:
+        """Return everything signed so far, to be written once the log holds it."""
+        return Mark(dict(self._last), self._settled, dict(self._commit_votes))
 
-        Concurrent calls share a write. Run it beside ``LogWriter.persist``.
+    async def persist_mark(self, mark: Mark, log_synced: int) -> None:
+        """Return once ``mark`` is on disk. Calls are served in order.
 
         Args:
-            log_synced: ``LogWriter.synced`` at the call.
+            mark: from ``snapshot``; the log is synced with all that it holds.
+            log_synced: ``LogWriter.synced`` after that sync.
 
         Raises:
             StorageFailedError: now or before; nothing more is signed.
         """
-        self._log_synced = max(self._log_synced, log_synced)
-        wanted = self._changes
         async with self._lock:
-            if self._changes_durable >= wanted and self.failed is None:
+            if mark == self._written and self.failed is None:
                 return
-            changes, content = self._changes, self.mark_bytes()
-            await trio.to_thread.run_sync(self._open_file().write, content)
-            self._changes_durable = changes
+            self._log_synced = max(self._log_synced, log_synced)
+            await trio.to_thread.run_sync(self._open_file().write, self._encode(mark))
+            self._written = mark
 
     def write_mark(self, log_synced: int) -> None:
         """Do what ``persist_mark`` does, at once and in this thread."""
         self._log_synced = max(self._log_synced, log_synced)
         self._open_file().write(self.mark_bytes())
-        self._changes_durable = self._changes
 
     def close(self) -> None:
         """Release the mark file; nothing can be signed durably any more."""
@@ -300,7 +305,6 @@ class Signer:
             if last is not None and asked.slot <= last.slot:
                 raise self._refusal(asked, last)
             self._last[asked.kind] = asked
-        self._changes += 1
 
     def _refusal(self, asked: SignedBody, last: SignedBody | None) -> SigningRefusedError:
         name = asked.kind.name.lower().replace("_", " ")

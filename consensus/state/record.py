@@ -305,6 +305,11 @@ def encode_row(record: StoredRecord) -> bytes:
     )
 
 
+def is_record_row(row: bytes) -> bool:
+    """Return whether a row of our own store is that of a record."""
+    return row[0] == _FORMAT
+
+
 def decode_row(row: bytes) -> StoredRecord:
     """Return the record of a row from our own store.
 

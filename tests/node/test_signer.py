@@ -395,7 +395,7 @@ async def test_persist_mark_returns_only_when_the_mark_is_on_disk() -> None:
     done: list[str] = []
 
     async def persist(name: str) -> None:
-        await signer.persist_mark(2000)
+        await signer.persist_mark(signer.snapshot(), 2000)
         done.append(name)
 
     async with trio.open_nursery() as nursery:
@@ -422,10 +422,10 @@ async def test_persist_mark_without_new_signatures_costs_nothing() -> None:
     disk = MemoryDisk()
     signer = opened(disk)
     signer.sign(SignKind.VOTE, 1, 5, b"five")
-    await signer.persist_mark(2000)
+    await signer.persist_mark(signer.snapshot(), 2000)
     before = disk.calls["sync"]
     signer.sign(SignKind.VOTE, 1, 5, b"five")
-    await signer.persist_mark(3000)
+    await signer.persist_mark(signer.snapshot(), 3000)
     assert disk.calls["sync"] == before
 
 
@@ -436,13 +436,13 @@ async def test_a_failed_mark_ends_all_signing(step: str) -> None:
     signer.sign(SignKind.VOTE, 1, 5, b"five")
     disk.fail = {step: 0}
     with pytest.raises(StorageFailedError, match="injected"):
-        await signer.persist_mark(2000)
+        await signer.persist_mark(signer.snapshot(), 2000)
     assert signer.failed is not None
     for attempt in (b"five", b"six"):
         with pytest.raises(StorageFailedError, match="injected"):
             signer.sign(SignKind.VOTE, 1, 6, attempt)
     with pytest.raises(StorageFailedError, match="injected"):
-        await signer.persist_mark(2000)
+        await signer.persist_mark(signer.snapshot(), 2000)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -1,0 +1,249 @@
+"""The node as the client port sees it: pool, certified decisions, proofs, its own index.
+
+Reads are proved under the state at the tip and answered once that height is certified, so a client
+never waits for a block that nobody needs, and never sees what could still be undone.
+
+Not here: access control, limits, client messages (``node.api``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import trio
+
+from consensus import codec
+from consensus.answers import EpochStep, Page, RuleText, StatementEvidence
+from consensus.codec import Value
+from consensus.committee import Committee
+from consensus.errors import ComityError, DecodeError, SignatureError
+from consensus.hashing import ZERO
+from consensus.ledger.batch import Item, transactions_of
+from consensus.ledger.layout import ACTIVE, Agency, Key, Principal
+from consensus.ledger.ledger import Ledger
+from consensus.protocol import StateKey, Status
+from consensus.state.record import decode_row, decode_single
+from node.api.backend import (
+    Admission,
+    Admitted,
+    BehindError,
+    CertifiedBlock,
+    Identity,
+    Place,
+    ProvedRows,
+    Rejected,
+    Select,
+    Submission,
+)
+from node.chronicle import Chronicle
+from node.dissemination import Dissemination
+from node.execution import Execution
+from node.flushing import index_key
+from node.mempool import Busy, TooLarge
+from node.storage.store import Store
+from node.telemetry.metrics import Metrics
+from node.verifier import Verifier, VerifierBusy, WorkerFailed
+
+PATIENCE_SECONDS: Final = 5.0
+"""A read waits this long for the height that it asks for, or that it was proved under."""
+BUSY_RETRY_MS: Final = 200
+
+
+class Backend:
+    """Implements ``node.api.backend.ApiBackend`` over one node.
+
+    Args:
+        status: what the node says of itself.
+        serving: None while transactions are accepted, else the reason why not.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        committee: Committee,
+        execution: Execution,
+        chronicle: Chronicle,
+        dissemination: Dissemination,
+        verifier: Verifier,
+        store: Store,
+        status: Callable[[], dict[str, Any]],
+        serving: Callable[[], str | None],
+        metrics: Metrics,
+    ) -> None:
+        self._ledger = ledger
+        self._committee = committee
+        self._execution = execution
+        self._chronicle = chronicle
+        self._dissemination = dissemination
+        self._verifier = verifier
+        self._store = store
+        self._status = status
+        self._serving = serving
+        self._metrics = metrics
+        self._advanced = trio.Event()
+
+    def advanced(self) -> None:
+        """A height was certified: wake reads that wait for it."""
+        self._advanced.set()
+        self._advanced = trio.Event()
+
+    @property
+    def height(self) -> int:
+        """Newest certified height."""
+        return self._chronicle.certified
+
+    # --- people -------------------------------------------------------------------------------
+
+    def identity(self, key: bytes) -> Identity | None:
+        """Return who holds an active key now; None for unknown, revoked or suspended."""
+        row = self._single("key", [key])
+        if row is None:
+            return None
+        holder = Key(*row)
+        person = self._single("principal", [holder.principal])
+        if holder.status != ACTIVE or person is None:
+            return None
+        principal = Principal(*person)
+        agency = self._single("agency", [principal.agency])
+        if principal.status != ACTIVE or agency is None or Agency(*agency).status != ACTIVE:
+            return None
+        own = None if principal.person is None else tuple(principal.person)
+        return Identity(principal.id, principal.agency, principal.kind, own)
+
+    def _single(self, namespace: str, components: list[Value]) -> Value | None:
+        row = self._execution.state.get(self._ledger.paths(namespace, components))
+        if row is None or row.vh == ZERO:
+            return None
+        return codec.parse(decode_single(row.value)[2], namespace)
+
+    # --- transactions -------------------------------------------------------------------------
+
+    async def submit(self, submissions: Sequence[Submission]) -> Sequence[Admission]:
+        """Check in workers and pool all submissions, in order."""
+        reason = self._serving()
+        if reason is not None:
+            refusal = Rejected(Status.UNAVAILABLE, "UNAVAILABLE", reason, retry_after_ms=1000)
+            return [refusal] * len(submissions)
+        items = await self._verifier.check_items([each.data for each in submissions])
+        return [self._admit(item) for item in items]
+
+    def _admit(self, item: Item | ComityError) -> Admission:
+        if not isinstance(item, ComityError):
+            txids = tuple(each.txid for each in transactions_of([item]))
+            self._metrics.signatures.inc(len(txids))
+            places = {i: self._chronicle.find(txid) for i, txid in enumerate(txids)}
+            decided = {i: place for i, place in places.items() if place is not None}
+            if len(decided) == len(txids):
+                return Admitted(txids, decided)
+            try:
+                self._dissemination.add(item)
+            except (Busy, TooLarge, DecodeError) as error:
+                return self._rejected(error)
+            return Admitted(txids, decided)
+        return self._rejected(item)
+
+    def _rejected(self, error: ComityError) -> Rejected:
+        match error:
+            case Busy():
+                self._metrics.busy.inc()
+                status, retry_ms = Status.BUSY, error.retry_after_ms
+            case VerifierBusy():
+                self._metrics.busy.inc()
+                status, retry_ms = Status.BUSY, BUSY_RETRY_MS
+            case WorkerFailed():
+                status, retry_ms = Status.UNAVAILABLE, BUSY_RETRY_MS
+            case SignatureError():
+                status, retry_ms = Status.BAD_SIGNATURE, 0
+            case _:
+                status, retry_ms = Status.MALFORMED, 0
+        return Rejected(status, status.name, error.message, error.hint, retry_ms)
+
+    # --- certified heights ----------------------------------------------------------------------
+
+    def find(self, txid: bytes) -> Place | None:
+        """Return where a certified decision is."""
+        return self._chronicle.find(txid)
+
+    def block(self, height: int) -> CertifiedBlock | None:
+        """Return a certified height's decisions."""
+        return self._chronicle.block(height)
+
+    def evidence(self, height: int) -> StatementEvidence | None:
+        """Return what proves a certified height's statement."""
+        return self._chronicle.evidence(height)
+
+    async def prove(self, height_min: int, selects: Sequence[Select]) -> Sequence[ProvedRows]:
+        """Return what each selection chose, proved under one certified height.
+
+        Raises:
+            BehindError: that height was not reached in time.
+        """
+        with trio.move_on_after(PATIENCE_SECONDS):
+            while True:
+                while self._chronicle.executed < max(height_min, 1):
+                    await self._advanced.wait()
+                height, root = self._execution.state.height, self._execution.state.root
+                proved = [self._prove(select) for select in selects]
+                while self._chronicle.certified < height:
+                    await self._advanced.wait()
+                statement = self._chronicle.state_root(height)
+                if statement == root:
+                    return proved
+        raise BehindError
+
+    def _prove(self, select: Select) -> ProvedRows:
+        state = self._execution.state
+
+        def read(key: StateKey) -> bytes | None:
+            row = state.get(self._path(key))
+            return None if row is None or row.vh == ZERO else row.value
+
+        keys = select(read)
+        paths = [self._path(key) for key in keys]
+        rows = [state.get(kh) for kh in paths]
+        return ProvedRows(
+            height=state.height,
+            keys=keys,
+            rows=[None if row is None or row.vh == ZERO else row.value for row in rows],
+            proof=state.prove(paths).encode(),
+        )
+
+    def _path(self, key: StateKey) -> bytes:
+        return self._ledger.paths(key.namespace, list(key.components))
+
+    # --- lists --------------------------------------------------------------------------------
+
+    def list_records(self, kind: str, after: tuple[Value, ...] | None, limit: int) -> Page | None:
+        """Return a page of the node's own index; None for a kind that no rule set declares."""
+        if kind not in self._rules().book.kinds:
+            return None
+        prefix = codec.encode(kind)
+        start = b"" if after is None else index_key(kind, after)
+        rows = self._store.view.records(prefix, after=start, count_max=limit + 1)
+        ids: list[tuple[Value, ...]] = []
+        for _key, kh in rows[:limit]:
+            row = self._execution.state.get(kh)
+            if row is not None:
+                ids.append(tuple(decode_row(row.value).id))
+        return Page(self._store.height, tuple(ids), ids[-1] if len(rows) > limit else None)
+
+    def _rules(self) -> Any:
+        return self._ledger.rules(self._execution.state, self._chronicle.time_ms())
+
+    def rule_sets(self, domain: str | None) -> Sequence[RuleText]:
+        """Return the rule sets in force, of one domain or of all."""
+        book = self._rules().book
+        return [
+            RuleText(each.domain, each.number, each.encoded)
+            for each in book.rule_sets.values()
+            if domain is None or each.domain == domain
+        ]
+
+    def committees(self, after_epoch: int, limit: int) -> Sequence[EpochStep]:
+        """Return the committees elected after an epoch: none, since committees do not change."""
+        return []
+
+    def status(self) -> dict[str, Any]:
+        """Return what the node says of itself."""
+        return self._status()

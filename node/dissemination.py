@@ -1,0 +1,282 @@
+"""Batches on their way: own ones cut, logged and sent; peers' checked, held, fetched and served.
+
+Frames of class BATCH push a batch (its sender is its origin); frames of class SYNC ask for batches
+by digest and answer. What is checked goes into the log before the next promise that relies on it.
+
+Not here: which batches exist and what they may cost (``batches``), and blocks (the runtime).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final, Protocol
+
+import trio
+
+from consensus.errors import ComityError, DecodeError, RemoteProtocolError
+from consensus.hotstuff.types import Block, PayloadItem
+from consensus.ledger.batch import Item
+from node import batch_wire
+from node.batch_wire import Absent, Push, Request, Response
+from node.batches import BatchStore, Drop, Payload, Verify
+from node.checked import CheckedBatch
+from node.mempool import Mempool
+from node.network.wire import Class
+from node.outbox import Outbox
+from node.storage import kinds
+from node.storage.store import Store
+from node.telemetry.metrics import Metrics
+from node.verifier import Verifier
+
+SWEEP_MS: Final = 1000
+"""How often expired batches and transactions are looked for."""
+BACKLOG_MAX: Final = 256
+"""Batches waiting for a worker's verdict; beyond it pushes are dropped and fetched later."""
+
+
+class Links(Protocol):
+    """What is needed of ``node.network.peers.PeerNetwork``."""
+
+    @property
+    def connected(self) -> frozenset[int]:
+        """Indices of connected peers."""
+        ...
+
+    def send(self, peer: int, cls: Class, payload: bytes) -> bool:
+        """Queue a payload for one peer."""
+        ...
+
+    def broadcast(self, cls: Class, payload: bytes) -> None:
+        """Queue a payload for every connected peer."""
+        ...
+
+    def close_link(self, peer: int, reason: str) -> None:
+        """Close a faulty peer's link."""
+        ...
+
+
+class Dissemination:
+    """The batches of one node.
+
+    Args:
+        batch_bytes_max: genesis limit.
+        changed: is told when other batches may be proposed, or held counts grew.
+        complete: is told of each block whose batches are now all held.
+        now_ms: this node's clock.
+    """
+
+    def __init__(
+        self,
+        batch_bytes_max: int,
+        batches: BatchStore,
+        pool: Mempool,
+        verifier: Verifier,
+        store: Store,
+        outbox: Outbox,
+        links: Links,
+        changed: Callable[[], None],
+        complete: Callable[[bytes], None],
+        now_ms: Callable[[], int],
+        metrics: Metrics,
+    ) -> None:
+        self._batch_bytes_max = batch_bytes_max
+        self.batches = batches
+        self.pool = pool
+        self._verifier = verifier
+        self._store = store
+        self._outbox = outbox
+        self._links = links
+        self._changed = changed
+        self._complete = complete
+        self._now_ms = now_ms
+        self._metrics = metrics
+        self._bell = trio.Event()
+        self._fetch_bell = trio.Event()
+        self._checks, self._checks_out = trio.open_memory_channel[Verify](BACKLOG_MAX)
+
+    # --- own batches --------------------------------------------------------------------------
+
+    def add(self, item: Item) -> tuple[bytes, ...]:
+        """Pool a verified item; see ``Mempool.add``."""
+        fresh = self.pool.add(item, self._now_ms())
+        self._bell.set()
+        return fresh
+
+    def cut(self) -> None:
+        """Make every batch that is due, log it, and send it once it is logged."""
+        while (due := self.pool.cut(self._now_ms())) is not None:
+            lane, items = due
+            batch = self.batches.add_own(lane, items, self._now_ms())
+            self._log(batch)
+            self._outbox.after_sync(partial(self._push, batch))
+
+    def _push(self, batch: CheckedBatch) -> None:
+        self._links.broadcast(Class.BATCH, batch_wire.encode(Push(batch.public, batch.private)))
+        self._held(batch.digest)
+
+    async def run_cutting(self) -> None:
+        """Cut batches when they are due, until cancelled."""
+        while True:
+            self.cut()
+            due = self.pool.due_ms()
+            if due is None:
+                await self._bell.wait()
+            else:
+                with trio.move_on_after(max(due - self._now_ms(), 0) / 1000):
+                    await self._bell.wait()
+            self._bell = trio.Event()
+
+    # --- peers' batches -------------------------------------------------------------------------
+
+    def receive(self, peer: int, payload: bytes) -> None:
+        """Take a frame of class BATCH or SYNC that ``batch_wire`` knows.
+
+        Raises:
+            RemoteProtocolError: malformed, or the peer did what an honest one never does.
+        """
+        match batch_wire.decode(payload, self._batch_bytes_max):
+            case Push(public, private):
+                self._offer(peer, public, private, solicited=False)
+            case Request(digests):
+                self._serve(peer, digests)
+            case Response(public, private):
+                self._offer(peer, public, private, solicited=True)
+            case Absent(digests):
+                self.batches.absent(digests, self._now_ms())
+                self._fetch_bell.set()
+
+    def _offer(self, peer: int, public: bytes, private: bytes, *, solicited: bool) -> None:
+        wanted = self.batches.offer(peer, public, private, solicited=solicited)
+        if isinstance(wanted, Drop):
+            if wanted.fault:
+                self._metrics.batches_rejected.labels(origin=str(peer)).inc()
+                raise RemoteProtocolError(f"a batch: {wanted.sentence}")
+            return
+        try:
+            self._checks.send_nowait(wanted)
+        except trio.WouldBlock:
+            busy = ComityError("too many batches wait to be checked")
+            self.batches.failed(wanted, busy, self._now_ms())
+
+    async def run_checking(self) -> None:
+        """Have batches checked by the workers, several at a time, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(self._check_each)
+
+    async def _check_each(self) -> None:
+        while True:
+            request = await self._checks_out.receive()
+            try:
+                batch = await self._verifier.check_batch(request.public, request.private)
+            except ComityError as error:
+                self.batches.failed(request, error, self._now_ms())
+                if isinstance(error, DecodeError | RemoteProtocolError):
+                    self._metrics.batches_rejected.labels(origin=str(request.sender)).inc()
+                    self._links.close_link(request.sender, f"a batch was refused: {error}")
+                self._fetch_bell.set()
+                continue
+            self._metrics.signatures.inc(batch.count)
+            self.batches.checked(request, batch, self._now_ms())
+            self._log(batch)
+            self._held(batch.digest)
+
+    def _log(self, batch: CheckedBatch) -> None:
+        self._outbox.log(kinds.batch(batch.digest, batch.public))
+        self._outbox.log(kinds.private(batch.digest, batch.private))
+
+    def _held(self, digest: bytes) -> None:
+        for block_id in self.batches.held(digest):
+            self._complete(block_id)
+        self._changed()
+
+    def peer_holds(self, peer: int, counts: tuple[int, ...], own: int) -> None:
+        """A peer told how many batches it holds: push again what it lacks of ours."""
+        if own < len(counts):  # a vote's counts are not signed and may have any length
+            for batch in self.batches.peer_held(peer, counts[own], self._now_ms()):
+                self._links.send(
+                    peer, Class.BATCH, batch_wire.encode(Push(batch.public, batch.private))
+                )
+
+    # --- blocks' batches ------------------------------------------------------------------------
+
+    def require(self, block: Block) -> None:
+        """Hold the batches of a block; ``complete`` is told once they are."""
+        match self.batches.require(block.id, block.payload, self._now_ms()):
+            case Payload.COMPLETE:
+                self._complete(block.id)
+            case Payload.MISSING:
+                self._fetch_bell.set()
+            case Payload.INVALID:
+                pass
+
+    def find(self, digest: bytes) -> CheckedBatch | None:
+        """Return a held batch, for execution."""
+        return self.batches.get(digest)
+
+    async def run_fetching(self) -> None:
+        """Ask peers for missing batches until cancelled."""
+        while True:
+            for peer, digests in self.batches.fetches(
+                self._now_ms(), sorted(self._links.connected)
+            ):
+                self._links.send(peer, Class.SYNC, batch_wire.encode(Request(digests)))
+            due = self.batches.next_fetch_ms()
+            if due is None:
+                await self._fetch_bell.wait()
+            else:
+                with trio.move_on_after(max(due - self._now_ms(), 5) / 1000):
+                    await self._fetch_bell.wait()
+            self._fetch_bell = trio.Event()
+
+    def _serve(self, peer: int, digests: Iterable[bytes]) -> None:
+        absent: list[bytes] = []
+        for digest in digests:
+            parts = self._parts(digest)
+            if parts is None:
+                absent.append(digest)
+            elif not self._links.send(peer, Class.SYNC, batch_wire.encode(Response(*parts))):
+                return
+        if absent:
+            self._links.send(peer, Class.SYNC, batch_wire.encode(Absent(tuple(absent))))
+
+    def _parts(self, digest: bytes) -> tuple[bytes, bytes] | None:
+        batch = self.batches.get(digest)
+        if batch is not None:
+            return batch.public, batch.private
+        stored = self._store.view.batch(digest)
+        private = self._store.view.private(digest)
+        return None if stored is None or private is None else (stored[1], private)
+
+    # --- leaving --------------------------------------------------------------------------------
+
+    def delivered(self, block: Block, txids: Iterable[bytes]) -> None:
+        """A block is final: its batches and transactions are no longer waited for."""
+        self.batches.delivered(block.payload)
+        self.batches.release(block.id)
+        self.pool.settle(txids)
+        self._bell.set()
+
+    def expire(self, chain_time_ms: int) -> list[bytes]:
+        """Drop what can no longer be applied; return txids that clients must be told of."""
+        lapsed = self.pool.expire(chain_time_ms)
+        for batch in self.batches.expire(chain_time_ms):
+            txids = [batch.txids[at : at + 32] for at in range(0, len(batch.txids), 32)]
+            lapsed += [txid for txid in txids if txid in self.pool]
+            self.pool.settle(txids)
+        return lapsed
+
+    def unproposed(self) -> tuple[PayloadItem, ...]:
+        """Return every batch that could be proposed, in proposing order."""
+        return self.batches.proposable()
+
+    def undelivered(self) -> list[kinds.Entry]:
+        """Return log entries of all held batches, for a new segment."""
+        entries: list[kinds.Entry] = []
+        for item in self.batches.proposable():
+            batch = self.batches.get(item.digest)
+            if batch is not None:
+                entries.append(kinds.batch(batch.digest, batch.public))
+                entries.append(kinds.private(batch.digest, batch.private))
+        return entries

@@ -1,0 +1,150 @@
+"""Executing ordered blocks in slices, so that the consensus loop is never held for long.
+
+One block at a time, on the tip. ``finish`` alone touches the tree and the history, so an
+interrupted block leaves no trace. The result is what the replica signs.
+
+Not here: the executor itself (``consensus.ledger``), and when blocks are flushed (``flushing``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from consensus.errors import invariant
+from consensus.hotstuff.events import Executed, ExecutionResult
+from consensus.hotstuff.execution import statement_of
+from consensus.hotstuff.types import Block
+from consensus.ledger.codes import Code
+from consensus.ledger.executor import EXECUTOR, BlockContext, BlockResult, BlockRun
+from consensus.ledger.ledger import Ledger
+from consensus.ledger.transaction import Transaction
+from consensus.state.history import HistoryTree
+from consensus.state.state import State
+from node.checked import CheckedBatch
+from node.chronicle import Chronicle, Height
+from node.storage.flush import BatchData
+from node.telemetry.metrics import Metrics
+
+SLICE_TRANSACTIONS: Final = 64
+"""Transactions between two turns of the event loop: 2 to 6 ms."""
+
+FindBatch = Callable[[bytes], CheckedBatch]
+
+
+class Execution:
+    """The executed tip of one node.
+
+    Args:
+        chain: hash of the genesis file.
+        ledger: the executor with its rule sets.
+        state, history: at the flushed height.
+        chronicle: takes executed heights.
+        find_batch: returns a batch that is held.
+        done: is told each result.
+    """
+
+    def __init__(
+        self,
+        chain: bytes,
+        ledger: Ledger,
+        state: State,
+        history: HistoryTree,
+        chronicle: Chronicle,
+        find_batch: FindBatch,
+        done: Callable[[Executed], None],
+        metrics: Metrics,
+    ) -> None:
+        self._chain = chain
+        self._ledger = ledger
+        self.state = state
+        self.history = history
+        self._chronicle = chronicle
+        self._find_batch = find_batch
+        self._done = done
+        self._metrics = metrics
+        self._next: Block | None = None
+        self._bell = trio.Event()
+
+    def start(self, block: Block) -> None:
+        """Execute ``block`` on the tip; ``done`` is told."""
+        invariant(self._next is None, "blocks are executed one at a time")
+        self._next = block
+        self._bell.set()
+
+    def undo(self, block_id: bytes) -> None:
+        """Take back the tip, which is this block."""
+        invariant(self._next is None, "a block is undone while another is executed")
+        self._chronicle.undo(block_id)
+        self.state.undo()
+        self.history.truncate(self.history.size - 1)
+
+    async def run(self) -> None:
+        """Execute what ``start`` gives, until cancelled."""
+        while True:
+            await self._bell.wait()
+            self._bell = trio.Event()
+            block = self._next
+            invariant(block is not None, "the bell rings for a block")
+            if block is not None:
+                result = await self._execute(block)
+                self._next = None
+                self._done(Executed(block.id, result))
+
+    async def _execute(self, block: Block) -> ExecutionResult:
+        begin = time.perf_counter()
+        batches = [self._find_batch(item.digest) for item in block.payload]
+        transactions: list[Transaction] = []
+        for batch in batches:
+            transactions += batch.decode(self._chain).transactions
+            await trio.lowlevel.checkpoint()
+        context = BlockContext(block.epoch, block.height, block.time_ms, EXECUTOR)
+        run = BlockRun(self._ledger, self.state, context, transactions)
+        while run.step(SLICE_TRANSACTIONS):
+            await trio.lowlevel.checkpoint()
+        result = self._apply(block, run.finish(), transactions, batches)
+        self._metrics.stage_seconds.labels(stage="execute").observe(time.perf_counter() - begin)
+        return result
+
+    def _apply(
+        self,
+        block: Block,
+        outcome: BlockResult,
+        transactions: list[Transaction],
+        batches: list[CheckedBatch],
+    ) -> ExecutionResult:
+        applied = self.state.apply(outcome.writes)
+        result = ExecutionResult(
+            executor=EXECUTOR,
+            state_root=applied.state_root,
+            results_root=outcome.results_root,
+            changes_root=applied.changes_root,
+            history_root=self.history.root(),
+        )
+        statement = statement_of(self._chain, block, result)
+        self.history.append(statement.hash)
+        authors = {each.txid: each.author for each in transactions}
+        decisions = outcome.decisions
+        txids = [decision.header.txid for decision in decisions]
+        self._chronicle.add(
+            Height(
+                block=block,
+                statement=statement,
+                txids=txids,
+                authors=[authors[txid] for txid in txids],
+                roots=[decision.root for decision in decisions],
+                decisions=[decision.encode() for decision in decisions],
+                codes=[Code(decision.code).name for decision in decisions],
+                changes=b"".join(
+                    [
+                        kh + vh + before.to_bytes(8, "big", signed=True)
+                        for kh, vh, before in applied.changes
+                    ]
+                ),
+                batches=[BatchData(each.digest, each.public, each.private) for each in batches],
+            )
+        )
+        return result

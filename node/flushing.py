@@ -1,0 +1,148 @@
+"""Certified heights go from memory into the store, behind the log, in a worker thread.
+
+A flush ends at a height that has a certificate of its own, so the store proves all that it holds.
+Afterwards the log begins a new segment when it has grown, with everything that is still promised
+or not yet delivered, and older segments go.
+
+Not here: what a flush writes in detail (``node.storage.flush``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import trio
+
+from consensus import codec
+from consensus.codec import Value
+from consensus.ledger.layout import encode_id, encode_text
+from consensus.state.history import HistoryTree
+from consensus.state.record import decode_row, is_record_row
+from consensus.state.state import Row, State
+from node.chronicle import Chronicle
+from node.execution import Execution
+from node.storage import kinds
+from node.storage.flush import FlushBatch
+from node.storage.log import Log
+from node.storage.store import Store
+from node.storage.tables import KEY_BYTES_MAX
+from node.storage.writer import LogWriter
+from node.telemetry.metrics import Metrics
+
+SECONDS_MAX: Final = 1.0
+"""A certified height waits at most this long, if nothing else brings a flush about."""
+HEIGHTS_PER_FLUSH_MAX: Final = 256
+LOG_BYTES_ROTATE: Final = 64 * 2**20
+META_NUMBERS: Final = b"batch numbers"
+"""Per origin, the highest batch number delivered; CBOR."""
+
+
+class Flusher:
+    """Brings the store up to the certified heights.
+
+    Args:
+        blocks: flush once this many heights wait.
+        numbers: per origin, the highest batch number delivered up to the store's height.
+        carry: entries that a new log segment must begin with.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        log: Log,
+        writer: LogWriter,
+        execution: Execution,
+        chronicle: Chronicle,
+        numbers: Sequence[int],
+        blocks: int,
+        carry: Callable[[], list[kinds.Entry]],
+        metrics: Metrics,
+    ) -> None:
+        self._store = store
+        self._log = log
+        self._writer = writer
+        self._execution = execution
+        self._chronicle = chronicle
+        self._numbers = list(numbers)
+        self._blocks = blocks
+        self._carry = carry
+        self._metrics = metrics
+        self._bell = trio.Event()
+        self._segment_start = log.end
+
+    def ring(self) -> None:
+        """A height was certified."""
+        if self._chronicle.provable() - self._store.height >= self._blocks:
+            self._bell.set()
+
+    async def run(self) -> None:
+        """Flush until cancelled."""
+        while True:
+            with trio.move_on_after(SECONDS_MAX):
+                await self._bell.wait()
+            self._bell = trio.Event()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Flush what is certified by certificates of its own."""
+        while (upto := self._target()) > self._store.height:
+            begin = trio.current_time()
+            state, history = self._execution.state, self._execution.history
+            numbers = self._numbers_at(upto)
+            await self._store.flush(self._batch(upto, state, history, numbers))
+            state.flushed(upto)
+            history.flushed(upto)
+            self._chronicle.flushed(upto)
+            self._numbers = numbers
+            self._metrics.height_flushed.set(upto)
+            self._metrics.flush_seconds.observe(trio.current_time() - begin)
+            await self._turn_log()
+
+    def _target(self) -> int:
+        return self._chronicle.provable_upto(self._store.height + HEIGHTS_PER_FLUSH_MAX)
+
+    def _batch(
+        self, upto: int, state: State, history: HistoryTree, numbers: list[int]
+    ) -> FlushBatch:
+        rows = state.pending(upto)
+        return FlushBatch(
+            height=upto,
+            rows=rows,
+            blocks=self._chronicle.to_flush(upto),
+            history=[(level, index, node) for (level, index), node in history.pending(upto)],
+            index=index_entries(rows),
+            meta=[(META_NUMBERS, codec.encode(numbers))],
+        )
+
+    def _numbers_at(self, upto: int) -> list[int]:
+        numbers = list(self._numbers)
+        for block in self._chronicle.blocks(self._store.height + 1, upto):
+            for item in block.payload:
+                numbers[item.origin] = max(numbers[item.origin], item.number)
+        return numbers
+
+    async def _turn_log(self) -> None:
+        if self._log.end - self._segment_start < LOG_BYTES_ROTATE:
+            return
+        entries = self._carry()
+        persisted = await self._writer.rotate(entries)
+        self._segment_start = persisted.offsets[0] if persisted.offsets else self._log.end
+        await self._writer.drop_before(self._segment_start)
+
+
+def index_key(kind: str, id_: Sequence[Value]) -> bytes:
+    """Return the key of a record in the node's own index: its kind, then its id, as CBOR."""
+    return encode_text(kind) + encode_id(id_)
+
+
+def index_entries(rows: Iterable[tuple[bytes, Row]]) -> list[tuple[bytes, bytes | None]]:
+    """Return what new records among written rows add to the node's own index."""
+    entries: list[tuple[bytes, bytes | None]] = []
+    for kh, row in rows:
+        if is_record_row(row.value):
+            record = decode_row(row.value)
+            key = index_key(record.kind, record.id)
+            if record.version == 1 and len(key) <= KEY_BYTES_MAX:
+                entries.append((key, kh))
+    return entries

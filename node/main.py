@@ -1,0 +1,130 @@
+"""What ``comity node run | check`` calls: one process, one node, until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+from pathlib import Path
+from typing import Final
+
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from consensus.errors import ComityError
+from consensus.keyfile import KeyKind
+from node import config as configs
+from node import keyfiles
+from node.config import Config, ConfigError, split_address
+from node.runtime import Identity, Node, load_identity, wall_ms
+from node.telemetry import logs
+
+DISK_FREE_BYTES_MIN: Final = 256 * 2**20
+
+
+def run(path: Path) -> None:
+    """Run the node of a configuration file until it is told to stop.
+
+    Raises:
+        ComityError: it cannot start; the message says what to mend.
+    """
+    config = configs.load(path, os.environ)
+    log = logs.configure(config.log.level, config.log.format, config.node.agency)
+    try:
+        trio.run(_run, config, log)
+    except* ComityError as group:
+        raise _first(group) from group
+    except* OSError as group:
+        failure = _first(group)
+        raise ConfigError(
+            f"the node cannot run: {failure}",
+            hint="check that its addresses are free and its folders writable",
+        ) from group
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first exception inside nested groups."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
+
+
+async def _run(config: Config, log: FilteringBoundLogger) -> None:
+    node = Node(config, log)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_watch_signals, node, log)
+        await node.run()
+        nursery.cancel_scope.cancel()
+
+
+async def _watch_signals(node: Node, log: FilteringBoundLogger) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        async for number in received:
+            log.info("signal", name=signal.Signals(number).name)
+            node.stop()
+
+
+def check(path: Path) -> list[str]:
+    """Check files, keys, ports, clock and disk; return what was found to be in order.
+
+    Raises:
+        ComityError: the first thing that is not.
+    """
+    config = configs.load(path, os.environ)
+    identity = load_identity(config)
+    own = identity.committee.validators[identity.index]
+    found = [
+        f"{path}: every key known and in range",
+        f"genesis: network {identity.genesis.network!r}, chain {identity.chain.hex()}",
+    ]
+    validator = keyfiles.load(config.path(config.node.validator_key), KeyKind.VALIDATOR)
+    node_key = keyfiles.load(config.path(config.node.node_key), KeyKind.NODE)
+    for what, key, wanted in (
+        ("validator_key", validator, own.key),
+        ("node_key", node_key, own.node_key),
+    ):
+        if key.public != wanted:
+            raise ConfigError(f"{path}: [node] {what} is not the key that the genesis file names")
+    found.append(f"keys: those of {own.agency} in the genesis file")
+    found += _check_addresses(config, identity)
+    found.append(_check_disk(config))
+    if wall_ms() < identity.genesis.time_ms:
+        raise ConfigError(
+            "this machine's clock is before the genesis time", hint="set the clock (NTP)"
+        )
+    found.append("clock: after the genesis time")
+    return found
+
+
+def _check_addresses(config: Config, identity: Identity) -> list[str]:
+    own = identity.committee.validators[identity.index]
+    doors = {
+        "peers": (config.listen.peers, (own.peer_host, own.peer_port)),
+        "clients": (config.listen.clients, (own.client_host, own.client_port)),
+        "telemetry": (config.listen.telemetry, ("127.0.0.1", 0)),
+    }
+    found = []
+    for name, (given, fallback) in doors.items():
+        host, port = split_address(given, f"listen.{name}") if given else fallback
+        try:
+            with socket.create_server((host, port)):
+                found.append(f"listen.{name}: {host}:{port} is free")
+        except OSError as error:
+            raise ConfigError(
+                f"listen.{name}: cannot listen on {host}:{port}: {error.strerror}",
+                hint="stop what uses the address, or name another under [listen]",
+            ) from error
+    return found
+
+
+def _check_disk(config: Config) -> str:
+    folder = config.path(config.node.data)
+    existing = next(place for place in (folder, *folder.resolve().parents) if place.exists())
+    free = shutil.disk_usage(existing).free
+    if not os.access(existing, os.W_OK):
+        raise ConfigError(f"the data folder {folder} cannot be written")
+    if free < DISK_FREE_BYTES_MIN:
+        raise ConfigError(f"{folder}: only {free // 2**20} MiB are free")
+    return f"data: {folder}, {free // 2**30} GiB free"

@@ -1,0 +1,324 @@
+"""Runs the replica: events in, effects out, in their order.
+
+Nothing here waits. An event is taken up at once, in whatever task brings it, and the effects are
+carried out before the next; what needs a disk goes through the outbox. Peers' messages are decoded
+and verified here, before ``step`` sees them; what is not wanted costs no signature check.
+
+Not here: the rules (``consensus.hotstuff``), batches (``dissemination``), and tasks (``runtime``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from consensus.committee import Committee
+from consensus.errors import RemoteProtocolError, VerificationError
+from consensus.hotstuff import wire
+from consensus.hotstuff.certificates import Verifier
+from consensus.hotstuff.events import (
+    BlocksFetched,
+    Broadcast,
+    CancelTimer,
+    Connected,
+    Deliver,
+    Event,
+    Execute,
+    FetchBlocks,
+    Halt,
+    HeldCounts,
+    PayloadAvailable,
+    PeerHeld,
+    Persist,
+    Received,
+    ReportEvidence,
+    RequirePayload,
+    Send,
+    ServeBlocks,
+    SetTimer,
+    Sign,
+    Signed,
+    Timer,
+    TimerFired,
+    Undo,
+)
+from consensus.hotstuff.replica import Replica
+from consensus.hotstuff.types import (
+    Block,
+    BlocksRequest,
+    BlocksResponse,
+    Certificates,
+    CommitCert,
+    Proposal,
+    QuorumCert,
+    SignKind,
+)
+from node.chronicle import Chronicle
+from node.dissemination import Dissemination
+from node.execution import Execution
+from node.network.wire import Class
+from node.outbox import Outbox, Outgoing
+from node.signer import Signer
+from node.storage import kinds
+from node.telemetry.metrics import Metrics
+
+SERVE_BYTES_MAX: Final = 2 * 1024 * 1024
+"""Blocks in one answer to a node that catches up, by size."""
+CHECK_SECONDS_MAX: Final = 0.5
+"""A timer is looked at again at least this often, because the wall clock may be set."""
+
+
+class Links(Protocol):
+    """What is needed of ``node.network.peers.PeerNetwork``."""
+
+    def send(self, peer: int, cls: Class, payload: bytes) -> bool:
+        """Queue a payload for one peer."""
+        ...
+
+    def broadcast(self, cls: Class, payload: bytes) -> None:
+        """Queue a payload for every connected peer."""
+        ...
+
+
+class Ordering:
+    """The replica of one node and its surroundings.
+
+    Args:
+        delivered: is told each final block in order.
+        halted: is told the reason for which nothing more is signed.
+        now_ms: this node's clock.
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        committee: Committee,
+        own: int,
+        verifier: Verifier,
+        signer: Signer,
+        outbox: Outbox,
+        links: Links,
+        chronicle: Chronicle,
+        delivered: Callable[[Block, CommitCert], None],
+        halted: Callable[[Halt], None],
+        now_ms: Callable[[], int],
+        log: FilteringBoundLogger,
+        metrics: Metrics,
+    ) -> None:
+        self.replica = replica
+        self._committee = committee
+        self._own = own
+        self._verifier = verifier
+        self._signer = signer
+        self._outbox = outbox
+        self._links = links
+        self._chronicle = chronicle
+        self._delivered = delivered
+        self._halted = halted
+        self._now_ms = now_ms
+        self._log = log
+        self._metrics = metrics
+        self._events: deque[Event] = deque()
+        self._stepping = False
+        self._payload_changed = False
+        self._timers: dict[Timer, int] = {}
+        self._timer_bell = trio.Event()
+        self._received: dict[bytes, float] = {}
+        self.dissemination: Dissemination | None = None
+        self.execution: Execution | None = None
+
+    # --- events in ----------------------------------------------------------------------------
+
+    def post(self, event: Event) -> None:
+        """Take up an event, after those that are being taken up."""
+        self._events.append(event)
+        self._drain()
+
+    def payload_changed(self) -> None:
+        """Other batches may be proposed than was told last."""
+        self._payload_changed = True
+        self._drain()
+
+    def _drain(self) -> None:
+        if self._stepping:
+            return
+        self._stepping = True
+        try:
+            while True:
+                if self._payload_changed and self.dissemination is not None:
+                    self._payload_changed = False
+                    held = self.dissemination.batches.held_counts()
+                    self._step(HeldCounts(held))
+                    self._step(PayloadAvailable(self.dissemination.unproposed()))
+                if not self._events:
+                    break
+                self._step(self._events.popleft())
+        finally:
+            self._stepping = False
+        self._metrics.round.set(self.replica.round)
+        self._metrics.height_ordered.set(self.replica.ordered_height)
+
+    def _step(self, event: Event) -> None:
+        waiting: deque[Event] = deque([event])
+        while waiting:
+            for effect in self.replica.step(waiting.popleft(), self._now_ms()):
+                match effect:
+                    case Sign(kind, epoch, round_, body, two_chain):
+                        signature = self._signer.sign(
+                            kind, epoch, round_, body, two_chain=two_chain
+                        )
+                        self._verifier.remember(kind, self._own, body, signature)
+                        waiting.append(Signed(kind, body, signature))
+                        if kind is SignKind.TIMEOUT:
+                            leader = self._committee.leader(round_)
+                            name = self._committee.validators[leader].agency
+                            self._metrics.timeouts.labels(leader=name).inc()
+                    case Persist() | Broadcast() | Send() | Deliver():
+                        self._outbox.put(effect)
+                    case _:
+                        self._carry_out(effect)
+
+    # --- effects out --------------------------------------------------------------------------
+
+    def _carry_out(self, effect: object) -> None:
+        execution, dissemination = self.execution, self.dissemination
+        if execution is None or dissemination is None:
+            return
+        match effect:
+            case RequirePayload(block):
+                self._received[block.id] = time.monotonic()
+                dissemination.require(block)
+            case Execute(block):
+                execution.start(block)
+            case Undo(block_id):
+                execution.undo(block_id)
+            case FetchBlocks(request, peers):
+                payload = wire.encode_message(request)
+                for peer in peers:
+                    self._links.send(peer, Class.SYNC, payload)
+            case ServeBlocks(peer, request):
+                self._serve(peer, request)
+            case PeerHeld(peer, counts):
+                dissemination.peer_holds(peer, counts, self._own)
+            case SetTimer(token, at_ms):
+                self._timers[token] = at_ms
+                self._timer_bell.set()
+            case CancelTimer(token):
+                self._timers.pop(token, None)
+            case ReportEvidence(kind, first, second):
+                self._metrics.equivocations.inc()
+                self._log.warning("evidence", kind=kind.value)
+                pair = wire.encode_message(first), wire.encode_message(second)
+                self._outbox.log((kinds.Kind.EVIDENCE, len(pair[0]).to_bytes(4) + b"".join(pair)))
+            case Halt():
+                self._halted(effect)
+
+    def act(self, effect: Outgoing) -> None:
+        """Send or deliver; everything that it promises is durable."""
+        match effect:
+            case Broadcast(message):
+                self._links.broadcast(Class.CONSENSUS, wire.encode_message(message))
+            case Send(peer, message):
+                self._links.send(peer, Class.CONSENSUS, wire.encode_message(message))
+            case Deliver(block, commit_cert):
+                self._signer.settle(commit_cert.statement.epoch, commit_cert.statement.round)
+                begin = self._received.pop(block.id, None)
+                if begin is not None:
+                    self._metrics.commit_seconds.observe(time.monotonic() - begin)
+                self._delivered(block, commit_cert)
+
+    def _serve(self, peer: int, request: BlocksRequest) -> None:
+        """Answer a peer that catches up, from certified heights."""
+        if request.block_id is not None:
+            return
+        blocks: list[Block] = []
+        proof: CommitCert | QuorumCert | None = None
+        proved = room = 0
+        for height in range(request.from_height, request.from_height + request.count):
+            found = self._chronicle.ordered(height)
+            if found is None:
+                break
+            block, certificate = found
+            room += len(wire.encode_block(block))
+            if room > SERVE_BYTES_MAX:
+                break
+            blocks.append(block)
+            if certificate is not None:
+                proved, proof = len(blocks), certificate
+        if proof is None and blocks:
+            following = self._chronicle.ordered(blocks[-1].height + 1)
+            if following is not None:
+                proved, proof = len(blocks), following[0].justify
+        if proof is not None:
+            message = BlocksResponse(tuple(blocks[:proved]), proof)
+            self._links.send(peer, Class.SYNC, wire.encode_message(message))
+
+    # --- peers --------------------------------------------------------------------------------
+
+    def connected(self, peer: int, extras: bytes) -> None:
+        """A link stands; ``extras`` are the peer's highest certificates.
+
+        Raises:
+            RemoteProtocolError, VerificationError: they are malformed or forged.
+        """
+        verified = None
+        if extras:
+            message = wire.decode_message(extras)
+            if not isinstance(message, Certificates):
+                raise RemoteProtocolError("a hello carries certificates")
+            verified = self._verifier.verify(message, peer)
+        self.post(Connected(peer, verified))
+
+    def extras(self) -> bytes:
+        """Return our highest certificates, for a hello."""
+        return wire.encode_message(self.replica.certificates())
+
+    def receive(self, peer: int, payload: bytes) -> None:
+        """Take a consensus message of a peer.
+
+        Raises:
+            RemoteProtocolError, VerificationError: malformed or forged.
+        """
+        message = wire.decode_message(payload)
+        if not self.replica.wants(message):
+            return
+        if isinstance(message, Proposal):
+            skew = message.block.time_ms - self._now_ms()
+            leader = self._committee.leader(message.block.round)
+            name = self._committee.validators[leader].agency
+            self._metrics.clock_skew.labels(validator=name).set(skew / 1000)
+        verified = self._verifier.verify(message, peer)
+        if isinstance(message, BlocksResponse):
+            self.post(BlocksFetched(peer, verified))
+        else:
+            self.post(Received(peer, verified))
+
+    # --- timers -------------------------------------------------------------------------------
+
+    async def run_timers(self) -> None:
+        """Fire timers when they are due, until cancelled."""
+        while True:
+            now_ms = self._now_ms()
+            due = [token for token, at_ms in self._timers.items() if at_ms <= now_ms]
+            for token in due:
+                if self._timers.pop(token, None) is not None:
+                    self.post(TimerFired(token))
+            if due:
+                await trio.lowlevel.checkpoint()
+                continue
+            at_ms = min(self._timers.values(), default=None)
+            if at_ms is None:
+                await self._timer_bell.wait()
+            else:
+                with trio.move_on_after(min((at_ms - now_ms) / 1000, CHECK_SECONDS_MAX)):
+                    await self._timer_bell.wait()
+            self._timer_bell = trio.Event()
+
+
+FAULTS: Final = (RemoteProtocolError, VerificationError)
+"""What a peer's message may raise; its link is closed for it."""
