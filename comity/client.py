@@ -131,6 +131,7 @@ class Client:
         """
         committee = genesis_file.decode(genesis).committee
         chosen = choose_servers(committee, servers)
+        failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             client = cls(
                 genesis,
@@ -140,8 +141,12 @@ class Client:
             )
             try:
                 yield client
+            except Exception as error:
+                failure = error  # raised below as it is, not inside a group
             finally:
                 nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
     # --- reading ------------------------------------------------------------------------------
 

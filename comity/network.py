@@ -49,13 +49,14 @@ class Network:
         Raises:
             RequestError: a node refused for a reason of the request's.
             NotReachableError: no node answered in time.
-            VerificationError: every node that could be reached gave an answer that fails.
+            VerificationError, RemoteProtocolError: every node that could be reached gave an answer
+                that fails.
         """
         deadline = trio.current_time() + self.patience_seconds
         pause = PAUSE_SECONDS
         while True:
             tried: dict[str, None] = {}
-            lies: list[VerificationError] = []
+            lies: list[ComityError] = []
             wait = pause
             while (session := await self._next(tried, deadline)) is not None:
                 tried[session.server.agency] = None
@@ -74,7 +75,7 @@ class Network:
                     raise
                 except _FAILED as error:
                     self._pool.failed(session, error)
-                    if isinstance(error, VerificationError):
+                    if not isinstance(error, NotReachableError):
                         lies.append(error)
             if lies and len(lies) == len(tried):
                 raise lies[0]

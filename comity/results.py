@@ -25,7 +25,7 @@ class Entry:
     Args:
         key: where it lies.
         height, time_ms: of the certified state that shows it.
-        version: 0 when absent, and for accounts, which have none.
+        version: 0 when absent; always 1 for accounts, which have no versions.
         changed: height that wrote it last; 0 when absent.
         value: of an account or kernel object; for a record its fields by leaf.
         versions: for a record, the version that last changed each leaf.

@@ -40,7 +40,7 @@ from consensus.answers import (
 from consensus.codec import Value
 from consensus.committee import Committee, from_value
 from consensus.errors import CertificateError, ProofError
-from consensus.hashing import DIGEST_BYTES, ZERO
+from consensus.hashing import ZERO
 from consensus.hotstuff import wire
 from consensus.hotstuff.certificates import check_commit_cert
 from consensus.hotstuff.types import CommitCert, Statement
@@ -265,7 +265,7 @@ class Trust:
         head, *rest = self.rows(found, statement, keys)
         count: int = head.value[0] if head.present else 0
         positions, holds = rest[:count], rest[count:]
-        ids = [entry.value for entry in positions if entry.present and entry.value is not None]
+        ids = [entry.value[0] for entry in positions if entry.present and entry.value[0]]
         if [key.components for key in keys[1 + count :]] != [(id_,) for id_ in ids]:
             raise ProofError("the holds shown are not those that the target lists")
         return Holds(
@@ -434,14 +434,14 @@ def _holds_keys(found: Rows, target: StateKey) -> list[StateKey]:
     keys += [StateKey("holds", (*place, position)) for position in range(count)]
     for row in found.rows[1 : 1 + count]:
         if isinstance(row, SingleRow):
-            id_ = codec.decode(row.value, _HOLD_ID, bytes_max=len(row.value), what="hold id")
+            (id_,) = codec.decode(row.value, _HOLD_ID, bytes_max=len(row.value), what="hold id")
             if id_ is not None:
                 keys.append(StateKey("hold", (id_,)))
     return keys
 
 
 _HOLDS_HEAD: Final = codec.array(codec.integer(0, HOLDS_MAX), codec.integer(0, 7))
-_HOLD_ID: Final = codec.optional(codec.octets(DIGEST_BYTES))
+_HOLD_ID: Final = codec.array(codec.optional(codec.bytes32))
 
 
 def _hold(hold: layout.Hold) -> Hold:

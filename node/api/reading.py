@@ -59,11 +59,11 @@ def _holds_keys(target: StateKey, read: RowReader) -> Sequence[StateKey]:
     raw = read(head)
     if raw is None:
         return [head]
-    count = layout.HoldsIndex(*_single_value(raw)).count
+    count: int = _single_value(raw)[0]
     if count > HOLDS_SHOWN_MAX:
         return [head]
     positions = [StateKey("holds", (*place, position)) for position in range(count)]
-    ids = [_single_value(raw) for raw in map(read, positions) if raw is not None]
+    ids = [_single_value(raw)[0] for raw in map(read, positions) if raw is not None]
     return [head, *positions, *(StateKey("hold", (id_,)) for id_ in ids if id_ is not None)]
 
 
@@ -140,6 +140,10 @@ def evidence_of(backend: ApiBackend, height: int) -> answers.StatementEvidence:
         CannotAnswer: it is not kept here.
     """
     found = backend.evidence(height)
+    if found is None and height >= backend.height:
+        raise CannotAnswer(
+            Status.UNAVAILABLE, f"no certificate vouches for height {height} yet", "", 200
+        )
     if found is None:
         raise CannotAnswer(Status.NOT_FOUND, f"the statement of height {height} is not kept here")
     return found
