@@ -215,7 +215,8 @@ class Signer:
 
         Args:
             after: the slots that the log's newest safety record speaks of; bodies at or below
-                them are left out. Those that remain were signed and never sent.
+                them are left out. The log does not hold those that remain: it was cut or
+                exchanged, unless the mark was written before the log was synced.
         """
         known = after or {}
         return tuple(

@@ -206,7 +206,7 @@ def test_a_node_stopped_before_its_first_signature_is_still_fresh(tmp_path: Path
 
 
 def test_a_signature_that_only_the_mark_knows_is_given_back(tmp_path: Path) -> None:
-    """The mark's sync came first, then the power went: the vote was never sent."""
+    """The caller judges it against the safety record: nothing of the vote is in the log."""
     first = opened(tmp_path)
     signer = signer_of(first, tmp_path)
     signer.sign(SignKind.VOTE, 1, 7, b"vote seven")
@@ -262,8 +262,8 @@ def test_a_mark_that_is_gone_stops_signing(tmp_path: Path) -> None:
         signer_of(restarted(first, tmp_path), tmp_path)
 
 
-async def test_log_and_mark_are_synced_beside_each_other(tmp_path: Path) -> None:
-    """The way a step is made durable: both syncs, then the message may leave."""
+async def test_log_then_mark_are_synced_before_a_message_may_leave(tmp_path: Path) -> None:
+    """The way a step is made durable; the mark tells only of what the log holds."""
     recovered = opened(tmp_path)
     signer = signer_of(recovered, tmp_path)
     log_writer = LogWriter(recovered.log)
@@ -271,12 +271,16 @@ async def test_log_and_mark_are_synced_beside_each_other(tmp_path: Path) -> None
         tasks.start_soon(log_writer.run)
         for round_ in range(1, 6):
             signer.sign(SignKind.VOTE, 1, round_, b"vote %d" % round_)
-            entries = [kinds.safety(b"record %d" % round_)]
-            async with trio.open_nursery() as step:
-                step.start_soon(log_writer.persist, entries)
-                step.start_soon(signer.persist_mark, log_writer.synced)
+            mark = signer.snapshot()
+            await log_writer.persist([kinds.safety(b"record %d" % round_)])
+            signer.sign(SignKind.TIMEOUT, 1, round_, b"not yet in the log")
+            await signer.persist_mark(mark, log_writer.synced)
         log_writer.close()
     signer.close()
     again = restarted(recovered, tmp_path)
     assert again.found.safety == b"record 5"
-    assert signer_of(again, tmp_path).recovered_bodies()[0].body == b"vote 5"
+    bodies = signer_of(again, tmp_path).recovered_bodies()
+    assert [(item.kind, item.round) for item in bodies] == [
+        (SignKind.VOTE, 5),
+        (SignKind.TIMEOUT, 4),
+    ]
