@@ -355,12 +355,12 @@ class BatchStore:
         """
         by_peer: dict[int, list[bytes]] = {}
         for digest, want in self._wanted.items():
-            if want.next_ms > now_ms or digest in self._checking or not peers:
+            if want.next_ms > now_ms or digest in self._checking:
                 continue
             for turn in range(min(FETCH_PEERS, len(peers))):
                 at = (digest[0] + want.attempts * FETCH_PEERS + turn) % len(peers)
                 by_peer.setdefault(peers[at], []).append(digest)
-            want.attempts += 1
+            want.attempts += 1 if peers else 0
             want.next_ms = now_ms + FETCH_RETRY_MS
         return [
             (peer, tuple(digests[at : at + DIGESTS_MAX]))
@@ -369,8 +369,9 @@ class BatchStore:
         ]
 
     def next_fetch_ms(self) -> int | None:
-        """Return when ``fetches`` is to be called next; None while nothing is wanted."""
-        return min((want.next_ms for want in self._wanted.values()), default=None)
+        """Return when ``fetches`` is to be called next; None while there is nothing to ask for."""
+        due = [w.next_ms for digest, w in self._wanted.items() if digest not in self._checking]
+        return min(due, default=None)
 
     def absent(self, digests: Sequence[bytes], now_ms: int) -> None:
         """A peer does not have them: ask others soon."""
