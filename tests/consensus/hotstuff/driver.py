@@ -250,7 +250,8 @@ class World:
                 self._serve(node, peer, request)
             case ev.SetTimer(token, at_ms):
                 node.timers[token] = at_ms
-                self.at(at_ms, lambda life=node.life: self._fire(node, life, token, at_ms))
+                life = node.life
+                self.at(at_ms, lambda: self._fire(node, life, token, at_ms))
             case ev.CancelTimer(token):
                 del node.timers[token]
             case ev.ReportEvidence():
@@ -325,13 +326,15 @@ class World:
     def _serve(self, node: Node, peer: int, request: BlocksRequest) -> None:
         stored = node.disk.delivered
         page = stored[request.from_height : request.from_height + request.count]
-        while page:
-            block, cert = page[-1]
+        for end in range(len(page), 0, -1):
+            block, cert = page[end - 1]
             if cert is not None and cert.statement.block_id == block.id:
-                blocks = tuple(block for block, _ in page)
+                blocks = tuple(block for block, _ in page[:end])
                 self._send(node, peer, BlocksResponse(blocks, cert))
                 return
-            page = page[:-1]
+        if page and len(stored) > page[-1][0].height + 1:
+            proof = stored[page[-1][0].height + 1][0].justify
+            self._send(node, peer, BlocksResponse(tuple(block for block, _ in page), proof))
 
     # --- promises watched ---
 
