@@ -276,7 +276,6 @@ ACTION: Final = Struct(
         "emergency",
         "reversible",
         "quiet",
-        "review",
     ),
 )
 DEFINITION: Final = Struct(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from consensus.ledger.rules import (
@@ -13,6 +16,7 @@ from consensus.ledger.rules import (
     load_toml,
     moved_actions,
 )
+from consensus.ledger.rules.structure import ACTION, KIND
 from tests.consensus.ledger.rule_texts import (
     BENEFITS,
     IDENTITY,
@@ -214,3 +218,31 @@ def test_moved_actions_are_named_with_what_happened_to_them() -> None:
     found = moved_actions(rulebook().rule_sets["benefits"],
                           rulebook(benefits=text).rule_sets["benefits"])  # fmt: skip
     assert found == {"grant": "changed", "halt": "added", "suspend": "removed"}
+
+
+# --- the guide --------------------------------------------------------------------------------
+
+GUIDE = (Path(__file__).parents[3] / "docs/rules.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```toml\n(.*?)```", GUIDE, re.DOTALL)
+HEAD = 'domain = "licensing"\nnumber = 1\nlegal_basis = "Act"\n'
+
+
+def test_the_first_rule_set_of_the_guide_is_sound() -> None:
+    assert problems(EXAMPLES[0], IDENTITY) == []
+
+
+@pytest.mark.parametrize("section", ["[kinds.", "[accounts.", "[params]"])
+def test_a_section_shown_in_the_guide_is_sound(section: str) -> None:
+    (example,) = [each for each in EXAMPLES[1:] if each.startswith(section)]
+    assert problems(HEAD + example, IDENTITY.replace("licence", "permit")) == []
+
+
+def test_the_charter_of_the_guide_is_sound() -> None:
+    (example,) = [each for each in EXAMPLES if "kernel = true" in each]
+    assert problems(HEAD.replace("licensing", "charter") + example) == []
+
+
+def test_the_guide_names_every_construct_that_is_refused_for_now() -> None:
+    section = GUIDE.split("## Not supported by this version")[1].split("##")[0]
+    for word in (*ACTION.later, *KIND.later, "when", "muldiv", "month_add", "days_add", "month_of"):
+        assert word in section
