@@ -1,0 +1,388 @@
+"""Measures a real network of four nodes on this machine, beside the machine's own limit.
+
+    throughput   transfers, each signed by itself
+    groups       transfers in signed groups of 500
+    disburse     payments of the benefits programme: 2 records read, 1 made, 2 accounts
+    latency      transfers at 100 a second, open loop, from the intended send to the verified answer
+
+Transactions are made and signed before the clock starts: real clients are other machines. Every
+signature is checked by every replica, everything is durable and over TLS. The bound is what this
+machine could do if it did nothing but check one signature per transaction and replica.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import platform
+import secrets
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import cyclopts
+import nacl.bindings
+import trio
+from rich.console import Console
+from rich.table import Table
+
+from comity import drafting
+from comity.client import Client
+from comity.drafting import Call
+from comity.keys import Key
+from comity.results import Outcome
+from comity.session import Parcel
+from consensus import codec
+from consensus.genesis import SYSTEM, OpeningBalance
+from consensus.ledger import group
+from consensus.ledger.transaction import Unsigned, assemble
+from consensus.protocol import Item
+from scripts.localnet import ROOT, LocalNetwork, Person, found
+
+REPLICAS = 4
+AUTHORS = 16
+WALLETS = 2_000
+GROUP_SIZE = 500
+LATENCY_RATE = 100
+LIFE_MS = 3_600_000
+STAGES = ("execute",)
+
+app = cyclopts.App(help=__doc__, name="bench")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+# --- the machine's own limit --------------------------------------------------------------------
+
+
+def _checks_per_second(seconds: float) -> float:
+    public, secret = nacl.bindings.crypto_sign_keypair()
+    signed = nacl.bindings.crypto_sign(bytes(80), secret)
+    count, end = 0, time.perf_counter() + seconds
+    begin = time.perf_counter()
+    while time.perf_counter() < end:
+        for _ in range(100):
+            nacl.bindings.crypto_sign_open(signed, public)
+        count += 100
+    return count / (time.perf_counter() - begin)
+
+
+def verify_bound() -> float:
+    """Return transactions a second if all cores only checked one signature per replica."""
+    cores = os.cpu_count() or 1
+    with multiprocessing.get_context("spawn").Pool(cores) as pool:
+        return sum(pool.map(_checks_per_second, [1.0] * cores)) / REPLICAS
+
+
+# --- load ---------------------------------------------------------------------------------------
+
+
+class Load:
+    """Signed transactions of several authors, made before the clock starts."""
+
+    def __init__(self, client: Client, authors: Sequence[Key], book: Any, now_ms: int) -> None:
+        self._chain = client.chain
+        self._authors = list(authors)
+        self._book = book
+        self._now_ms = now_ms
+        self._sequences = [0] * len(self._authors)
+
+    def draft(self, author: int, call: Call, reads: Sequence[Any] = ()) -> Unsigned:
+        """Return the next transaction of an author, unsigned."""
+        self._sequences[author] += 1
+        return drafting.build(
+            self._chain,
+            self._book,
+            [call],
+            author=self._authors[author].public,
+            sequence=self._sequences[author],
+            now_ms=self._now_ms,
+            not_after_ms=self._now_ms + LIFE_MS,
+            seed=secrets.token_bytes(32),
+            reads=reads,
+        )
+
+    def single(self, author: int, call: Call) -> Parcel:
+        """Return a singly signed transaction."""
+        unsigned = self.draft(author, call)
+        envelope = assemble(unsigned, [self._authors[author].sign(unsigned.message)])
+        return Parcel(Item.ENVELOPE, envelope, (unsigned.transaction.txid,))
+
+    def group(self, author: int, drafts: Sequence[Unsigned]) -> Parcel:
+        """Return drafts of one author as a signed group."""
+        key = self._authors[author]
+        signed = group.group_message(self._chain, len(drafts), group.group_root(drafts))
+        whole = group.build(drafts, [(key.public, key.sign(signed))])
+        txids = tuple(each.transaction.txid for each in drafts)
+        return Parcel(Item.GROUP, codec.encode(whole.to_value()), txids)
+
+
+def transfer(number: int) -> Call:
+    """Return a transfer between two wallets, spread over all of them."""
+    source = number * 7919 % WALLETS
+    return Call(
+        "bench",
+        "transfer",
+        {"source": source, "target": (source + 1 + number % 97) % WALLETS, "amount": 1},
+    )
+
+
+async def drive(
+    clients: Sequence[Client], lanes: Sequence[Sequence[list[Parcel]]], seconds: float
+) -> tuple[int, float, list[float]]:
+    """Submit each lane's chunks, one after the other, until the time is over.
+
+    Returns certified transactions, seconds they took, and the latency of each chunk.
+    """
+    applied = 0
+    finished: list[tuple[float, int]] = []
+    latencies: list[float] = []
+    begin = trio.current_time()
+    warm = min(2.0, seconds / 4)
+
+    def told(_parcel: int, _position: int, outcome: Outcome) -> None:
+        nonlocal applied
+        applied += getattr(outcome, "applied", False)
+        finished.append((trio.current_time(), 1))
+
+    async def lane(client: Client, chunks: Sequence[list[Parcel]]) -> None:
+        for chunk in chunks:
+            sent = trio.current_time()
+            if sent - begin > seconds + warm:
+                return
+            await client.deliver(chunk, told)
+            latencies.append(trio.current_time() - sent)
+
+    async with trio.open_nursery() as nursery:
+        for index, chunks in enumerate(lanes):
+            nursery.start_soon(lane, clients[index % len(clients)], chunks)
+    window = [count for at, count in finished if begin + warm <= at <= begin + warm + seconds]
+    if applied != len(finished):
+        raise SystemExit(f"{len(finished) - applied} of {len(finished)} were not applied")
+    last = max(at for at, _ in finished)
+    return sum(window), min(seconds, last - begin - warm), latencies
+
+
+@asynccontextmanager
+async def connected(network: LocalNetwork, key: Key) -> AsyncIterator[list[Client]]:
+    """Give one client at each node."""
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(
+                Client.connect(network.genesis, servers=[agency], key=key)
+            )
+            for agency in network.agencies
+        ]
+
+
+# --- what is measured ---------------------------------------------------------------------------
+
+
+def _network(folder: Path, programme: bool) -> tuple[LocalNetwork, list[Person]]:
+    people = [
+        Person(
+            "treasury",
+            SYSTEM,
+            secrets.token_bytes(32),
+            [("bench.operator", ())],
+        )
+        for _ in range(AUTHORS)
+    ]
+    del programme
+    rules = [ROOT / "configs/rules/charter.toml", ROOT / "configs/bench/transfers.toml"]
+    accounts = [OpeningBalance("wallet", (number,), 10**9) for number in range(WALLETS)]
+    return found(folder, rules, people, accounts), people
+
+
+def _cpu_seconds(network: LocalNetwork) -> dict[str, float]:
+    """Return user and system seconds used so far, of nodes and of their workers."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    main = workers = 0.0
+    roots = {process.pid for process in network.processes.values()}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            text = (entry / "stat").read_text()
+        except OSError:
+            continue
+        fields = text.rpartition(")")[2].split()
+        used = (int(fields[11]) + int(fields[12])) / ticks
+        if int(entry.name) in roots:
+            main += used
+        elif int(fields[1]) in roots:
+            workers += used
+    return {"node": main, "workers": workers}
+
+
+def _memory_mib(network: LocalNetwork) -> float:
+    """Return the largest resident size of a node's main process."""
+    pages = [
+        int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+        for process in network.processes.values()
+    ]
+    return max(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+async def _loaded(
+    network: LocalNetwork,
+    people: Sequence[Person],
+    seconds: float,
+    make: Callable[[Load, float], list[list[list[Parcel]]]],
+) -> dict[str, Any]:
+    keys = [Key(person.pair) for person in people]
+    async with connected(network, keys[0]) as clients:
+        rules = await clients[0].rules()
+        load = Load(clients[0], keys, rules.book, rules.time_ms)
+        lanes = make(load, seconds)
+        before = _cpu_seconds(network)
+        count, elapsed, latencies = await drive(clients, lanes, seconds)
+        after = _cpu_seconds(network)
+    total = sum(len(parcel.txids) for lane in lanes for chunk in lane for parcel in chunk)
+    micros = {
+        name: round((after[name] - before[name]) * 1e6 / max(total, 1) / REPLICAS, 1)
+        for name in before
+    }
+    return {
+        "tx_per_s": round(count / elapsed, 1),
+        "transactions": count,
+        "p50_ms": round(statistics.median(latencies) * 1000, 1),
+        "p99_ms": round(sorted(latencies)[int(len(latencies) * 0.99)] * 1000, 1),
+        "stages": {f"{name}_us_per_tx_and_replica": value for name, value in micros.items()},
+        "memory_mib": round(_memory_mib(network), 1),
+    }
+
+
+def _singles(load: Load, seconds: float) -> list[list[list[Parcel]]]:
+    lanes, per_lane, chunk = AUTHORS, int(seconds * 2.2), 100
+    return [
+        [
+            [load.single(author, transfer(author * 100_003 + n * chunk + i)) for i in range(chunk)]
+            for n in range(per_lane)
+        ]
+        for author in range(lanes)
+    ]
+
+
+def _groups(load: Load, seconds: float) -> list[list[list[Parcel]]]:
+    per_lane = max(2, int(seconds * 8000 / GROUP_SIZE / AUTHORS * 1.2))
+    return [
+        [
+            [
+                load.group(
+                    author,
+                    [
+                        load.draft(author, transfer(author * 100_003 + n * GROUP_SIZE + i))
+                        for i in range(GROUP_SIZE)
+                    ],
+                )
+            ]
+            for n in range(per_lane)
+        ]
+        for author in range(AUTHORS)
+    ]
+
+
+async def _latency(
+    network: LocalNetwork, people: Sequence[Person], seconds: float
+) -> dict[str, Any]:
+    keys = [Key(person.pair) for person in people]
+    waits: list[float] = []
+    async with connected(network, keys[0]) as clients:
+        rules = await clients[0].rules()
+        load = Load(clients[0], keys, rules.book, rules.time_ms)
+        count = int(LATENCY_RATE * (seconds + 1))
+        parcels = [load.single(n % AUTHORS, transfer(n)) for n in range(count)]
+        for client in clients:
+            await client.status()
+        begin = trio.current_time() + 0.2
+
+        async def one(number: int) -> None:
+            intended = begin + number / LATENCY_RATE
+            await trio.sleep_until(intended)
+            await clients[number % len(clients)].deliver([parcels[number]])
+            if number >= LATENCY_RATE:  # the first second warms up
+                waits.append(trio.current_time() - intended)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(count):
+                nursery.start_soon(one, number)
+    waits.sort()
+    return {
+        "tx_per_s": LATENCY_RATE,
+        "transactions": len(waits),
+        "p50_ms": round(statistics.median(waits) * 1000, 1),
+        "p99_ms": round(waits[int(len(waits) * 0.99)] * 1000, 1),
+        "stages": {},
+        "memory_mib": round(_memory_mib(network), 1),
+    }
+
+
+def _machine() -> dict[str, Any]:
+    model = "unknown"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    return {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version()}
+
+
+def measure(name: str, seconds: float) -> dict[str, Any]:
+    """Run one benchmark and return its figures."""
+    with tempfile.TemporaryDirectory(prefix="comity-bench-", dir="/var/tmp") as temporary:
+        network, people = _network(Path(temporary), name == "disburse")
+        with network:
+            network.start_all()
+            match name:
+                case "throughput":
+                    figures = trio.run(_loaded, network, people, seconds, _singles)
+                case "groups":
+                    figures = trio.run(_loaded, network, people, seconds, _groups)
+                case "latency":
+                    figures = trio.run(_latency, network, people, seconds)
+                case _:
+                    raise SystemExit(f"there is no benchmark {name!r}")
+    bound = verify_bound()
+    return {
+        "name": name,
+        **figures,
+        "verify_bound_tx_per_s": round(bound, 1),
+        "ratio": round(figures["tx_per_s"] / bound, 3),
+        "replicas": REPLICAS,
+        "seconds": seconds,
+        "machine": _machine(),
+    }
+
+
+@app.default
+def bench(name: str, *, seconds: float = 12.0, json_: Path | None = None) -> None:
+    """Measure one figure.
+
+    Args:
+        name: throughput, groups, disburse or latency.
+        seconds: how long the load lasts after warming up.
+        json_: write the figures to this file as well.
+    """
+    figures = measure(name, seconds)
+    table = Table("figure", "value", title=f"{name}, {REPLICAS} replicas on this machine")
+    for key, value in figures.items():
+        if isinstance(value, dict):
+            for inner, number in value.items():
+                table.add_row(f"{key}.{inner}", str(number))
+        else:
+            table.add_row(key, str(value))
+    Console().print(table)
+    if json_ is not None:
+        json_.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
