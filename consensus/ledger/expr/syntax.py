@@ -386,6 +386,4 @@ def _string(token: _Token) -> str | bytes:
         return value.encode("latin-1")
     if not unicodedata.is_normalized("NFC", value):
         raise Fault("the text is not in Unicode NFC", token.position)
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise Fault("the text holds half a character", token.position)
     return value

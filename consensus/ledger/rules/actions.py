@@ -38,6 +38,7 @@ from consensus.ledger.rules.schema import NOT_SUPPORTED, Place, Skip, suggest
 from consensus.ledger.rules.scope import ActionScope
 from consensus.ledger.rules.values import (
     INPUT_BASES,
+    WORDS,
     check_code,
     check_name,
     check_role,
@@ -176,7 +177,7 @@ class _Compiler:
         for name, text in source:
             here = self.place.of("inputs", name)
             try:
-                check_name(name, here, "an input", ())
+                check_name(name, here, "an input", WORDS)
                 kind = parse_type(text.removesuffix("?"), here, INPUT_BASES)
                 item = kind.item if kind.base == "list" else kind
                 if item == Type("ref") and not kernel:

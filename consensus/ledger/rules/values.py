@@ -35,7 +35,9 @@ _DATE: Final = re.compile(r"([0-9]{4})-([0-9]{2})(?:-([0-9]{2}))?")
 _MONTH_DAYS: Final = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 ROOTS: Final = ("input", "params", "now", "who")
-RESERVED: Final = (*ROOTS, "true", "false", "null", "in", "account", "index")
+WORDS: Final = ("true", "false", "null", "in")
+"""Words of the expression language: nothing that an expression names is called so."""
+RESERVED: Final = (*ROOTS, *WORDS, "account", "index")
 _PLAIN: Final = ("bool", "int", "text", "bytes", "month", "date", "time", "digest")
 INPUT_BASES: Final = BASES
 FIELD_BASES: Final = tuple(base for base in BASES if base != "sealed")

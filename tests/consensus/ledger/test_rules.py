@@ -188,6 +188,73 @@ def test_parameters_are_those_in_force_at_the_time() -> None:
     assert len(digests) == 3
 
 
+PARAMS = """
+a = { by = "now", type = "month", values = [ { from = "2026-01", value = "2026-07" } ] }
+b = { by = "now", type = "date", values = [ { from = "2026-01", value = "2000-02-29" } ] }
+c = { by = "now", type = "time", values = [ { from = "2026-01", value = "1970-01-02" } ] }
+d = { by = "now", type = "time", values = [ { from = "2026-01", value = 5 } ] }
+e = { by = "now", type = "bytes", values = [ { from = "2026-01", value = "00ff" } ] }
+f = { by = "now", type = "bool", values = [ { from = "2026-01", value = true } ] }
+g = { by = "now", type = "text", values = [ { from = "2026-01", value = "x" } ] }
+h = { by = "now", type = "list:month", values = [ { from = "1969-12-31", value = ["0000-01"] } ] }
+"""
+
+
+def test_parameters_of_every_type_have_the_encoded_value() -> None:
+    text = edited("benefits", "[params]", "[params]" + PARAMS)
+    params = rulebook(benefits=text).rule_sets["benefits"].params
+    values = {name: params[name].values[0][1] for name in "abcdefgh"}
+    # 2000-02-29 is 30 years of 365 days, 7 leap days and 59 days after 1970-01-01.
+    assert values == {
+        "a": 2026 * 12 + 6, "b": 30 * 365 + 7 + 59, "c": 86_400_000, "d": 5, "e": b"\x00\xff",
+        "f": True, "g": "x", "h": [0],
+    }  # fmt: skip
+    assert params["h"].values[0][0] == -86_400_000
+    assert params["a"].values[0][0] == YEAR_2026_MS
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "message"),
+    [
+        ("month", "24312", "a month is written as text"),
+        ("month", '"2026-07-01"', "expected a month"),
+        ("month", '"2026-13"', "there is no date"),
+        ("date", '"2026-07"', "expected a date"),
+        ("date", '"1900-02-29"', "there is no date"),
+        ("time", "-1", "outside the range"),
+        ("bytes", '"0"', "lower case hex"),
+        ("digest", '"00ff"', "has 32 bytes"),
+        ("bool", "1", "expected bool"),
+        ("list:int", '["a"]', "expected int"),
+        ("list:int", "[[1]]", "found an array"),
+        ("token:identity", '"00"', "may not stand here"),
+        ("int", "[]", "expected int"),
+    ],
+)
+def test_parameter_value_of_another_type_is_refused(kind: str, value: str, message: str) -> None:
+    line = (
+        f'x = {{ by = "now", type = "{kind}", values = [ {{ from = "2026", value = {value} }} ] }}'
+    )
+    text = edited("benefits", "[params]", "[params]\n" + line.replace('"2026"', '"2026-01"'))
+    with pytest.raises(RulesError, match=message) as caught:
+        rulebook(benefits=text)
+    assert caught.value.line == line_of(text, "x = {")
+
+
+def test_a_parameter_without_values_and_too_many_values_are_refused() -> None:
+    for values, message in (("", "at least one value"), (MANY_VALUES, "512 in all")):
+        text = "".join(
+            f'x{n} = {{ by = "now", type = "int", values = [{values}] }}\n' for n in "abc"
+        )
+        with pytest.raises(RulesError, match=message):
+            rulebook(benefits=edited("benefits", "[params]", "[params]\n" + text))
+
+
+MANY_VALUES = ", ".join(
+    f'{{ from = "{2000 + n // 12}-{n % 12 + 1:02}", value = 1 }}' for n in range(200)
+)
+
+
 def test_an_action_without_parameters_has_one_digest_for_all_times() -> None:
     schedule = action("payments", "disburse").schedule
     assert schedule.at(0).digest == schedule.at(JAN_15_2027_MS).digest
@@ -302,6 +369,9 @@ REFUSED = [
     ("benefits", '"treasury", "audit"]', '"Au dit"]', "not the name of an agency"),
     ("benefits", 'person = "ref:person", monthly', 'person = "ref:persn", monthly', "no kind"),
     ("benefits", 'person = "ref:person", monthly', 'person = "ref", monthly', "names its kind"),
+    ("identity", 'hold_by = ["payments"]', 'hold_by = ["Payments"]', "is not a name"),
+    ("payments", "floor = -500", 'floor = "0"', "expected a whole number"),
+    ("payments", "[accounts.euros]", "[accounts.index]", "a meaning of its own"),
     ("identity", "optional = true, since = 2", "since = 2", "earlier records lack this field"),
     ("identity", "since = 2", "since = 3", "left out"),
     ("identity", 'since = 2 }', 'since = 2, group = "address" }', "a leaf of its own"),
@@ -370,6 +440,9 @@ REFUSED = [
     ("benefits", 'inputs = { entitlement = "ref:entitlement" }\nload   = [ ["ent", "ent',
      'inputs = { entitlement = "ref:person" }\nload   = [ ["ent", "ent',
      "expected a reference to entitlement, found one to person"),
+    ("benefits", 'inputs = { entitlement = "ref:entitlement" }\nload   = [ ["ent", "ent',
+     'inputs = { in = "int", entitlement = "ref:entitlement" }\nload   = [ ["ent", "ent',
+     "a meaning of its own"),
     # actors
     ("benefits", 'actor  = { role = "benefits.officer" }', "actor = {}", "either role or self"),
     ("benefits", '{ role = "benefits.officer" }', '{ role = "officer" }', "is not a role"),
