@@ -53,5 +53,5 @@ def check_peer_key(stream: trio.SSLStream[Any], expected_key: bytes) -> None:
     if not isinstance(key, Ed25519PublicKey) or key.public_bytes_raw() != expected_key:
         raise VerificationError(
             "the server is not the node that was expected at this address",
-            hint="compare the address with the committee's: `comity committee`",
+            hint="compare the address with the one in the committee that you trust",
         )

@@ -1,0 +1,5 @@
+"""``python -m comity.cli``: the same as the ``comity`` command."""
+
+from comity.cli.app import main
+
+main()

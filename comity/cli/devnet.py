@@ -1,0 +1,209 @@
+"""``comity devnet``: a whole network on this machine, one process a node."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import trio
+from cyclopts import Parameter
+
+from comity import founding
+from comity.cli import network, show
+from comity.cli.options import OUTPUT, Output
+from comity.cli.values import time_word
+from comity.client import Client
+from comity.errors import NotReachableError
+from comity.results import Height
+from consensus import genesis as genesis_file
+from consensus.committee import Validator
+
+START_SECONDS_MAX: Final = 60.0
+STOP_SECONDS_MAX: Final = 15.0
+LOG_NAME: Final = "node.log"
+LOG_LINES: Final = 5
+
+
+@dataclass(slots=True)
+class Running:
+    """A node's process."""
+
+    agency: str
+    home: Path
+    process: trio.Process
+
+
+def devnet(
+    folder: Path | None = None,
+    *,
+    agencies: tuple[str, ...] = network.AGENCIES,
+    rules: Path = network.RULES,
+    plan: Path | None = None,
+    base_port: int = network.BASE_PORT,
+    tree_depth: int = 16,
+    stay: Annotated[bool, Parameter(negative="", help="Keep it running until Ctrl-C.")] = False,
+    output: Output = OUTPUT,
+) -> None:
+    """Start a network on this machine, wait until every node certifies, stop it again.
+
+    Args:
+        folder: of a network made before, or to be made; a temporary one when left out.
+        agencies: four or more, for a new network.
+        rules: folder of rule sets, for a new network.
+        plan: people and accounts, for a new network.
+        base_port: first of three ports a node, for a new network.
+        tree_depth: of the state tree, for a new network.
+    """
+    with ExitStack() as stack:
+        if folder is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="comity-")))
+        if not (folder / founding.GENESIS_NAME).exists():
+            network.make(folder, "devnet", agencies, rules, plan, base_port, tree_depth)
+        trio.run(_run, folder, stay, output)
+
+
+async def _run(folder: Path, stay: bool, output: Output) -> None:
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_until_signal, scope)
+            async with started(folder) as nodes:
+                heights = await certifying(folder, nodes)
+                _report(folder, heights, stay, output)
+                if stay:
+                    await _watch(nodes)
+            nursery.cancel_scope.cancel()
+
+
+async def _until_signal(scope: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        async for _ in received:
+            scope.cancel()
+
+
+@asynccontextmanager
+async def started(folder: Path) -> Any:
+    """Run the nodes of a network; all have ended when the block ends."""
+    genesis = genesis_file.decode((folder / founding.GENESIS_NAME).read_bytes())
+    async with AsyncExitStack() as stack:
+        nodes: list[Running] = []
+        stack.push_async_callback(_stop, nodes)
+        for validator in genesis.committee.validators:
+            home = folder / validator.agency
+            with (home / LOG_NAME).open("ab") as log:
+                process = await trio.lowlevel.open_process(
+                    [sys.executable, "-m", "comity.cli", "node", "run", str(home)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    env={**os.environ, "COMITY_LOG_FORMAT": "json"},
+                )
+            nodes.append(Running(validator.agency, home, process))
+        yield nodes
+
+
+async def _stop(nodes: Sequence[Running]) -> None:
+    with trio.CancelScope(shield=True):
+        for node in nodes:
+            if node.process.poll() is None:
+                node.process.terminate()
+        with trio.move_on_after(STOP_SECONDS_MAX):
+            for node in nodes:
+                await node.process.wait()
+        for node in nodes:
+            if node.process.poll() is None:
+                node.process.kill()
+                await node.process.wait()
+
+
+async def certifying(folder: Path, nodes: Sequence[Running]) -> dict[str, Height]:
+    """Wait until every node proves a certified height; return them by agency.
+
+    Raises:
+        NotReachableError: a node ended or took too long; shows the end of its log.
+    """
+    genesis = (folder / founding.GENESIS_NAME).read_bytes()
+    validators = genesis_file.decode(genesis).committee.validators
+    found: dict[str, Height] = {}
+
+    async def ask(validator: Validator) -> None:
+        async with Client.connect(
+            genesis, servers=[validator.agency], patience_seconds=START_SECONDS_MAX
+        ) as client:
+            while validator.agency not in found:
+                heights = await client.statements(-1)
+                if heights and heights[-1].height > 0:
+                    found[validator.agency] = heights[-1]
+                else:
+                    await trio.sleep(0.1)
+
+    with trio.move_on_after(START_SECONDS_MAX):
+        async with trio.open_nursery() as nursery:
+            for validator in validators:
+                nursery.start_soon(ask, validator)
+            while len(found) < len(validators):
+                for node in nodes:
+                    if node.process.poll() is not None:
+                        raise _ended(node)
+                await trio.sleep(0.05)
+    if len(found) < len(validators):
+        late = next(node for node in nodes if node.agency not in found)
+        raise NotReachableError(
+            f"the node of {late.agency} certified nothing in {START_SECONDS_MAX:g} s",
+            hint=f"read {late.home / LOG_NAME}",
+        )
+    return found
+
+
+def _ended(node: Running) -> NotReachableError:
+    lines = (node.home / LOG_NAME).read_text(encoding="utf-8", errors="replace").splitlines()
+    tail = "\n".join(lines[-LOG_LINES:])
+    status = node.process.returncode
+    return NotReachableError(
+        f"the node of {node.agency} ended with status {status}:\n{tail}",
+        hint=f"read {node.home / LOG_NAME}",
+    )
+
+
+async def _watch(nodes: Sequence[Running]) -> None:
+    while True:
+        for node in nodes:
+            if node.process.poll() is not None:
+                raise _ended(node)
+        await trio.sleep(0.2)
+
+
+def _report(folder: Path, heights: dict[str, Height], stay: bool, output: Output) -> None:
+    genesis = genesis_file.decode((folder / founding.GENESIS_NAME).read_bytes())
+    value = {
+        "genesis": str(folder / founding.GENESIS_NAME),
+        "nodes": {
+            v.agency: {
+                "clients": f"{v.client_host}:{v.client_port}",
+                "height": heights[v.agency].height,
+            }
+            for v in genesis.committee.validators
+        },
+    }
+    title = f"every node certifies; clients use --genesis {folder / founding.GENESIS_NAME}"
+    shown = show.table("agency", "clients", "height", "time", "keys", title=title)
+    for v in genesis.committee.validators:
+        height = heights[v.agency]
+        shown.add_row(
+            v.agency,
+            f"{v.client_host}:{v.client_port}",
+            str(height.height),
+            time_word(height.time_ms),
+            str(folder / v.agency / "keys"),
+        )
+    if stay:
+        shown.caption = "Ctrl-C stops it"
+    show.emit(output, value, shown)

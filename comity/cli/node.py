@@ -1,0 +1,48 @@
+"""``comity node``: run and look after one agency's node. Loads ``node`` when it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+from cyclopts import App, Parameter
+
+from comity.cli import reads
+from comity.cli.options import OUTPUT, REACH, Output, Reach
+from comity.cli.show import emit, table
+
+CONFIG: Final = Path("node.toml")
+
+app = App(name="node", help="Run and look after one agency's node.")
+
+Config = Annotated[Path, Parameter(help="The node's configuration, or its folder.")]
+
+
+@app.command
+def run(config: Config = CONFIG, *, output: Output = OUTPUT) -> None:
+    """Run a node until SIGTERM or Ctrl-C."""
+    from node import main
+
+    main.run(_file(config))
+
+
+@app.command
+def check(config: Config = CONFIG, *, output: Output = OUTPUT) -> None:
+    """Check files, keys, ports, clock and disk before a start."""
+    from node import main
+
+    found = main.check(_file(config))
+    shown = table("in order")
+    for each in found:
+        shown.add_row(each)
+    emit(output, found, shown)
+
+
+@app.command
+def status(*, reach: Reach = REACH, output: Output = OUTPUT) -> None:
+    """Show what a running node says of itself."""
+    reads.status(reach=reach, output=output)
+
+
+def _file(config: Path) -> Path:
+    return config / CONFIG.name if config.is_dir() else config

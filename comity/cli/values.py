@@ -1,0 +1,263 @@
+"""Words of the command line to plain values, and plain values to words.
+
+| word                    | value                                   |
+|-------------------------|-----------------------------------------|
+| ``0x…``                 | bytes                                   |
+| digits                  | integer                                 |
+| ``"…"``                 | text, even if it looks like a number    |
+| ``[a/b]``               | an id inside an id                      |
+| anything else           | text                                    |
+
+An id is its components joined by ``/``: ``note/7``, ``payment/[0xab]/24319``. Inputs of actions are
+read by their declared type: months as ``2026-07``, dates as ``2026-07-03``, times as
+``2026-07-03T09:00Z``, lists and anything else as JSON where texts of ``0x…`` are bytes.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from comity.errors import DraftError
+from consensus.codec import Value
+from consensus.ledger.model import Action, Type
+
+KERNEL_NAMESPACES: Final = (
+    "account",
+    "agency",
+    "hold",
+    "holds",
+    "key",
+    "principal",
+    "role",
+    "rules",
+    "sequence",
+    "unique",
+)
+_INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
+_EPOCH: Final = datetime.date(1970, 1, 1)
+
+
+def parse_id(word: str) -> list[Value]:
+    """Return the components of an id.
+
+    Raises:
+        DraftError: brackets or quotes do not match, a component is empty, or hex is not hex.
+    """
+    return [_component(part) for part in _split(word)]
+
+
+def _split(word: str) -> list[str]:
+    parts, depth, quoted = [""], 0, False
+    for character in word:
+        if character == '"':
+            quoted = not quoted
+        elif not quoted and character in "[]":
+            depth += 1 if character == "[" else -1
+        if character == "/" and not depth and not quoted:
+            parts.append("")
+        else:
+            parts[-1] += character
+    if depth or quoted:
+        raise DraftError(f"brackets or quotes do not match in {word!r}")
+    return parts
+
+
+def _component(part: str) -> Value:
+    if not part:
+        raise DraftError("a part of an id is empty", hint="write kind/id, e.g. note/7")
+    if part.startswith("["):
+        return parse_id(part[1:-1])
+    if part.startswith('"'):
+        return part[1:-1]
+    if part.startswith("0x"):
+        return _bytes(part)
+    return int(part) if _INTEGER.fullmatch(part) else part
+
+
+def parse_place(word: str) -> tuple[str, list[Value]]:
+    """Return namespace and components of ``note/7``, ``account/pot/a``, ``key/0x…``.
+
+    Raises:
+        DraftError: malformed.
+    """
+    first, *rest = parse_id(word)
+    if not isinstance(first, str):
+        raise DraftError(f"{word!r} does not begin with a kind", hint="write kind/id, e.g. note/7")
+    if first in KERNEL_NAMESPACES:
+        return first, rest
+    if first == "record" and rest:
+        first, *rest = rest
+    if not rest:
+        raise DraftError(f"{word!r} names a kind and no id", hint=f"`comity list {first}` has ids")
+    return "record", [first, *rest]
+
+
+def parse_inputs(action: Action, words: Sequence[str]) -> dict[str, Value]:
+    """Return inputs of ``name=value`` words, or of one JSON file named ``@FILE``.
+
+    Raises:
+        DraftError: a word is not of that form, or a value not of its input's type.
+    """
+    types = {each.name: each.type for each in action.inputs}
+    found: dict[str, Value] = {}
+    for word in words:
+        if word.startswith("@"):
+            for name, value in _file(Path(word[1:])).items():
+                found[name] = _from_json(value, types.get(name))
+            continue
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise DraftError(
+                f"{word!r} is not name=value", hint="write inputs as name=value or @file.json"
+            )
+        if name in found:
+            raise DraftError(f"the input {name!r} is given twice")
+        found[name] = parse_value(text, types[name], name) if name in types else text
+    return found
+
+
+def parse_value(text: str, kind: Type, name: str) -> Value:
+    """Return the value that a word stands for as an input of this type.
+
+    Raises:
+        DraftError: it stands for none.
+    """
+    try:
+        return _typed(text, kind)
+    except (ValueError, KeyError, OverflowError) as error:
+        raise DraftError(f"{name} = {text!r} is no {kind.text}", hint=_FORMS[kind.base]) from error
+
+
+def _typed(text: str, kind: Type) -> Value:
+    match kind.base:
+        case "text":
+            return text
+        case "bool":
+            return {"true": True, "yes": True, "false": False, "no": False}[text.lower()]
+        case "int" | "money":
+            return int(text.replace("_", ""))
+        case "month":
+            year, month = map(int, re.fullmatch(r"(\d{4})-(\d\d)", text).groups())  # type: ignore[union-attr]
+            if not 1 <= month <= 12:
+                raise ValueError
+            return year * 12 + month - 1
+        case "date":
+            return (datetime.date.fromisoformat(text) - _EPOCH).days
+        case "time":
+            if _INTEGER.fullmatch(text):
+                return int(text)
+            moment = datetime.datetime.fromisoformat(text)
+            if moment.tzinfo is None:
+                raise ValueError
+            return round(moment.timestamp() * 1000)
+        case "ref":
+            return _from_json(json.loads(text), kind) if text.startswith("[") else parse_id(text)
+        case "list":
+            return _from_json(json.loads(text), kind)
+        case _:
+            return _bytes(text)
+
+
+_FORMS: Final = {
+    "bool": "write true or false",
+    "int": "write digits",
+    "money": "write minor units as digits, e.g. 1250 for 12.50",
+    "month": "write 2026-07",
+    "date": "write 2026-07-03",
+    "time": "write 2026-07-03T09:00:00Z or milliseconds",
+    "ref": "write the id, its parts joined by /",
+    "list": 'write JSON, e.g. ["a", "b"]',
+    "text": "",
+    "bytes": "write 0x and hex digits",
+    "digest": "write 0x and 64 hex digits",
+    "commitment": "write 0x and 64 hex digits",
+    "sealed": "write 0x and 64 hex digits",
+    "token": "write 0x and 64 hex digits",
+}
+
+
+def _bytes(text: str) -> bytes:
+    digits = text.removeprefix("0x")
+    try:
+        return bytes.fromhex(digits)
+    except ValueError as error:
+        raise DraftError(f"{text!r} is not hex", hint="write 0x and pairs of hex digits") from error
+
+
+def _file(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DraftError(f"{path} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise DraftError(f"{path} does not hold an object with inputs by name")
+    return found
+
+
+def _from_json(value: Any, kind: Type | None) -> Value:
+    if isinstance(value, str):
+        if value.startswith("0x"):
+            return _bytes(value)
+        if kind is not None and kind.base in ("month", "date", "time"):
+            return _typed(value, kind)
+        return value
+    if isinstance(value, list):
+        item = kind.item if kind is not None and kind.base == "list" else None
+        return [_from_json(each, item) for each in value]
+    if value is None or isinstance(value, bool | int):
+        return value
+    raise DraftError(f"{value!r} is no value of the ledger", hint="use texts, integers and lists")
+
+
+# --- to words ---------------------------------------------------------------------------------
+
+
+def plain(value: Value) -> Any:
+    """Return a value for JSON: bytes as ``0x…``, everything else as it is."""
+    if isinstance(value, bytes):
+        return f"0x{value.hex()}"
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if isinstance(value, dict):
+        return {str(key): plain(each) for key, each in value.items()}
+    return value
+
+
+def word(value: Value) -> str:
+    """Return a value for people, on one line."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return f"0x{value.hex()}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(word(each) for each in value) + "]"
+    if value is None:
+        return "-"
+    return "yes" if value is True else "no" if value is False else str(value)
+
+
+def place_word(namespace: str, components: Sequence[Value]) -> str:
+    """Return a place as ``parse_place`` reads it."""
+    path = "/".join(_component_word(each) for each in components)
+    if namespace == "record":
+        return path
+    return f"{namespace}/{path}" if path else namespace
+
+
+def _component_word(value: Value) -> str:
+    if isinstance(value, list | tuple):
+        return "[" + "/".join(_component_word(each) for each in value) + "]"
+    if isinstance(value, str) and (not value or re.search(r"[/\[\]]|^0x|^-?\d+$", value)):
+        return f'"{value}"'
+    return word(value)
+
+
+def time_word(time_ms: int) -> str:
+    """Return chain time as ``2026-07-03 09:14:22Z``."""
+    moment = datetime.datetime.fromtimestamp(time_ms / 1000, datetime.UTC)
+    return moment.strftime("%Y-%m-%d %H:%M:%SZ")

@@ -1,0 +1,294 @@
+"""Founding a network: keys, certificates, the genesis file and a folder for each agency.
+
+For networks whose founder may hold all keys at first: development, tests, benchmarks. Members who
+trust nobody with theirs make them at home and merge only public parts.
+
+    FOLDER/genesis.cbor               what everybody agrees on; its hash is the network
+    FOLDER/<agency>/node.toml         the node's configuration
+    FOLDER/<agency>/genesis.cbor      a copy
+    FOLDER/<agency>/keys/*.key        validator, node, and the agency's people; mode 0600
+
+Not here: making certificates, which belongs to the node's TLS (an argument).
+"""
+
+from __future__ import annotations
+
+import secrets
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from comity import keys
+from comity.errors import DraftError
+from consensus import genesis as genesis_file
+from consensus.committee import VALIDATORS_MAX, VALIDATORS_MIN, Committee, Validator
+from consensus.genesis import Agency, Genesis, Limits, OpeningBalance, Principal, RoleGiven
+from consensus.keyfile import KeyKind, KeyPair
+from consensus.ledger.executor import EXECUTOR
+from consensus.ledger.genesis_state import genesis_state
+from consensus.ledger.model import Rulebook
+from consensus.ledger.rules import compile_rulebook, encode_definition, load_toml
+
+PORTS_PER_NODE: Final = 3
+GENESIS_NAME: Final = "genesis.cbor"
+CONFIG_NAME: Final = "node.toml"
+KINDS: Final = {
+    "official": genesis_file.OFFICIAL,
+    "system": genesis_file.SYSTEM,
+    "citizen": genesis_file.CITIZEN,
+}
+CHARTER_ADMINISTRATOR: Final = "charter.administrator"
+
+MakeCertificate = Callable[[bytes, str], bytes]
+"""Returns the certificate (DER) of a node key, from its seed and the agency's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An agency with its node: where peers, clients and telemetry find it."""
+
+    name: str
+    title: str
+    host: str
+    peer_port: int
+    client_port: int
+    telemetry_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody who can sign from the start; ``name`` becomes the name of the key file.
+
+    ``roles`` are (role, scope). ``person`` is the id of a citizen's own record.
+    """
+
+    name: str
+    agency: str
+    kind: int
+    roles: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
+    person: tuple[Any, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Founding:
+    """Everything that ``write`` lays down. ``files`` maps agency and file name to a key."""
+
+    genesis: bytes
+    chain: bytes
+    members: tuple[Member, ...]
+    files: Mapping[tuple[str, str], KeyPair] = field(repr=False)
+
+
+def members_of(names: Sequence[str], base_port: int) -> tuple[Member, ...]:
+    """Return members of ``name`` or ``name=host`` each, on ports from ``base_port`` up.
+
+    Raises:
+        DraftError: too few or too many, a repeated or unusable name, or ports beyond 65535.
+    """
+    if not VALIDATORS_MIN <= len(names) <= VALIDATORS_MAX:
+        raise DraftError(
+            f"{len(names)} agencies; a network has {VALIDATORS_MIN} to {VALIDATORS_MAX}",
+            hint="with fewer than 4 nodes not a single faulty one is tolerated",
+        )
+    if not 1 <= base_port <= 65535 - PORTS_PER_NODE * len(names):
+        raise DraftError(f"ports from {base_port} up do not all exist", hint="choose a lower port")
+    found = []
+    for index, each in enumerate(names):
+        name, _, host = each.partition("=")
+        if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
+            raise DraftError(f"{name!r} is no name of an agency", hint="use letters, digits, - _")
+        port = base_port + PORTS_PER_NODE * index
+        title = name.replace("-", " ").replace("_", " ").title()
+        found.append(Member(name, title, host or "127.0.0.1", port, port + 1, port + 2))
+    if len({m.name for m in found}) != len(found):
+        raise DraftError("two agencies share one name")
+    return tuple(found)
+
+
+def read_rules(folder: Path) -> list[bytes]:
+    """Return the rule sets of a folder of TOML files, encoded.
+
+    Raises:
+        DraftError: there are none.
+        RulesError: one is refused, or they do not fit together.
+    """
+    texts = sorted(folder.glob("*.toml"))
+    if not texts:
+        raise DraftError(
+            f"{folder} holds no rule sets (*.toml)", hint="name the folder with --rules"
+        )
+    definitions = [load_toml(path.read_text(encoding="utf-8"), str(path)) for path in texts]
+    compile_rulebook(definitions)
+    return [encode_definition(each) for each in definitions]
+
+
+def roles_of(book: Rulebook) -> list[str]:
+    """Return every role that an action of the rule book asks for."""
+    return sorted(
+        {a.actor.role for r in book.rule_sets.values() for a in r.actions.values() if a.actor.role}
+    )
+
+
+def everybody(members: Sequence[Member], book: Rulebook) -> list[Person]:
+    """Return one officer an agency with every role, for networks without a plan."""
+    roles = tuple((role, ()) for role in roles_of(book))
+    return [Person("officer", m.name, genesis_file.OFFICIAL, roles) for m in members]
+
+
+def read_plan(path: Path) -> tuple[list[Person], list[OpeningBalance]]:
+    """Return the people and accounts of a plan in TOML.
+
+        [[people]]
+        name = "officer"
+        agency = "treasury"
+        kind = "official"                          # or system, citizen
+        roles = [ { role = "payments.officer", scope = { region = "north" } } ]
+
+        [[accounts]]
+        account = ["programme"]
+        balance = 1000000
+
+    Raises:
+        DraftError: not TOML, or an entry is not of this form.
+    """
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DraftError(f"{path}: {error}", hint="mend the plan") from error
+    unknown = sorted(set(tree) - {"people", "accounts"})
+    if unknown:
+        raise DraftError(f"{path}: unknown section {unknown[0]!r}; known are people, accounts")
+    try:
+        people = [_person(row) for row in tree.get("people", [])]
+        accounts = [
+            OpeningBalance(row["account"][0], tuple(row["account"][1:]), row["balance"])
+            for row in tree.get("accounts", [])
+        ]
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise DraftError(f"{path}: an entry lacks or misspells {error}") from error
+    return people, accounts
+
+
+def _person(row: Mapping[str, Any]) -> Person:
+    kind = KINDS.get(row.get("kind", "official"))
+    if kind is None:
+        raise DraftError(f"unknown kind {row['kind']!r}", hint=f"one of {', '.join(KINDS)}")
+    roles = tuple(
+        (each["role"], tuple(sorted(each.get("scope", {}).items())))
+        for each in row.get("roles", [])
+    )
+    person = tuple(row["person"]) if "person" in row else None
+    return Person(row["name"], row["agency"], kind, roles, person)
+
+
+def found(
+    network: str,
+    members: Sequence[Member],
+    rules: Sequence[bytes],
+    people: Sequence[Person],
+    accounts: Sequence[OpeningBalance],
+    *,
+    time_ms: int,
+    make_certificate: MakeCertificate,
+    tree_depth: int = 16,
+    limits: Limits | None = None,
+) -> Founding:
+    """Return a new network with fresh keys, checked by reading its genesis file again.
+
+    Args:
+        network: its name.
+        members: with their nodes.
+        rules: encoded rule sets, the charter among them.
+        people: who can sign from the start.
+        accounts: that exist from the start.
+        time_ms: the genesis time.
+        make_certificate: of node keys.
+        tree_depth: D of the state tree, even; 16 up to about 300,000 records.
+        limits: of blocks; None: the defaults.
+
+    Raises:
+        DecodeError: the parts do not fit together.
+    """
+    files: dict[tuple[str, str], KeyPair] = {}
+    validators = []
+    for member in members:
+        validator, node = keys.new_pair(KeyKind.VALIDATOR), keys.new_pair(KeyKind.NODE)
+        files[member.name, "validator"], files[member.name, "node"] = validator, node
+        validators.append(
+            Validator(
+                member.name,
+                validator.public,
+                node.public,
+                make_certificate(node.seed, member.name),
+                member.host,
+                member.peer_port,
+                member.host,
+                member.client_port,
+            )
+        )
+    principals, given, owners = [], [], []
+    for person in people:
+        if (person.agency, person.name) in files:
+            raise DraftError(f"{person.agency} has two keys named {person.name!r}")
+        pair = keys.new_pair(KeyKind.CLIENT)
+        files[person.agency, person.name] = pair
+        id_ = secrets.token_bytes(32)
+        subject = secrets.token_bytes(32) if person.kind == genesis_file.OFFICIAL else None
+        principals.append(Principal(id_, person.agency, person.kind, subject, person.person))
+        owners.append((pair.public, id_))
+        given += [RoleGiven(id_, role, scope) for role, scope in person.roles]
+    genesis = Genesis(
+        network=network,
+        time_ms=time_ms,
+        executor=EXECUTOR,
+        tree_depth=tree_depth,
+        limits=limits or Limits(),
+        committee=Committee(genesis_file.EPOCH, tuple(validators)),
+        agencies=tuple(Agency(m.name, m.title) for m in members),
+        principals=tuple(principals),
+        keys=tuple(owners),
+        roles=tuple(given),
+        rules=tuple(rules),
+        accounts=tuple(accounts),
+    )
+    data = genesis.encode()
+    genesis_state(genesis_file.decode(data))
+    return Founding(data, genesis_file.chain_id(data), tuple(members), files)
+
+
+def write(founding: Founding, folder: Path) -> None:
+    """Lay a founding down in a new or empty folder.
+
+    Raises:
+        DraftError: the folder is not empty.
+        KeyUnusableError: a key file cannot be written.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise DraftError(f"{folder} is not empty", hint="name a new folder with --output")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / GENESIS_NAME).write_bytes(founding.genesis)
+    for member in founding.members:
+        home = folder / member.name
+        (home / "keys").mkdir(parents=True, mode=0o700)
+        (home / GENESIS_NAME).write_bytes(founding.genesis)
+        (home / CONFIG_NAME).write_text(_config(member), encoding="utf-8")
+    for (agency, name), pair in founding.files.items():
+        place = folder / agency / "keys"
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        keys.create(place / f"{name}.key", pair)
+
+
+def _config(member: Member) -> str:
+    return f"""# The node of {member.title}.
+[node]
+agency = "{member.name}"
+genesis = "{GENESIS_NAME}"
+data = "data"
+validator_key = "keys/validator.key"
+node_key = "keys/node.key"
+
+[listen]
+telemetry = "127.0.0.1:{member.telemetry_port}"
+"""
