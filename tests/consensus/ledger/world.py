@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import nacl.bindings
 
@@ -23,12 +24,15 @@ from consensus.genesis import (
     RoleGiven,
 )
 from consensus.hashing import context
+from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
 from consensus.ledger.executor import BlockContext, BlockResult, BlockRun
 from consensus.ledger.genesis_state import genesis_state
 from consensus.ledger.ledger import Ledger, of_genesis
+from consensus.ledger.reader import RecordView, read_account, read_record
 from consensus.ledger.rules import encode_definition, load_toml
 from consensus.ledger.transaction import Draft, Expect, Transaction, build
+from consensus.ledger.view import Write
 from consensus.state.state import MemoryBackend, Row
 
 START_MS = 1_767_225_600_000 + 86_400_000  # 2026-01-02T00:00:00Z
@@ -354,19 +358,63 @@ def make_genesis(texts: Sequence[str] = TEXTS, **changes: object) -> Genesis:
     return Genesis(**{**fields, **changes})  # type: ignore[arg-type]
 
 
+DEFAULT = make_genesis()
+
+
+@lru_cache(maxsize=8)
+def founded(genesis: Genesis) -> tuple[Ledger, list[Write]]:
+    """Return ledger and first leaves of a genesis, compiled once for all tests."""
+    return of_genesis(genesis), genesis_state(genesis)
+
+
+def ent(name: str) -> tuple[str, list[Value]]:
+    """Return what names the entitlement of a person."""
+    return "entitlement", person(name)
+
+
+def populated() -> World:
+    """Return a network with two people, Ann and Bob; Ann is entitled and has an account."""
+    world = World()
+    for name in ("ann", "bob"):
+        register(world, name)
+    made = world.do(
+        "social",
+        "benefits.grant",
+        person("ann"),
+        400,
+        expects=[("person", person("ann"), 1), (*ent("ann"), 0)],
+    )
+    opened = world.do("officer", "payments.open_payee", person("ann"))
+    assert made.code == opened.code == Code.APPLIED
+    return world
+
+
+def register(world: World, name: str, region: str = "north") -> None:
+    """Enter a person into the register."""
+    decision = world.do(
+        "registrar",
+        "identity.register",
+        token(name),
+        name.title(),
+        region,
+        expects=[("person", person(name), 0)],
+    )
+    assert decision.code == Code.APPLIED, decision.detail
+
+
 @dataclass
 class World:
     """The network's state and its next block."""
 
-    genesis: Genesis = field(default_factory=make_genesis)
+    genesis: Genesis = field(default_factory=lambda: DEFAULT)
 
     def __post_init__(self) -> None:
-        self.ledger: Ledger = of_genesis(self.genesis)
+        self.ledger, first = founded(self.genesis)
         self.state = MemoryBackend()
         self.height = 0
         self.now_ms = START_MS + 1000
         self.sequences: dict[str, int] = {}
-        self._apply(genesis_state(self.genesis), 0)
+        self._apply(first, 0)
 
     def _apply(self, writes: Sequence[tuple[bytes, bytes, bytes]], height: int) -> None:
         self.state.write([(kh, Row(vh, height, row)) for kh, vh, row in writes])
@@ -391,6 +439,24 @@ class World:
     def do(self, author: str, action: str, *inputs: Value, **more: object) -> Decision:
         """Draft and execute one call in a block of its own."""
         return self.one(self.draft(author, (action, *inputs), **more))
+
+    def disburse(self, name: str, period: int = 24_312, author: str = "officer") -> Transaction:
+        """Return the payment of one month to a person who is entitled."""
+        call = ("payments.disburse", person(name), period)
+        return self.draft(author, call, expects=[(*ent(name), 1)])
+
+    def balance(self, *id_: Value) -> int:
+        """Return the balance of an account."""
+        row = self.state.get(self.ledger.paths("account", list(id_)))
+        assert row is not None, id_
+        return read_account(row.value).balance
+
+    def record(self, kind: str, id_: list[Value]) -> RecordView:
+        """Return a record."""
+        row = self.state.get(self.ledger.paths("record", [kind, *id_]))
+        assert row is not None, (kind, id_)
+        rules = self.ledger.rules(self.state, self.now_ms)
+        return read_record(row.value, rules.book.kinds[kind])
 
     def call(self, name: str, *inputs: Value) -> Draft:
         """Return one call of ``domain.action`` as its author would make it now."""
