@@ -203,13 +203,15 @@ class Link:
                 await self._outbound.wait()
 
     async def _ping(self) -> None:
+        # An unanswered ping is repeated, not renumbered: the measurement counts from the first, and
+        # a peer hears from us even while our runtime is too busy to read its answers.
         number = 0
         while True:
             if not self._ping_body:
                 number += 1
                 self._ping_body = number.to_bytes(wire.PING_BYTES)
                 self._ping_sent_at = trio.current_time()
-                self._outbound.offer_control(wire.PING, self._ping_body)
+            self._outbound.offer_control(wire.PING, self._ping_body)
             await trio.sleep(self._limits.ping_seconds)
 
 

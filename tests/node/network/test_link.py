@@ -386,6 +386,21 @@ async def test_the_round_trip_is_measured(autojump_clock: MockClock) -> None:
             assert stats.round_trip_seconds == pytest.approx(delay)
 
 
+async def test_an_unanswered_ping_is_repeated_and_measured_from_the_first(
+    autojump_clock: MockClock,
+) -> None:
+    link, peer, stats = await introduced()
+    async with carrying(link):
+        first = await peer.receive()
+        assert await peer.receive() == first
+        assert trio.current_time() == pytest.approx(2.0)
+        await trio.sleep(1.0)
+        await peer.send(b"\x05" + first[1:], b"\x05" + first[1:])
+        await trio.testing.wait_all_tasks_blocked()
+        assert stats.round_trip_seconds == pytest.approx(3.0)
+        assert await peer.receive() not in (first, b"")
+
+
 async def test_a_pong_nobody_asked_for_measures_nothing() -> None:
     link, peer, stats = await introduced()
     async with carrying(link):
@@ -430,6 +445,19 @@ async def test_a_busy_runtime_does_not_blame_the_peer(autojump_clock: MockClock)
         assert not ended.is_set()
         assert (await events.receive()).payload == b"one"
         assert (await events.receive()).payload == b"two"
+
+
+async def test_a_node_with_a_busy_runtime_is_not_taken_for_dead(
+    autojump_clock: MockClock,
+) -> None:
+    pair = sides()
+    await met(*pair)
+    assert pair[0].link is not None
+    assert pair[1].link is not None
+    async with carrying(pair[0].link) as (_, ended), carrying(pair[1].link, capacity=0):
+        assert pair[0].link.offer(Class.SYNC, b"a question that nobody takes")
+        await trio.sleep(600.0)
+        assert not ended.is_set()
 
 
 async def test_a_peer_that_stops_reading_is_cut(autojump_clock: MockClock) -> None:

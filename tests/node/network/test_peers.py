@@ -355,6 +355,24 @@ async def test_pauses_between_attempts_grow_to_their_cap(mock_clock: MockClock) 
     assert len({round(pause, 6) for pause in pauses}) == len(pauses)  # jittered
 
 
+@pytest.mark.parametrize(("lasts", "pause_max"), [(10.0, 0.1), (9.0, 0.2)])
+async def test_a_link_that_lasted_ends_the_row_of_failures(
+    lasts: float, pause_max: float, mock_clock: MockClock
+) -> None:
+    # Node 0 fails once before node 1 is there, so its next pause would be the second of a row.
+    zero, one = two(limits=LinkLimits(idle_seconds_max=100.0))
+    async with running(zero):
+        await until(lambda: zero.network.stats.peers[1].attempts_failed)
+        async with running(one):
+            mock_clock.jump(0.11)
+            await zero.connected()
+            await one.connected()
+            mock_clock.jump(lasts)
+        await zero.disconnected()
+        pause = zero.network._standing[1].dial_at - trio.current_time()
+        assert pause_max / 2 <= pause <= pause_max
+
+
 async def test_a_newer_connection_of_a_peer_replaces_the_older() -> None:
     _, one = two()
     async with running(one):
