@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from consensus.ledger.rules import (
     Note,
@@ -246,3 +248,32 @@ def test_the_guide_names_every_construct_that_is_refused_for_now() -> None:
     section = GUIDE.split("## Not supported by this version")[1].split("##")[0]
     for word in (*ACTION.later, *KIND.later, "when", "muldiv", "month_add", "days_add", "month_of"):
         assert word in section
+
+
+# --- whatever authors write -------------------------------------------------------------------
+
+FRAGMENTS = [
+    *("{", "}", "[", "]", '"', "'", ".", "/", "?", "=", " ", "\n", "0", "-1", "é", ""),
+    *("true", "ent", "input.", "{tx}", "person", "account/", "money:", "list:", "sealed:", "ref:"),
+]
+
+
+@settings(max_examples=250, deadline=None, derandomize=True)
+@given(
+    st.sampled_from(sorted(TEXTS)),
+    st.lists(
+        st.tuples(st.integers(0, 5000), st.integers(0, 6), st.sampled_from(FRAGMENTS)),
+        min_size=1, max_size=3,
+    ),
+)  # fmt: skip
+def test_any_slip_of_the_pen_gives_problems_or_notes_and_never_an_exception(
+    domain: str, slips: list[tuple[int, int, str]]
+) -> None:
+    text = TEXTS[domain]
+    for position, length, fragment in slips:
+        position %= len(text)
+        text = text[:position] + fragment + text[position + length :]
+    others = [load_toml(each) for name, each in TEXTS.items() if name != domain]
+    for each in check_text(text, "x.toml", others):
+        assert each.message
+        assert each.line <= text.count("\n") + 1
