@@ -287,6 +287,7 @@ class PeerNetwork:
             return None
         while (older := self._links.get(peer.index)) is not None:
             older.close("replaced by a newer connection of the peer")
+            self.stats.peers[peer.index].replaced += 1
             await older.gone.wait()
         return link
 

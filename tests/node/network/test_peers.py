@@ -387,6 +387,7 @@ async def test_a_newer_connection_of_a_peer_replaces_the_older() -> None:
         await newer.send(b"\x10still here")
         assert (await one.inbound()).payload == b"still here"
         assert one.network.stats.peers[0].faults == 0
+        assert one.network.stats.peers[0].replaced == 1
         await newer.tls.aclose()
 
 
