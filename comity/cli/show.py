@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -17,14 +18,18 @@ from comity.results import Decision, Entry, Holds
 STYLES = {"applied": "green", "refused": "red", "proposed": "yellow"}
 
 
+WIDTH: Final = 160
+"""Columns of tables that do not go to a terminal."""
+
+
 def out() -> Console:
     """Return the console of results."""
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
 
 
 def err() -> Console:
     """Return the console of errors and progress."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else WIDTH)
 
 
 def emit(output: Output, value: Any, show: Any) -> None:
@@ -110,18 +115,18 @@ def entry_table(entry: Entry) -> Table:
     where = place_word(entry.key.namespace, entry.key.components)
     shown_at = f"as of height {entry.height}, {time_word(entry.time_ms)}"
     if not entry.present:
-        return pairs([(where, Text("absent", style="yellow")), ("proved", shown_at)])
-    rows: list[tuple[str, Any]] = [(where, f"version {entry.version}")]
+        return pairs([("", Text("absent", style="yellow")), ("proved", shown_at)], where)
+    rows: list[tuple[str, Any]] = []
     if entry.key.namespace == "record":
         rows += [
-            (f"  {name}", f"{word(value)}  (v{entry.versions[name]})")
+            (name, f"{word(value, short=True)}  v{entry.versions[name]}")
             for name, value in entry.fields.items()
         ]
     else:
-        rows.append(("  value", entry.value))
-    rows.append(("changed", f"at height {entry.changed}"))
+        rows.append(("value", word(entry.value, short=True)))
+    rows.append(("version", f"{entry.version}, changed at height {entry.changed}"))
     rows.append(("proved", shown_at))
-    return pairs(rows)
+    return pairs(rows, where)
 
 
 def holds_value(holds: Holds) -> dict[str, Any]:
@@ -151,7 +156,7 @@ def holds_table(holds: Holds) -> Table:
     where = place_word(holds.target.namespace, holds.target.components)
     shown_at = f"as of height {holds.height}, {time_word(holds.time_ms)}"
     if not holds.holds:
-        return pairs([(where, "no hold"), ("proved", f"complete {shown_at}")])
+        return pairs([("", "no hold"), ("proved", f"complete {shown_at}")], where)
     found = table(
         "scopes", "agency", "placed", "until", "reason", "id", title=f"{where}, {shown_at}"
     )

@@ -38,6 +38,8 @@ KERNEL_NAMESPACES: Final = (
     "sequence",
     "unique",
 )
+SHORT_DIGITS: Final = 12
+"""Hex digits of long bytes inside values that people look at."""
 _INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
 _EPOCH: Final = datetime.date(1970, 1, 1)
 
@@ -228,14 +230,15 @@ def plain(value: Value) -> Any:
     return value
 
 
-def word(value: Value) -> str:
-    """Return a value for people, on one line."""
+def word(value: Value, *, short: bool = False) -> str:
+    """Return a value for people, on one line; ``short`` shows long bytes by their beginning."""
     if isinstance(value, str):
         return value
     if isinstance(value, bytes):
-        return f"0x{value.hex()}"
+        shown = value.hex()
+        return f"0x{shown[:SHORT_DIGITS]}…" if short and len(shown) > SHORT_DIGITS else f"0x{shown}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(word(each) for each in value) + "]"
+        return "[" + ", ".join(word(each, short=short) for each in value) + "]"
     if value is None:
         return "-"
     return "yes" if value is True else "no" if value is False else str(value)
