@@ -50,7 +50,6 @@ WALLETS = 2_000
 GROUP_SIZE = 500
 LATENCY_RATE = 100
 LIFE_MS = 3_600_000
-STAGES = ("execute",)
 
 app = cyclopts.App(help=__doc__, name="bench")
 
@@ -223,6 +222,34 @@ def _cpu_seconds(network: LocalNetwork) -> dict[str, float]:
     return {"node": main, "workers": workers}
 
 
+_HISTOGRAMS = {
+    "comity_consensus_commit_seconds": "block_to_certificate_ms",
+    "comity_log_fsync_seconds": "log_sync_ms",
+    "comity_store_flush_seconds": "store_flush_ms",
+    'comity_stage_seconds{stage="execute"}': "execute_block_ms",
+}
+
+
+def _scrape(network: LocalNetwork) -> dict[str, float]:
+    """Return means of one node's latency histograms, and its counts of heights and timeouts."""
+    values: dict[str, float] = {}
+    page = network.http(network.agencies[0], "/metrics").partition(b"\r\n\r\n")[2].decode()
+    for line in page.splitlines():
+        name, _, value = line.rpartition(" ")
+        if not line.startswith("#"):
+            values[name] = float(value)
+    found = {}
+    for name, label in _HISTOGRAMS.items():
+        base, brace, labels = name.partition("{")
+        total = values.get(f"{base}_sum{brace}{labels}", 0.0)
+        count = values.get(f"{base}_count{brace}{labels}", 0.0)
+        found[label] = round(total / count * 1000, 2) if count else 0.0
+        found[label.replace("_ms", "_count")] = count
+    found["heights"] = values.get("comity_consensus_certified_height", 0.0)
+    found["rounds"] = values.get("comity_consensus_round", 0.0)
+    return found
+
+
 def _memory_mib(network: LocalNetwork) -> float:
     """Return the largest resident size of a node's main process."""
     pages = [
@@ -256,7 +283,10 @@ async def _loaded(
         "transactions": count,
         "p50_ms": round(statistics.median(latencies) * 1000, 1),
         "p99_ms": round(sorted(latencies)[int(len(latencies) * 0.99)] * 1000, 1),
-        "stages": {f"{name}_us_per_tx_and_replica": value for name, value in micros.items()},
+        "stages": {
+            **{f"{name}_us_per_tx_and_replica": value for name, value in micros.items()},
+            **_scrape(network),
+        },
         "memory_mib": round(_memory_mib(network), 1),
     }
 
@@ -303,6 +333,7 @@ async def _latency(
         parcels = [load.single(n % AUTHORS, transfer(n)) for n in range(count)]
         for client in clients:
             await client.status()
+        before = _cpu_seconds(network)
         begin = trio.current_time() + 0.2
 
         async def one(number: int) -> None:
@@ -315,13 +346,20 @@ async def _latency(
         async with trio.open_nursery() as nursery:
             for number in range(count):
                 nursery.start_soon(one, number)
+        after = _cpu_seconds(network)
+    used = {
+        f"{name}_us_per_tx_and_replica": round(
+            (after[name] - before[name]) * 1e6 / count / REPLICAS, 1
+        )
+        for name in before
+    }
     waits.sort()
     return {
         "tx_per_s": LATENCY_RATE,
         "transactions": len(waits),
         "p50_ms": round(statistics.median(waits) * 1000, 1),
         "p99_ms": round(waits[int(len(waits) * 0.99)] * 1000, 1),
-        "stages": {},
+        "stages": {**used, **_scrape(network)},
         "memory_mib": round(_memory_mib(network), 1),
     }
 
