@@ -52,6 +52,7 @@ ANSWER_SECONDS_MAX: Final = 60.0
 RESTART_SECONDS: Final = 0.2
 ATTEMPTS_MAX: Final = 2
 
+WORKER_MODULE: Final = "node.verifier_worker"
 _ROOT: Final = str(Path(__file__).resolve().parent.parent)
 
 
@@ -345,7 +346,7 @@ async def _start() -> tuple[trio.Process, trio.abc.SendStream, trio.abc.ReceiveS
     """Return a new worker with its input and output; it sees the same modules as this process."""
     paths = [_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", worker.__name__],
+        [sys.executable, "-m", WORKER_MODULE],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
