@@ -418,7 +418,8 @@ class OpenAccount:
 
 @dataclass(frozen=True, slots=True)
 class PlaceHold:
-    """Place a hold of ``scopes`` on a record or account of the same domain."""
+    """Place a hold of ``scopes`` on a record or account, own or of a domain that lists this one in
+    ``hold_by``."""
 
     target: Reference
     scopes: tuple[str, ...]
