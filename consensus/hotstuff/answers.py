@@ -31,7 +31,14 @@ class Answers:
         self._given.pop(peer, None)
 
     def is_behind(self, theirs: Certificates) -> bool:
-        """Whether a peer's highest certificates lack something of ours."""
+        """Whether a peer's highest certificates lack something of ours.
+
+        A lone quorum or timeout certificate is what somebody completed and tells the next leader,
+        not all it has.
+        """
+        lone = (theirs.high_qc is None) != (theirs.timeout_cert is None)
+        if lone and theirs.commit_cert is None:
+            return False
         ours = marks(self._rounds.certificates())
         return any(mine > other for mine, other in zip(ours, marks(theirs), strict=True))
 

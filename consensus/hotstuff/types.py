@@ -318,7 +318,10 @@ class CommitVote:
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """The sender's highest certificates: part of ``hello``, and the answer to whoever is behind."""
+    """The sender's highest certificates: part of ``hello``, and the answer to whoever is behind.
+
+    With a quorum or timeout certificate alone: what the sender completed, for the next leader.
+    """
 
     epoch: int
     high_qc: QuorumCert | None

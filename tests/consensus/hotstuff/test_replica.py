@@ -610,13 +610,22 @@ def test_certificates_of_a_new_link_are_learned() -> None:
 
 def test_peer_with_lower_certificates_is_answered_once_in_a_while() -> None:
     bench = Bench()
-    bench.receive(certificates(QC3), 1)
+    newest = certificates(QC3, commit=B2)
+    bench.receive(newest, 1)
     assert bench.told(1) == []
     for after_ms, answers in ((0, 1), (10, 0), (489, 0), (1, 1)):
-        bench.receive(certificates(QC1), 3, after_ms=after_ms)
+        bench.receive(certificates(QC1, commit=B1), 3, after_ms=after_ms)
         assert len(bench.told(3)) == answers
-    bench.receive(certificates(QC1), 2)
-    assert bench.told(2) == [Certificates(1, QC3, None, None)]
+    bench.receive(certificates(), 2)
+    assert bench.told(2) == [newest]
+
+
+def test_certificate_told_to_the_leader_is_not_taken_for_all_its_sender_has() -> None:
+    bench = Bench()
+    bench.receive(certificates(QC3, commit=B2), 1)
+    bench.receive(certificates(QC3), 3)
+    bench.receive(Certificates(1, None, make.timeout_cert(2, QC1), None), 3)
+    assert bench.told(3) == []
 
 
 @pytest.mark.parametrize(
