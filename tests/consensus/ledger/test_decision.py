@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import cbor2
+import pycddl
 import pytest
 from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consensus import codec
+from consensus.codec import Value
 from consensus.errors import DecodeError, ProofError
 from consensus.hashing import context
 from consensus.ledger import decision as decisions
 from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision, Header
 from consensus.ledger.effects import hold_id, record_id
+from consensus.ledger.reader import read_holds
 from consensus.state import salted
-from tests.consensus.ledger.world import World, person, populated
+from consensus.state.record import decode_row, decode_single
+from tests.consensus.ledger.programme import mixed_blocks
+from tests.consensus.ledger.world import World, person, populated, public_key, token
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "decision.json").read_text())
 
@@ -249,3 +255,70 @@ def test_header_is_what_the_block_says(block: tuple[Decision, ...]) -> None:
     assert isinstance(block[2].header, Header)
     assert [made.header.state for made in block] == [1, 1, 0, 1, 1, 1]
     assert [made.header.index for made in block] == list(range(6))
+
+
+# --- the CDDL ---------------------------------------------------------------------------------
+
+CDDL = (Path(__file__).parents[3] / "docs" / "protocol" / "ledger.cddl").read_text()
+
+
+def validate(rule: str, data: bytes) -> None:
+    """Check ``data`` against one rule of the CDDL."""
+    pycddl.Schema(f"start = {rule}\n{CDDL}").validate_cbor(data)
+
+
+def test_decisions_match_the_cddl() -> None:
+    world = populated()
+    seen = set[Code]()
+    for block in mixed_blocks(world):
+        for made in world.run(*block).decisions:
+            seen.add(made.code)
+            validate("encoded-decision", made.encode())
+            validate("decision-header", made.header_cbor)
+            for name, value in zip(made.names, made.values, strict=True):
+                validate(f"{name.partition(':')[0]}-leaf", value)
+    assert len(seen) == 5
+
+
+@pytest.mark.parametrize(
+    ("rule", "space", "components"),
+    [
+        ("agency-leaf", "agency", ["services"]),
+        ("principal-leaf", "principal", [token("ann's")]),
+        ("key-leaf", "key", [public_key("spare")]),
+        ("role-leaf", "role", [token("clerk"), "payments.clerk"]),
+        ("domains-leaf", "rules", []),
+        ("rules-head-leaf", "rules", ["payments"]),
+        ("account-leaf", "account", ["purse", "a"]),
+        ("holds-leaf", "holds", ["agency", ["services"]]),
+        ("sequence-leaf", "sequence", [public_key("clerk")]),
+    ],
+)
+def test_leaves_match_the_cddl(rule: str, space: str, components: list[Value]) -> None:
+    world = populated()
+    for block in mixed_blocks(world)[:2]:
+        world.run(*block)
+    row = world.state.get(world.ledger.paths(space, components))
+    assert row is not None
+    validate(rule, decode_single(row.value)[2])
+
+
+def test_hold_and_record_leaves_match_the_cddl() -> None:
+    world = populated()
+    world.run(*mixed_blocks(world)[0])
+    [hold] = read_holds(world.state, world.ledger.paths, "record", ["person", token("bob")])
+    validate("hold-leaf", codec.encode(list(hold)))
+    row = world.state.get(world.ledger.paths("record", ["entitlement", token("ann")]))
+    assert row is not None
+    stored = decode_row(row.value)
+    validate("record-header", stored.header)
+    for name, rule in (("by", "record-by"), ("basis", "record-basis"), ("~holds", "scope-mask")):
+        leaf = stored.leaf(name)
+        assert leaf is not None
+        validate(rule, leaf.value_cbor)
+
+
+def test_registry_of_codes_is_that_of_the_cddl() -> None:
+    pairs = re.findall(r"(?m)^;\s+(\d+) ([A-Z_]+)  ", CDDL)
+    pairs += re.findall(r"(3\d) ([A-Z_]+)", CDDL.partition("at its door:")[2])
+    assert {name: int(number) for number, name in pairs} == {each.name: each for each in Code}
