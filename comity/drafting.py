@@ -169,15 +169,15 @@ def expects_of(reads: Sequence[Entry]) -> list[Expect]:
     Raises:
         DraftError: one entry was read twice at different versions, or has no versions.
     """
-    found: dict[StateKey, Entry] = {}
+    found: list[Entry] = []  # components may be arrays, which no dict takes
     out: list[Expect] = []
     for entry in reads:
         namespace = entry.key.namespace
         if namespace != "record" and namespace not in layout.KERNEL_SPACES:
             raise DraftError(f"{namespace} {list(entry.key.components)} has no versions to expect")
-        known = next((e for k, e in found.items() if k == entry.key), None)
+        known = next((each for each in found if each.key == entry.key), None)
         if known is None:
-            found[entry.key] = entry
+            found.append(entry)
             out.append(entry.expect)
         elif known.version != entry.version:
             raise DraftError(
