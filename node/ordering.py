@@ -54,6 +54,7 @@ from consensus.hotstuff.types import (
     BlocksResponse,
     Certificates,
     CommitCert,
+    PayloadItem,
     Proposal,
     QuorumCert,
     SignKind,
@@ -126,6 +127,8 @@ class Ordering:
         self._events: deque[Event] = deque()
         self._stepping = False
         self._payload_changed = False
+        self._told_held: tuple[int, ...] = ()
+        self._told_items: tuple[PayloadItem, ...] = ()
         self._timers: dict[Timer, int] = {}
         self._timer_bell = trio.Event()
         self._received: dict[bytes, float] = {}
@@ -152,16 +155,22 @@ class Ordering:
             while True:
                 if self._payload_changed and self.dissemination is not None:
                     self._payload_changed = False
-                    held = self.dissemination.batches.held_counts()
-                    self._step(HeldCounts(held))
-                    self._step(PayloadAvailable(self.dissemination.unproposed()))
+                    self._tell_payload(self.dissemination)
                 if not self._events:
                     break
                 self._step(self._events.popleft())
         finally:
             self._stepping = False
-        self._metrics.round.set(self.replica.round)
-        self._metrics.height_ordered.set(self.replica.ordered_height)
+
+    def _tell_payload(self, dissemination: Dissemination) -> None:
+        held = dissemination.batches.held_counts()
+        if held != self._told_held:
+            self._told_held = held
+            self._step(HeldCounts(held))
+        items = dissemination.unproposed()
+        if items != self._told_items:
+            self._told_items = items
+            self._step(PayloadAvailable(items))
 
     def _step(self, event: Event) -> None:
         waiting: deque[Event] = deque([event])

@@ -1,9 +1,9 @@
 """Persist before send: one queue over all steps of the replica, in order.
 
 What follows a ``Persist`` leaves the machine only when that is durable, with the batches that the
-promise relies on and the signer's own mark. While a sync runs, further effects gather; the next
-sync covers them all, so a busy node pays one for many steps. What has nothing durable before it
-leaves at once.
+promise relies on and, after them, the signer's own mark. While a sync runs, further effects gather;
+the next sync covers them all, so a busy node pays one for many steps. What has nothing durable
+before it leaves at once.
 
 Not here: what is sent and to whom (the runtime's ``act``), and the disk (``node.storage``).
 """
@@ -31,13 +31,10 @@ Outgoing = Broadcast | Send | Deliver
 class DurableLog(Protocol):
     """Where entries become durable (``node.storage.writer.LogWriter``)."""
 
-    @property
-    def synced(self) -> int:
-        """Everything of the log below this offset is on disk."""
-        ...
-
-    async def persist(self, entries: list[kinds.Entry]) -> object:
-        """Return once all entries are on disk, in order."""
+    async def persist(
+        self, entries: list[kinds.Entry], then: Callable[[int], None] | None = None
+    ) -> object:
+        """Return once all entries are on disk, in order, and ``then`` has been called."""
         ...
 
 
@@ -48,7 +45,7 @@ class DurableMark(Protocol):
         """Return everything signed so far."""
         ...
 
-    async def persist_mark(self, mark: Mark, log_synced: int) -> None:
+    def write_mark(self, log_synced: int, mark: Mark | None = None) -> None:
         """Return once ``mark`` is on disk; the log holds what it tells of."""
         ...
 
@@ -114,11 +111,11 @@ class Outbox:
             records = [item.record for item in queue if isinstance(item, Persist)]
             if records:  # the newest record holds every promise of those before it
                 entries.append(kinds.safety(records[-1]))
-            mark = self._mark.snapshot()
-            if entries:
-                await self._log.persist(entries)
             if records:
-                await self._mark.persist_mark(mark, self._log.synced)
+                mark = self._mark.snapshot()
+                await self._log.persist(entries, partial(self._mark.write_mark, mark=mark))
+            elif entries:
+                await self._log.persist(entries)
             for item in queue:
                 if isinstance(item, partial):
                     item()

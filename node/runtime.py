@@ -12,9 +12,11 @@ Not here: what the parts do.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -91,6 +93,7 @@ from node.verifier import Verifier
 
 NETWORK_EVENTS_MAX: Final = 1024
 """Frames and link events that wait for the node; beyond it links are not read."""
+EVENTS_AT_ONCE_MAX: Final = 64
 SWEEP_SECONDS: Final = 1.0
 BEHIND_HEIGHTS_MAX: Final = 64
 """Ordered heights that a ready node may not have executed yet."""
@@ -503,15 +506,19 @@ class Node:
     async def _hear(self) -> None:
         """Take what the links bring."""
         async for event in self._events_out:
-            match event:
-                case Connected(peer, hello):
-                    self._from_peer(peer, self.ordering.connected, hello.extras)
-                case Disconnected(peer, reason):
-                    self.log.info("link closed", peer=self._name(peer), reason=reason)
-                case _:
-                    self._from_peer(
-                        event.peer, self._sorted(event.cls, event.payload), event.payload
-                    )
+            self._take(event)
+            with contextlib.suppress(trio.WouldBlock):  # what came meanwhile, without a task switch
+                for _ in range(EVENTS_AT_ONCE_MAX):
+                    self._take(self._events_out.receive_nowait())
+
+    def _take(self, event: NetworkEvent) -> None:
+        match event:
+            case Connected(peer, hello):
+                self._from_peer(peer, self.ordering.connected, hello.extras)
+            case Disconnected(peer, reason):
+                self.log.info("link closed", peer=self._name(peer), reason=reason)
+            case _:
+                self._from_peer(event.peer, self._sorted(event.cls, event.payload), event.payload)
 
     def _sorted(self, cls: Class, payload: bytes) -> Callable[[int, bytes], None]:
         second = payload[1:3]
@@ -545,6 +552,8 @@ class Node:
         metrics.sessions.set(self.api.sessions)
         metrics.keys.set(self.execution.state.key_count)
         metrics.epoch.set(self.identity.committee.epoch)
+        metrics.round.set(self.ordering.replica.round)
+        metrics.height_ordered.set(self.ordering.replica.ordered_height)
         metrics.height_executed.set(self.chronicle.executed)
         metrics.queue_depth.labels(queue="outbox").set(self.outbox.depth)
         metrics.queue_depth.labels(queue="log").set(self.writer.waiting)
@@ -562,8 +571,8 @@ class Node:
         height = self.chronicle.certify(block.id, certificate)
         self.dissemination.delivered(block, height.txids)
         self.metrics.height_certified.set(block.height)
-        for code in height.codes:
-            self.metrics.transactions.labels(code=code).inc()
+        for code, count in Counter(height.codes).items():
+            self.metrics.transactions.labels(code=code).inc(count)
         if certificate.statement.height == block.height:
             signers = {validator for validator, _ in certificate.signatures}
             for index in range(self.identity.committee.size):

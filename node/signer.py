@@ -9,7 +9,7 @@ bug or a forgotten record cannot make this key equivocate:
 
 The **mark** holds the whole last signed body of each kind, the commit votes signed (by epoch and
 round), and the log offset known synced when it was written. It is written and synced after the log
-and before the signature leaves (``persist_mark``), so the log always holds what the mark tells of,
+and before the signature leaves (``write_mark``), so the log always holds what the mark tells of,
 and at a start a log that ends below that offset, or is another log, has lost promises: nothing is
 signed then. A log that is ahead of the mark was not sent from; its safety record guards it.
 
@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Final
 
 import nacl.bindings
-import trio
 
 from consensus import codec, hashing, signing
 from consensus.errors import DecodeError, invariant
@@ -99,8 +98,8 @@ class Mark:
 class Signer:
     """Signs for one validator on one chain; make one with ``Signer.open``.
 
-    Use from the trio thread. ``sign`` is synchronous and changes the mark in memory;
-    ``persist_mark`` makes it durable, and must have returned before a signature is sent.
+    ``sign`` belongs to the trio thread and changes the mark in memory; ``write_mark`` makes it
+    durable in the thread of the log, and must have returned before a signature is sent.
     """
 
     def __init__(self, key: KeyPair, chain: bytes) -> None:
@@ -115,8 +114,6 @@ class Signer:
         self._last: dict[SignKind, SignedBody] = {}
         self._settled: Slot = _NOTHING_SETTLED
         self._commit_votes: dict[Slot, bytes] = {}
-        self._written: Mark | None = None
-        self._lock = trio.Lock()
 
     @classmethod
     def open(
@@ -249,27 +246,18 @@ class Signer:
         """Return everything signed so far, to be written once the log holds it."""
         return Mark(dict(self._last), self._settled, dict(self._commit_votes))
 
-    async def persist_mark(self, mark: Mark, log_synced: int) -> None:
-        """Return once ``mark`` is on disk. Calls are served in order.
+    def write_mark(self, log_synced: int, mark: Mark | None = None) -> None:
+        """Return once ``mark`` is on disk; called in the thread that syncs the log.
 
         Args:
-            mark: from ``snapshot``; the log is synced with all that it holds.
-            log_synced: ``LogWriter.synced`` after that sync.
+            log_synced: the log is on disk up to here, with all that ``mark`` tells of.
+            mark: from ``snapshot``; None: everything signed so far.
 
         Raises:
             StorageFailedError: now or before; nothing more is signed.
         """
-        async with self._lock:
-            if mark == self._written and self.failed is None:
-                return
-            self._log_synced = max(self._log_synced, log_synced)
-            await trio.to_thread.run_sync(self._open_file().write, self._encode(mark))
-            self._written = mark
-
-    def write_mark(self, log_synced: int) -> None:
-        """Do what ``persist_mark`` does, at once and in this thread."""
         self._log_synced = max(self._log_synced, log_synced)
-        self._open_file().write(self.mark_bytes())
+        self._open_file().write(self._encode(self.snapshot() if mark is None else mark))
 
     def close(self) -> None:
         """Release the mark file; nothing can be signed durably any more."""

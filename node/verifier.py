@@ -38,7 +38,7 @@ from consensus.ledger.batch import Item
 from node import verifier_worker as worker
 from node.checked import CheckedBatch
 from node.errors import NodeError
-from node.verifier_worker import LENGTH, Answer, Job, Setup, Verdict
+from node.verifier_worker import LENGTH, Answer, Job, Judge, Setup, Verdict
 
 ITEMS_MAX: Final = 128
 """Single items in one message: about 10 ms of a worker's time, so that no batch waits long."""
@@ -46,6 +46,10 @@ REQUESTS_MAX: Final = 8192
 QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
 IN_FLIGHT_MAX: Final = 2
 """Messages that one worker has in hand: one to work on, one so that it never waits."""
+INLINE_BYTES_MAX: Final = 1536
+INLINE_REQUESTS_MAX: Final = 3
+"""Up to so much is checked at once in this process, while no worker has anything to do: three
+signatures take 0.2 ms, a message to a worker and back as much, and a millisecond to wait."""
 ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
 ANSWER_SECONDS_MAX: Final = 60.0
 """A worker that answers nothing for so long, with work in hand, is replaced."""
@@ -96,13 +100,23 @@ class Verifier:
         chain: hash of the genesis file.
         limits: of the genesis file.
         processes: workers; one serves a small machine.
+        inline_bytes_max: what is no longer, and few, is checked without asking a worker.
     """
 
-    def __init__(self, chain: bytes, limits: Limits, *, processes: int = 1) -> None:
+    def __init__(
+        self,
+        chain: bytes,
+        limits: Limits,
+        *,
+        processes: int = 1,
+        inline_bytes_max: int = INLINE_BYTES_MAX,
+    ) -> None:
         setup = Setup(chain, limits.batch_bytes_max, limits.batch_transactions_max)
         self.setup = msgspec.msgpack.encode(setup)
         """The first frame of every worker."""
         self._processes = processes
+        self._judge = Judge(chain, limits)
+        self._inline_bytes_max = inline_bytes_max
         self._batches: deque[_Request] = deque()
         self._items: deque[_Request] = deque()
         self._retries: deque[_Request] = deque()
@@ -187,6 +201,11 @@ class Verifier:
     async def _check(self, requests: list[_Request]) -> None:
         if self._stopped:
             raise WorkerFailed("the verifier has stopped")
+        if self._is_small(requests):
+            await trio.lowlevel.checkpoint()
+            for request in requests:
+                request.verdict = self._judge_here(request)
+            return
         size = sum(request.size_bytes for request in requests)
         if (
             self.depth + len(requests) > REQUESTS_MAX
@@ -201,6 +220,20 @@ class Verifier:
         for request in requests:
             if request.verdict is None:
                 await request.done.wait()
+
+    def _is_small(self, requests: Sequence[_Request]) -> bool:
+        """Whether the work is so little, and no worker so busy, that asking one would cost more."""
+        few = len(requests) <= INLINE_REQUESTS_MAX and not self.depth
+        return few and sum(request.size_bytes for request in requests) <= self._inline_bytes_max
+
+    def _judge_here(self, request: _Request) -> Verdict:
+        before = self._judge.signatures
+        if request.public:
+            verdict = self._judge.judge_batch(request.public, request.data)
+        else:
+            verdict = self._judge.judge_item(request.data)
+        self.signatures += self._judge.signatures - before
+        return verdict
 
     async def take(self) -> list[_Request]:
         """Return the next message's requests, waiting for some: retries, a batch, or items."""

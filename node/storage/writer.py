@@ -47,6 +47,7 @@ class Persisted:
 @dataclass(slots=True, eq=False)
 class _Request:
     entries: Sequence[tuple[int, bytes]]
+    then: Callable[[int], None] | None = None
     rotate: bool = False
     drop_before: int | None = None
     done: trio.Event = field(default_factory=trio.Event)
@@ -100,15 +101,21 @@ class LogWriter:
         """Requests not yet taken into a group; a gauge."""
         return self._receive.statistics().current_buffer_used
 
-    async def persist(self, entries: Sequence[tuple[int, bytes]]) -> Persisted:
+    async def persist(
+        self, entries: Sequence[tuple[int, bytes]], then: Callable[[int], None] | None = None
+    ) -> Persisted:
         """Append ``entries`` and return once they are on disk.
 
         If the caller is cancelled, the entries may still be written.
 
+        Args:
+            entries: kinds and payloads.
+            then: called in the worker thread with the synced offset, before this returns.
+
         Raises:
             StorageFailedError: the disk failed, now or before.
         """
-        return await self._ask(_Request(entries))
+        return await self._ask(_Request(entries, then))
 
     async def rotate(self, first_entries: Sequence[tuple[int, bytes]]) -> Persisted:
         """Begin a new segment with ``first_entries``, after all earlier requests. See Log."""
@@ -196,6 +203,9 @@ class LogWriter:
             synced = self._log.sync()
             for request, places in zip(group, offsets, strict=True):
                 request.result = Persisted(places, synced)
+            for request in group:
+                if request.then is not None:
+                    request.then(synced)
         return time.perf_counter() - begin
 
     def _refuse_rest(self, held: _Request | None) -> None:

@@ -11,8 +11,6 @@ import threading
 from pathlib import Path
 
 import pytest
-import trio
-import trio.testing
 
 from consensus import keyfile, signing
 from consensus.errors import LocalProtocolError
@@ -388,61 +386,32 @@ class GatedDisk(MemoryDisk):
         super().sync(handle)
 
 
-async def test_persist_mark_returns_only_when_the_mark_is_on_disk() -> None:
-    disk = GatedDisk()
-    signer = opened(disk)
-    signer.sign(SignKind.VOTE, 1, 5, b"five")
-    done: list[str] = []
-
-    async def persist(name: str) -> None:
-        await signer.persist_mark(signer.snapshot(), 2000)
-        done.append(name)
-
-    async with trio.open_nursery() as nursery:
-        disk.gated = True
-        before = disk.calls["sync"]
-        nursery.start_soon(persist, "first")
-        await trio.to_thread.run_sync(disk.begun.acquire)
-        signer.sign(SignKind.VOTE, 1, 6, b"six")
-        for name in ("second", "third"):
-            nursery.start_soon(persist, name)
-            await trio.testing.wait_all_tasks_blocked()
-        assert done == []
-        disk.gate.release(1)
-        await trio.to_thread.run_sync(disk.begun.acquire)
-        assert done == ["first"]
-        assert restarted(disk, log_end=2000).recovered_bodies()[0].round == 5
-        disk.gate.release(1)
-    assert sorted(done) == ["first", "second", "third"]
-    assert disk.calls["sync"] - before == 2, "two requests shared one sync"
-    assert restarted(disk, log_end=2000).recovered_bodies()[0].round == 6
-
-
-async def test_persist_mark_without_new_signatures_costs_nothing() -> None:
+def test_a_mark_holds_what_was_signed_at_its_snapshot() -> None:
     disk = MemoryDisk()
     signer = opened(disk)
     signer.sign(SignKind.VOTE, 1, 5, b"five")
-    await signer.persist_mark(signer.snapshot(), 2000)
-    before = disk.calls["sync"]
-    signer.sign(SignKind.VOTE, 1, 5, b"five")
-    await signer.persist_mark(signer.snapshot(), 3000)
-    assert disk.calls["sync"] == before
+    mark = signer.snapshot()
+    signer.sign(SignKind.VOTE, 1, 6, b"six")
+    signer.write_mark(2000, mark)
+    assert restarted(disk, log_end=2000).recovered_bodies()[0].round == 5
+    signer.write_mark(2000)
+    assert restarted(disk, log_end=2000).recovered_bodies()[0].round == 6
 
 
 @pytest.mark.parametrize("step", ["write", "sync"])
-async def test_a_failed_mark_ends_all_signing(step: str) -> None:
+def test_a_failed_mark_ends_all_signing(step: str) -> None:
     disk = MemoryDisk()
     signer = opened(disk)
     signer.sign(SignKind.VOTE, 1, 5, b"five")
     disk.fail = {step: 0}
     with pytest.raises(StorageFailedError, match="injected"):
-        await signer.persist_mark(signer.snapshot(), 2000)
+        signer.write_mark(2000)
     assert signer.failed is not None
     for attempt in (b"five", b"six"):
         with pytest.raises(StorageFailedError, match="injected"):
             signer.sign(SignKind.VOTE, 1, 6, attempt)
     with pytest.raises(StorageFailedError, match="injected"):
-        await signer.persist_mark(signer.snapshot(), 2000)
+        signer.write_mark(2000)
 
 
 @pytest.mark.parametrize("seed", range(20))

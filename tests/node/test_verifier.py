@@ -195,7 +195,7 @@ def test_worker_process_speaks_frames_and_ends_with_its_input() -> None:
 
 @asynccontextmanager
 async def running(processes: int = 1) -> AsyncIterator[Verifier]:
-    verifier = Verifier(CHAIN, LIMITS, processes=processes)
+    verifier = Verifier(CHAIN, LIMITS, processes=processes, inline_bytes_max=0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(verifier.run)
         yield verifier
@@ -356,7 +356,7 @@ async def test_hanging_worker_is_replaced(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_full_queue_says_busy_and_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    verifier = Verifier(CHAIN, LIMITS)  # not running: everything waits
+    verifier = Verifier(CHAIN, LIMITS, inline_bytes_max=0)  # not running: everything waits
     data = envelope(ANNA, 1)
     monkeypatch.setattr(pool, "REQUESTS_MAX", 3)
     async with trio.open_nursery() as nursery:
@@ -370,7 +370,7 @@ async def test_full_queue_says_busy_and_takes_nothing(monkeypatch: pytest.Monkey
 
 
 async def test_who_waits_when_the_pool_stops_is_told() -> None:
-    verifier = Verifier(CHAIN, LIMITS)
+    verifier = Verifier(CHAIN, LIMITS, inline_bytes_max=0)
     failed: list[WorkerFailed] = []
 
     async def wait() -> None:

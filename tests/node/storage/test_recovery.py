@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -272,9 +273,9 @@ async def test_log_then_mark_are_synced_before_a_message_may_leave(tmp_path: Pat
         for round_ in range(1, 6):
             signer.sign(SignKind.VOTE, 1, round_, b"vote %d" % round_)
             mark = signer.snapshot()
-            await log_writer.persist([kinds.safety(b"record %d" % round_)])
             signer.sign(SignKind.TIMEOUT, 1, round_, b"not yet in the log")
-            await signer.persist_mark(mark, log_writer.synced)
+            record = kinds.safety(b"record %d" % round_)
+            await log_writer.persist([record], partial(signer.write_mark, mark=mark))
         log_writer.close()
     signer.close()
     again = restarted(recovered, tmp_path)
