@@ -45,6 +45,7 @@ class Fetcher:
         self._next_ms = 0
         self._attempt = 0
         self._from_root = False
+        self._asked: tuple[int, ...] = ()
 
     @property
     def due_ms(self) -> int | None:
@@ -64,19 +65,26 @@ class Fetcher:
             return
         if self._target is None:
             self._next_ms = now_ms + self._config.fetch_delay_ms
+        if target is None:
+            self._from_root = False
         self._target = target
-        self._from_root = False
 
-    def progressed(self, now_ms: int, *, linked: bool) -> None:
-        """Take note of an answer: whether its blocks joined the tree. The next may be asked now.
+    def expects(self, peer: int) -> bool:
+        """Whether an answer of this peer is awaited; each peer asked may answer once."""
+        if peer not in self._asked:
+            return False
+        self._asked = tuple(other for other in self._asked if other != peer)
+        return True
 
-        If they did not, our own branch is the doubtful one: start again from the root.
+    def answered(self, peer: int, now_ms: int, *, linked: bool, fresh: bool) -> None:
+        """Take note of an answer: whether its blocks join the tree, and whether any was new.
+
+        If they do not, our own branch is the doubtful one: start again from the root.
         """
         self._from_root = not linked
-        if linked:
+        if linked and fresh:
             self._next_ms = now_ms
-        else:
-            self._attempt += 1
+            self.prefer(peer)
 
     def ask(self, tree: BlockTree, now_ms: int) -> FetchBlocks | None:
         """Return the request to send now, or None."""
@@ -99,6 +107,7 @@ class Fetcher:
         near = request.block_id is not None
         peers = (self._ring[first], self._ring[second]) if near else (self._ring[first],)
         self._attempt += len(peers)
+        self._asked = peers
         self._next_ms = now_ms + self._config.fetch_retry_ms
         return FetchBlocks(request, peers)
 

@@ -397,20 +397,25 @@ class Replica:
                 self._outbox.emit(ReportEvidence(EvidenceKind.RESULTS_DISAGREE, other, vote))
 
     def _on_blocks(self, message: BlocksResponse, sender: int) -> None:
-        """Take blocks that are proved by their last one's certificate (rule 12)."""
+        """Take blocks that were asked for and are proved by their last one's certificate.
+
+        Rule 12: they skip the voting checks, not execution.
+        """
+        if not self._fetcher.expects(sender):
+            return
         blocks, last = message.blocks, message.blocks[-1]
         if message.certificate is None and last.id not in certified_ids(
             self._safety, self._orphans
         ):
             return
-        linked = False
+        linked = fresh = False
         for block in blocks:
             if block.height > self._tree.root.block.height:
+                fresh = fresh or self._tree.get(block.id) is None
                 linked = self._insert(block) is not None
-        self._fetcher.progressed(self._now_ms, linked=linked)
+        self._fetcher.answered(sender, self._now_ms, linked=linked, fresh=fresh)
         if not linked:
             return
-        self._fetcher.prefer(sender)
         self._learn(last.justify, None, None, sender)
         match message.certificate:
             case QuorumCert() as certificate:
