@@ -91,7 +91,7 @@ _CODE: Final = ledger.SHAPES["code"]
 def _outcome(found: ledger.Decision) -> tuple[str, int | None, Value]:
     if not found.names or found.names[0] != "code":
         raise ProofError("a decision that does not show its code")
-    value = codec.parse(found.values[0], "code")
+    value = codec.parse(found.leaves["code"], "code")
     _CODE(value, "code")
     code, call, detail = value
     try:

@@ -74,7 +74,7 @@ class Calls:
         effects = Effects(self._view, self._tx.txid, index, active, env, records)
         effects.resolve()
         authorize(self._view, self._standing, power, action, env)
-        if not action.protective:
+        if not action.protective and (records or active.creates):
             self._check_versions(effects)
         for load in action.fresh:
             check_fresh(self._view, records[load])
@@ -132,7 +132,22 @@ class Calls:
             if id_ is not None:
                 self._expects.check_object(create.kind.name, id_)
 
+    def _any_mask(self, effects: Effects) -> int:
+        """Return the masks of all that the call touches; all scopes where something is absent."""
+        active, view = effects.active, self._view
+        if effects.opened or any(effects.created):
+            return ALL | PAY | EDIT
+        mask = self._standing.agency.held | active.held
+        for record in effects.records.values():
+            mask |= record.held
+        for _, account in effects.ends:
+            if account is not None:
+                mask |= view.account_held(account)
+        return mask
+
     def _check_holds(self, effects: Effects, minding: int) -> None:
+        if not self._any_mask(effects) & minding:
+            return
         active, view, now_ms = effects.active, self._view, self._now_ms
         ids: list[bytes] = []
         paying = PAY if active.moves else 0
@@ -179,7 +194,8 @@ class Calls:
             self._move_count += len(active.moves)
         for slot in effects.slots:
             self._take(slot, taken)
-        self._check_created(effects, taken)
+        if active.creates:
+            self._check_created(effects, taken)
         if taken:
             raise Refused(Code.NOT_UNIQUE, taken)
         if active.sealed:

@@ -23,7 +23,7 @@ Not here: how an outcome is reached (``executor``). Source: docs/protocol/ledger
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -123,39 +123,39 @@ class Header:
 class Decision:
     """A decision with all its leaves, as nodes and the author hold it.
 
-    ``names``, ``salts`` and ``values`` are parallel, in the order of the leaves.
+    ``leaves`` are encoded values by name, in the order of the leaves; ``salts`` are theirs, then
+    those of decoys. ``kh`` binds them to this decision: ``H(txid ‖ height ‖ index)``.
     """
 
-    __slots__ = ("_root", "header_cbor", "kh", "names", "salts", "values")
+    __slots__ = ("_root", "header_cbor", "kh", "leaves", "salts")
 
     def __init__(
-        self,
-        header_cbor: bytes,
-        kh: bytes,
-        names: tuple[str, ...],
-        salts: Sequence[bytes],
-        values: tuple[bytes, ...],
+        self, header_cbor: bytes, kh: bytes, leaves: Mapping[str, bytes], salts: Sequence[bytes]
     ) -> None:
         self.header_cbor = header_cbor
         self.kh = kh
-        """What binds the leaves to this decision: ``H(txid ‖ height ‖ index)``."""
-        self.names = names
+        self.leaves = leaves
         self.salts = salts
-        self.values = values
         self._root = b""
 
     @property
     def root(self) -> bytes:
         """The decision's hash, a leaf of ``results_root``. Cost: about 1.5 µs a leaf, once."""
         if not self._root:
-            leaves = self._leaf_hashes()
-            decoys = salted.decoys(self.salts[len(leaves) :])
-            self._root = salted.list_root(DECISION, self.header_cbor, leaves, decoys)
+            hashes = b"".join(salted.leaf_hashes(self.kh, 0, self.leaves, self.salts))
+            self._root = salted.joined_root(
+                DECISION, self.header_cbor, hashes, b"".join(self._decoys())
+            )
         return self._root
 
-    def _leaf_hashes(self) -> list[bytes]:
-        values = dict(zip(self.names, self.values, strict=True))
-        return salted.leaf_hashes(self.kh, 0, values, self.salts)
+    def _decoys(self) -> list[bytes]:
+        count = len(self.leaves)
+        return salted.decoys(self.salts[count:]) if len(self.salts) > count else []
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the leaves, in their order."""
+        return tuple(self.leaves)
 
     @property
     def header(self) -> Header:
@@ -167,31 +167,30 @@ class Decision:
 
     def value(self, name: str) -> Value | None:
         """Return the decoded value of a leaf, None if it was left out."""
-        if name not in self.names:
-            return None
-        return codec.parse(self.values[self.names.index(name)], name)
+        value = self.leaves.get(name)
+        return None if value is None else codec.parse(value, name)
 
     @property
     def code(self) -> Code:
         """The outcome."""
-        return Code(codec.parse(self.values[0], "code")[0])
+        return Code(codec.parse(self.leaves["code"], "code")[0])
 
     @property
     def call(self) -> int | None:
         """The call that failed; None for a transaction's own checks and for success."""
-        call: int | None = codec.parse(self.values[0], "code")[1]
+        call: int | None = codec.parse(self.leaves["code"], "code")[1]
         return call
 
     @property
     def detail(self) -> Value:
         """What the code says about this case, see ``codes``."""
-        return codec.parse(self.values[0], "code")[2]
+        return codec.parse(self.leaves["code"], "code")[2]
 
     def encode(self) -> bytes:
         """Return the canonical bytes that ``decode`` reads."""
         rows = [
             [name, salt, value]
-            for name, salt, value in zip(self.names, self.salts, self.values, strict=False)
+            for (name, value), salt in zip(self.leaves.items(), self.salts, strict=False)
         ]
         rows += [[_DECOY, salt, NULL] for salt in self.salts[len(rows) :]]
         return codec.encode([self.header_cbor, rows])
@@ -199,13 +198,12 @@ class Decision:
     def openings(self, names: Sequence[str]) -> tuple[dict[int, Opening], list[bytes]]:
         """Return openings of the named leaves by index, and the hashes that stand for the rest."""
         shown = {
-            index: Opening(name, 0, self.salts[index], self.values[index])
-            for index, name in enumerate(self.names)
+            index: Opening(name, 0, self.salts[index], value)
+            for index, (name, value) in enumerate(self.leaves.items())
             if name in names
         }
-        leaves = self._leaf_hashes()
-        decoys = salted.decoys(self.salts[len(leaves) :])
-        return shown, salted.hashes_for(leaves, decoys, list(shown))
+        hashes = salted.leaf_hashes(self.kh, 0, self.leaves, self.salts)
+        return shown, salted.hashes_for(hashes, self._decoys(), list(shown))
 
 
 def slot(txid: bytes, height: int, index: int) -> bytes:
@@ -246,9 +244,8 @@ def make(
         )
     )
     kh = slot(txid, height, index)
-    names = tuple(leaves)
-    salts = salted.salts(pool, kh, len(names) + salted.decoy_count(len(names)))
-    return Decision(header, kh, names, salts, tuple(leaves.values()))
+    count = len(leaves)
+    return Decision(header, kh, leaves, salted.salts(pool, kh, count + salted.decoy_count(count)))
 
 
 def encode_action(domain: str, number: int, action_id: bytes) -> bytes:
@@ -275,7 +272,7 @@ def decode(data: bytes) -> Decision:
         shape = SHAPES[name.partition(":")[0]]
         codec.decode(value, shape, bytes_max=DECISION_BYTES_MAX, what=f"decision.{name}")
     kh = slot(header[0], header[1], header[2])
-    decision = Decision(header_cbor, kh, names, salts, tuple(row[2] for row in rows))
+    decision = Decision(header_cbor, kh, {row[0]: row[2] for row in rows}, salts)
     if decision.encode() != data:
         raise DecodeError("decoys are not at the end", path="decision")
     return decision

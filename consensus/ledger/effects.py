@@ -47,7 +47,6 @@ from consensus.ledger.model import (
     PlaceHold,
     Reference,
     ReleaseHold,
-    check_id,
 )
 from consensus.ledger.records import Record
 from consensus.ledger.view import View
@@ -154,11 +153,11 @@ class Effects:
         self.env = env
         self.records = records
         self._fault: Refused | None = None
-        self.opened: list[list[Value]] = []
+        self.opened: Sequence[list[Value]] = ()
         """Ids of accounts to open."""
         self.ends: list[End] = []
         """Source and target of every move, in turn."""
-        self.created: list[list[Value] | None] = []
+        self.created: Sequence[list[Value] | None] = ()
         """Ids of records to make; None where it comes from the transaction."""
         self.amounts: list[int] = []
         self.slots: list[list[Value]] = []
@@ -220,9 +219,6 @@ class Effects:
         if self._fault is not None:
             raise self._fault
         active = self.active
-        for id_ in (*self.opened, *self.created):
-            if id_ is not None:
-                _check_new_id(id_)
         try:
             for move in active.moves:
                 amount = self._value(move.amount)
@@ -440,13 +436,6 @@ def written_fields(assign: Assign) -> list[str]:
     if assign.basis is not None:
         fields.append("basis")
     return fields
-
-
-def _check_new_id(id_: list[Value]) -> None:
-    try:
-        check_id(id_)
-    except InputError as error:
-        raise Refused(Code.REQUIREMENT, ["OUT_OF_RANGE", error.reason]) from None
 
 
 def _mask(scopes: tuple[str, ...]) -> int:

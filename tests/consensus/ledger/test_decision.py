@@ -50,7 +50,7 @@ def test_encoding_round_trips(block: tuple[Decision, ...], payment: Decision) ->
         read = decisions.decode(made.encode())
         assert read.root == made.root
         assert read.header == made.header
-        assert (read.names, read.values) == (made.names, made.values)
+        assert (read.leaves, read.names) == (made.leaves, made.names)
         assert (read.code, read.call, read.detail) == (made.code, made.call, made.detail)
         assert read.encode() == made.encode()
 
@@ -80,7 +80,7 @@ def test_salts_come_from_pool_and_place(payment: Decision) -> None:
 def test_root_is_that_of_the_salted_list(payment: Decision) -> None:
     leaves = [
         salted.leaf_hash(payment.kh, name, 0, salt, value)
-        for name, salt, value in zip(payment.names, payment.salts, payment.values, strict=True)
+        for (name, value), salt in zip(payment.leaves.items(), payment.salts, strict=True)
     ]
     assert payment.root == salted.list_root(salted.DECISION, payment.header_cbor, leaves)
 
@@ -275,7 +275,7 @@ def test_decisions_match_the_cddl() -> None:
             seen.add(made.code)
             validate("encoded-decision", made.encode())
             validate("decision-header", made.header_cbor)
-            for name, value in zip(made.names, made.values, strict=True):
+            for name, value in made.leaves.items():
                 validate(f"{name.partition(':')[0]}-leaf", value)
     assert len(seen) == 5
 
