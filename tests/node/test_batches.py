@@ -318,6 +318,8 @@ def test_numbers_of_a_hostile_origin_cost_no_memory() -> None:
         arrive(it, batch, sender=2)
     assert it.held_counts() == (0, 0, 0, 0)
     assert proposed(it) == []
+    assert not it._origins[1].held
+    assert not it._origins[1].digests
     it.delivered([named(made(1, 2**40))])
     assert it.held_counts() == (0, 2**40 - batches.NUMBERS_AHEAD_MAX, 0, 0)
 

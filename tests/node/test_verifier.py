@@ -134,6 +134,15 @@ def test_known_signature_is_not_checked_again() -> None:
     assert it.signatures == 3
 
 
+def test_remembered_signature_vouches_for_no_other() -> None:
+    it = judge()
+    good = signed(ANNA, 1, cosigners=[BORIS])
+    assert it.judge_item(envelope(ANNA, 1, cosigners=[BORIS])).code == worker.ACCEPTED
+    for slots in (good.signatures[::-1], [good.signatures[0], ANNA.sign(b"other")]):
+        batch = batch_of(good.signed(slots))
+        assert code_of(it.judge_batch(batch.public, batch.private)) == worker.BAD_SIGNATURE
+
+
 def test_failed_signature_is_not_remembered() -> None:
     it = judge()
     batch = batch_of(signed(ANNA, 1).signed([ANNA.sign(b"other")]))
