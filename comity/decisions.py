@@ -65,9 +65,8 @@ def read(data: bytes) -> Decision:
     found = ledger.Decision(
         header_cbor,
         ledger.slot(txid, height, index),
-        tuple(row[0] for row in shown),
+        {row[0]: row[2] for row in shown},
         salts,
-        tuple(row[2] for row in shown),
     )
     code, call, detail = _outcome(found)
     return Decision(
