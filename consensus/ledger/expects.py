@@ -41,13 +41,12 @@ class Expectations:
         self._used: dict[bytes, None] = {}
         self.under: Sequence[bytes] = ()
         """Ids of the grants it acts under."""
-        if transaction.openings[len(transaction.calls)] == _NOTHING:
+        opening = transaction.openings[len(transaction.calls)]
+        if opening == _NOTHING:
             return
-        context = transaction.context
-        self.under = context.under
-        for each in context.expects:
-            key = record_components(each.kind, each.id)
-            self._entries[key] = (each.kind, each.id, each.version)
+        expects, self.under = codec.parse(opening, "context")  # decoded before; not built again
+        for (kind, id_), version in expects:
+            self._entries[record_components(kind, id_)] = (kind, id_, version)
 
     def check_record(self, record: Record, fields: Iterable[str]) -> None:
         """Refuse unless the record is named, and ``fields`` are as of the version named.
@@ -126,12 +125,11 @@ def check_fresh(view: View, record: Record) -> None:
         if not below:
             return
         level = below
-    if any(each["basis"] for each in level):
-        raise Refused(Code.BASIS_MOVED, "limit")
+    raise Refused(Code.BASIS_MOVED, "limit")
 
 
 def _compare_basis(view: View, record: Record, seen: dict[bytes, None]) -> list[Record]:
-    """Compare one record's basis; return the sources that were not looked at before."""
+    """Compare one record's basis; return the new sources that have a basis of their own."""
     sources = []
     for (kind_name, id_), field, version in record["basis"] or ():
         kind = view.book.kinds.get(kind_name)
@@ -142,5 +140,6 @@ def _compare_basis(view: View, record: Record, seen: dict[bytes, None]) -> list[
             if len(seen) >= BASIS_READS_MAX:
                 raise Refused(Code.BASIS_MOVED, "limit")
             seen[source.kh] = None
-            sources.append(source)
+            if source["basis"]:
+                sources.append(source)
     return sources

@@ -70,8 +70,7 @@ class Record(dict[str, Any]):
         stored: StoredRecord,
         vh: bytes,
     ) -> None:
-        super().__init__()
-        self.kh = kh
+        self.kh = kh  # an empty dict needs no initialising
         self.id_cbor = id_cbor
         """Canonical CBOR of the place's components, ``[kind, *id]``."""
         self.kind = kind
@@ -130,7 +129,6 @@ class Draft(Record):
         base: Record | None,
         id_: list[Value],
     ) -> None:
-        dict.__init__(self)
         self.kh = kh
         self.id_cbor = id_cbor
         self.kind = kind
@@ -226,7 +224,14 @@ class Draft(Record):
 
     def _create(self, pool: bytes) -> tuple[Record, bytes]:
         kind = self.kind
-        values = {leaf: self._leaf_cbor(leaf, fields) for leaf, fields in kind.leaves.items()}
+        values: dict[str, bytes] = {}
+        get = self.get
+        for leaf, fields in kind.leaves.items():
+            if leaf == HOLDS or (fields and fields != (leaf,)):
+                values[leaf] = self._leaf_cbor(leaf, fields)
+            else:
+                value = get(leaf)
+                values[leaf] = NULL if value is None else encode_value(value)
         count = stored_record.salts_needed(None, values)
         salts = salted.salts(pool, self.kh, count)
         stored, vh = stored_record.create(

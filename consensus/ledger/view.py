@@ -18,6 +18,7 @@ Not here: which reads and writes are allowed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import add
 from typing import Any, Final, NamedTuple, Protocol
 
 from consensus import codec
@@ -174,7 +175,7 @@ class View:
         accounts that were only moved, ascending.
         """
         reads = self.reads
-        full = b"".join([kh + vh for kh, vh in sorted(reads.items())])
+        full = b"".join(sorted(map(add, reads, reads.values())))
         only = b"".join(sorted([kh for kh in self.moved if kh not in reads]))
         return b"\x82" + encode_long(full) + encode_long(only)
 
