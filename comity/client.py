@@ -35,7 +35,7 @@ from comity.results import Decision, Entry, Height, Holds, Outcome, Refusal
 from comity.sequence import Sequencer
 from comity.session import Dial, FeedItem, Parcel, Server, Statements, statement_of
 from comity.verify import RuleSetRow, Trust
-from consensus import answers, codec
+from consensus import answers, codec, reads
 from consensus import genesis as genesis_file
 from consensus.codec import Value
 from consensus.committee import Committee
@@ -166,7 +166,7 @@ class Client:
         height_min = self.trust.height
 
         def read(result: Value, statements: Statements) -> tuple[Entry, ...]:
-            rows = answers.read_rows(result)
+            rows = reads.read_rows(result)
             self.trust.fresh(rows.height, height_min)
             return self.trust.rows(rows, statement_of(statements, rows.height), keys)
 
@@ -178,7 +178,7 @@ class Client:
         height_min = self.trust.height
 
         def read(result: Value, statements: Statements) -> Holds:
-            rows = answers.read_rows(result)
+            rows = reads.read_rows(result)
             self.trust.fresh(rows.height, height_min)
             return self.trust.holds(rows, statement_of(statements, rows.height), target)
 
@@ -228,10 +228,10 @@ class Client:
 
     async def list_records(
         self, kind: str, *, after: tuple[Value, ...] | None = None, limit: int = 100
-    ) -> answers.Page:
+    ) -> reads.Page:
         """Return a page of ids from one node's own index: not proved, nor proved complete."""
         return await self._network.ask(
-            ListRecords(kind, after, limit), lambda result, _: answers.read_page(result)
+            ListRecords(kind, after, limit), lambda result, _: reads.read_page(result)
         )
 
     async def rules(self, *, refresh: bool = False) -> RulesInForce:
@@ -242,7 +242,7 @@ class Client:
             def read(
                 result: Value, statements: Statements
             ) -> tuple[Statement, tuple[RuleSetRow, ...]]:
-                found = answers.read_rules(result)
+                found = reads.read_rules(result)
                 self.trust.fresh(found.rows.height, height_min)
                 statement = statement_of(statements, found.rows.height)
                 return statement, self.trust.rules(found, statement, None)

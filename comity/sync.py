@@ -20,10 +20,10 @@ import trio
 from comity.client import Client, RulesInForce, Signed
 from comity.drafting import Call
 from comity.results import Decision, Entry, Height, Holds
-from consensus.answers import Page
 from consensus.codec import Value
 from consensus.committee import Committee
 from consensus.errors import invariant
+from consensus.reads import Page
 
 T = TypeVar("T")
 P = ParamSpec("P")

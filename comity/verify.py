@@ -26,17 +26,8 @@ from typing import Final
 from comity import decisions
 from comity.errors import ForkError, StaleAnswerError
 from comity.results import Decision, Entry, Hold, Holds
-from consensus import answers, codec
-from consensus.answers import (
-    DecisionAnswer,
-    EpochStep,
-    RecordRow,
-    Row,
-    Rows,
-    ShownLeaf,
-    SingleRow,
-    StatementEvidence,
-)
+from consensus import answers, codec, reads
+from consensus.answers import DecisionAnswer, EpochStep, StatementEvidence
 from consensus.codec import Value
 from consensus.committee import Committee, from_value
 from consensus.errors import CertificateError, ProofError
@@ -46,6 +37,7 @@ from consensus.hotstuff.certificates import check_commit_cert
 from consensus.hotstuff.types import CommitCert, Statement
 from consensus.ledger import layout, rules
 from consensus.protocol import StateKey
+from consensus.reads import RecordRow, Row, Rows, ShownLeaf, SingleRow
 from consensus.state import history, proof, salted
 from consensus.state.merkle import RESULTS
 from consensus.state.salted import HiddenOpening, Opening
@@ -54,7 +46,7 @@ CERTIFICATES_KEPT: Final = 64
 """Certificates whose verification is remembered, by their bytes."""
 STATEMENTS_KEPT: Final = 1024
 """Certified statements remembered by height, to notice a fork."""
-HOLDS_MAX: Final = answers.ROWS_MAX // 2
+HOLDS_MAX: Final = reads.ROWS_MAX // 2
 
 
 class Trust:
@@ -276,7 +268,7 @@ class Trust:
         )
 
     def rules(
-        self, found: answers.Rules, statement: Statement, domain: str | None
+        self, found: reads.Rules, statement: Statement, domain: str | None
     ) -> tuple[RuleSetRow, ...]:
         """Return the rule sets in force at a verified statement, of one domain or of all.
 

@@ -2,6 +2,7 @@
 
 A result is an array. Evidence that is hashed (certificates, statements, decisions, proofs) lies in
 it as byte strings, in the form it is hashed in, so nobody encodes it again to check it.
+What is read of the state (rows, pages of ids, rule sets) is in ``consensus.reads``.
 
 Everything read here is untrusted: shapes are checked, nothing is believed. ``comity.verify`` checks
 what it proves. Specified in ``docs/protocol/client.cddl``.
@@ -9,7 +10,6 @@ what it proves. Specified in ``docs/protocol/client.cddl``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,15 +17,13 @@ from consensus import codec, protocol
 from consensus.codec import Value
 from consensus.committee import COMMITTEE
 from consensus.errors import DecodeError
-from consensus.protocol import Event, StateKey, Status
+from consensus.protocol import Event, Status
 
 EVIDENCE_BYTES_MAX: Final = 64 * 1024
 """Longest certificate, statement or proof inside an answer."""
 DECISION_BYTES_MAX: Final = 1024 * 1024
 PATH_MAX: Final = 16_384
 """Most hashes of one path; a path for many receipts has up to three a receipt and level."""
-ROWS_MAX: Final = 1024
-"""Most rows of one answer."""
 GROUP_MAX: Final = 1024
 """Most transactions of one signed group."""
 RECEIPTS_MAX: Final = 512
@@ -43,7 +41,6 @@ _HISTORY_PATH: Final = codec.list_of(codec.bytes32, 64)
 _PATH: Final = codec.list_of(codec.bytes32, PATH_MAX)
 _TEXT: Final = codec.text(TEXT_BYTES_MAX)
 _NAME: Final = codec.text(64, low=1)
-_COMPONENTS: Final = codec.list_of(codec.plain, 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,179 +398,10 @@ def read_height_event(result: Value) -> HeightEvent:
     return HeightEvent(result[1], None if result[2] is None else tuple(result[2]))
 
 
-# --- rows -------------------------------------------------------------------------------------
+# --- status, committees -----------------------------------------------------------------------
 
-SINGLE: Final = 0
-RECORD: Final = 1
-
-_LEAF: Final = codec.array(
-    codec.text(255), codec.count, codec.bytes16, codec.octets(high=DECISION_BYTES_MAX)
-)
-_HIDDEN_LEAF: Final = codec.array(codec.text(255), codec.count, codec.bytes32)
-_ROW: Final = codec.tagged(
-    {
-        SINGLE: codec.array(
-            codec.integer(),
-            codec.count,
-            codec.bytes16,
-            codec.octets(low=1, high=DECISION_BYTES_MAX),
-        ),
-        RECORD: codec.array(
-            codec.integer(),
-            codec.octets(low=1, high=4096),
-            codec.list_of(codec.one_of((_LEAF, _HIDDEN_LEAF)), 256),
-            codec.list_of(codec.bytes32, 256),
-        ),
-    }
-)
-_ROWS: Final = codec.array(
-    codec.count,
-    codec.list_of(codec.optional(_ROW), ROWS_MAX),
-    codec.octets(low=1, high=protocol.ANSWER_BYTES_MAX),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class SingleRow:
-    """An account or kernel object: one salted leaf."""
-
-    version: int
-    salt: bytes
-    value: bytes
-
-    def to_value(self) -> Value:
-        """Return the canonical array."""
-        return [SINGLE, self.version, self.salt, self.value]
-
-
-@dataclass(frozen=True, slots=True)
-class ShownLeaf:
-    """A leaf of a record: with salt and value, or with ``hidden``, the hash of both."""
-
-    name: str
-    version: int
-    salt: bytes | None = None
-    value: bytes | None = None
-    hidden: bytes | None = None
-
-    def to_value(self) -> Value:
-        """Return the canonical array."""
-        if self.hidden is not None:
-            return [self.name, self.version, self.hidden]
-        return [self.name, self.version, self.salt, self.value]
-
-
-@dataclass(frozen=True, slots=True)
-class RecordRow:
-    """A record: encoded header, all its leaves in order, and its decoys."""
-
-    header: bytes
-    leaves: tuple[ShownLeaf, ...]
-    decoys: tuple[bytes, ...] = ()
-
-    def to_value(self) -> Value:
-        """Return the canonical array."""
-        leaves = [leaf.to_value() for leaf in self.leaves]
-        return [RECORD, self.header, leaves, [*self.decoys]]
-
-
-Row = SingleRow | RecordRow
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Rows in the order of their keys (None: proved absent) under the state of ``height``.
-
-    ``proof`` is one encoded state proof for all keys.
-    """
-
-    height: int
-    rows: tuple[Row | None, ...]
-    proof: bytes
-
-    def to_value(self) -> Value:
-        """Return the canonical array."""
-        rows = [None if row is None else row.to_value() for row in self.rows]
-        return [self.height, rows, self.proof]
-
-
-def read_rows(result: Value) -> Rows:
-    """Return the answer to ``get`` and ``holds``. Raises DecodeError."""
-    _ROWS(result, "rows")
-    return Rows(result[0], tuple(_row(row) for row in result[1]), result[2])
-
-
-def _row(value: Value) -> Row | None:
-    if value is None:
-        return None
-    if value[0] == SINGLE:
-        return SingleRow(*value[1:])
-    leaves = tuple(
-        ShownLeaf(leaf[0], leaf[1], hidden=leaf[2]) if len(leaf) == 3 else ShownLeaf(*leaf)
-        for leaf in value[2]
-    )
-    return RecordRow(value[1], leaves, tuple(value[3]))
-
-
-# --- lists, rules, status, committees ---------------------------------------------------------
-
-_PAGE: Final = codec.array(
-    codec.count,
-    codec.list_of(_COMPONENTS, protocol.PAGE_MAX),
-    codec.optional(_COMPONENTS),
-)
-_RULE_SET: Final = codec.array(_NAME, codec.integer(1), codec.octets(low=1, high=2**20))
-_RULES: Final = codec.array(_ROWS, codec.list_of(_RULE_SET, 256))
-_COMMITTEES: Final = codec.list_of(codec.array(_EVIDENCE, COMMITTEE), EPOCHS_MAX)
 _STATUS_MAP: Final = codec.map_of(codec.one_of((codec.plain, codec.map_of(codec.plain, 256))), 256)
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Ids of one kind from a node's own index: not proved. ``next`` asks for the page after."""
-
-    height: int
-    ids: tuple[tuple[Value, ...], ...]
-    next: tuple[Value, ...] | None
-
-    def to_value(self) -> Value:
-        """Return the canonical array."""
-        ids = [[*id_] for id_ in self.ids]
-        return [self.height, ids, None if self.next is None else [*self.next]]
-
-
-def read_page(result: Value) -> Page:
-    """Return the answer to ``list``. Raises DecodeError."""
-    _PAGE(result, "page")
-    after = None if result[2] is None else tuple(result[2])
-    return Page(result[0], tuple(tuple(id_) for id_ in result[1]), after)
-
-
-@dataclass(frozen=True, slots=True)
-class RuleText:
-    """One numbered rule set in its canonical form, as it lies on the chain."""
-
-    domain: str
-    number: int
-    encoded: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """Rule sets with the rows that prove them to be in force."""
-
-    rows: Rows
-    sets: tuple[RuleText, ...]
-
-    def to_value(self) -> Value:
-        """Return the canonical array."""
-        return [self.rows.to_value(), [[s.domain, s.number, s.encoded] for s in self.sets]]
-
-
-def read_rules(result: Value) -> Rules:
-    """Return the answer to ``rules``. Raises DecodeError."""
-    _RULES(result, "rules")
-    return Rules(read_rows(result[0]), tuple(RuleText(*row) for row in result[1]))
+_COMMITTEES: Final = codec.list_of(codec.array(_EVIDENCE, COMMITTEE), EPOCHS_MAX)
 
 
 def read_status(result: Value) -> dict[str, Value]:
@@ -599,8 +427,3 @@ def read_committees(result: Value) -> tuple[EpochStep, ...]:
     """Return the answer to ``committee``, ascending by epoch. Raises DecodeError."""
     _COMMITTEES(result, "committees")
     return tuple(EpochStep(*row) for row in result)
-
-
-def state_keys(keys: Sequence[StateKey]) -> list[Value]:
-    """Return keys as an array of ``[namespace, [component, ...]]``."""
-    return [[key.namespace, [*key.components]] for key in keys]

@@ -14,7 +14,7 @@ from typing import Any, Final
 import trio
 
 from consensus import codec
-from consensus.answers import EpochStep, Page, RuleText, StatementEvidence
+from consensus.answers import EpochStep, StatementEvidence
 from consensus.codec import Value
 from consensus.committee import Committee
 from consensus.errors import ComityError, DecodeError, SignatureError
@@ -23,6 +23,7 @@ from consensus.ledger.batch import Item, transactions_of
 from consensus.ledger.layout import ACTIVE, Agency, Key, Principal
 from consensus.ledger.ledger import Ledger
 from consensus.protocol import StateKey, Status
+from consensus.reads import Page, RuleText
 from consensus.state.record import decode_row, decode_single
 from node.api.backend import (
     Admission,

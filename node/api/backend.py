@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from consensus.answers import EpochStep, Page, StatementEvidence
+from consensus.answers import EpochStep, StatementEvidence
 from consensus.codec import Value
 from consensus.protocol import Item, StateKey, Status
+from consensus.reads import Page
 
 RowReader = Callable[[StateKey], bytes | None]
 """Reads a raw row of one consistent state; None is absent."""

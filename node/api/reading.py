@@ -9,27 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from consensus import answers, codec
-from consensus.answers import (
-    DecisionAnswer,
-    HeightDecisions,
-    RecordRow,
-    Row,
-    RuleText,
-    ShownLeaf,
-    SingleRow,
-)
+from consensus import answers, codec, reads
+from consensus.answers import DecisionAnswer, HeightDecisions
 from consensus.errors import DecodeError
 from consensus.ledger import layout
 from consensus.ledger.view import split_attached
 from consensus.protocol import Get, GetHolds, GetRules, StateKey, Status
+from consensus.reads import RecordRow, Row, RuleText, ShownLeaf, SingleRow
 from consensus.state import record
 from consensus.state.merkle import RESULTS
 from node.api.backend import ApiBackend, CertifiedBlock, Place, ProvedRows, RowReader, Select
 
 Proving = Get | GetHolds | GetRules
 ANSWER_BYTES_SPARE: Final = 4096
-HOLDS_SHOWN_MAX: Final = (answers.ROWS_MAX - 1) // 2
+HOLDS_SHOWN_MAX: Final = (reads.ROWS_MAX - 1) // 2
 """A target with more holds than this is answered with its count leaf alone."""
 
 
@@ -83,27 +76,27 @@ def _rules_keys(domain: str | None, read: RowReader) -> Sequence[StateKey]:
             continue
         for number, _ in layout.RulesHead(*_single_value(raw)).active:
             keys.append(StateKey("rules", (name, number)))
-    return keys[: answers.ROWS_MAX]
+    return keys[: reads.ROWS_MAX]
 
 
 def _single_value(raw: bytes) -> codec.Value:
     return codec.parse(record.decode_single(raw)[2], "row")
 
 
-def rows_answer(proved: ProvedRows) -> answers.Rows:
+def rows_answer(proved: ProvedRows) -> reads.Rows:
     """Return the rows of an answer, as clients get them."""
     rows = [_row(key, raw) for key, raw in zip(proved.keys, proved.rows, strict=True)]
-    return answers.Rows(proved.height, tuple(rows), proved.proof)
+    return reads.Rows(proved.height, tuple(rows), proved.proof)
 
 
-def rules_answer(proved: ProvedRows) -> answers.Rules:
+def rules_answer(proved: ProvedRows) -> reads.Rules:
     """Return the rows of rule sets, and the rule sets that lie beside them in the store."""
     sets = tuple(
         RuleText(key.components[0], key.components[1], split_attached(raw)[1])
         for key, raw in zip(proved.keys, proved.rows, strict=True)
         if _is_rule_set(key) and raw is not None
     )
-    return answers.Rules(rows_answer(proved), sets)
+    return reads.Rules(rows_answer(proved), sets)
 
 
 def _is_rule_set(key: StateKey) -> bool:
