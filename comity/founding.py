@@ -119,7 +119,16 @@ def read_rules(folder: Path) -> list[bytes]:
         raise DraftError(
             f"{folder} holds no rule sets (*.toml)", hint="name the folder with --rules"
         )
-    definitions = [load_toml(path.read_text(encoding="utf-8"), str(path)) for path in texts]
+    return encode_rules(texts)
+
+
+def encode_rules(files: Sequence[Path]) -> list[bytes]:
+    """Return the rule sets of TOML files, encoded.
+
+    Raises:
+        RulesError: one is refused, or they do not fit together.
+    """
+    definitions = [load_toml(path.read_text(encoding="utf-8"), str(path)) for path in files]
     compile_rulebook(definitions)
     return [encode_definition(each) for each in definitions]
 

@@ -34,6 +34,7 @@ from rich.table import Table
 from comity import drafting
 from comity.client import Client
 from comity.drafting import Call
+from comity.founding import Person
 from comity.keys import Key
 from comity.results import Outcome
 from comity.session import Parcel
@@ -42,7 +43,7 @@ from consensus.genesis import SYSTEM, OpeningBalance
 from consensus.ledger import group
 from consensus.ledger.transaction import Unsigned, assemble
 from consensus.protocol import Item
-from scripts.localnet import ROOT, LocalNetwork, Person, found
+from scripts.localnet import ROOT, LocalNetwork, found
 
 REPLICAS = 4
 AUTHORS = 16
@@ -185,20 +186,15 @@ async def connected(network: LocalNetwork, key: Key) -> AsyncIterator[list[Clien
 # --- what is measured ---------------------------------------------------------------------------
 
 
-def _network(folder: Path, programme: bool) -> tuple[LocalNetwork, list[Person]]:
+def _network(folder: Path) -> tuple[LocalNetwork, list[Key]]:
     people = [
-        Person(
-            "treasury",
-            SYSTEM,
-            secrets.token_bytes(32),
-            [("bench.operator", ())],
-        )
-        for _ in range(AUTHORS)
+        Person(f"author-{number}", "treasury", SYSTEM, (("bench.operator", ()),))
+        for number in range(AUTHORS)
     ]
-    del programme
     rules = [ROOT / "configs/rules/charter.toml", ROOT / "configs/bench/transfers.toml"]
     accounts = [OpeningBalance("wallet", (number,), 10**9) for number in range(WALLETS)]
-    return found(folder, rules, people, accounts), people
+    network = found(folder, rules, people, accounts)
+    return network, [network.key(each.agency, each.name) for each in people]
 
 
 def _cpu_seconds(network: LocalNetwork) -> dict[str, float]:
@@ -261,11 +257,10 @@ def _memory_mib(network: LocalNetwork) -> float:
 
 async def _loaded(
     network: LocalNetwork,
-    people: Sequence[Person],
+    keys: Sequence[Key],
     seconds: float,
     make: Callable[[Load, float], list[list[list[Parcel]]]],
 ) -> dict[str, Any]:
-    keys = [Key(person.pair) for person in people]
     async with connected(network, keys[0]) as clients:
         rules = await clients[0].rules()
         load = Load(clients[0], keys, rules.book, rules.time_ms)
@@ -321,10 +316,7 @@ def _groups(load: Load, seconds: float) -> list[list[list[Parcel]]]:
     ]
 
 
-async def _latency(
-    network: LocalNetwork, people: Sequence[Person], seconds: float
-) -> dict[str, Any]:
-    keys = [Key(person.pair) for person in people]
+async def _latency(network: LocalNetwork, keys: Sequence[Key], seconds: float) -> dict[str, Any]:
     waits: list[float] = []
     async with connected(network, keys[0]) as clients:
         rules = await clients[0].rules()
@@ -376,16 +368,16 @@ def _machine() -> dict[str, Any]:
 def measure(name: str, seconds: float) -> dict[str, Any]:
     """Run one benchmark and return its figures."""
     with tempfile.TemporaryDirectory(prefix="comity-bench-", dir="/var/tmp") as temporary:
-        network, people = _network(Path(temporary), name == "disburse")
+        network, keys = _network(Path(temporary) / "network")
         with network:
             network.start_all()
             match name:
                 case "throughput":
-                    figures = trio.run(_loaded, network, people, seconds, _singles)
+                    figures = trio.run(_loaded, network, keys, seconds, _singles)
                 case "groups":
-                    figures = trio.run(_loaded, network, people, seconds, _groups)
+                    figures = trio.run(_loaded, network, keys, seconds, _groups)
                 case "latency":
-                    figures = trio.run(_latency, network, people, seconds)
+                    figures = trio.run(_latency, network, keys, seconds)
                 case _:
                     raise SystemExit(f"there is no benchmark {name!r}")
     bound = verify_bound()

@@ -1,87 +1,107 @@
-"""A network of real node processes on loopback, for the benchmarks and the process tests.
+"""A network of real node processes on loopback, for the demonstration, benchmarks and tests.
 
-Folders, keys and the genesis file are made anew in a given folder; nodes are started with
-``comity node run``, in any order, killed and started again.
+A network is founded in a folder of its own by ``comity.founding``; its nodes are started in any
+order, killed and started again. Ports lie below those that the system gives to outgoing
+connections, so that a killed node finds its own free when it comes back.
 """
 
 from __future__ import annotations
 
-import os
-import secrets
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
+from typing import Final
 
-from consensus import genesis, keyfile
-from consensus.committee import Committee, Validator
-from consensus.genesis import Genesis, Limits, OpeningBalance, Principal, RoleGiven
-from consensus.keyfile import KeyKind
-from consensus.ledger.rules import encode_definition, load_toml
+from comity import founding, keys
+from comity.founding import Member, Person
+from comity.keys import Key
+from consensus.genesis import OpeningBalance
 from node.network.tls import make_certificate
 
-ROOT = Path(__file__).resolve().parent.parent
-START_SECONDS_MAX = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    """Somebody who can sign from the start, with the secret seed of the key."""
-
-    agency: str
-    kind: int
-    seed: bytes
-    roles: Sequence[tuple[str, tuple[tuple[str, str], ...]]] = ()
-    person: tuple[bytes, ...] | None = None
-
-    @property
-    def pair(self) -> keyfile.KeyPair:
-        """The client key."""
-        return keyfile.from_seed(KeyKind.CLIENT, self.seed)
-
-    @property
-    def id(self) -> bytes:
-        """The principal's id."""
-        return genesis.H_GENESIS(b"principal" + self.pair.public)
+ROOT: Final = Path(__file__).resolve().parent.parent
+AGENCIES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "registry": "Civil Registry",
+        "social": "Social Services",
+        "treasury": "Treasury",
+        "integrity": "Integrity Office",
+    }
+)
+"""Names and titles of the members."""
+LOG_NAME: Final = "node.log"
+START_SECONDS_MAX: Final = 30.0
+STOP_SECONDS_MAX: Final = 15.0
+POLL_SECONDS: Final = 0.05
+PORTS: Final = range(20_000, 32_000)
+"""Where ports are looked for; Linux gives 32,768 and up to outgoing connections."""
+PORT_TRIES_MAX: Final = 2_000
 
 
 @dataclass(slots=True)
 class LocalNetwork:
-    """Four or more nodes under one folder; use as a context manager to stop them all."""
+    """Nodes under one folder; use as a context manager to stop them all."""
 
     folder: Path
-    agencies: Sequence[str]
-    ports: Sequence[int] = ()
+    members: Sequence[Member]
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def agencies(self) -> tuple[str, ...]:
+        """Names of the members."""
+        return tuple(member.name for member in self.members)
 
     @property
     def genesis(self) -> bytes:
         """Bytes of the genesis file."""
-        return (self.folder / "genesis.cbor").read_bytes()
+        return (self.folder / founding.GENESIS_NAME).read_bytes()
 
-    def telemetry(self, agency: str) -> int:
-        """Port of a node's telemetry."""
-        return self.ports[2 * len(self.agencies) + self.agencies.index(agency)]
+    def member(self, agency: str) -> Member:
+        """Return a member by name."""
+        return next(member for member in self.members if member.name == agency)
+
+    def key(self, agency: str, person: str) -> Key:
+        """Return somebody's key."""
+        return keys.load(self.key_file(agency, person))
+
+    def key_file(self, agency: str, person: str) -> Path:
+        """Return where somebody's key lies."""
+        return self.folder / agency / "keys" / f"{person}.key"
+
+    def log(self, agency: str) -> str:
+        """Return what a node has written to its log."""
+        return (self.folder / agency / LOG_NAME).read_text(encoding="utf-8", errors="replace")
+
+    def running(self, agency: str) -> bool:
+        """Whether a node's process lives."""
+        process = self.processes.get(agency)
+        return process is not None and process.poll() is None
 
     def start(self, agency: str) -> None:
-        """Start one node's process."""
-        log = (self.folder / agency / "node.log").open("ab")
-        with log:
+        """Start one node's process, in a session of its own: Ctrl-C is its starter's business."""
+        home = self.folder / agency
+        with (home / LOG_NAME).open("ab") as log:
             self.processes[agency] = subprocess.Popen(
-                [sys.executable, "-m", "node", str(self.folder / agency / "node.toml")],
+                [sys.executable, "-m", "node", str(home / founding.CONFIG_NAME)],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                start_new_session=True,
             )
 
     def start_all(self) -> None:
-        """Start every node and wait until all are ready."""
+        """Start every node and wait until all are ready.
+
+        Raises:
+            RuntimeError: as ``wait_ready``.
+        """
         for agency in self.agencies:
             self.start(agency)
         for agency in self.agencies:
@@ -94,14 +114,17 @@ class LocalNetwork:
             RuntimeError: it stopped, or took longer than START_SECONDS_MAX.
         """
         deadline = time.monotonic() + START_SECONDS_MAX
-        while time.monotonic() < deadline:
-            if self.processes[agency].poll() is not None:
-                break
+        while time.monotonic() < deadline and self.running(agency):
             if self.ready(agency):
                 return
-            time.sleep(0.05)
-        text = (self.folder / agency / "node.log").read_text(errors="replace")
-        raise RuntimeError(f"the node of {agency} did not become ready:\n{text[-3000:]}")
+            time.sleep(POLL_SECONDS)
+        raise self.not_ready(agency)
+
+    def not_ready(self, agency: str) -> RuntimeError:
+        """Return what to raise of a node that does not become ready; shows its log's end."""
+        path = self.folder / agency / LOG_NAME
+        tail = self.log(agency)[-3000:]
+        return RuntimeError(f"the node of {agency} did not become ready; {path} ends with:\n{tail}")
 
     def ready(self, agency: str) -> bool:
         """Whether a node says that it is ready."""
@@ -109,8 +132,9 @@ class LocalNetwork:
 
     def http(self, agency: str, path: str) -> bytes:
         """Return a telemetry page with its head; empty when nobody answers."""
+        address = ("127.0.0.1", self.member(agency).telemetry_port)
         try:
-            with socket.create_connection(("127.0.0.1", self.telemetry(agency)), 2) as link:
+            with socket.create_connection(address, 2) as link:
                 link.sendall(f"GET {path} HTTP/1.0\r\nHost: x\r\n\r\n".encode())
                 parts = []
                 while part := link.recv(65536):
@@ -124,7 +148,7 @@ class LocalNetwork:
         process = self.processes[agency]
         process.send_signal(number)
         if number in (signal.SIGKILL, signal.SIGTERM):
-            process.wait(20)
+            process.wait(STOP_SECONDS_MAX)
 
     def stop(self) -> None:
         """End all processes, politely first."""
@@ -132,12 +156,13 @@ class LocalNetwork:
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
                 process.terminate()
+        deadline = time.monotonic() + STOP_SECONDS_MAX
         for process in self.processes.values():
             try:
-                process.wait(15)
+                process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait(5)
+                process.wait(STOP_SECONDS_MAX)
 
     def __enter__(self) -> LocalNetwork:
         return self
@@ -152,13 +177,25 @@ class LocalNetwork:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on now, all different."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    """Return ports that nobody listens on now, all different.
+
+    Raises:
+        RuntimeError: none is found in PORT_TRIES_MAX tries.
+    """
+    draw = random.SystemRandom()
+    held: list[socket.socket] = []
     try:
-        return [each.getsockname()[1] for each in sockets]
+        for _ in range(PORT_TRIES_MAX):
+            if len(held) == count:
+                return [each.getsockname()[1] for each in held]
+            try:
+                held.append(socket.create_server(("127.0.0.1", draw.choice(PORTS))))
+            except OSError:
+                continue  # taken
     finally:
-        for each in sockets:
+        for each in held:
             each.close()
+    raise RuntimeError(f"{count} free ports were not found in {PORTS}")
 
 
 def found(
@@ -166,60 +203,39 @@ def found(
     rules: Sequence[Path],
     people: Sequence[Person] = (),
     accounts: Sequence[OpeningBalance] = (),
-    agencies: Sequence[str] = ("registry", "social", "treasury", "integrity"),
+    agencies: Sequence[str] = tuple(AGENCIES),
     tuning: str = "",
+    network: str = "local",
 ) -> LocalNetwork:
-    """Make keys, configurations and the genesis file of a new network in ``folder``."""
+    """Make keys, configurations and the genesis file of a new network.
+
+    Args:
+        folder: empty, or to be made.
+        rules: files of rule sets, the charter among them.
+        people: who can sign from the start; ``LocalNetwork.key`` gives their keys.
+        accounts: that exist from the start.
+        agencies: names of four or more; titles are those of AGENCIES.
+        tuning: lines for the section ``[tuning]`` of every node's configuration.
+        network: its name.
+    """
     size = len(agencies)
-    ports = free_ports(3 * size)
-    validators = []
-    for index, agency in enumerate(agencies):
-        home = folder / agency
-        (home / "keys").mkdir(parents=True)
-        validator = keyfile.from_seed(KeyKind.VALIDATOR, secrets.token_bytes(32))
-        node = keyfile.from_seed(KeyKind.NODE, secrets.token_bytes(32))
-        for name, key in (("validator.key", validator), ("node.key", node)):
-            descriptor = os.open(home / "keys" / name, os.O_CREAT | os.O_WRONLY, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(keyfile.pack(key))
-        validators.append(
-            Validator(
-                agency,
-                validator.public,
-                node.public,
-                make_certificate(node.seed, agency),
-                "127.0.0.1",
-                ports[index],
-                "127.0.0.1",
-                ports[size + index],
-            )
-        )
-        (home / "node.toml").write_text(
-            f'[node]\nagency = "{agency}"\ngenesis = "../genesis.cbor"\n\n'
-            f'[listen]\ntelemetry = "127.0.0.1:{ports[2 * size + index]}"\n\n'
-            f"[tuning]\n{tuning}\n",
-            encoding="utf-8",
-        )
-    made = Genesis(
-        network="local",
+    ports = free_ports(founding.PORTS_PER_NODE * size)
+    members = [
+        Member(name, AGENCIES.get(name, name.title()), "127.0.0.1", *ports[i::size])
+        for i, name in enumerate(agencies)
+    ]
+    made = founding.found(
+        network,
+        members,
+        founding.encode_rules(rules),
+        people,
+        accounts,
         time_ms=time.time_ns() // 1_000_000,
-        executor=1,
-        tree_depth=16,
-        limits=Limits(),
-        committee=Committee(genesis.EPOCH, tuple(validators)),
-        agencies=tuple(genesis.Agency(agency, agency.title()) for agency in agencies),
-        principals=tuple(
-            Principal(each.id, each.agency, each.kind, None, each.person) for each in people
-        ),
-        keys=tuple((each.pair.public, each.id) for each in people),
-        roles=tuple(
-            RoleGiven(each.id, role, scope) for each in people for role, scope in each.roles
-        ),
-        rules=tuple(
-            encode_definition(load_toml(path.read_text(encoding="utf-8"), str(path)))
-            for path in rules
-        ),
-        accounts=tuple(accounts),
+        make_certificate=make_certificate,
     )
-    (folder / "genesis.cbor").write_bytes(made.encode())
-    return LocalNetwork(folder, tuple(agencies), tuple(ports))
+    founding.write(made, folder)
+    if tuning:
+        for member in members:
+            with (folder / member.name / founding.CONFIG_NAME).open("a", encoding="utf-8") as file:
+                file.write(f"\n[tuning]\n{tuning}\n")
+    return LocalNetwork(folder, members)
