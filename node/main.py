@@ -18,7 +18,8 @@ from consensus.keyfile import KeyKind
 from node import config as configs
 from node import keyfiles
 from node.config import Config, ConfigError, split_address
-from node.runtime import Identity, Node, load_identity, wall_ms
+from node.identity import Identity, load_identity
+from node.runtime import Node, wall_ms
 from node.telemetry import logs
 
 SWITCH_SECONDS: Final = 0.0005

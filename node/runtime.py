@@ -1,4 +1,4 @@
-"""One node: recovery, the wiring of its parts, its tasks, and how it stops.
+"""One node: the wiring of its parts, its tasks, and how it stops.
 
     clients ─> api ─> verifier ─> pool ─> batches ─> log, peers
     peers ─> network ─> ordering (replica) ─> outbox ─> log ─> peers
@@ -7,7 +7,7 @@
 Nothing hides an exception: an own bug ends the node with its data kept. Signing stops on the first
 disk failure or refusal; reads go on where they are safe.
 
-Not here: what the parts do.
+Not here: what the parts do, and what it begins with (``opening``).
 """
 
 from __future__ import annotations
@@ -18,45 +18,30 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from consensus import codec, genesis
-from consensus.committee import Committee
-from consensus.errors import ComityError, DecodeError
-from consensus.genesis import Genesis
+from consensus import codec
+from consensus.errors import ComityError
 from consensus.hotstuff import wire
 from consensus.hotstuff.certificates import Verifier as MessageVerifier
 from consensus.hotstuff.events import (
     CertifiedTip,
-    ExecutionResult,
     Halt,
     PayloadHeld,
-    RecoveredState,
-    ReplicaConfig,
     Started,
 )
-from consensus.hotstuff.execution import statement_of
-from consensus.hotstuff.replica import Replica
 from consensus.hotstuff.types import (
     Block,
     CommitCert,
-    SignKind,
-    first_record,
-    genesis_block,
     genesis_cert,
 )
-from consensus.keyfile import KeyKind
-from consensus.ledger.executor import EXECUTOR
-from consensus.ledger.genesis_state import genesis_state
 from consensus.ledger.ledger import Ledger
 from consensus.state.history import HistoryTree
-from consensus.state.merkle import CHANGES, RESULTS
 from consensus.state.state import State
-from node import checked, keyfiles
+from node import opening
 from node.api.limits import ApiLimits
 from node.api.server import ApiServer
 from node.backend import Backend
@@ -65,9 +50,10 @@ from node.checked import CheckedBatch
 from node.chronicle import Chronicle
 from node.config import Config, split_address
 from node.dissemination import Dissemination
-from node.errors import PromisesLostError, StorageFailedError
+from node.errors import StorageFailedError
 from node.execution import Execution
 from node.flushing import META_NUMBERS, Flusher
+from node.identity import load_identity, load_keys
 from node.mempool import Mempool, PoolLimits
 from node.network.peers import (
     Connected,
@@ -83,9 +69,7 @@ from node.network.wire import Class
 from node.ordering import FAULTS, Ordering
 from node.outbox import Outbox
 from node.storage import kinds
-from node.storage.flush import BlockData, FlushBatch
 from node.storage.recovery import Recovered, open_signer, recover
-from node.storage.store import Store
 from node.storage.writer import LogWriter
 from node.telemetry.health import Readiness, application, serve_telemetry
 from node.telemetry.metrics import Metrics
@@ -103,55 +87,6 @@ MARK_FILE: Final = "signer.mark"
 def wall_ms() -> int:
     """Return this machine's clock, milliseconds since 1970."""
     return time.time_ns() // 1_000_000
-
-
-class StoreNodes:
-    """The history tree's nodes in the store."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def node(self, level: int, index: int) -> bytes | None:
-        """Return a node's hash, or None when it is not kept."""
-        return self._store.view.history(level, index)
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who this node is in the committee."""
-
-    genesis: Genesis
-    chain: bytes
-    index: int
-
-    @property
-    def committee(self) -> Committee:
-        """Validators of the first epoch."""
-        return self.genesis.committee
-
-
-def load_identity(config: Config) -> Identity:
-    """Return who the configured node is.
-
-    Raises:
-        ComityError: the genesis file cannot be read or used, or the agency is not a member.
-    """
-    path = config.path(config.node.genesis)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DecodeError(
-            f"cannot read the genesis file {path}: {error.strerror}",
-            hint="name the file that all agencies compared in [node] genesis",
-        ) from error
-    found = genesis.decode(data)
-    names = [validator.agency for validator in found.committee.validators]
-    if config.node.agency not in names:
-        raise DecodeError(
-            f"{config.node.agency!r} has no validator in {path}",
-            hint=f"[node] agency is one of {', '.join(names)}",
-        )
-    return Identity(found, genesis.chain_id(data), names.index(config.node.agency))
 
 
 class Node:
@@ -177,28 +112,19 @@ class Node:
 
     def _open(self) -> None:
         config, identity = self.config, self.identity
-        chain, committee = identity.chain, identity.committee
-        own = committee.validators[identity.index]
-        key = keyfiles.load(config.path(config.node.validator_key), KeyKind.VALIDATOR)
-        self.node_key = keyfiles.NodeKey.load(config.path(config.node.node_key))
-        if key.public != own.key or self.node_key.public != own.node_key:
-            raise DecodeError(
-                "the key files do not hold the keys that the genesis file names for this agency",
-                hint="check [node] validator_key and node_key, and the genesis file",
-            )
+        key, self.node_key = load_keys(config, identity)
         folder = config.path(config.node.data)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.ledger = Ledger(chain, identity.genesis.limits)
-        first = genesis_block(chain, committee.hash, identity.genesis.time_ms)
-        self._recovered: Recovered = recover(folder, chain=chain)
+        self.ledger = Ledger(identity.chain, identity.genesis.limits)
+        self._recovered: Recovered = recover(folder, chain=identity.chain)
         store = self._recovered.store
         if store.height < 0:
-            self._found(first)
-        self.signer = open_signer(self._recovered, key, folder / MARK_FILE, chain=chain)
-        self._refuse_rollback()
+            opening.found(store, identity)
+        self.signer = open_signer(self._recovered, key, folder / MARK_FILE, chain=identity.chain)
+        opening.refuse_rollback(self._recovered, self.signer)
         state = State(store.state, identity.genesis.tree_depth, store.height)
-        history = HistoryTree(StoreNodes(store), store.height + 1)
-        tip = self._stored_tip(first)
+        history = HistoryTree(opening.StoreNodes(store), store.height + 1)
+        tip = opening.stored_tip(store, identity.first_block)
         self.chronicle = Chronicle(store, history, tip.block)
         self.writer = LogWriter(
             self._recovered.log,
@@ -207,62 +133,13 @@ class Node:
         )
         self.outbox = Outbox(self.writer, self.signer, self._act)
         self.verifier = Verifier(
-            chain, identity.genesis.limits, processes=config.tuning.verifier_processes
+            identity.chain, identity.genesis.limits, processes=config.tuning.verifier_processes
         )
         self._events_in, self._events_out = trio.open_memory_channel[NetworkEvent](
             NETWORK_EVENTS_MAX
         )
         self.network = PeerNetwork(self._network_config(), self._events_in)
-        self._wire_up(state, history, tip, first)
-
-    def _found(self, first: Block) -> None:
-        """Write the state that the genesis file founds."""
-        identity = self.identity
-        store = self._recovered.store
-        state = State(store.state, identity.genesis.tree_depth, -1)
-        history = HistoryTree(StoreNodes(store))
-        applied = state.apply(genesis_state(identity.genesis))
-        statement = statement_of(
-            identity.chain,
-            first,
-            ExecutionResult(
-                EXECUTOR, applied.state_root, RESULTS.root([]), CHANGES.root([]), history.root()
-            ),
-        )
-        history.append(statement.hash)
-        block = codec.encode([wire.encode_block(first), statement.encode()])
-        store.write(
-            FlushBatch(
-                height=0,
-                rows=state.pending(0),
-                blocks=[BlockData(0, block, codec.encode([]), b"", None, [], [])],
-                history=[(level, index, node) for (level, index), node in history.pending(0)],
-                meta=[(META_NUMBERS, codec.encode([0] * identity.committee.size))],
-            )
-        )
-
-    def _refuse_rollback(self) -> None:
-        """Refuse to vote with a log older than what this key has signed."""
-        safety = self._recovered.found.safety
-        current = (0, 0)
-        if safety is not None:
-            record = wire.decode_record(safety)
-            current = record.epoch, record.entry_cert.round + 1
-        lost = self.signer.recovered_bodies(dict.fromkeys(SignKind, current))
-        if lost:
-            raise PromisesLostError(
-                f"the log ends in round {current[1]}, but this key signed in round {lost[0].round}"
-            )
-
-    def _stored_tip(self, first: Block) -> CertifiedTip:
-        view = self._recovered.store.view
-        if view.height == 0:
-            return CertifiedTip(first, None)
-        block = wire.decode_block(codec.parse(view.block(view.height) or b"")[0])
-        certificate = view.certificate(view.height)
-        return CertifiedTip(
-            block, None if certificate is None else wire.decode_commit_cert(certificate)
-        )
+        self._wire_up(state, history, tip)
 
     def _network_config(self) -> NetworkConfig:
         config, committee = self.config, self.identity.committee
@@ -288,36 +165,15 @@ class Node:
             jitter=random.Random(secrets.randbits(64)),  # noqa: S311 - spreads retries, no secret
         )
 
-    def _replica(self, tip: CertifiedTip, first: Block) -> Replica:
-        identity, tuning = self.identity, self.config.tuning
-        limits = identity.genesis.limits
-        found = self._recovered.found
-        record = first_record(first) if found.safety is None else wire.decode_record(found.safety)
-        blocks = tuple(wire.decode_block(each.value.data) for each in found.blocks)
-        parameters = ReplicaConfig(
-            identity.chain,
-            timeout_base_ms=tuning.timeout_base_ms,
-            timeout_max_ms=tuning.timeout_max_ms,
-            heartbeat_ms=tuning.heartbeat_ms,
-            payload_items_max=limits.payload_batches_max,
-            payload_bytes_max=limits.payload_bytes_max,
-        )
-        return Replica(
-            parameters,
-            identity.committee,
-            identity.index,
-            RecoveredState(record, tip, blocks),
-        )
-
-    def _wire_up(self, state: State, history: HistoryTree, tip: CertifiedTip, first: Block) -> None:
+    def _wire_up(self, state: State, history: HistoryTree, tip: CertifiedTip) -> None:
         config, identity, metrics = self.config, self.identity, self.metrics
         store = self._recovered.store
         limits = identity.genesis.limits
         self.ordering = Ordering(
-            self._replica(tip, first),
+            opening.replica(self._recovered, identity, config.tuning, tip),
             identity.committee,
             identity.index,
-            MessageVerifier(identity.chain, identity.committee, genesis_cert(first)),
+            MessageVerifier(identity.chain, identity.committee, genesis_cert(identity.first_block)),
             self.signer,
             self.outbox,
             self.network,
@@ -338,7 +194,7 @@ class Node:
         )
         numbers = codec.parse(store.view.meta(META_NUMBERS) or b"")
         batches = BatchStore(identity.committee.size, identity.index)
-        undelivered = self._logged_batches()
+        undelivered = opening.logged_batches(self._recovered, identity.chain)
         batches.restore(numbers, undelivered, wall_ms())
         for batch in undelivered:
             if batch.origin == identity.index:
@@ -403,17 +259,6 @@ class Node:
             client_server_context(own.certificate, self.node_key.seed),
             secrets.token_bytes,
         )
-
-    def _logged_batches(self) -> list[CheckedBatch]:
-        """Return the batches of the log that no flushed block contains."""
-        found, log = self._recovered.found, self._recovered.log
-        batches = []
-        for digest, offset in found.batches.items():
-            public, private = log.read(offset), log.read(found.private.get(digest, -1))
-            if public is not None and private is not None:
-                parts = [kinds.BatchPart.unpack(payload).data for _, payload in (public, private)]
-                batches.append(checked.from_log(self.identity.chain, *parts))
-        return batches
 
     def _find_batch(self, digest: bytes) -> CheckedBatch:
         batch = self.dissemination.find(digest)

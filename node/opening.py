@@ -1,0 +1,130 @@
+"""What a node begins with: its founded state, its stored tip, and what its log still promises.
+
+Not here: opening the files (``node.storage.recovery``), and running (``runtime``).
+"""
+
+from __future__ import annotations
+
+from consensus import codec
+from consensus.hotstuff import wire
+from consensus.hotstuff.events import CertifiedTip, ExecutionResult, RecoveredState, ReplicaConfig
+from consensus.hotstuff.execution import statement_of
+from consensus.hotstuff.replica import Replica
+from consensus.hotstuff.types import Block, SignKind, first_record
+from consensus.ledger.executor import EXECUTOR
+from consensus.ledger.genesis_state import genesis_state
+from consensus.state.history import HistoryTree
+from consensus.state.merkle import CHANGES, RESULTS
+from consensus.state.state import State
+from node import checked
+from node.checked import CheckedBatch
+from node.config import TuningSection
+from node.errors import PromisesLostError
+from node.flushing import META_NUMBERS
+from node.identity import Identity
+from node.signer import Signer
+from node.storage import kinds
+from node.storage.flush import BlockData, FlushBatch
+from node.storage.recovery import Recovered
+from node.storage.store import Store
+
+
+class StoreNodes:
+    """The history tree's nodes in the store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def node(self, level: int, index: int) -> bytes | None:
+        """Return a node's hash, or None when it is not kept."""
+        return self._store.view.history(level, index)
+
+
+def found(store: Store, identity: Identity) -> None:
+    """Write the state that the genesis file founds into an empty store."""
+    first = identity.first_block
+    state = State(store.state, identity.genesis.tree_depth, -1)
+    history = HistoryTree(StoreNodes(store))
+    applied = state.apply(genesis_state(identity.genesis))
+    statement = statement_of(
+        identity.chain,
+        first,
+        ExecutionResult(
+            EXECUTOR, applied.state_root, RESULTS.root([]), CHANGES.root([]), history.root()
+        ),
+    )
+    history.append(statement.hash)
+    block = codec.encode([wire.encode_block(first), statement.encode()])
+    store.write(
+        FlushBatch(
+            height=0,
+            rows=state.pending(0),
+            blocks=[BlockData(0, block, codec.encode([]), b"", None, [], [])],
+            history=[(level, index, node) for (level, index), node in history.pending(0)],
+            meta=[(META_NUMBERS, codec.encode([0] * identity.committee.size))],
+        )
+    )
+
+
+def refuse_rollback(recovered: Recovered, signer: Signer) -> None:
+    """Refuse to vote with a log older than what this key has signed.
+
+    Raises:
+        PromisesLostError: the signer's mark tells of a round that the log does not.
+    """
+    safety = recovered.found.safety
+    current = (0, 0)
+    if safety is not None:
+        record = wire.decode_record(safety)
+        current = record.epoch, record.entry_cert.round + 1
+    lost = signer.recovered_bodies(dict.fromkeys(SignKind, current))
+    if lost:
+        raise PromisesLostError(
+            f"the log ends in round {current[1]}, but this key signed in round {lost[0].round}"
+        )
+
+
+def stored_tip(store: Store, first: Block) -> CertifiedTip:
+    """Return the block of the store's height with the certificate on it."""
+    view = store.view
+    if view.height == 0:
+        return CertifiedTip(first, None)
+    block = wire.decode_block(codec.parse(view.block(view.height) or b"")[0])
+    certificate = view.certificate(view.height)
+    return CertifiedTip(
+        block, None if certificate is None else wire.decode_commit_cert(certificate)
+    )
+
+
+def replica(
+    recovered: Recovered, identity: Identity, tuning: TuningSection, tip: CertifiedTip
+) -> Replica:
+    """Return the replica as its safety record and logged blocks leave it."""
+    limits = identity.genesis.limits
+    found = recovered.found
+    first = identity.first_block
+    record = first_record(first) if found.safety is None else wire.decode_record(found.safety)
+    blocks = tuple(wire.decode_block(each.value.data) for each in found.blocks)
+    parameters = ReplicaConfig(
+        identity.chain,
+        timeout_base_ms=tuning.timeout_base_ms,
+        timeout_max_ms=tuning.timeout_max_ms,
+        heartbeat_ms=tuning.heartbeat_ms,
+        payload_items_max=limits.payload_batches_max,
+        payload_bytes_max=limits.payload_bytes_max,
+    )
+    return Replica(
+        parameters, identity.committee, identity.index, RecoveredState(record, tip, blocks)
+    )
+
+
+def logged_batches(recovered: Recovered, chain: bytes) -> list[CheckedBatch]:
+    """Return the batches of the log that no flushed block contains."""
+    found, log = recovered.found, recovered.log
+    batches = []
+    for digest, offset in found.batches.items():
+        public, private = log.read(offset), log.read(found.private.get(digest, -1))
+        if public is not None and private is not None:
+            parts = [kinds.BatchPart.unpack(payload).data for _, payload in (public, private)]
+            batches.append(checked.from_log(chain, *parts))
+    return batches
