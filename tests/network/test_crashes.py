@@ -1,0 +1,50 @@
+"""Nodes killed with SIGKILL under load: work goes on, and nothing that was proved is ever lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from scripts.localnet import LocalNetwork
+from tests.network.town import NAMES, agreed, client, kill, leader, start
+from tests.network.work import Books, working
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture(scope="module")
+def books() -> Books:
+    return Books()
+
+
+async def test_work_goes_on_while_one_node_after_the_other_is_killed_and_comes_back(
+    town: LocalNetwork, books: Books
+) -> None:
+    async with working(town, books):
+        for turn in range(4):
+            victim = await leader(town) if turn % 2 else NAMES[turn]
+            kill(town, victim)
+            await books.grown(10, f"without {victim}")
+            await start(town, victim)
+            await agreed(town, height=books.height)
+    assert (await agreed(town, height=books.height))[0] >= books.height
+    async with client(town, "registry") as reader:
+        await books.check(reader)
+
+
+async def test_every_receipt_outlives_the_death_of_all_nodes_at_once(
+    town: LocalNetwork, books: Books
+) -> None:
+    async with working(town, books):
+        for _ in range(2):
+            before = dict(books.decisions)
+            kill(town, *town.agencies)
+            await start(town, *town.agencies)
+            for agency in town.agencies:
+                async with client(town, agency) as reader:
+                    for txid in list(before)[-20:]:
+                        assert await reader.decision(txid) == before[txid]
+            await books.grown(10, "after all had died")
+    await agreed(town, height=books.height)
+    for agency in town.agencies:
+        async with client(town, agency) as reader:
+            await books.check(reader)
