@@ -290,15 +290,18 @@ class Node:
             LocalProtocolError: an own bug; the data is kept.
         """
         try:
-            async with trio.open_nursery() as nursery:
-                await self._start(nursery)
-                task_status.started()
-                await self._stopping.wait()
-                self.log.info("stopping", certified=self.chronicle.certified)
-                self.api.close()
-                nursery.cancel_scope.cancel()
-            with trio.CancelScope(shield=True):
-                await self._finish()
+            async with trio.open_nursery() as outer:
+                outer.start_soon(self.writer.run)  # to the end: flushing may need it
+                async with trio.open_nursery() as nursery:
+                    await self._start(nursery)
+                    task_status.started()
+                    await self._stopping.wait()
+                    self.log.info("stopping", certified=self.chronicle.certified)
+                    self.api.close()
+                    nursery.cancel_scope.cancel()
+                with trio.CancelScope(shield=True):
+                    await self._finish()
+                self.writer.close()
         finally:
             self.signer.close()
             self._recovered.close()
@@ -311,7 +314,6 @@ class Node:
             clients = split_address(config.listen.clients, "listen.clients")
         listeners = await trio.open_tcp_listeners(clients[1], host=clients[0])
         nursery.start_soon(self.verifier.run)
-        nursery.start_soon(self.writer.run)
         nursery.start_soon(self.outbox.run)
         nursery.start_soon(self.execution.run)
         nursery.start_soon(self.dissemination.run_cutting)
@@ -343,10 +345,7 @@ class Node:
     async def _finish(self) -> None:
         """Bring the store up to what is certified."""
         if self._storage_failure is None:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.writer.run)
-                await self.flusher.flush()
-                nursery.cancel_scope.cancel()
+            await self.flusher.flush()
 
     async def _hear(self) -> None:
         """Take what the links bring."""
@@ -387,6 +386,7 @@ class Node:
             lapsed = self.dissemination.expire(self.chronicle.time_ms())
             if lapsed:
                 self.api.lapsed(lapsed)
+            self.ordering.payload_changed()  # no leader may propose what is gone
             self._refresh()
 
     def _refresh(self) -> None:

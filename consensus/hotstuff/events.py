@@ -10,7 +10,8 @@
 - ``Execute`` comes one at a time, always on the tip of what was executed and not undone;
   ``Executed`` answers it. ``Undo`` takes back that tip.
 - ``RequirePayload`` is answered by ``PayloadHeld`` once every batch of the block is held, found
-  valid and logged (or covered by the next ``Persist``); never, if one is invalid.
+  valid and logged (or covered by the next ``Persist``); never, if one is invalid. The batches stay
+  until the block is delivered, so it is asked of own and recovered blocks too.
 - A timer is known by its token; setting it again moves it. Early or late firing is harmless.
 - After ``Halt`` nothing more is signed or sent.
 """

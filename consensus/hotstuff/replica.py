@@ -272,6 +272,7 @@ class Replica:
         for block in blocks:
             if (node := self._insert(block)) is not None:
                 node.logged = True
+                self._execution.require(node)
         commit = self._safety.commit_cert
         if commit is not None:
             self._certify(commit)
@@ -284,7 +285,8 @@ class Replica:
         message = self._safety.signed(event, self._held)
         self._outbox.promise()
         if isinstance(message, Proposal) and (node := self._insert(message.block)) is not None:
-            node.held = node.required = True
+            self._execution.require(node)
+            node.held = True
             self._outbox.log(node)
         self._outbox.post(Broadcast(message))
         self._handle(message, self._own)

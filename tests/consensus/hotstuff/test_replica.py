@@ -64,12 +64,14 @@ def test_leader_with_payload_proposes_at_once_block_and_vote_in_one_sync() -> No
     bench.feed(ev.PayloadAvailable((batch(1), batch(2, lane=1))), after_ms=40)
     assert kinds(bench.effects) == [
         "Sign PROPOSAL",
+        "RequirePayload",
         "Sign VOTE",
         "Persist",
         "Broadcast Proposal",
         "Broadcast Vote",
     ]
     (proposal,) = bench.said(Proposal)
+    assert [effect.block for effect in bench.of(ev.RequirePayload)] == [proposal.block]
     assert proposal.block.payload == (batch(2, lane=1), batch(1))
     assert proposal.block.time_ms == START_MS + 40
     (record,) = bench.persisted()
@@ -123,6 +125,11 @@ def test_payload_is_required_once() -> None:
     bench.receive(make.proposal(FULL), 1)
     bench.order(make.block(make.quorum_cert(FULL)))
     assert [effect.block for effect in bench.of(ev.RequirePayload)] == []
+
+
+def test_recovered_blocks_keep_their_payload_before_they_are_ordered() -> None:
+    bench = Bench(blocks=(FULL,))
+    assert [effect.block for effect in bench.of(ev.RequirePayload)] == [FULL]
 
 
 def test_held_counts_travel_with_votes_and_those_of_peers_are_passed_on() -> None:
