@@ -287,7 +287,7 @@ async def _loaded(
 
 
 def _singles(load: Load, seconds: float) -> list[list[list[Parcel]]]:
-    lanes, per_lane, chunk = AUTHORS, int(seconds * 2.2), 100
+    lanes, per_lane, chunk = AUTHORS, int(seconds * 0.9), 250
     return [
         [
             [load.single(author, transfer(author * 100_003 + n * chunk + i)) for i in range(chunk)]
