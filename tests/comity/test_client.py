@@ -8,8 +8,6 @@ import trio
 from comity import Call, DraftError, KeyUnusableError, RequestError
 from tests.comity.twin import CITIZEN, OFFICIAL, Twin, harness
 
-pytestmark = pytest.mark.usefixtures("autojump_clock")
-
 
 def write(number: int, text: str = "hello", amount: int = 5) -> Call:
     return Call("notes", "write", {"number": number, "text": text, "amount": amount})
@@ -93,9 +91,7 @@ async def test_many_transactions_in_flight_from_one_task() -> None:
         from comity.session import Parcel
         from consensus.protocol import Item
 
-        parcels = [
-            Parcel(Item.ENVELOPE, (s := client.sign(d)).envelope, (s.txid,)) for d in drafts
-        ]
+        parcels = [Parcel(Item.ENVELOPE, (s := client.sign(d)).envelope, (s.txid,)) for d in drafts]
         rows = await client.deliver(parcels, lambda parcel, position, outcome: heard.append(parcel))
         assert all(row[0].applied for row in rows)
         assert sorted(heard) == list(range(600))
@@ -181,9 +177,7 @@ async def test_unknown_words_get_a_suggestion() -> None:
         with pytest.raises(DraftError, match="needs the input 'target'"):
             await client.draft(Call("notes", "pay", {"source": "a", "amount": 1}))
         with pytest.raises(DraftError, match="amount: expected money"):
-            await client.draft(
-                Call("notes", "pay", {"source": "a", "target": "b", "amount": "1"})
-            )
+            await client.draft(Call("notes", "pay", {"source": "a", "target": "b", "amount": "1"}))
 
 
 async def test_a_failed_draft_gives_its_number_back() -> None:

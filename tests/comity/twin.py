@@ -19,7 +19,7 @@ from comity import Client
 from comity.errors import NotReachableError
 from comity.keys import Key
 from comity.session import Server
-from consensus import answers, codec, genesis, keyfile, protocol, signing
+from consensus import answers, codec, genesis, keyfile, protocol, reads, signing
 from consensus.answers import Answer, StatementEvidence
 from consensus.committee import Committee, Validator
 from consensus.errors import ComityError
@@ -88,7 +88,8 @@ summary = "Write a note under a number"
 legal = "s 2"
 actor = { role = "notes.writer" }
 inputs = { number = "int", text = "text", amount = "int", owner = "ref:person?" }
-create = [ { kind = "note", id = ["{input.number}"], set = { text = "input.text", amount = "input.amount", owner = "input.owner" } } ]
+create = [ { kind = "note", id = ["{input.number}"], set = \
+{ text = "input.text", amount = "input.amount", owner = "input.owner" } } ]
 
 [actions.amend]
 summary = "Change a note's text"
@@ -104,7 +105,8 @@ legal = "s 4"
 actor = { role = "notes.writer" }
 inputs = { source = "text", target = "text", amount = "money:USD" }
 require = [ { code = "AMOUNT", that = "input.amount > 0", say = "the amount is positive" } ]
-move = [ { from = "account/pot/{input.source}", to = "account/pot/{input.target}", amount = "input.amount" } ]
+move = [ { from = "account/pot/{input.source}", to = "account/pot/{input.target}", \
+amount = "input.amount" } ]
 
 [actions.rename]
 summary = "A person changes the own name"
@@ -393,16 +395,14 @@ class Twin:
             out.append(ProvedRows(self.height, keys, [self._read(k) for k in keys], proof))
         return out
 
-    def list_records(self, kind: str, after: Any, limit: int) -> answers.Page | None:
+    def list_records(self, kind: str, after: Any, limit: int) -> reads.Page | None:
         if kind != "note":
             return None
         numbers = [n for n in range(100) if self._read(StateKey("record", ("note", n)))]
         start = 0 if after is None else after[0] + 1
         page = [n for n in numbers if n >= start][:limit]
         more = bool(page) and page[-1] != numbers[-1]
-        return answers.Page(
-            self.height, tuple((n,) for n in page), (page[-1],) if more else None
-        )
+        return reads.Page(self.height, tuple((n,) for n in page), (page[-1],) if more else None)
 
     def committees(self, after_epoch: int, limit: int) -> Sequence[answers.EpochStep]:
         return []
