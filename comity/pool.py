@@ -59,7 +59,7 @@ async def dial_tls(server: Server) -> trio.abc.Stream:
         await trio.aclose_forcefully(stream)
         cause = error.__cause__ or error
         raise NotReachableError(f"no TLS session with {where}: {cause}") from error
-    except VerificationError:
+    except BaseException:
         await trio.aclose_forcefully(stream)
         raise
     return stream
