@@ -11,16 +11,11 @@ from tests.network.work import Books, working
 pytestmark = pytest.mark.process
 
 
-@pytest.fixture(scope="module")
-def books() -> Books:
-    return Books()
-
-
 async def test_work_goes_on_while_one_node_after_the_other_is_killed_and_comes_back(
     town: LocalNetwork, books: Books
 ) -> None:
     async with working(town, books):
-        for turn in range(4):
+        for turn in range(3):
             victim = await leader(town) if turn % 2 else NAMES[turn]
             kill(town, victim)
             await books.grown(10, f"without {victim}")

@@ -31,9 +31,11 @@ RULES = [ROOT / "configs/rules/charter.toml", Path(__file__).with_name("desk.tom
 NAMES = tuple(AGENCIES)
 CLERKS = 4
 WALLETS = 16
+"""Wallets that the load pays between; as many more are left to other tests."""
 OPENING = 1_000_000
 PATIENCE_SECONDS = 40.0
-"""After this long a condition that never came true fails its test; a passing test never waits it."""
+"""A condition that has not come true after this long fails its test."""
+POLL_SECONDS = 0.03
 CLERK = (("desk.clerk", ()),)
 PEOPLE = (
     *(Person(f"clerk{i}", "treasury", SYSTEM, CLERK) for i in range(CLERKS)),
@@ -47,7 +49,7 @@ TUNING = "timeout_base_ms = 500\ntimeout_max_ms = 1500\nheartbeat_ms = 1000\nflu
 
 def found_town(folder: Path) -> LocalNetwork:
     """Found a network: clerks who pay and write, an auditor who holds, a visitor without roles."""
-    accounts = [OpeningBalance("wallet", (number,), OPENING) for number in range(WALLETS)]
+    accounts = [OpeningBalance("wallet", (number,), OPENING) for number in range(2 * WALLETS)]
     return found(folder, RULES, PEOPLE, accounts, tuning=TUNING)
 
 
@@ -73,7 +75,7 @@ async def client(
     key: Key | None = None,
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> AsyncIterator[Client]:
-    """A client of some agencies' nodes, all if none is named; the first clerk if no key is given."""
+    """A client of some agencies' nodes or of all; the first clerk's if no key is given."""
     async with Client.connect(
         town.genesis,
         servers=agencies or None,
@@ -83,19 +85,23 @@ async def client(
         yield found_client
 
 
-async def until(condition: Callable[[], T | Awaitable[T]], what: str) -> T:
-    """Return what ``condition`` returns once it is true; fail after PATIENCE_SECONDS.
+async def until(condition: Callable[[], object], what: str) -> None:
+    """Return once ``condition`` holds; fail after PATIENCE_SECONDS."""
 
-    What it returns may have to be awaited.
-    """
+    async def holds() -> object:
+        return condition()
+
+    await eventually(holds, what)
+
+
+async def eventually(condition: Callable[[], Awaitable[T | None]], what: str) -> T:
+    """Return what ``condition`` returns once it is true; fail after PATIENCE_SECONDS."""
     with trio.move_on_after(PATIENCE_SECONDS):
         while True:
-            value = condition()
-            if isinstance(value, Awaitable):
-                value = await value
+            value = await condition()
             if value:
                 return value
-            await trio.sleep(0.03)
+            await trio.sleep(POLL_SECONDS)
     raise AssertionError(f"in {PATIENCE_SECONDS:g} s it never came to this: {what}")
 
 
@@ -154,15 +160,13 @@ async def agreed(town: LocalNetwork, *agencies: str, height: int = 0) -> tuple[i
                 return certified, next(iter(roots.values()))
         return None
 
-    found_height = await until(same, f"{', '.join(names)} at one height from {height} on")
-    assert found_height is not None
-    return found_height
+    return await eventually(same, f"{', '.join(names)} at one height from {height} on")
 
 
 async def leader(town: LocalNetwork) -> str:
     """The agency that leads the round in which most nodes are now (round-robin by round)."""
     rounds = [said["round"] for a in town.agencies if (said := await status(town, a))]
-    return town.agencies[max(rounds) % len(town.agencies)]
+    return str(town.agencies[max(rounds) % len(town.agencies)])
 
 
 def run_node(config: Path, *, seconds: float = 20.0) -> subprocess.CompletedProcess[str]:

@@ -62,7 +62,7 @@ class Books:
         await until(lambda: self.count >= wanted, f"{count} more decisions {what}")
 
     async def check(self, reader: Client) -> None:
-        """Every decision is still there with its proof, and the ledger's balances are the books'."""
+        """Every decision is still there with its proof, and all balances are those of the books."""
         assert Counter(each.code for each in self.decisions.values()) == {"APPLIED": self.count}
         for txid, told in self.decisions.items():
             assert await reader.decision(txid) == told
