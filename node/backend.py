@@ -8,6 +8,7 @@ Not here: access control, limits, client messages (``node.api``).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -126,13 +127,17 @@ class Backend:
         if reason is not None:
             refusal = Rejected(Status.UNAVAILABLE, "UNAVAILABLE", reason, retry_after_ms=1000)
             return [refusal] * len(submissions)
-        items = await self._verifier.check_items([each.data for each in submissions])
+        begin = time.monotonic()
+        try:
+            items = await self._verifier.check_items([each.data for each in submissions])
+        except (VerifierBusy, WorkerFailed) as error:
+            return [self._rejected(error) for _ in submissions]
+        self._metrics.stage_seconds.labels(stage="ingress").observe(time.monotonic() - begin)
         return [self._admit(item) for item in items]
 
     def _admit(self, item: Item | ComityError) -> Admission:
         if not isinstance(item, ComityError):
             txids = tuple(each.txid for each in transactions_of([item]))
-            self._metrics.signatures.inc(len(txids))
             places = {i: self._chronicle.find(txid) for i, txid in enumerate(txids)}
             decided = {i: place for i, place in places.items() if place is not None}
             if len(decided) == len(txids):
@@ -186,10 +191,11 @@ class Backend:
                     await self._advanced.wait()
                 height, root = self._execution.state.height, self._execution.state.root
                 proved = [self._prove(select) for select in selects]
-                while self._chronicle.certified < height:
+                while self._chronicle.certified < height <= self._chronicle.executed:
                     await self._advanced.wait()
-                statement = self._chronicle.state_root(height)
-                if statement == root:
+                if height > self._chronicle.certified:
+                    continue  # it was taken back
+                if self._chronicle.state_root(height) == root:
                     return proved
         raise BehindError
 

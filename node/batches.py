@@ -404,6 +404,10 @@ class BatchStore:
         rows.sort(key=lambda row: row[:4])
         return tuple(row[4] for row in rows)
 
+    def undelivered(self) -> list[CheckedBatch]:
+        """Return every batch that is not delivered, held or about to be, whatever its number."""
+        return [entry.batch for entry in self._entries.values()]
+
     # --- leaving ---
 
     def delivered(self, payload: Sequence[PayloadItem]) -> list[CheckedBatch]:

@@ -39,6 +39,7 @@ class Height:
         codes: outcome of each decision, by name, for metrics.
         changes: ``kh ‖ vh ‖ previous height`` of each changed key.
         batches: of its payload, as they are stored.
+        since: when it was executed, of the monotonic clock, seconds.
         certificate: on this very height, once delivered by it.
     """
 
@@ -51,6 +52,7 @@ class Height:
     codes: list[str]
     changes: bytes
     batches: Sequence[BatchData]
+    since: float
     certificate: CommitCert | None = None
 
 
@@ -105,6 +107,12 @@ class Chronicle:
         self.executed = number - 1
         return height
 
+    def uncertified_tip(self) -> Block | None:
+        """Return the newest executed block, unless it is certified."""
+        if self.executed == self.certified:
+            return None
+        return self._executed[self.executed].block
+
     def certify(self, block_id: bytes, certificate: CommitCert) -> Height:
         """Mark the next height as certified and return it."""
         number = self.certified + 1
@@ -141,6 +149,10 @@ class Chronicle:
     def blocks(self, first: int, last: int) -> list[Block]:
         """Return the executed blocks of heights in memory."""
         return [self._executed[number].block for number in range(first, last + 1)]
+
+    def unflushed_batches(self) -> list[BatchData]:
+        """Return the batches of all heights in memory."""
+        return [batch for height in self._executed.values() for batch in height.batches]
 
     def find(self, txid: bytes) -> Place | None:
         """Return where the first decision of a transaction is."""

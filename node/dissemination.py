@@ -8,7 +8,8 @@ Not here: which batches exist and what they may cost (``batches``), and blocks (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, Protocol
 
@@ -64,6 +65,7 @@ class Dissemination:
         changed: is told when other batches may be proposed, or held counts grew.
         complete: is told of each block whose batches are now all held.
         now_ms: this node's clock.
+        names: of the validators, for metrics.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Dissemination:
         complete: Callable[[bytes], None],
         now_ms: Callable[[], int],
         metrics: Metrics,
+        names: Sequence[str],
     ) -> None:
         self._batch_bytes_max = batch_bytes_max
         self.batches = batches
@@ -91,9 +94,15 @@ class Dissemination:
         self._complete = complete
         self._now_ms = now_ms
         self._metrics = metrics
+        self._names = names
         self._bell = trio.Event()
         self._fetch_bell = trio.Event()
         self._checks, self._checks_out = trio.open_memory_channel[Verify](BACKLOG_MAX)
+
+    @property
+    def depth(self) -> int:
+        """Batches of peers that wait to be checked."""
+        return self._checks.statistics().current_buffer_used
 
     # --- own batches --------------------------------------------------------------------------
 
@@ -150,7 +159,7 @@ class Dissemination:
         wanted = self.batches.offer(peer, public, private, solicited=solicited)
         if isinstance(wanted, Drop):
             if wanted.fault:
-                self._metrics.batches_rejected.labels(origin=str(peer)).inc()
+                self._metrics.batches_rejected.labels(peer=self._names[peer]).inc()
                 raise RemoteProtocolError(f"a batch: {wanted.sentence}")
             return
         try:
@@ -168,16 +177,18 @@ class Dissemination:
     async def _check_each(self) -> None:
         while True:
             request = await self._checks_out.receive()
+            begin = time.monotonic()
             try:
                 batch = await self._verifier.check_batch(request.public, request.private)
             except ComityError as error:
                 self.batches.failed(request, error, self._now_ms())
                 if isinstance(error, DecodeError | RemoteProtocolError):
-                    self._metrics.batches_rejected.labels(origin=str(request.sender)).inc()
+                    name = self._names[request.sender]
+                    self._metrics.batches_rejected.labels(peer=name).inc()
                     self._links.close_link(request.sender, f"a batch was refused: {error}")
                 self._fetch_bell.set()
                 continue
-            self._metrics.signatures.inc(batch.count)
+            self._metrics.stage_seconds.labels(stage="batch").observe(time.monotonic() - begin)
             self.batches.checked(request, batch, self._now_ms())
             self._log(batch)
             self._held(batch.digest)
@@ -270,13 +281,3 @@ class Dissemination:
     def unproposed(self) -> tuple[PayloadItem, ...]:
         """Return every batch that could be proposed, in proposing order."""
         return self.batches.proposable()
-
-    def undelivered(self) -> list[kinds.Entry]:
-        """Return log entries of all held batches, for a new segment."""
-        entries: list[kinds.Entry] = []
-        for item in self.batches.proposable():
-            batch = self.batches.get(item.digest)
-            if batch is not None:
-                entries.append(kinds.batch(batch.digest, batch.public))
-                entries.append(kinds.private(batch.digest, batch.private))
-        return entries

@@ -1,7 +1,8 @@
 """Executing ordered blocks in slices, so that the consensus loop is never held for long.
 
 One block at a time, on the tip. ``finish`` alone touches the tree and the history, so an
-interrupted block leaves no trace. The result is what the replica signs.
+interrupted block leaves no trace. The result is what the replica signs. When the node stops
+signing, ``rewind`` leaves what is certified.
 
 Not here: the executor itself (``consensus.ledger``), and when blocks are flushed (``flushing``).
 """
@@ -68,6 +69,7 @@ class Execution:
         self._metrics = metrics
         self._next: Block | None = None
         self._bell = trio.Event()
+        self._scope = trio.CancelScope()
 
     def start(self, block: Block) -> None:
         """Execute ``block`` on the tip; ``done`` is told."""
@@ -82,17 +84,24 @@ class Execution:
         self.state.undo()
         self.history.truncate(self.history.size - 1)
 
+    def rewind(self) -> None:
+        """Execute nothing more, and take back every height that is not certified."""
+        self._scope.cancel()
+        self._next = None
+        while (tip := self._chronicle.uncertified_tip()) is not None:
+            self.undo(tip.id)
+
     async def run(self) -> None:
-        """Execute what ``start`` gives, until cancelled."""
-        while True:
-            await self._bell.wait()
-            self._bell = trio.Event()
-            block = self._next
-            invariant(block is not None, "the bell rings for a block")
-            if block is not None:
-                result = await self._execute(block)
-                self._next = None
-                self._done(Executed(block.id, result))
+        """Execute what ``start`` gives, until cancelled or ``rewind``."""
+        with self._scope:
+            while True:
+                await self._bell.wait()
+                self._bell = trio.Event()
+                block = self._next
+                if block is not None:
+                    result = await self._execute(block)
+                    self._next = None
+                    self._done(Executed(block.id, result))
 
     async def _execute(self, block: Block) -> ExecutionResult:
         begin = time.perf_counter()
@@ -145,6 +154,7 @@ class Execution:
                     ]
                 ),
                 batches=[BatchData(each.digest, each.public, each.private) for each in batches],
+                since=time.monotonic(),
             )
         )
         return result

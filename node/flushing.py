@@ -2,7 +2,8 @@
 
 A flush ends at a height that has a certificate of its own, so the store proves all that it holds.
 Afterwards the log begins a new segment when it has grown, with everything that is still promised
-or not yet delivered, and older segments go.
+or not yet flushed, and older segments go: first the store, then the new segment, then the removal,
+each on disk before the next. What a segment begins with does not count as growth.
 
 Not here: what a flush writes in detail (``node.storage.flush``).
 """
@@ -21,6 +22,7 @@ from consensus.state.history import HistoryTree
 from consensus.state.record import decode_row, is_record_row
 from consensus.state.state import Row, State
 from node.chronicle import Chronicle
+from node.errors import StorageFailedError
 from node.execution import Execution
 from node.storage import kinds
 from node.storage.flush import FlushBatch
@@ -44,7 +46,9 @@ class Flusher:
     Args:
         blocks: flush once this many heights wait.
         numbers: per origin, the highest batch number delivered up to the store's height.
-        carry: entries that a new log segment must begin with.
+        carry: returns the entries that a new log segment must begin with.
+        flushed: is told each height that the store has reached.
+        failed: is told of a disk that failed; nothing more is flushed.
     """
 
     def __init__(
@@ -57,6 +61,8 @@ class Flusher:
         numbers: Sequence[int],
         blocks: int,
         carry: Callable[[], list[kinds.Entry]],
+        flushed: Callable[[int], None],
+        failed: Callable[[StorageFailedError], None],
         metrics: Metrics,
     ) -> None:
         self._store = store
@@ -67,9 +73,11 @@ class Flusher:
         self._numbers = list(numbers)
         self._blocks = blocks
         self._carry = carry
+        self._flushed = flushed
+        self._failed = failed
         self._metrics = metrics
         self._bell = trio.Event()
-        self._segment_start = log.end
+        self._grown_from = log.end - log.segment_bytes
 
     def ring(self) -> None:
         """A height was certified."""
@@ -77,15 +85,25 @@ class Flusher:
             self._bell.set()
 
     async def run(self) -> None:
-        """Flush until cancelled."""
+        """Flush and turn the log until cancelled, or until the disk fails."""
         while True:
             with trio.move_on_after(SECONDS_MAX):
                 await self._bell.wait()
             self._bell = trio.Event()
-            await self.flush()
+            try:
+                if await self.flush():
+                    await self._turn_log()
+            except StorageFailedError as error:
+                self._failed(error)
+                return
 
-    async def flush(self) -> None:
-        """Flush what is certified by certificates of its own."""
+    async def flush(self) -> bool:
+        """Flush what is certified by certificates of its own; return whether there was any.
+
+        Raises:
+            StorageFailedError: the store is as it was.
+        """
+        before = self._store.height
         while (upto := self._target()) > self._store.height:
             begin = trio.current_time()
             state, history = self._execution.state, self._execution.history
@@ -94,10 +112,10 @@ class Flusher:
             state.flushed(upto)
             history.flushed(upto)
             self._chronicle.flushed(upto)
+            self._flushed(upto)
             self._numbers = numbers
-            self._metrics.height_flushed.set(upto)
             self._metrics.flush_seconds.observe(trio.current_time() - begin)
-            await self._turn_log()
+        return self._store.height > before
 
     def _target(self) -> int:
         return self._chronicle.provable_upto(self._store.height + HEIGHTS_PER_FLUSH_MAX)
@@ -123,12 +141,11 @@ class Flusher:
         return numbers
 
     async def _turn_log(self) -> None:
-        if self._log.end - self._segment_start < LOG_BYTES_ROTATE:
+        if self._log.end - self._grown_from < LOG_BYTES_ROTATE:
             return
-        entries = self._carry()
-        persisted = await self._writer.rotate(entries)
-        self._segment_start = persisted.offsets[0] if persisted.offsets else self._log.end
-        await self._writer.drop_before(self._segment_start)
+        persisted = await self._writer.rotate(self._carry())
+        self._grown_from = persisted.synced
+        await self._writer.drop_before(persisted.synced)
 
 
 def index_key(kind: str, id_: Sequence[Value]) -> bytes:

@@ -2,7 +2,8 @@
 
 Nothing here waits. An event is taken up at once, in whatever task brings it, and the effects are
 carried out before the next; what needs a disk goes through the outbox. Peers' messages are decoded
-and verified here, before ``step`` sees them; what is not wanted costs no signature check.
+and verified here, before ``step`` sees them; what is not wanted costs no signature check. After
+``close``, and after a ``Halt`` or a refusal of the signer, nothing is taken up any more.
 
 Not here: the rules (``consensus.hotstuff``), batches (``dissemination``), and tasks (``runtime``).
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 import trio
@@ -58,9 +59,11 @@ from consensus.hotstuff.types import (
     Proposal,
     QuorumCert,
     SignKind,
+    Vote,
 )
 from node.chronicle import Chronicle
 from node.dissemination import Dissemination
+from node.errors import SigningRefusedError, StorageFailedError
 from node.execution import Execution
 from node.network.wire import Class
 from node.outbox import Outbox, Outgoing
@@ -70,6 +73,10 @@ from node.telemetry.metrics import Metrics
 
 SERVE_BYTES_MAX: Final = 2 * 1024 * 1024
 """Blocks in one answer to a node that catches up, by size."""
+RECEIVED_MAX: Final = 1024
+"""Blocks whose receipt is timed; of those never delivered the oldest are forgotten first."""
+EVIDENCE_MAX: Final = 256
+"""Pairs of contradicting messages kept; the first of them, since one already convicts."""
 CHECK_SECONDS_MAX: Final = 0.5
 """A timer is looked at again at least this often, because the wall clock may be set."""
 
@@ -93,6 +100,7 @@ class Ordering:
         delivered: is told each final block in order.
         halted: is told the reason for which nothing more is signed.
         now_ms: this node's clock.
+        evidence: pairs that the log holds.
     """
 
     def __init__(
@@ -110,8 +118,11 @@ class Ordering:
         now_ms: Callable[[], int],
         log: FilteringBoundLogger,
         metrics: Metrics,
+        evidence: Iterable[bytes] = (),
     ) -> None:
         self.replica = replica
+        self.evidence = list(dict.fromkeys(evidence))[:EVIDENCE_MAX]
+        """Pairs of contradicting signed messages, as they are logged."""
         self._committee = committee
         self._own = own
         self._verifier = verifier
@@ -126,6 +137,7 @@ class Ordering:
         self._metrics = metrics
         self._events: deque[Event] = deque()
         self._stepping = False
+        self._closed = False
         self._payload_changed = False
         self._told_held: tuple[int, ...] = ()
         self._told_items: tuple[PayloadItem, ...] = ()
@@ -147,18 +159,26 @@ class Ordering:
         self._payload_changed = True
         self._drain()
 
+    def close(self) -> None:
+        """Take up nothing any more."""
+        self._closed = True
+        self._events.clear()
+        self._timers.clear()
+
     def _drain(self) -> None:
-        if self._stepping:
+        if self._stepping or self._closed:
             return
         self._stepping = True
         try:
-            while True:
+            while not self._closed:
                 if self._payload_changed and self.dissemination is not None:
                     self._payload_changed = False
                     self._tell_payload(self.dissemination)
                 if not self._events:
                     break
                 self._step(self._events.popleft())
+        except (SigningRefusedError, StorageFailedError) as error:
+            self._halted(Halt(error.code, error.message))
         finally:
             self._stepping = False
 
@@ -200,7 +220,9 @@ class Ordering:
             return
         match effect:
             case RequirePayload(block):
-                self._received[block.id] = time.monotonic()
+                self._received.setdefault(block.id, time.monotonic())
+                if len(self._received) > RECEIVED_MAX:
+                    del self._received[next(iter(self._received))]
                 dissemination.require(block)
             case Execute(block):
                 execution.start(block)
@@ -222,14 +244,26 @@ class Ordering:
             case ReportEvidence(kind, first, second):
                 self._metrics.equivocations.inc()
                 self._log.warning("evidence", kind=kind.value)
-                pair = wire.encode_message(first), wire.encode_message(second)
-                self._outbox.log((kinds.Kind.EVIDENCE, len(pair[0]).to_bytes(4) + b"".join(pair)))
+                self._keep(wire.encode_message(first), wire.encode_message(second))
             case Halt():
                 self._halted(effect)
+
+    def _keep(self, first: bytes, second: bytes) -> None:
+        """Log a pair of messages as evidence, while there is room for it."""
+        pair = len(first).to_bytes(4) + first + second
+        if len(self.evidence) < EVIDENCE_MAX and pair not in self.evidence:
+            self.evidence.append(pair)
+            self._outbox.log(kinds.evidence(pair))
 
     def act(self, effect: Outgoing) -> None:
         """Send or deliver; everything that it promises is durable."""
         match effect:
+            case Broadcast(Vote(block_id=block_id) as vote):
+                begin = self._received.get(block_id)
+                if begin is not None:
+                    seconds = time.monotonic() - begin
+                    self._metrics.stage_seconds.labels(stage="vote").observe(seconds)
+                self._links.broadcast(Class.CONSENSUS, wire.encode_message(vote))
             case Broadcast(message):
                 self._links.broadcast(Class.CONSENSUS, wire.encode_message(message))
             case Send(peer, message):
@@ -242,9 +276,10 @@ class Ordering:
                 self._delivered(block, commit_cert)
 
     def _serve(self, peer: int, request: BlocksRequest) -> None:
-        """Answer a peer that catches up, from certified heights."""
-        if request.block_id is not None:
-            return
+        """Answer a peer that catches up, from certified heights.
+
+        What is asked for by id lies above the delivered blocks; the replica answers that itself.
+        """
         blocks: list[Block] = []
         proof: CommitCert | QuorumCert | None = None
         proved = room = 0
@@ -294,7 +329,7 @@ class Ordering:
             RemoteProtocolError, VerificationError: malformed or forged.
         """
         message = wire.decode_message(payload)
-        if not self.replica.wants(message):
+        if self._closed or not self.replica.wants(message):
             return
         if isinstance(message, Proposal):
             skew = message.block.time_ms - self._now_ms()

@@ -3,15 +3,17 @@
 What follows a ``Persist`` leaves the machine only when that is durable, with the batches that the
 promise relies on and, after them, the signer's own mark. While a sync runs, further effects gather;
 the next sync covers them all, so a busy node pays one for many steps. What has nothing durable
-before it leaves at once.
+before it leaves at once. Once a sync has failed, nothing leaves any more.
+
+The outbox also knows what a new log segment must begin with: the newest record, and every block
+that was given to the log or found in it.
 
 Not here: what is sent and to whom (the runtime's ``act``), and the disk (``node.storage``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 import trio
@@ -19,6 +21,7 @@ import trio
 from consensus.errors import invariant
 from consensus.hotstuff import wire
 from consensus.hotstuff.events import Broadcast, Deliver, Persist, Send
+from node.errors import StorageFailedError
 from node.signer import Mark
 from node.storage import kinds
 
@@ -26,6 +29,7 @@ QUEUE_MAX: Final = 65_536
 """Effects that wait for one sync; beyond it the disk has stopped serving, which stops the node."""
 
 Outgoing = Broadcast | Send | Deliver
+Action = Callable[[], None]
 
 
 class DurableLog(Protocol):
@@ -57,18 +61,30 @@ class Outbox:
         log: makes entries durable.
         mark: makes the signer's memory durable, beside the log.
         act: performs one effect whose promises are durable; must not block.
+        record: the safety record that the log holds, if there is one.
+        blocks: those that the log holds above the store.
     """
 
-    def __init__(self, log: DurableLog, mark: DurableMark, act: Callable[[Outgoing], None]) -> None:
+    def __init__(
+        self,
+        log: DurableLog,
+        mark: DurableMark,
+        act: Callable[[Outgoing], None],
+        record: bytes | None = None,
+        blocks: Iterable[kinds.AtHeight] = (),
+    ) -> None:
         self._log = log
         self._mark = mark
         self._act = act
-        self._queue: list[Outgoing | Persist | partial[None]] = []
+        self._queue: list[Outgoing | Persist | Action] = []
         self._entries: list[kinds.Entry] = []
+        self._marked: Mark | None = None
+        self._blocks = {block.block_id: block for block in blocks}
         self._busy = False
+        self._closed = False
         self._wake = trio.Event()
-        self.newest_record = b""
-        """The last safety record that was put; a new log segment begins with it."""
+        self.newest_record = record
+        """The last safety record that was put, or found; None while nothing was ever promised."""
 
     @property
     def depth(self) -> int:
@@ -77,48 +93,84 @@ class Outbox:
 
     def log(self, entry: kinds.Entry) -> None:
         """Append ``entry`` with the next sync, before whatever is put afterwards."""
-        self._entries.append(entry)
+        if not self._closed:
+            self._entries.append(entry)
 
     def put(self, effect: Outgoing | Persist) -> None:
         """Take one effect, in order."""
+        if self._closed:
+            return
         if isinstance(effect, Persist):
             for block in effect.blocks:
-                self._entries.append(kinds.block(block.height, block.id, wire.encode_block(block)))
+                found = kinds.AtHeight(block.height, block.id, wire.encode_block(block))
+                self._blocks[block.id] = found
+                self._entries.append((kinds.Kind.BLOCK, found.pack()))
             self.newest_record = effect.record
+            self._marked = self._mark.snapshot()
             self._add(effect)
         elif self._queue or self._busy:
             self._add(effect)
         else:
             self._act(effect)
 
-    def after_sync(self, action: partial[None]) -> None:
-        """Call ``action`` once everything logged so far is durable."""
-        self._add(action)
+    def after_sync(self, action: Action) -> None:
+        """Call ``action`` once everything logged so far is durable, after what was put before."""
+        if not self._closed:
+            self._add(action)
 
-    def _add(self, item: Outgoing | Persist | partial[None]) -> None:
+    def close(self) -> None:
+        """Let nothing leave any more; what waits is dropped."""
+        self._closed = True
+        self._queue = []
+        self._entries = []
+
+    def flushed(self, height: int) -> None:
+        """The store holds every certified block up to ``height``."""
+        self._blocks = {i: block for i, block in self._blocks.items() if block.height > height}
+
+    def blocks(self) -> list[kinds.Entry]:
+        """Return the log's blocks above the store, of every branch, each after its parent."""
+        ordered = sorted(self._blocks.values(), key=lambda block: block.height)
+        return [(kinds.Kind.BLOCK, block.pack()) for block in ordered]
+
+    def _add(self, item: Outgoing | Persist | Action) -> None:
         invariant(len(self._queue) < QUEUE_MAX, "the log has not synced for too long")
         self._queue.append(item)
         self._wake.set()
 
     async def run(self) -> None:
-        """Sync and act until cancelled."""
-        while True:
+        """Sync and act until cancelled, or until the disk fails; then nothing leaves any more."""
+        while not self._closed:
             await self._wake.wait()
             self._wake = trio.Event()
             queue, self._queue = self._queue, []
             entries, self._entries = self._entries, []
+            mark, self._marked = self._marked, None
             self._busy = True
-            records = [item.record for item in queue if isinstance(item, Persist)]
-            if records:  # the newest record holds every promise of those before it
-                entries.append(kinds.safety(records[-1]))
-            if records:
-                mark = self._mark.snapshot()
-                await self._log.persist(entries, partial(self._mark.write_mark, mark=mark))
-            elif entries:
-                await self._log.persist(entries)
+            try:
+                await self._sync(queue, entries, mark)
+            except StorageFailedError:  # whoever owns the log tells the node
+                self.close()
+                return
             for item in queue:
-                if isinstance(item, partial):
-                    item()
-                elif not isinstance(item, Persist):
+                if self._closed:
+                    return
+                if isinstance(item, Broadcast | Send | Deliver):
                     self._act(item)
+                elif not isinstance(item, Persist):
+                    item()
             self._busy = False
+
+    async def _sync(
+        self,
+        queue: list[Outgoing | Persist | Action],
+        entries: list[kinds.Entry],
+        mark: Mark | None,
+    ) -> None:
+        """Make durable what ``queue`` relies on, and then the mark as it was put with it."""
+        records = [item.record for item in queue if isinstance(item, Persist)]
+        if records:  # the newest record holds every promise of those before it
+            entries.append(kinds.safety(records[-1]))
+            await self._log.persist(entries, lambda synced: self._mark.write_mark(synced, mark))
+        elif entries:
+            await self._log.persist(entries)

@@ -30,13 +30,21 @@ class Readiness:
     detail: dict[str, Any]
 
 
-def application(metrics: Metrics, readiness: Callable[[], Readiness]) -> Starlette:
-    """Return the HTTP application; ``readiness`` is asked at every ``/readyz`` and scrape."""
+def application(
+    metrics: Metrics, readiness: Callable[[], Readiness], refresh: Callable[[], None]
+) -> Starlette:
+    """Return the HTTP application.
+
+    Args:
+        metrics: what ``/metrics`` shows.
+        readiness: asked at every ``/readyz`` and scrape.
+        refresh: brings ``metrics`` up to date before a scrape.
+    """
 
     async def scrape(_request: Request) -> Response:
+        refresh()
         metrics.ready.set(1 if readiness().ready else 0)
         body = generate_latest(metrics.registry)
-        metrics.loop_delay.set(0)
         return Response(body, media_type=CONTENT_TYPE_LATEST)
 
     async def live(_request: Request) -> Response:

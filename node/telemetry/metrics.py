@@ -1,38 +1,66 @@
 """The metric catalogue: every name, its unit, its labels and what it tells.
 
-Names are ``comity_<area>_<what>_<unit>`` in base units (seconds, bytes); few labels. One registry
-per node object, so tests run several nodes in one process.
+Names are ``comity_<area>_<what>_<unit>`` in base units (seconds, bytes); few labels, and none whose
+values a stranger chooses. One registry per node object, so tests run several nodes in one process.
+What the node knows anyway is read when it is asked for (``gauges``). docs/metrics.md is the same
+catalogue for operators.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
 
 _LATENCY_SECONDS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
 _DISK_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0)
 STAGES: Final = ("ingress", "batch", "vote", "execute", "commit")
+"""Checking a client's transactions; checking a peer's batch; from a block's receipt to the own
+vote; executing a block; from its own result to its certificate."""
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series each, told by none
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of the catalogue. ``kind``: counter, gauge or histogram."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    text: str
 
 
 class Metrics:
-    """All metrics of one node. Attributes are the catalogue, grouped by area."""
+    """All metrics of one node. Attributes are the metrics, grouped by area."""
 
     def __init__(self) -> None:
         registry = CollectorRegistry(auto_describe=True)
         self.registry = registry
+        self.catalogue: list[Entry] = []
+        """Every metric, by the name under which it is scraped."""
 
         def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
+            self.catalogue.append(Entry(f"{name}_total", "counter", labels, text))
             return Counter(name, text, labels, registry=registry)
 
         def gauge(name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
+            self.catalogue.append(Entry(name, "gauge", labels, text))
             return Gauge(name, text, labels, registry=registry)
 
         def seconds(
             name: str, text: str, labels: tuple[str, ...] = (), disk: bool = False
         ) -> Histogram:
+            self.catalogue.append(Entry(name, "histogram", labels, text))
             buckets = _DISK_SECONDS if disk else _LATENCY_SECONDS
             return Histogram(name, text, labels, registry=registry, buckets=buckets)
 
@@ -46,20 +74,21 @@ class Metrics:
         )
         self.votes_missing = counter(
             "comity_consensus_votes_missing",
-            "Delivered certificates without this validator's signature",
+            "Certificates on a block that lack this validator's signature",
             ("validator",),
         )
         self.timeouts = counter(
             "comity_consensus_timeouts", "Rounds this node gave up, by leader", ("leader",)
         )
         self.equivocations = counter(
-            "comity_consensus_equivocations", "Pairs of conflicting signed messages seen"
+            "comity_consensus_equivocations", "Pairs of contradicting signed messages seen"
         )
         self.commit_seconds = seconds(
-            "comity_consensus_commit_seconds", "From a block's receipt to its certificate"
+            "comity_consensus_commit_seconds",
+            "From the receipt of a peer's block with payload to its certificate",
         )
         self.stage_seconds = seconds(
-            "comity_stage_seconds", "Time of one stage, per batch or block", ("stage",)
+            "comity_stage_seconds", "Time of one stage, per request, batch or block", ("stage",)
         )
         self.clock_skew = gauge(
             "comity_consensus_clock_skew_seconds",
@@ -71,19 +100,20 @@ class Metrics:
         self.transactions = counter(
             "comity_ledger_transactions", "Certified decisions by outcome code", ("code",)
         )
-        self.keys = gauge("comity_state_leaves", "Leaves of the state tree")
+        self.leaves = gauge("comity_state_leaves", "Leaves of the state tree")
 
         # Pool and batches
         self.pool_bytes = gauge("comity_mempool_bytes", "Accepted bytes not yet certified")
         self.pool_transactions = gauge(
             "comity_mempool_transactions", "Transactions not yet batched"
         )
-        self.busy = counter("comity_mempool_busy", "Requests answered BUSY")
+        self.busy = counter("comity_mempool_busy", "Transactions answered BUSY")
+        self.batch_bytes = gauge("comity_batches_bytes", "Bytes of all batches in memory")
         self.batches_rejected = counter(
-            "comity_batches_rejected", "Batches refused, by origin", ("origin",)
+            "comity_batches_rejected", "Batches refused, by the peer that sent them", ("peer",)
         )
         self.signatures = counter(
-            "comity_verifier_signatures", "Client signatures checked by the workers"
+            "comity_verifier_signatures", "Client signatures checked, in workers or in place"
         )
         self.verifier_restarts = counter(
             "comity_verifier_restarts", "Worker processes started again after a failure"
@@ -94,26 +124,49 @@ class Metrics:
         self.peer_seconds = gauge(
             "comity_peer_round_trip_seconds", "Last measured round trip", ("peer",)
         )
-        self.link_drops = counter(
-            "comity_peer_links_closed", "Links closed, by peer and reason", ("peer", "reason")
+        self.peer_faults = counter(
+            "comity_peer_faults", "Links closed for what the peer sent", ("peer", "code")
+        )
+        self.peer_disconnects = counter(
+            "comity_peer_disconnects", "Links that ended, for whatever reason", ("peer",)
+        )
+        self.peer_dropped = counter(
+            "comity_peer_frames_dropped",
+            "Frames not queued because the peer reads too slowly",
+            ("peer", "kind"),
+        )
+        self.peer_queued = gauge(
+            "comity_peer_queued_bytes", "Bytes waiting to be sent to a peer", ("peer",)
         )
         self.queue_depth = gauge("comity_queue_depth_items", "Items waiting in a queue", ("queue",))
 
         # Clients
         self.sessions = gauge("comity_client_sessions", "Open client connections")
+        self.waiting = gauge(
+            "comity_client_waiting_transactions", "Transactions that clients wait for"
+        )
         self.requests = counter(
-            "comity_client_requests", "Client requests by method and status", ("method", "status")
+            "comity_client_requests", "Answers by method and status", ("method", "status")
         )
 
         # Storage
-        self.fsync_seconds = seconds("comity_log_fsync_seconds", "fdatasync of the log", disk=True)
+        self.fsync_seconds = seconds(
+            "comity_log_fsync_seconds", "One group of the log: write, sync, mark", disk=True
+        )
         self.flush_seconds = seconds("comity_store_flush_seconds", "One LMDB commit", disk=True)
         self.height_flushed = gauge("comity_store_flushed_height", "Newest height in the store")
-        self.disk_free = gauge("comity_disk_free_bytes", "Free space of the data folder")
+        self.store_bytes = gauge("comity_store_bytes", "Used part of the store's file")
+        self.disk_free = gauge("comity_disk_free_bytes", "Free space where the data folder is")
         self.log_bytes = gauge("comity_log_bytes", "Size of the append log")
+        self.storage_failed = gauge(
+            "comity_storage_failed", "1 once the disk has failed; nothing is written any more"
+        )
 
         # Process
         self.loop_delay = gauge(
             "comity_loop_delay_seconds", "Worst delay of the main loop since the last scrape"
+        )
+        self.signing = gauge(
+            "comity_node_signing", "1 while the node may vote, 0 after a failed disk or a halt"
         )
         self.ready = gauge("comity_node_ready", "1 while the node takes part and serves")

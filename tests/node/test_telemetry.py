@@ -41,7 +41,7 @@ async def with_server(
 ) -> list[tuple[int, bytes]]:
     async with trio.open_nursery() as nursery:
         stop = trio.Event()
-        app = application(metrics, readiness)
+        app = application(metrics, readiness, lambda: None)
         bound = await nursery.start(serve_telemetry, app, "127.0.0.1", 0, stop.wait)
         port = int(bound[0].rpartition(":")[2])
         answers = [await fetch(port, path) for path in paths]

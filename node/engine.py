@@ -1,0 +1,369 @@
+"""One validator between its links and its clients: recovery, ordering, execution, disk.
+
+    frames of peers ─> ordering (replica) ─> outbox ─> log ─> links
+    pool ─> batches ─> log ─> links
+    ordered block ─> execution ─> commit vote ... certificate ─> announced, flushed
+
+On the first disk failure, when the signer refuses and when the replica halts, nothing more is
+signed, sent or delivered. What was executed and is not final is taken back, so that reads go on
+from what is certified; a new start is the only way out. An own bug is not caught: it ends the node
+with its data kept.
+
+Not here: sockets, clients and telemetry (``runtime``), what the parts do, and what the node begins
+with (``opening``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from consensus import codec
+from consensus.errors import ComityError
+from consensus.hotstuff.certificates import Verifier as MessageVerifier
+from consensus.hotstuff.events import Halt, PayloadHeld, Started
+from consensus.hotstuff.types import Block, CommitCert, genesis_cert
+from consensus.keyfile import KeyPair
+from consensus.ledger.ledger import Ledger
+from consensus.state.history import HistoryTree
+from consensus.state.state import State
+from node import opening
+from node.batches import BatchStore
+from node.checked import CheckedBatch
+from node.chronicle import Chronicle
+from node.config import LimitsSection, TuningSection
+from node.dissemination import Dissemination
+from node.errors import StorageFailedError
+from node.execution import Execution
+from node.flushing import META_NUMBERS, Flusher
+from node.identity import Identity
+from node.mempool import Mempool, PoolLimits
+from node.network.wire import Class
+from node.ordering import Ordering
+from node.outbox import Outbox, Outgoing
+from node.storage import kinds
+from node.storage.disk import SYSTEM_DISK, Disk
+from node.storage.flush import BatchData
+from node.storage.recovery import open_signer, recover
+from node.storage.writer import LogWriter
+from node.telemetry.metrics import Metrics
+from node.verifier import Verifier
+
+MARK_FILE: Final = "signer.mark"
+
+
+class Links(Protocol):
+    """What is needed of ``node.network.peers.PeerNetwork``."""
+
+    @property
+    def connected(self) -> frozenset[int]:
+        """Indices of connected peers."""
+        ...
+
+    def send(self, peer: int, cls: Class, payload: bytes) -> bool:
+        """Queue a payload for one peer."""
+        ...
+
+    def broadcast(self, cls: Class, payload: bytes) -> None:
+        """Queue a payload for every connected peer."""
+        ...
+
+    def close_link(self, peer: int, reason: str) -> None:
+        """Close a faulty peer's link."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Why nothing more is signed. ``storage``: the disk has failed."""
+
+    code: str
+    reason: str
+    storage: bool
+
+
+class Engine:
+    """The engine of one node. Opening it recovers; ``start`` runs it; ``close`` releases the data.
+
+    Args:
+        identity, key: who it is.
+        folder: its data; made if absent.
+        tuning, limits: of its configuration.
+        links: to the other validators.
+        verifier: of client signatures.
+        announce: is told that heights became provable, in order, each once.
+        now_ms: this machine's clock, milliseconds since 1970.
+        disk: the system calls of log and signer's mark.
+
+    Raises:
+        StorageError, SignerError: one of their kinds; what is wrong with the data.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        key: KeyPair,
+        folder: Path,
+        tuning: TuningSection,
+        limits: LimitsSection,
+        links: Links,
+        verifier: Verifier,
+        announce: Callable[[range], None],
+        now_ms: Callable[[], int],
+        log: FilteringBoundLogger,
+        metrics: Metrics,
+        disk: Disk = SYSTEM_DISK,
+    ) -> None:
+        self.identity = identity
+        self.ledger = Ledger(identity.chain, identity.genesis.limits)
+        self.stopped: Stopped | None = None
+        self._announce = announce
+        self._now_ms = now_ms
+        self._log = log
+        self._metrics = metrics
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._recovered = recover(folder, chain=identity.chain, disk=disk)
+        try:
+            self.store = self._recovered.store
+            if self.store.height < 0:
+                opening.found(self.store, identity)
+            self.signer = open_signer(
+                self._recovered, key, folder / MARK_FILE, chain=identity.chain, disk=disk
+            )
+        except BaseException:
+            self._recovered.close()
+            raise
+        try:
+            self._wire_up(tuning, limits, links, verifier)
+        except BaseException:
+            self.close()
+            raise
+
+    def _wire_up(
+        self, tuning: TuningSection, limits: LimitsSection, links: Links, verifier: Verifier
+    ) -> None:
+        identity, metrics, recovered, store = (
+            self.identity,
+            self._metrics,
+            self._recovered,
+            self.store,
+        )
+        opening.refuse_rollback(recovered, self.signer)
+        first, genesis = identity.first_block, identity.genesis
+        state = State(store.state, genesis.tree_depth, store.height)
+        history = HistoryTree(opening.StoreNodes(store), store.height + 1)
+        tip = opening.stored_tip(store, first)
+        self.chronicle = Chronicle(store, history, tip.block)
+        self.writer = LogWriter(
+            recovered.log,
+            on_group=lambda seconds, _bytes, _requests: metrics.fsync_seconds.observe(seconds),
+            on_failure=self._failed,
+        )
+        self.outbox = Outbox(
+            self.writer,
+            self.signer,
+            self._act,
+            recovered.found.safety,
+            [each.value for each in recovered.found.blocks],
+        )
+        self.ordering = Ordering(
+            opening.replica(recovered, identity, tuning, tip),
+            identity.committee,
+            identity.index,
+            MessageVerifier(identity.chain, identity.committee, genesis_cert(first)),
+            self.signer,
+            self.outbox,
+            links,
+            self.chronicle,
+            self._delivered,
+            self._halted,
+            self._now_ms,
+            self._log,
+            metrics,
+            evidence=recovered.found.evidence,
+        )
+        pool = Mempool(
+            PoolLimits(
+                limits.author_transactions_max, limits.author_bytes_max, limits.pool_bytes_max
+            ),
+            genesis.limits,
+        )
+        numbers = codec.parse(store.view.meta(META_NUMBERS) or b"")
+        batches = BatchStore(identity.committee.size, identity.index)
+        undelivered = opening.logged_batches(recovered, identity.chain)
+        batches.restore(numbers, undelivered, self._now_ms())
+        for batch in undelivered:
+            if batch.origin == identity.index:
+                pool.adopt(batch.decode(identity.chain).transactions)
+        self.dissemination = Dissemination(
+            genesis.limits.batch_bytes_max,
+            batches,
+            pool,
+            verifier,
+            store,
+            self.outbox,
+            links,
+            self.ordering.payload_changed,
+            lambda block_id: self.ordering.post(PayloadHeld(block_id)),
+            self._now_ms,
+            metrics,
+            [each.agency for each in identity.committee.validators],
+        )
+        self.execution = Execution(
+            identity.chain,
+            self.ledger,
+            state,
+            history,
+            self.chronicle,
+            self._find_batch,
+            self.ordering.post,
+            metrics,
+        )
+        self.ordering.dissemination = self.dissemination
+        self.ordering.execution = self.execution
+        self.flusher = Flusher(
+            store,
+            recovered.log,
+            self.writer,
+            self.execution,
+            self.chronicle,
+            numbers,
+            tuning.flush_blocks,
+            self.carried,
+            self.outbox.flushed,
+            self._failed,
+            metrics,
+        )
+
+    def _find_batch(self, digest: bytes) -> CheckedBatch:
+        batch = self.dissemination.find(digest)
+        if batch is None:
+            raise ComityError("a held batch is gone")
+        return batch
+
+    # --- running ------------------------------------------------------------------------------
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """Start all tasks and take up what was recovered; from now on frames may be taken."""
+        for task in (
+            self.writer.run,
+            self.outbox.run,
+            self.execution.run,
+            self.dissemination.run_cutting,
+            self.dissemination.run_checking,
+            self.dissemination.run_fetching,
+            self.ordering.run_timers,
+            self.flusher.run,
+        ):
+            nursery.start_soon(task)
+        self.ordering.payload_changed()
+        self.ordering.post(Started())
+
+    def take(self, peer: int, cls: Class, payload: bytes) -> None:
+        """Take a frame of a peer.
+
+        Raises:
+            RemoteProtocolError, VerificationError: malformed or forged.
+        """
+        second = payload[1:3]
+        is_batch = second[:1] == b"\x18" and second[1:2] >= b"\x40"
+        if cls is Class.BATCH or is_batch:
+            self.dissemination.receive(peer, payload)
+        else:
+            self.ordering.receive(peer, payload)
+
+    def expire(self) -> list[bytes]:
+        """Drop what can no longer be applied; return txids that clients must be told of."""
+        lapsed = self.dissemination.expire(self.chronicle.time_ms())
+        self.ordering.payload_changed()  # no leader may propose what is gone
+        return lapsed
+
+    async def finish(self) -> None:
+        """Bring the store up to what is certified; all tasks have ended.
+
+        Raises:
+            StorageFailedError: it cannot be written; the log still holds everything.
+        """
+        if self.stopped is None or not self.stopped.storage:
+            await self.flusher.flush()
+
+    def close(self) -> None:
+        """Release log, store and mark."""
+        self.signer.close()
+        self._recovered.close()
+
+    # --- what the log must hold -----------------------------------------------------------------
+
+    @property
+    def log_bytes(self) -> int:
+        """Size of the log, all segments."""
+        return self._recovered.log.end - self._recovered.log.start
+
+    def carried(self) -> list[kinds.Entry]:
+        """Return what a new log segment begins with, so that all older segments may go.
+
+        Every batch that is not flushed, delivered or not, held or about to be; every block above
+        the store that an earlier segment may hold, whatever its branch; evidence; and last, since
+        it relies on them, the newest safety record, unless nothing was ever promised.
+        """
+        entries: list[kinds.Entry] = []
+        flushing = self.chronicle.unflushed_batches()
+        batches: dict[bytes, BatchData | CheckedBatch] = {each.digest: each for each in flushing}
+        batches.update((each.digest, each) for each in self.dissemination.batches.undelivered())
+        for batch in batches.values():
+            entries.append(kinds.batch(batch.digest, batch.public))
+            if batch.private is not None:
+                entries.append(kinds.private(batch.digest, batch.private))
+        entries += self.outbox.blocks()
+        entries += [kinds.evidence(pair) for pair in self.ordering.evidence]
+        if self.outbox.newest_record is not None:
+            entries.append(kinds.safety(self.outbox.newest_record))
+        return entries
+
+    # --- what the parts tell ------------------------------------------------------------------
+
+    def _act(self, effect: Outgoing) -> None:
+        self.ordering.act(effect)
+
+    def _delivered(self, block: Block, certificate: CommitCert) -> None:
+        height = self.chronicle.certify(block.id, certificate)
+        metrics = self._metrics
+        metrics.stage_seconds.labels(stage="commit").observe(time.monotonic() - height.since)
+        self.dissemination.delivered(block, height.txids)
+        for code, count in Counter(height.codes).items():
+            metrics.transactions.labels(code=code).inc(count)
+        if certificate.statement.height == block.height:
+            signers = {validator for validator, _ in certificate.signatures}
+            for index, validator in enumerate(self.identity.committee.validators):
+                if index not in signers:
+                    metrics.votes_missing.labels(validator=validator.agency).inc()
+            self._announce(self.chronicle.announced())
+        self.flusher.ring()
+
+    def _halted(self, halt: Halt) -> None:
+        """The replica halted, or the signer refused: what was promised before still leaves."""
+        if self._stop(Stopped(halt.code, halt.reason, storage=False)):
+            self.outbox.after_sync(self.execution.rewind)
+
+    def _failed(self, error: StorageFailedError) -> None:
+        """The disk failed: nothing that waits for it will ever be durable."""
+        self._stop(Stopped(error.code, error.message, storage=True))
+        self.outbox.close()
+        self.execution.rewind()
+
+    def _stop(self, why: Stopped) -> bool:
+        """Stop signing; False if that had happened. A disk's failure is told in any case."""
+        before = self.stopped
+        if before is not None and (before.storage or not why.storage):
+            return False
+        self.stopped = why
+        self._log.error("signing stopped", code=why.code, reason=why.reason)
+        self.ordering.close()
+        return before is None

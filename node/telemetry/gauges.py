@@ -1,0 +1,136 @@
+"""What is read when somebody scrapes: heights, queues, sizes, and totals that the parts count.
+
+Not here: what is counted where it happens (``metrics``' other attributes).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import trio
+from prometheus_client import Counter
+
+from node.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from node.api.server import ApiServer
+    from node.engine import Engine
+    from node.network.peers import PeerNetwork
+    from node.verifier import Verifier
+
+LOOP_CHECK_SECONDS: Final = 0.1
+"""How often the delay of the main loop is measured."""
+
+
+class Gauges:
+    """Reads the parts of one node into its metrics.
+
+    Args:
+        folder: the node's data, on the disk whose free space is shown.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        engine: Engine,
+        network: PeerNetwork,
+        api: ApiServer,
+        verifier: Verifier,
+        folder: Path,
+    ) -> None:
+        self._metrics = metrics
+        self._engine = engine
+        self._network = network
+        self._api = api
+        self._verifier = verifier
+        self._folder = folder
+        self._names = [each.agency for each in engine.identity.committee.validators]
+        self._told: dict[tuple[str, ...], int] = {}
+        self._worst_seconds = 0.0
+
+    async def run(self) -> None:
+        """Measure how late the main loop wakes a task, until cancelled."""
+        while True:
+            due = trio.current_time() + LOOP_CHECK_SECONDS
+            await trio.sleep_until(due)
+            self._worst_seconds = max(self._worst_seconds, trio.current_time() - due)
+
+    def refresh(self) -> None:
+        """Bring every gauge and every total up to date. Cost: about 0.2 ms."""
+        self._ordering()
+        self._queues()
+        self._links()
+        self._clients()
+        self._disk()
+
+    def _ordering(self) -> None:
+        metrics, engine = self._metrics, self._engine
+        metrics.epoch.set(engine.identity.committee.epoch)
+        metrics.round.set(engine.ordering.replica.round)
+        metrics.height_ordered.set(engine.ordering.replica.ordered_height)
+        metrics.height_executed.set(engine.chronicle.executed)
+        metrics.height_certified.set(engine.chronicle.certified)
+        metrics.leaves.set(engine.execution.state.key_count)
+        metrics.loop_delay.set(self._worst_seconds)
+        self._worst_seconds = 0.0
+        metrics.signing.set(1 if engine.stopped is None else 0)
+
+    def _queues(self) -> None:
+        metrics, dissemination = self._metrics, self._engine.dissemination
+        metrics.pool_bytes.set(dissemination.pool.size_bytes)
+        metrics.pool_transactions.set(dissemination.pool.waiting)
+        metrics.batch_bytes.set(dissemination.batches.size_bytes)
+        for queue, depth in (
+            ("outbox", self._engine.outbox.depth),
+            ("log", self._engine.writer.waiting),
+            ("verifier", self._verifier.depth),
+            ("batches", dissemination.depth),
+        ):
+            metrics.queue_depth.labels(queue=queue).set(depth)
+        self._catch_up(metrics.signatures, self._verifier.signatures, "signatures")
+        self._catch_up(metrics.verifier_restarts, self._verifier.restarts, "restarts")
+
+    def _links(self) -> None:
+        metrics = self._metrics
+        metrics.peers_connected.set(len(self._network.connected))
+        for index, stats in self._network.stats.peers.items():
+            peer = self._names[index]
+            if stats.round_trip_seconds is not None:
+                metrics.peer_seconds.labels(peer=peer).set(stats.round_trip_seconds)
+            self._catch_up(
+                metrics.peer_disconnects.labels(peer=peer), stats.disconnects, "gone", peer
+            )
+            queued = 0
+            for cls, counts in stats.by_class.items():
+                queued += counts.queued_bytes
+                kind = cls.name.lower()
+                dropped = metrics.peer_dropped.labels(peer=peer, kind=kind)
+                self._catch_up(dropped, counts.frames_dropped, "dropped", peer, kind)
+            metrics.peer_queued.labels(peer=peer).set(queued)
+
+    def _clients(self) -> None:
+        metrics, api = self._metrics, self._api
+        metrics.sessions.set(api.sessions)
+        metrics.waiting.set(api.waiting)
+        for (method, status), count in api.requests.items():
+            requests = metrics.requests.labels(method=method, status=status)
+            self._catch_up(requests, count, "requests", method, status)
+
+    def _disk(self) -> None:
+        metrics, engine = self._metrics, self._engine
+        metrics.height_flushed.set(engine.store.height)
+        metrics.store_bytes.set(engine.store.used_bytes)
+        metrics.log_bytes.set(engine.log_bytes)
+        with contextlib.suppress(OSError):  # a disk that is gone is told elsewhere
+            metrics.disk_free.set(shutil.disk_usage(self._folder).free)
+        metrics.storage_failed.set(
+            1 if engine.stopped is not None and engine.stopped.storage else 0
+        )
+
+    def _catch_up(self, counter: Counter, total: int, *name: str) -> None:
+        """Raise a counter to what a part has counted itself."""
+        counter.inc(total - self._told.get(name, 0))
+        self._told[name] = total
