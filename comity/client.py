@@ -202,14 +202,11 @@ class Client:
 
         Nothing can be missing within a height. Fewer heights than asked for may come back.
         """
+        height_min = self._height_min
 
         def read(result: Value, statements: Statements) -> tuple[Height, ...]:
             found = answers.read_decisions(result)
-            heights = [each.height for each in found]
-            if heights and heights != list(range(heights[0], heights[0] + len(heights))):
-                raise VerificationError("heights are missing or out of order")
-            if first >= 0 and heights and heights[0] != first:
-                raise VerificationError("the decisions are of other heights than asked for")
+            self.trust.heights([each.height for each in found], first, count, height_min)
             return tuple(
                 self._height(statement_of(statements, each.height), each.decisions)
                 for each in found
@@ -219,9 +216,11 @@ class Client:
 
     async def statements(self, first: int, count: int = 1) -> tuple[Height, ...]:
         """Return certified heights from ``first``; negative counts from the newest."""
+        height_min = self._height_min
 
         def read(result: Value, statements: Statements) -> tuple[Height, ...]:
             heights = answers.read_heights(result)
+            self.trust.heights(heights, first, count, height_min)
             return tuple(self._height(statement_of(statements, each), None) for each in heights)
 
         return await self._network.ask(GetStatements(first, count), read)
@@ -293,6 +292,10 @@ class Client:
         async with aclosing(self._network.follow(stream, from_height, read)) as feed:
             async for height in feed:
                 yield height
+
+    @property
+    def _height_min(self) -> int:
+        return -1 if self.trust.newest is None else self.trust.newest.height
 
     def _height(self, statement: Statement, encoded: tuple[bytes, ...] | None) -> Height:
         found = None if encoded is None else self.trust.all_decisions(encoded, statement)

@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 RECEIVE_BYTES_MAX: Final = 64 * 1024
 HELLO_SECONDS_MAX: Final = 5.0
-EVENTS_MAX: Final = 256
+EVENTS_MAX: Final = 16
 """Heights of a subscription that wait for their reader; beyond, nothing more is received."""
 
 Statements = Mapping[int, Statement]

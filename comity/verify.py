@@ -189,6 +189,30 @@ class Trust:
                 f"the answer is of height {height}; height {height_min} is certified already"
             )
 
+    def heights(self, found: Sequence[int], first: int, count: int, height_min: int) -> None:
+        """Refuse heights that are not those asked for, or that hide certified ones.
+
+        Args:
+            found: heights of the answer.
+            first: as asked; negative counts back from the newest.
+            count: most heights asked for.
+            height_min: the newest certified height known when it was asked; -1: none.
+
+        Raises:
+            ProofError: they have gaps, begin elsewhere, or are too many.
+            StaleAnswerError: heights known to be certified ought to be among them.
+        """
+        if not found:
+            if first <= height_min and height_min >= 0:
+                raise StaleAnswerError(f"no height is shown; {height_min} is certified already")
+            return
+        if len(found) > count or [*found] != [*range(found[0], found[0] + len(found))]:
+            raise ProofError("heights are missing, out of order or too many")
+        if first < 0:
+            self.fresh(found[0] - first - 1, height_min)
+        elif found[0] != first:
+            raise ProofError("the answer begins with another height than was asked for")
+
     # --- decisions ----------------------------------------------------------------------------
 
     def decision(self, found: DecisionAnswer, statement: Statement, txid: bytes) -> Decision:

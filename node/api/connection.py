@@ -170,7 +170,8 @@ class Connection:
                 nursery.start_soon(self._followers.run)
                 await self._read()
                 self.outbox.bell.ring()
-                await self.outbox.below(0)
+                with trio.move_on_after(hub.limits.send_seconds_max):
+                    await self.outbox.below(0)
                 nursery.cancel_scope.cancel()
 
     async def _until_lost(self, scope: trio.CancelScope) -> None:
