@@ -27,7 +27,7 @@ from consensus.ledger.layout import (
     encode_text,
     encode_value,
 )
-from consensus.ledger.model import Action, Env, EvaluationError
+from consensus.ledger.model import Action, Env, EvaluationError, same
 from consensus.ledger.view import View
 
 
@@ -79,7 +79,7 @@ class Standing:
             return True
         if principal.subject is not None and value == principal.subject:
             return True
-        return principal.person is not None and value == principal.person
+        return principal.person is not None and same(value, principal.person)
 
 
 class Power:
@@ -159,7 +159,11 @@ def _same_person(view: View, standing: Standing, other: Value) -> bool:
     found = view.single("principal", [id_])
     if found is None:
         return False
-    principal: Principal = found.value
-    mine = standing.principal
-    same_subject = principal.subject is not None and principal.subject == mine.subject
-    return same_subject or (principal.person is not None and principal.person == mine.person)
+    return one_person(found.value, standing.principal)
+
+
+def one_person(one: Principal, other: Principal) -> bool:
+    """Return whether two principals are one, or stand for the same person."""
+    if one.id == other.id or (one.subject is not None and one.subject == other.subject):
+        return True
+    return one.person is not None and same(one.person, other.person)

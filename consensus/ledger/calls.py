@@ -213,13 +213,13 @@ class Calls:
 
     def _check_created(self, effects: Effects, taken: list[Value]) -> None:
         """Refuse ids that the transaction itself has used; others fail on their version."""
-        seen: list[list[Value]] = []
+        seen: dict[bytes, None] = {}
         for create, id_ in zip(effects.active.creates, effects.created, strict=True):
             if id_ is not None:
-                name = [create.kind.name, id_]
-                if name in seen or self._view.record(create.kind, id_) is not None:
-                    taken.append(name)
-                seen.append(name)
+                _, kh = self._view.record_path(create.kind.name, id_)
+                if kh in seen or self._view.record(create.kind, id_) is not None:
+                    taken.append([create.kind.name, id_])
+                seen[kh] = None
 
     def _kernel(self, index: int, active: Active, power: Power, env: Env) -> None:
         action, view = active.action, self._view
@@ -237,6 +237,8 @@ class Calls:
         if scopes:
             ids: list[bytes] = []
             self._held_above(active, scopes, ids)
+            if plan.opens is not None and ALL & scopes:
+                ids += holds.blocking(view, self._now_ms, Target("account", plan.opens), ALL)
             if ids:
                 raise Refused(Code.HELD, list(dict.fromkeys(ids)))
         _check_requirements(action, env)

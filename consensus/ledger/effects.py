@@ -47,6 +47,7 @@ from consensus.ledger.model import (
     PlaceHold,
     Reference,
     ReleaseHold,
+    same,
 )
 from consensus.ledger.records import Record
 from consensus.ledger.view import View
@@ -196,7 +197,7 @@ class Effects:
             for reference in (move.source, move.target):
                 id_ = self._id(reference)
                 account = view.account(id_)
-                if account is None and id_ not in self.opened:
+                if account is None and not any(same(id_, each) for each in self.opened):
                     view.absent_account(id_)
                     raise Refused(Code.NOT_FOUND, [id_[0], ["account", id_]])
                 self.ends.append((id_, account))
@@ -294,9 +295,9 @@ class Effects:
         target = self._target(release.target)
         id_ = self._value(release.hold)
         hold = None if id_ is None else holds.hold_named(self._view, id_)
-        if hold is None or hold.target != list(target):
+        if hold is None or not same(hold.target, list(target)):
             raise Refused(Code.REQUIREMENT, ["NO_HOLD", "the target has no such hold"])
-        if hold.state == RELEASED:
+        if hold.state == RELEASED or hold in self._released:
             raise Refused(Code.REQUIREMENT, ["RELEASED", "the hold is released already"])
         return hold
 
@@ -309,11 +310,7 @@ class Effects:
             if view.account(id_) is not None:
                 taken.append(["account", id_])
                 continue
-            view.open(id_)
-            account = view.account(id_)
-            held = holds.index_of(view, Target("account", id_)).held
-            if held and account is not None:
-                view.hold_account(account, held)
+            holds.open_account(view, id_)
 
     def move(self, position: int) -> dict[str, list[bytes]]:
         """Move the amounts; return the entries of the decision's moves by owning domain.

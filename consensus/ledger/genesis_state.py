@@ -58,7 +58,7 @@ def genesis_state(genesis: Genesis) -> list[Write]:
     for agency in genesis.agencies:
         leaf("agency", [agency.name], list(Agency(agency.name, agency.title, ACTIVE, 0)))
     for each in genesis.principals:
-        person = None if each.person is None else list(each.person)
+        person = None if each.person is None else _checked(list(each.person), "principals")
         principal = Principal(each.id, each.agency, each.kind, each.subject, person, ACTIVE)
         leaf("principal", [each.id], list(principal))
     for public, owner in genesis.keys:
@@ -98,10 +98,14 @@ def _account_id(book: Rulebook, family: str, components: Sequence[Value]) -> lis
     id_ = [family, *components]
     if family not in book.families:
         raise DecodeError(f"no rule set has an account family {family!r}", path="genesis.accounts")
+    return _checked(id_, "accounts")
+
+
+def _checked(id_: list[Value], where: str) -> list[Value]:
     try:
         check_id(id_)
     except InputError as error:
-        raise DecodeError(error.reason, path="genesis.accounts") from error
+        raise DecodeError(error.reason, path=f"genesis.{where}") from error
     return id_
 
 

@@ -105,6 +105,14 @@ def release(view: View, hold: Hold, domain: str) -> None:
     _put_index(view, target, HoldsIndex(last, mask), domain)
 
 
+def open_account(view: View, id_: list[Value]) -> None:
+    """Make an account; the holds that were placed on it before it existed bind it."""
+    view.open(id_)
+    account, held = view.account(id_), index_of(view, Target("account", id_)).held
+    if held and account is not None:
+        view.hold_account(account, held)
+
+
 def update(view: View, hold: Hold, domain: str) -> None:
     """Store a hold whose scopes and target stay."""
     _put(view, "hold", [hold.id], hold, domain)

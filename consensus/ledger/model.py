@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from consensus.codec import Value
+from consensus.codec import Value, head_bytes
 
 Env = Mapping[str, Any]
 Path = tuple[str, ...]
@@ -41,6 +41,8 @@ ID_DEPTH_MAX: Final = 4
 """Arrays inside arrays of one id; each level is a reference used as a component."""
 ID_TEXT_BYTES_MAX: Final = 256
 ID_OCTETS_MAX: Final = 64
+ID_BYTES_MAX: Final = 1024
+"""Longest encoding of a whole id, with everything nested in it."""
 MONTH_MAX: Final = 9999 * 12 + 11
 DATE_MIN: Final = -719_528
 """Days from 1970-01-01 to 0000-01-01."""
@@ -197,29 +199,52 @@ _CHECKS: Final[dict[str, Callable[[Type, Value], None]]] = {
 BASES: Final = tuple(_CHECKS)
 
 
-def check_id(value: Value, depth: int = 1) -> None:
+def check_id(value: Value) -> None:
     """Raise InputError unless ``value`` may be the id of a record or account.
 
-    An id is an array of 1 to 8 components: integers, short text, short bytes, or ids.
+    An id is an array of 1 to 8 components: integers, bools, short text, short bytes, or ids.
     """
+    if _id_bytes(value, 1) > ID_BYTES_MAX:
+        raise InputError(f"an id has at most {ID_BYTES_MAX} bytes")
+
+
+def _id_bytes(value: Value, depth: int) -> int:
+    """Return how many bytes the encoding of an id has; check it on the way."""
     if type(value) is not list:
         raise _want("an id (an array of components)", value)
     if not 1 <= len(value) <= ID_COMPONENTS_MAX:
         raise InputError(f"an id has 1 to {ID_COMPONENTS_MAX} components, got {len(value)}")
+    size = 1
     for each in value:
         kind = type(each)
         if kind is bytes:
-            if len(each) > ID_OCTETS_MAX:
+            length = len(each)
+            if length > ID_OCTETS_MAX:
                 raise InputError(f"a component of an id has at most {ID_OCTETS_MAX} bytes")
+            size += length + (1 if length < 24 else 2)
         elif kind is str:
-            if len(each) > ID_TEXT_BYTES_MAX or len(each.encode()) > ID_TEXT_BYTES_MAX:
+            length = len(each) if each.isascii() else len(each.encode())
+            if length > ID_TEXT_BYTES_MAX:
                 raise InputError(f"text in an id has at most {ID_TEXT_BYTES_MAX} bytes")
+            size += length + head_bytes(length)
         elif kind is list:
             if depth >= ID_DEPTH_MAX:
                 raise InputError(f"an id nests at most {ID_DEPTH_MAX} deep")
-            check_id(each, depth + 1)
-        elif kind is not int and kind is not bool:
+            size += _id_bytes(each, depth + 1)
+        elif kind is int:
+            size += head_bytes(each if each >= 0 else -1 - each)
+        elif kind is bool:
+            size += 1
+        else:
             raise _want("a component of an id", each)
+    return size
+
+
+def same(left: Value, right: Value) -> bool:
+    """Return whether two plain values are one value. Unlike with ``==``, true is not 1."""
+    if left != right or type(left) is not type(right):
+        return False
+    return type(left) is not list or all(map(same, left, right))
 
 
 # --- expressions and references ---------------------------------------------------------------

@@ -336,9 +336,13 @@ class View:
         return found
 
     def draft(self, record: Record) -> Draft:
-        """Return the draft of a record that the transaction has read, making it if need be."""
-        if isinstance(record, Draft):
-            return record
+        """Return the draft of a record that the transaction has read, making it if need be.
+
+        A call may have loaded one record under two names: both lead to the same draft.
+        """
+        found = self._drafts.get(record.kh)
+        if found is not None:
+            return found
         kind = record.kind
         places = self.places(kind, kind.definition)
         draft = Draft(record.kh, record.id_cbor, kind, places, record, record["id"])

@@ -55,6 +55,7 @@ _POINTS: Final = ("month", "date", "time")
 """Types with a distance: point - point is an int, point + int a point."""
 _ORDERED: Final = ("int", "money", "text", "bytes", *_POINTS)
 _HIDDEN: Final = ("sealed", "commitment")
+_NESTED: Final = ("ref", "list")
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,14 +268,15 @@ class _Checker:
             path = left.path if left.total else ()
             run = closures.compare_constant(node.operator, left.run, right.value, path)
         else:
-            run = closures.compare(node.operator, left.run, right.run)
+            nested = kind.base in _NESTED
+            run = closures.compare(node.operator, left.run, right.run, nested=nested)
         return _Typed(BOOL, run, total)
 
     def _in(self, node: Binary, left: _Typed, right: _Typed) -> _Typed:
         if right.type.base != "list" or _joined(left.type, right.type.item) is None:
             raise Fault(f"cannot look for {left.type.text} in {right.type.text}", node.position)
-        item, items = left.run, right.run
-        return _Typed(BOOL, lambda env: item(env) in items(env), left.total and right.total)
+        run = closures.member(left.run, right.run, nested=left.type.base in _NESTED)
+        return _Typed(BOOL, run, left.total and right.total)
 
     def _arithmetic(self, node: Binary, left: _Typed, right: _Typed) -> _Typed:
         kind = _arithmetic_type(node.operator, left.type, right.type)

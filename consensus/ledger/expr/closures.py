@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from consensus.codec import INT64_MAX, INT64_MIN, Value
 from consensus.errors import invariant
-from consensus.ledger.model import LIST_ITEMS_MAX, Env, EvaluationError, Path
+from consensus.ledger.model import LIST_ITEMS_MAX, Env, EvaluationError, Path, same
 
 Run = Callable[[Env], Value]
 
@@ -82,6 +82,12 @@ COMPARISONS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     ">=": operator.ge,
 }
 
+SAME: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    "==": same,
+    "!=": lambda left, right: not same(left, right),
+}
+"""References and lists: a component true is not a component 1."""
+
 
 # --- closures ---------------------------------------------------------------------------------
 
@@ -121,10 +127,22 @@ def present(run: Run, path: Path) -> Run:
     return checked
 
 
-def compare(sign: str, left: Run, right: Run) -> Run:
-    """Compare two values."""
-    operation = COMPARISONS[sign]
+def compare(sign: str, left: Run, right: Run, *, nested: bool) -> Run:
+    """Compare two values; ``nested`` ones may hold values of several types."""
+    operation = (SAME if nested else COMPARISONS)[sign]
     return lambda env: operation(left(env), right(env))
+
+
+def member(item: Run, items: Run, *, nested: bool) -> Run:
+    """Look for a value in a list of values of its type."""
+    if not nested:
+        return lambda env: item(env) in items(env)
+
+    def run(env: Env) -> bool:
+        wanted = item(env)
+        return any(same(wanted, each) for each in items(env))
+
+    return run
 
 
 def compare_constant(sign: str, left: Run, constant: Value, path: Path) -> Run:

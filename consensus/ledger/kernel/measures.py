@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from consensus.ledger import holds
+from consensus.ledger.authority import one_person
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.holds import SPACES, Target
 from consensus.ledger.kernel.plan import Acting, Plan, bad, found
@@ -41,7 +42,7 @@ def open_account(acting: Acting) -> Plan:
     except InputError as error:
         raise bad("id", error.reason) from error
     taken = ["account", id_] if view.account(id_) is not None else None
-    return Plan(lambda: view.open(id_), taken=taken)
+    return Plan(lambda: holds.open_account(view, id_), taken=taken, opens=id_)
 
 
 def place_hold(acting: Acting) -> Plan:
@@ -69,14 +70,12 @@ def place_hold(acting: Acting) -> Plan:
 
 def confirm_hold(acting: Acting) -> Plan:
     """Confirm, as a second person, a hold that has not lapsed; it then lasts until ``until``."""
-    view, standing = acting.view, acting.standing
+    view = acting.view
     hold: Hold = found(acting, "hold", [acting.inputs["hold"]], "hold")
     until_ms = acting.inputs["until"]
     if until_ms is not None and until_ms <= acting.now_ms:
         raise bad("until", "not in the past")
     placer: Principal = found(acting, "principal", [hold.principal], "hold")
-    mine = standing.principal
-    same = placer.id == mine.id or (placer.subject is not None and placer.subject == mine.subject)
     failed = None
     if hold.state != UNCONFIRMED or not hold.blocks(acting.now_ms):
         failed = ("NOT_OPEN", "the hold is confirmed, released or lapsed")
@@ -85,7 +84,7 @@ def confirm_hold(acting: Acting) -> Plan:
         lambda: holds.update(view, confirmed, CHARTER),
         (("hold", [hold.id]),),
         failed=failed,
-        forbidden=["same_person"] if same else None,
+        forbidden=["same_person"] if one_person(placer, acting.standing.principal) else None,
     )
 
 

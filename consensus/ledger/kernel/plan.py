@@ -39,7 +39,7 @@ class Plan:
 
     ``touches`` must be named in ``expects``; ``failed`` is a requirement that does not hold, as
     ``(code, sentence)``; ``forbidden`` the link of authority that is missing beyond the charter's;
-    ``taken`` what exists already, as the detail of NOT_UNIQUE.
+    ``taken`` what exists already, as the detail of NOT_UNIQUE; ``opens`` the account to be opened.
     """
 
     write: Callable[[], None]
@@ -47,6 +47,7 @@ class Plan:
     failed: tuple[str, str] | None = None
     forbidden: Value = None
     taken: Value = None
+    opens: list[Value] | None = None
 
 
 def bad(name: str, reason: str) -> Refused:
