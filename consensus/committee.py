@@ -13,7 +13,7 @@ from typing import Final
 
 from consensus import codec
 from consensus.codec import Value
-from consensus.errors import DecodeError
+from consensus.errors import DecodeError, SignatureError
 from consensus.hashing import H_COMMITTEE
 from consensus.signing import check_key
 
@@ -118,9 +118,17 @@ def from_value(value: Value) -> Committee:
     _refuse_repeats([v.agency for v in validators], "agency")
     _refuse_repeats([key for v in validators for key in (v.key, v.node_key)], "key")
     for validator in validators:
-        check_key(validator.key)
-        check_key(validator.node_key)
+        refuse_weak(validator.key, "committee")
+        refuse_weak(validator.node_key, "committee")
     return Committee(epoch, validators)
+
+
+def refuse_weak(key: bytes, path: str) -> None:
+    """Raise DecodeError at ``path`` if ``key`` is no key that may sign."""
+    try:
+        check_key(key)
+    except SignatureError as error:
+        raise DecodeError(error.message, path=path) from error
 
 
 def _refuse_repeats(items: Sequence[object], what: str) -> None:

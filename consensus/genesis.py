@@ -15,10 +15,9 @@ from typing import Final, TypeVar
 
 from consensus import codec
 from consensus.codec import Value
-from consensus.committee import COMMITTEE, Committee, from_value
+from consensus.committee import COMMITTEE, Committee, from_value, refuse_weak
 from consensus.errors import DecodeError
 from consensus.hashing import H_GENESIS
-from consensus.signing import check_key
 
 T = TypeVar("T")
 
@@ -26,6 +25,8 @@ MAGIC: Final = "comity genesis"
 VERSION: Final = 1
 EPOCH: Final = 1
 GENESIS_BYTES_MAX: Final = 64 * 1024 * 1024
+RULE_SETS_MAX: Final = 64
+"""Domains of a network. A decision has up to two leaves for each, and 256 leaves at most."""
 
 OFFICIAL: Final = 0
 SYSTEM: Final = 1
@@ -74,7 +75,7 @@ _SHAPE: Final = codec.mapping(
             ),
             200_000,
         ),
-        "rules": codec.list_of(codec.octets(low=1, high=2**20), 256, low=1),
+        "rules": codec.list_of(codec.octets(low=1, high=2**20), RULE_SETS_MAX, low=1),
         "accounts": codec.list_of(codec.array(_NAME, _COMPONENTS, codec.integer()), 100_000),
     }
 )
@@ -248,7 +249,7 @@ def _check_references(genesis: Genesis) -> None:
         if principal.agency not in agencies:
             raise DecodeError(f"unknown agency {principal.agency!r}", path="genesis.principals")
     for key, owner in genesis.keys:
-        check_key(key)
+        refuse_weak(key, "genesis.keys")
         if owner not in principals:
             raise DecodeError("a key of an unknown principal", path="genesis.keys")
     for role in genesis.roles:

@@ -391,7 +391,10 @@ def _decode_names(data: bytes) -> tuple[str, ...]:
     """Return the names of a row. Records of one kind share one tuple, from a bounded table."""
     found = _layouts.get(data)
     if found is None:
-        found = tuple(codec.parse(data, "record names"))
+        names = codec.parse(data, "record names")
+        texts = type(names) is list and all(type(name) is str for name in names)
+        invariant(texts, "the names of a record row are no texts")
+        found = tuple(names)
         if len(_layouts) >= _LAYOUTS_MAX:
             _layouts.clear()
         _layouts[data] = found

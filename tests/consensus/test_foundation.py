@@ -12,7 +12,6 @@ from blake3 import blake3
 from consensus import codec, genesis, signing
 from consensus.committee import Committee, Validator, from_value
 from consensus.errors import (
-    ComityError,
     DecodeError,
     LocalProtocolError,
     RulesError,
@@ -152,8 +151,22 @@ def changed(**fields: Any) -> bytes:
     ],
 )
 def test_a_genesis_file_is_refused(fields: dict[str, Any], reason: str) -> None:
-    with pytest.raises(ComityError, match=reason):
+    with pytest.raises(DecodeError, match=reason):
         genesis.decode(changed(**fields))
+
+
+def test_a_genesis_file_with_a_weak_validator_key_is_refused() -> None:
+    for column in (1, 2):
+        committee = sample().committee.to_value()
+        committee[1][2][column] = bytes(31) + b"\1"
+        with pytest.raises(DecodeError, match="valid Ed25519"):
+            genesis.decode(changed(committee=committee))
+
+
+def test_a_network_has_at_most_64_rule_sets() -> None:
+    assert genesis.decode(changed(rules=[b"r"] * 64)).rules == (b"r",) * 64
+    with pytest.raises(DecodeError, match="65 items"):
+        genesis.decode(changed(rules=[b"r"] * 65))
 
 
 def test_a_genesis_of_a_later_epoch_or_with_repeats_is_refused() -> None:
