@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from consensus import genesis
 from consensus.committee import Committee
-from consensus.errors import DecodeError
+from consensus.errors import ComityError, DecodeError
 from consensus.genesis import Genesis
 from consensus.hotstuff.types import Block, genesis_block
 from consensus.keyfile import KeyKind, KeyPair
 from node import keyfiles
-from node.config import Config
+from node.config import Config, ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,13 @@ def load_identity(config: Config) -> Identity:
             f"cannot read the genesis file {path}: {error.strerror}",
             hint="name the file that all agencies compared in [node] genesis",
         ) from error
-    found = genesis.decode(data)
+    try:
+        found = genesis.decode(data)
+    except ComityError as error:
+        raise DecodeError(
+            f"{path} cannot be used: {error.message}",
+            hint="copy the genesis file again, and compare its hash with the other agencies'",
+        ) from error
     names = [validator.agency for validator in found.committee.validators]
     if config.node.agency not in names:
         raise DecodeError(
@@ -69,9 +75,13 @@ def load_keys(config: Config, identity: Identity) -> tuple[KeyPair, keyfiles.Nod
     own = identity.committee.validators[identity.index]
     key = keyfiles.load(config.path(config.node.validator_key), KeyKind.VALIDATOR)
     node_key = keyfiles.NodeKey.load(config.path(config.node.node_key))
-    if key.public != own.key or node_key.public != own.node_key:
-        raise DecodeError(
-            "the key files do not hold the keys that the genesis file names for this agency",
-            hint="check [node] validator_key and node_key, and the genesis file",
-        )
+    for setting, file, found, named in (
+        ("validator_key", config.node.validator_key, key.public, own.key),
+        ("node_key", config.node.node_key, node_key.public, own.node_key),
+    ):
+        if found != named:
+            raise ConfigError(
+                f"{config.path(file)} is not the key that the genesis file names for {own.agency}",
+                hint=f"check [node] {setting}, agency and genesis",
+            )
     return key, node_key

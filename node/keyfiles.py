@@ -34,7 +34,10 @@ def load(path: Path, kind: KeyKind, passphrase: str | None = None) -> KeyPair:
         KeyFileError: not a key file, or of another kind.
         PassphraseError: sealed, and the passphrase is missing or wrong.
     """
-    key = keyfile.read(read_bytes(path), passphrase)
+    try:
+        key = keyfile.read(read_bytes(path), passphrase)
+    except KeyFileError as error:
+        raise type(error)(f"{path}: {error.message}", hint=error.hint) from error
     if key.kind is not kind:
         raise KeyFileError(
             f"{path} holds a {key.kind} key, a {kind} key is needed",

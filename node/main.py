@@ -14,11 +14,9 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from consensus.errors import ComityError
-from consensus.keyfile import KeyKind
 from node import config as configs
-from node import keyfiles
 from node.config import Config, ConfigError, split_address
-from node.identity import Identity, load_identity
+from node.identity import Identity, load_identity, load_keys
 from node.runtime import Node, wall_ms
 from node.telemetry import logs
 
@@ -58,6 +56,7 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 async def _run(config: Config, log: FilteringBoundLogger) -> None:
     node = Node(config, log)
+    _check_addresses(config, node.identity)  # to name the one in use; binding does not
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_watch_signals, node, log)
         await node.run()
@@ -84,14 +83,7 @@ def check(path: Path) -> list[str]:
         f"{path}: every key known and in range",
         f"genesis: network {identity.genesis.network!r}, chain {identity.chain.hex()}",
     ]
-    validator = keyfiles.load(config.path(config.node.validator_key), KeyKind.VALIDATOR)
-    node_key = keyfiles.load(config.path(config.node.node_key), KeyKind.NODE)
-    for what, key, wanted in (
-        ("validator_key", validator, own.key),
-        ("node_key", node_key, own.node_key),
-    ):
-        if key.public != wanted:
-            raise ConfigError(f"{path}: [node] {what} is not the key that the genesis file names")
+    load_keys(config, identity)
     found.append(f"keys: those of {own.agency} in the genesis file")
     found += _check_addresses(config, identity)
     found.append(_check_disk(config))

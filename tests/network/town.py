@@ -29,6 +29,8 @@ T = TypeVar("T")
 
 RULES = [ROOT / "configs/rules/charter.toml", Path(__file__).with_name("desk.toml")]
 NAMES = tuple(AGENCIES)
+AGENT = "social"
+"""The agency whose node is stopped where any would do."""
 CLERKS = 4
 WALLETS = 16
 """Wallets that the load pays between; as many more are left to other tests."""
