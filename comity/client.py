@@ -14,7 +14,7 @@ Not here: verification (``verify``), one connection (``session``), what a draft 
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
@@ -271,7 +271,7 @@ class Client:
 
     async def subscribe(
         self, from_height: int, *, decisions: bool = False
-    ) -> AsyncIterator[Height]:
+    ) -> AsyncGenerator[Height, None]:
         """Yield certified heights from ``from_height`` on, each once, in order, for ever.
 
         Reconnects and resumes by itself. With ``decisions`` each has all its decisions. Use it with

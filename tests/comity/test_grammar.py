@@ -19,6 +19,7 @@ import trio
 from comity import Call, Client, RequestError
 from comity.session import Server
 from consensus import answers, codec, protocol
+from consensus.errors import DecodeError
 from consensus.protocol import (
     GetCommittee,
     GetDecision,
@@ -219,7 +220,7 @@ def test_what_the_grammar_refuses_the_node_refuses(value: Any) -> None:
         rule(f"request-{value[1]}").validate_cbor(payload)
     if value[1] == "hello" and value[2][0] == 2:
         return  # readable, so that the node can answer UNSUPPORTED
-    with pytest.raises(protocol.DecodeError):
+    with pytest.raises(DecodeError):
         protocol.decode_request(payload)
 
 
