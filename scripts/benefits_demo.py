@@ -39,9 +39,9 @@ from scripts.localnet import ROOT, LocalNetwork
 FOLDER: Final = ROOT / "demo"
 PEOPLE: Final = 2_000
 HOUSEHOLDS: Final = 500
-SECONDS_MAX: Final = 90.0
 SCENE_CASE, BASIS_CASE, POWERS_CASE, EXPLORE_CASE = 0, 4, 8, 16
 """Cases of single scenes, all of the north."""
+POLL_SECONDS: Final = 0.2
 INTERRUPTED: Final = 130
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -67,17 +67,25 @@ def demo(
             _play(Story(console), place.resolve(), stay)
         except BaseException as error:
             return _ended(console, place, _first(error))
-    console.print(f"  files: {escape(str(place))}", highlight=False, soft_wrap=True)
+    _where(console, place)
     return 0
 
 
 def _play(story: Story, folder: Path, stay: bool) -> None:
-    story.scene("A network of four agencies")
+    story.scene("A network of four agencies", "Four agencies found a network and run a node each")
     story.tell(f"files of this run: {folder}")
     network = casting.found(folder)
     try:
         _start(story, network)
-        trio.run(_act, story, network, stay)
+        commands = trio.run(_act, story, network)
+        story.summary()
+        story.console.print(
+            f"  [green]✓[/] {story.claims} claims, all true, in {story.seconds:.0f} s",
+            highlight=False,
+        )
+        if stay:
+            explore.show(story.console, network, commands)
+            _stay(network)
     finally:
         with _undisturbed():
             network.stop()
@@ -101,7 +109,8 @@ def _start(story: Story, network: LocalNetwork) -> None:
     story.tell(f"the hash of the genesis file, which everybody trusts: {chain}")
 
 
-async def _act(story: Story, network: LocalNetwork, stay: bool) -> None:
+async def _act(story: Story, network: LocalNetwork) -> list[Line]:
+    """Play all scenes; return commands to look around with."""
     async with casting.assembled(network) as cast:
         people = register.people(PEOPLE)
         cases = await _load(story, cast, people)
@@ -113,15 +122,15 @@ async def _act(story: Story, network: LocalNetwork, stay: bool) -> None:
         refusals = await powers.refused(story, cast, cases[POWERS_CASE], clerk)
         await crashes.crashes(story, cast, people[2 * HOUSEHOLDS :])
         await evidence.portable(story, cast, cases[BASIS_CASE])
-        _close(story, network)
-        commands = explore.lines(network, cases[EXPLORE_CASE], refusals[0].txid)
-    if stay:
-        await _stay(story, network, commands)
+    return explore.lines(network, cases[EXPLORE_CASE], refusals[0].txid)
 
 
 async def _load(story: Story, cast: Cast, people: Sequence[register.Person]) -> list[Case]:
     """Load the register and the programme through transactions of seven offices."""
-    story.scene("Before: the offices load their registers")
+    story.scene(
+        "Before: the offices load their registers",
+        "A register comes in through ordinary transactions",
+    )
     households = register.households(list(people), HOUSEHOLDS)
     nodes = cast.network.agencies
     offices = Offices(
@@ -160,22 +169,20 @@ async def _load(story: Story, cast: Cast, people: Sequence[register.Person]) -> 
     return cases
 
 
-def _close(story: Story, network: LocalNetwork) -> None:
-    story.summary()
-    story.console.print(
-        f"  [green]✓[/] {story.claims} claims, all true, in {story.seconds:.0f} s",
-        highlight=False,
-    )
-    story.tell(f"keys, logs (node.log) and stores of every node: {network.folder}")
+def _stay(network: LocalNetwork) -> None:
+    """Keep the network up until Ctrl-C.
 
-
-async def _stay(story: Story, network: LocalNetwork, commands: Sequence[Line]) -> None:
-    explore.show(story.console, network, commands)
-    while True:
-        for agency in network.agencies:
-            if not network.running(agency):
-                raise RuntimeError(f"the node of {agency} ended; see node.log in its folder")
-        await trio.sleep(0.5)
+    Raises:
+        RuntimeError: a node ended by itself.
+    """
+    try:
+        while True:
+            for agency in network.agencies:
+                if not network.running(agency):
+                    raise RuntimeError(f"the node of {agency} ended; see node.log in its folder")
+            time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        return
 
 
 # --- how it ends --------------------------------------------------------------------------------
@@ -222,7 +229,7 @@ def _ended(console: Console, folder: Path, error: BaseException) -> int:
     status = 1
     match error:
         case KeyboardInterrupt():
-            console.print("  ended by a signal; no node is left running", highlight=False)
+            console.print("  ended before its end", highlight=False)
             status = INTERRUPTED
         case WrongError():
             console.print(f"  [red]✗ {escape(error.claim)}[/]", highlight=False)
@@ -235,8 +242,14 @@ def _ended(console: Console, folder: Path, error: BaseException) -> int:
             console.print(f"  [red]✗ {escape(str(error))}[/]", highlight=False)
         case _:
             raise error
-    console.print(f"  files: {escape(str(folder))}", highlight=False, soft_wrap=True)
+    _where(console, folder)
     return status
+
+
+def _where(console: Console, folder: Path) -> None:
+    if folder.exists():
+        text = f"  no node runs any more; keys, logs and stores are in {folder}"
+        console.print(escape(text), highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -19,12 +19,12 @@ from comity import founding, keys
 from comity.client import Client
 from comity.drafting import Call
 from comity.keys import Key
-from comity.results import Decision, Entry
+from comity.results import Decision, Entry, Height
 from consensus import genesis as genesis_file
 from consensus.codec import Value
 from consensus.keyfile import KeyKind, KeyPair
 from consensus.ledger.transaction import Unsigned
-from consensus.protocol import KEYS_MAX, StateKey
+from consensus.protocol import HEIGHTS_MAX, KEYS_MAX, StateKey
 from scripts import localnet
 from scripts.localnet import ROOT, START_SECONDS_MAX, LocalNetwork
 
@@ -58,10 +58,13 @@ class Receipts:
     """Every decision that anybody got, in the order they came."""
 
     decisions: list[Decision] = field(default_factory=list)
+    height: int = 0
+    """The highest of them."""
 
     def keep(self, decisions: Sequence[Decision]) -> None:
         """Keep receipts."""
         self.decisions += decisions
+        self.height = max(self.height, *(each.height for each in decisions))
 
     @property
     def roots(self) -> dict[tuple[int, int], bytes]:
@@ -71,15 +74,33 @@ class Receipts:
 
 @dataclass(frozen=True, slots=True)
 class Office:
-    """Somebody at work: a name, a client with the own key, and where receipts go."""
+    """Somebody at work: a name, a client with the own key, and where receipts go.
+
+    Before an office reads, its node has certified whatever anybody has a receipt of: people talk.
+    """
 
     name: str
     agency: str
     client: Client
     receipts: Receipts
 
+    async def informed(self) -> None:
+        """Wait until the office's node has certified every receipt that anybody has got.
+
+        Raises:
+            RuntimeError: it takes longer than CAUGHT_UP_SECONDS_MAX.
+        """
+        height = self.receipts.height
+
+        async def reached() -> bool:
+            return self.client.trust.height >= height or bool(await self.client.statements(height))
+
+        if not await eventually(reached, CAUGHT_UP_SECONDS_MAX):
+            raise RuntimeError(f"no node shows height {height} to {self.name}")
+
     async def read(self, *calls: Call) -> tuple[Entry, ...]:
         """Read everything that the calls rest on: what their author looks at before acting."""
+        await self.informed()
         return tuple([entry for call in calls for entry in await self.client.read_for(call)])
 
     async def send(self, *calls: Call, reads: Sequence[Entry] = ()) -> Decision:
@@ -94,10 +115,12 @@ class Office:
 
     async def entry(self, namespace: str, *components: Value) -> Entry:
         """Return one proved leaf of the state."""
+        await self.informed()
         return await self.client.get(namespace, *components)
 
     async def entries(self, wanted: Sequence[StateKey]) -> list[Entry]:
         """Return proved leaves, asked for in as many requests as it takes, several at a time."""
+        await self.informed()
         found: dict[int, tuple[Entry, ...]] = {}
         limit = trio.CapacityLimiter(4)
 
@@ -109,6 +132,16 @@ class Office:
             for first in range(0, len(wanted), KEYS_MAX):
                 nursery.start_soon(some, first)
         return [entry for first in sorted(found) for entry in found[first]]
+
+    async def decisions_since(self, first: int) -> list[Height]:
+        """Return all certified heights from one on, with all their decisions."""
+        await self.informed()
+        newest = await self.client.statements(-1)
+        found: list[Height] = []
+        while first <= newest[-1].height:
+            found += await self.client.decisions(first, HEIGHTS_MAX)
+            first = found[-1].height + 1
+        return found
 
     async def draft(self, call: Call, reads: Sequence[Entry]) -> Unsigned:
         """Return a transaction, not yet signed."""

@@ -32,7 +32,10 @@ class Hired:
 async def admit(story: Story, cast: Cast, case: Case) -> Hired:
     """Have the Civil Registry admit a citizen and a new official; return the official."""
     caregiver = case.household.caregiver
-    story.scene("Before: the Civil Registry admits a citizen and a new official")
+    story.scene(
+        "Before: the Civil Registry admits a citizen and a new official",
+        "People get keys and roles while the network runs",
+    )
     administrator = await cast.office("registry/administrator")
     citizen, clerk = secrets.token_bytes(32), secrets.token_bytes(32)
     citizen_key = cast.new_key("registry", "citizen").public
@@ -71,7 +74,10 @@ def _charter(action: str, principal: bytes, **inputs: Value) -> Call:
 
 async def same_record(story: Story, cast: Cast, case: Case) -> None:
     """Two offices change different fields, then the same field, of one person at once."""
-    story.scene("1. A citizen and an office change one record at the same time")
+    story.scene(
+        "1. A citizen and an office change one record at the same time",
+        "1. Different fields of a record: both succeed; the same field: the second is STALE",
+    )
     person = case.household.caregiver
     citizen = cast.offices[CITIZEN]
     officer = await cast.office("registry/officer-north")
@@ -163,7 +169,10 @@ def _correct_name(token: bytes, given: str, family: str) -> Call:
 
 async def moved_basis(story: Story, cast: Cast, case: Case) -> Case:
     """A fact changes after an entitlement rested on it; return the case as determined anew."""
-    story.scene("2. A person's status changes after the entitlement was determined")
+    story.scene(
+        "2. A person's status changes after the entitlement was determined",
+        "2. A payment on facts that have changed is refused, and passes once they are judged anew",
+    )
     child = case.household.child
     registrar = await cast.office("registry/registrar")
     caseworker = await cast.office("social/officer-north")

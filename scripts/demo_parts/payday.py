@@ -17,13 +17,13 @@ from typing import Any, Final
 import trio
 
 from comity.drafting import Call
-from comity.results import Decision, Height
+from comity.results import Decision
 from comity.session import Parcel
 from consensus import codec
 from consensus.codec import Value
 from consensus.ledger import group
 from consensus.ledger.transaction import Unsigned
-from consensus.protocol import HEIGHTS_MAX, Item, StateKey
+from consensus.protocol import Item, StateKey
 from scripts import benefits
 from scripts.benefits import MONTH_ZERO_2026, Case
 from scripts.demo_parts.cast import Cast, Office
@@ -60,7 +60,10 @@ async def payday(story: Story, cast: Cast, cases: Sequence[Case], opening: int) 
         cases: all entitlements, as they are.
         opening: sum of all balances at genesis, in cents.
     """
-    story.scene(f"3. {len(cases)} payments in one signed group, while holds are placed")
+    story.scene(
+        f"3. {len(cases)} payments in one signed group, while holds are placed",
+        "3. Every payment is made once, before the hold or not at all; the sum of money stays",
+    )
     paymaster = await cast.office("treasury/paymaster")
     standby = await cast.office("treasury/standby", "registry")
     gateway = await cast.open("treasury/paymaster", paymaster.client.key, "social")
@@ -279,7 +282,7 @@ async def _audit(
     outcomes: Sequence[Outcome],
 ) -> None:
     """Do the sums again from every decision since a height, and from the balances now."""
-    heights = await decisions_since(auditor, since + 1)
+    heights = await auditor.decisions_since(since + 1)
     everything = [decision for height in heights for decision in height.decisions or ()]
     lowest = balance = budget
     paid: Counter[bytes] = Counter()
@@ -317,16 +320,6 @@ async def _audit(
         seen=now.value[1] + sum(each.value[1] for each in payees),
         expected=opening,
     )
-
-
-async def decisions_since(auditor: Office, first: int) -> list[Height]:
-    """Return all certified heights from one on, with all their decisions."""
-    newest = await auditor.client.statements(-1)
-    found: list[Height] = []
-    while first <= newest[-1].height:
-        found += await auditor.client.decisions(first, HEIGHTS_MAX)
-        first = found[-1].height + 1
-    return found
 
 
 def _payments_made(leaves: Mapping[str, Any]) -> list[bytes]:

@@ -23,7 +23,10 @@ async def refused(story: Story, cast: Cast, case: Case, clerk: Hired) -> list[De
         case: of the north.
         clerk: an official of the north whose key is revoked here.
     """
-    story.scene("4. Who has no power gets nowhere, and leaves a trace")
+    story.scene(
+        "4. Who has no power gets nowhere, and leaves a trace",
+        "4. No role, another region, a revoked key: refused, and on the record",
+    )
     person = case.household.caregiver
     payment = Call("payments", "disburse", {"entitlement": case.id, "period": PERIOD})
     trainee = await cast.office("treasury/trainee")
@@ -105,6 +108,7 @@ async def _revoked(story: Story, cast: Cast, clerk: Hired, token: bytes) -> Deci
 async def _in_the_record(story: Story, cast: Cast, refusals: Sequence[Decision]) -> None:
     """Read the refusals as an auditor finds them: among all decisions of their heights."""
     auditor = await cast.office("integrity/auditor")
+    await auditor.informed()
     actors = []
     for refusal in refusals:
         (height,) = await auditor.client.decisions(refusal.height, 1)

@@ -26,9 +26,9 @@ class WrongError(Exception):
 
 @dataclass(slots=True)
 class Scene:
-    """A scene in the summary: what it is about, its claims, its figures, how long it took."""
+    """A scene in the summary: what it shows, claims checked, figures, how long it took."""
 
-    title: str
+    shows: str
     begun: float
     claims: int = 0
     figures: list[str] = field(default_factory=list)
@@ -57,10 +57,10 @@ class Story:
         """How many claims were checked."""
         return sum(scene.claims for scene in self.scenes)
 
-    def scene(self, title: str) -> None:
-        """Begin a scene."""
+    def scene(self, title: str, shows: str) -> None:
+        """Begin a scene; ``shows`` is what the summary says that it has shown."""
         self._end()
-        self.scenes.append(Scene(title, self.seconds))
+        self.scenes.append(Scene(shows, self.seconds))
         self.console.print()
         self.console.rule(f"[bold]{escape(title)}[/]  [dim]{self.seconds:.0f} s[/]", align="left")
 
@@ -104,15 +104,14 @@ class Story:
     def summary(self) -> None:
         """Print what was claimed and checked, scene by scene."""
         self._end()
-        table = Table("scene", box=box.SIMPLE_HEAD, caption_justify="left")
-        table.add_column("claims checked", justify="right")
-        table.add_column("seconds", justify="right")
-        table.add_column("figures")
+        table = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
+        table.add_column("shown", "all of it", ratio=5)
+        table.add_column("claims", f"{self.claims}", justify="right")
+        table.add_column("seconds", f"{self.seconds:.1f}", justify="right")
+        table.add_column("figures", ratio=4)
         for scene in self.scenes:
             figures = "\n".join(escape(each) for each in scene.figures)
-            table.add_row(escape(scene.title), str(scene.claims), f"{scene.seconds:.1f}", figures)
-        table.add_section()
-        table.add_row("[bold]all of it[/]", f"[bold]{self.claims}[/]", f"{self.seconds:.1f}", "")
+            table.add_row(escape(scene.shows), str(scene.claims), f"{scene.seconds:.1f}", figures)
         self.console.print()
         self.console.print(table, highlight=False)
 
