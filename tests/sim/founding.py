@@ -1,0 +1,131 @@
+"""The network that is simulated: its committee, its two domains of rules, its accounts and people.
+
+Made once for each size, because nothing in it changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from consensus.committee import Committee, Validator
+from consensus.genesis import Agency, Genesis, Limits, OpeningBalance, Principal, RoleGiven
+from consensus.hotstuff.types import Block, genesis_block
+from consensus.ledger.genesis_state import genesis_state
+from consensus.ledger.ledger import Ledger, of_genesis
+from consensus.ledger.rules import encode_definition, load_toml
+from consensus.ledger.view import Write
+from tests.sim.clock import START_MS
+from tests.sim.keys import pair
+
+CHARTER = """\
+domain = "charter"
+number = 1
+legal_basis = "Charter"
+
+[actions.add_principal]
+kernel = true
+actor = { role = "charter.admin" }
+"""
+
+RULES = """\
+domain = "payments"
+number = 1
+legal_basis = "Public Finance Act"
+
+[accounts.purse]
+currency = "USD"
+
+[kinds.file]
+fields.note = { type = "text", open = true }
+status = { start = "open", steps = { open = [] } }
+
+[actions.transfer]
+actor  = { role = "payments.clerk" }
+inputs = { from = "text", to = "text", amount = "money:USD" }
+move   = [ { from = "account/purse/{input.from}", to = "account/purse/{input.to}", amount = "input.amount" } ]
+
+[actions.freeze]
+phase  = "protective"
+actor  = { role = "payments.clerk" }
+inputs = { name = "text" }
+place_hold = [ { target = "account/purse/{input.name}", scopes = ["pay"], reason = "a dispute" } ]
+
+[actions.open_file]
+actor  = { role = "payments.clerk" }
+inputs = { name = "text", note = "text" }
+create = [ { kind = "file", id = ["{input.name}"], set = { note = "input.note" } } ]
+
+[actions.write_file]
+actor  = { role = "payments.clerk" }
+inputs = { file = "ref:file", note = "text" }
+load   = [ ["file", "file/{input.file}"] ]
+set    = [ { record = "file", fields = { note = "input.note" } } ]
+"""  # noqa: E501  rule sets read best with one construct a line
+
+PURSES = tuple(f"purse {index}" for index in range(12))
+OPENING = 1000
+CLERKS = tuple(f"clerk {index}" for index in range(6))
+
+
+@dataclass(frozen=True)
+class Founded:
+    """What everybody in a network of one size has in common."""
+
+    genesis: Genesis
+    committee: Committee
+    ledger: Ledger
+    first: Block
+    state: tuple[Write, ...]
+
+    @property
+    def chain(self) -> bytes:
+        """Hash of the genesis file."""
+        return self.ledger.chain
+
+
+def names_of(size: int) -> list[str]:
+    """Return everybody who signs in a network of ``size`` validators."""
+    return [*(f"validator {index}" for index in range(size)), *CLERKS]
+
+
+def genesis_of(size: int) -> Genesis:
+    """Return the genesis of a network of ``size`` validators."""
+    agencies = [f"agency-{index}" for index in range(size)]
+    validators = tuple(
+        Validator(
+            name,
+            pair(f"validator {index}")[0],
+            pair(f"node {index}")[0],
+            b"certificate",
+            "host",
+            1,
+            "host",
+            2,
+        )
+        for index, name in enumerate(agencies)
+    )
+    ids = {name: pair(f"id of {name}")[0] for name in CLERKS}
+    return Genesis(
+        network="simulated",
+        time_ms=START_MS - 1000,
+        executor=1,
+        tree_depth=4,
+        limits=Limits(),
+        committee=Committee(1, validators),
+        agencies=tuple(Agency(name, name.title()) for name in agencies),
+        principals=tuple(Principal(ids[name], agencies[0], 1) for name in CLERKS),
+        keys=tuple((pair(name)[0], ids[name]) for name in CLERKS),
+        roles=tuple(RoleGiven(ids[name], "payments.clerk") for name in CLERKS),
+        rules=tuple(encode_definition(load_toml(text)) for text in (CHARTER, RULES)),
+        accounts=tuple(OpeningBalance("purse", (name,), OPENING) for name in PURSES),
+    )
+
+
+@cache
+def found(size: int) -> Founded:
+    """Return the network of ``size`` validators."""
+    genesis = genesis_of(size)
+    ledger = of_genesis(genesis)
+    first = genesis_block(ledger.chain, genesis.committee.hash, genesis.time_ms)
+    return Founded(genesis, genesis.committee, ledger, first, tuple(genesis_state(genesis)))

@@ -1,0 +1,51 @@
+"""Signatures of a simulated network: keyed hashes on most seeds, real Ed25519 on some.
+
+A stand-in signature is BLAKE2b keyed with the signer's secret, which only ``Keys`` knows: nobody
+else in a simulation can make one. It has the length of a real one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+
+import nacl.bindings
+
+from consensus import signing
+from consensus.errors import SignatureError
+
+
+@cache
+def pair(name: str) -> tuple[bytes, bytes]:
+    """Return ``(public, secret)`` of a name, an Ed25519 pair."""
+    seed = hashlib.sha256(name.encode()).digest()
+    public, secret = nacl.bindings.crypto_sign_seed_keypair(seed)
+    return public, secret
+
+
+class Keys:
+    """Signs for everybody in the simulation and verifies for everybody.
+
+    Args:
+        names: who has a key.
+        real: Ed25519 rather than stand-ins.
+    """
+
+    def __init__(self, names: list[str], *, real: bool) -> None:
+        self._real = real
+        self._secrets = dict(map(pair, names))
+
+    def sign(self, public: bytes, signed: bytes) -> bytes:
+        """Return the signature by the holder of ``public``."""
+        secret = self._secrets[public]
+        if self._real:
+            signature: bytes = nacl.bindings.crypto_sign(signed, secret)[:64]
+            return signature
+        return hashlib.blake2b(signed, key=secret).digest()
+
+    def verify(self, public: bytes, signed: bytes, signature: bytes) -> None:
+        """Raise SignatureError unless the signature holds."""
+        if self._real:
+            signing.verify(public, signed, signature)
+        elif hashlib.blake2b(signed, key=self._secrets[public]).digest() != signature:
+            raise SignatureError("the signature does not verify")

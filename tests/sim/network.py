@@ -1,0 +1,144 @@
+"""Links of a simulated network: messages are lost, late, doubled and out of order.
+
+A pair of nodes is cut in one direction or in both. When what cut them ends, or one of them
+restarts, the link stands anew: both are told, each with the other's highest certificates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from consensus.hotstuff import wire
+from consensus.hotstuff.types import Message
+from node.batch_wire import Absent, Push, Request, Response
+from tests.sim.clock import Clock
+from tests.sim.options import Options
+
+Parcel = Message | Push | Request | Response | Absent
+
+HEALED_DELAY_MS: Final = (1, 20)
+CONNECT_MS: Final = (1, 60)
+WIRE_CACHE_MAX: Final = 64
+
+
+@dataclass
+class Cut:
+    """Directions that nothing passes."""
+
+    pairs: frozenset[tuple[int, int]]
+
+
+class Network:
+    """All links.
+
+    Args:
+        receive: takes ``(to, from, parcel)`` when it arrives.
+        connect: is told of a link that stands anew.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        clock: Clock,
+        receive: Callable[[int, int, Parcel], None],
+        connect: Callable[[int, int], None],
+    ) -> None:
+        self._options = options
+        self._clock = clock
+        self._receive = receive
+        self._connect = connect
+        self._cuts: list[Cut] = []
+        self._last_ms: dict[tuple[int, int], int] = {}
+        self._healed = False
+        self._decoded: dict[int, tuple[Message, Message]] = {}
+        self.lost = 0
+        self.delivered = 0
+
+    # --- messages ---
+
+    def send(self, sender: int, receiver: int, parcel: Parcel) -> None:
+        """Send one message; what arrives has been encoded and decoded."""
+        clock, options = self._clock, self._options
+        loss = options.healed_loss if self._healed else options.loss
+        if self._is_cut(sender, receiver) or clock.chance(loss):
+            self.lost += 1
+            return
+        arriving = self._through_wire(parcel)
+        copies = 1
+        if not self._healed and clock.chance(options.duplication):
+            copies = 2
+        for _ in range(copies):
+            when_ms = clock.now_ms + self._delay_ms(sender, receiver)
+            if options.fifo:
+                when_ms = max(when_ms, self._last_ms.get((sender, receiver), 0))
+                self._last_ms[sender, receiver] = when_ms
+            clock.at(when_ms, lambda: self._arrive(sender, receiver, arriving))
+
+    def _arrive(self, sender: int, receiver: int, parcel: Parcel) -> None:
+        if self._is_cut(sender, receiver):
+            self.lost += 1
+            return
+        self.delivered += 1
+        self._receive(receiver, sender, parcel)
+
+    def _through_wire(self, parcel: Parcel) -> Parcel:
+        if isinstance(parcel, Push | Request | Response | Absent):
+            return parcel
+        known = self._decoded.get(id(parcel))
+        if known is None:
+            known = parcel, wire.decode_message(wire.encode_message(parcel))
+            if len(self._decoded) >= WIRE_CACHE_MAX:
+                del self._decoded[next(iter(self._decoded))]
+            self._decoded[id(parcel)] = known
+        return known[1]
+
+    def _delay_ms(self, sender: int, receiver: int) -> int:
+        options, rng = self._options, self._clock.random
+        if self._healed:
+            return rng.randint(*HEALED_DELAY_MS)
+        delay_ms = rng.randint(*options.delay_ms)
+        if options.spike and rng.random() < options.spike:
+            delay_ms += rng.randint(0, options.spike_ms)
+        slow = options.slow_link
+        if slow is not None and slow[:2] == (sender, receiver):
+            delay_ms += slow[2]
+        return delay_ms
+
+    # --- links ---
+
+    def _is_cut(self, sender: int, receiver: int) -> bool:
+        return any((sender, receiver) in cut.pairs for cut in self._cuts)
+
+    def cut(self, pairs: frozenset[tuple[int, int]]) -> Cut:
+        """Cut directions; ``mend`` ends it."""
+        cut = Cut(pairs)
+        self._cuts.append(cut)
+        return cut
+
+    def mend(self, cut: Cut) -> None:
+        """End a cut; links that it broke stand anew soon."""
+        if cut in self._cuts:
+            self._cuts.remove(cut)
+            self._renew(sorted({(min(pair), max(pair)) for pair in cut.pairs}))
+
+    def heal(self) -> None:
+        """End all cuts, and all but a little of loss and delay."""
+        self._healed = True
+        for cut in list(self._cuts):
+            self.mend(cut)
+
+    def restarted(self, index: int) -> None:
+        """A node is up: its links stand anew soon."""
+        size = self._options.size
+        self._renew([tuple(sorted((index, peer))) for peer in range(size) if peer != index])  # type: ignore[misc]
+
+    def _renew(self, pairs: list[tuple[int, int]]) -> None:
+        for first, second in pairs:
+            delay_ms = self._clock.random.randint(*CONNECT_MS)
+            self._clock.after(delay_ms, lambda a=first, b=second: self._stand(a, b))  # type: ignore[misc]
+
+    def _stand(self, first: int, second: int) -> None:
+        if not self._is_cut(first, second) and not self._is_cut(second, first):
+            self._connect(first, second)

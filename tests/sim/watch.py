@@ -1,0 +1,297 @@
+"""The promises, watched from outside: what nodes send, sign and deliver, judged by own arithmetic.
+
+Nothing here asks the code under test for its opinion. What ought to be durable is looked up on the
+simulated disk; certificates are counted here; the certified chain is executed again (``replay``).
+"""
+
+from __future__ import annotations
+
+from consensus import codec, signing
+from consensus.hotstuff import events as ev
+from consensus.hotstuff import wire
+from consensus.hotstuff.types import (
+    Block,
+    CommitCert,
+    CommitVote,
+    Message,
+    Proposal,
+    SafetyRecord,
+    SignKind,
+    Statement,
+    Timeout,
+    Vote,
+)
+from tests.sim.disk import Disk
+from tests.sim.errors import require
+from tests.sim.founding import Founded
+from tests.sim.keys import Keys
+from tests.sim.marks import Marks
+from tests.sim.options import Options
+
+Slot = tuple[int, SignKind, int]
+"""Validator, kind, round."""
+
+
+class Watch:
+    """What all nodes have done.
+
+    Args:
+        ignore: promises not to be judged, to see whether the others notice.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        founded: Founded,
+        keys: Keys,
+        marks: Marks,
+        ignore: tuple[str, ...] = (),
+    ) -> None:
+        self._options = options
+        self._founded = founded
+        self._keys = keys
+        self._marks = marks
+        self._ignore = ignore
+        self._slots: dict[Slot, bytes] = {}
+        self._timeouts: list[dict[int, int]] = [{} for _ in range(options.size)]
+        self._voters: dict[bytes, set[int]] = {}
+        self._proposed: dict[bytes, Block] = {}
+        self._records: list[tuple[bytes, SafetyRecord] | None] = [None] * options.size
+        self._tips: list[tuple[int, bytes]] = [(0, founded.first.id)] * options.size
+        self._reached = [0] * options.size
+        self._certificates: dict[int, CommitCert] = {}
+        self.chain: dict[int, Block] = {0: founded.first}
+        """What was delivered, by height, whoever was first."""
+        self.statements: dict[int, Statement] = {}
+        """What the first who delivered a height had executed it to."""
+
+    def _require(self, condition: bool, promise: str, what: str) -> None:
+        if promise not in self._ignore:
+            require(condition, promise, what)
+
+    # --- signatures ---------------------------------------------------------------------------
+
+    def signed(self, index: int, request: ev.Sign) -> None:
+        """A signature was made; it may still be forgotten."""
+        if request.kind is SignKind.VOTE:
+            block_id = codec.parse(request.body)[2]
+            self._voters.setdefault(block_id, set()).add(index)
+
+    def lies(self, index: int, message: Message) -> None:
+        """A traitor says something: it counts as said, and is not judged."""
+        match message:
+            case Proposal(block):
+                self._proposed[block.id] = block
+            case Vote():
+                self._voters.setdefault(message.block_id, set()).add(index)
+            case _:
+                pass
+
+    def evidence(self, index: int, kind: ev.EvidenceKind, message: Message) -> None:
+        """A node holds two messages against a validator, which must be the traitor."""
+        self._marks.reach(kind.value)
+        match message:
+            case Proposal(block):
+                culprit: int | None = self._founded.committee.leader(block.round)
+            case Vote() | Timeout() | CommitVote():
+                culprit = message.validator
+            case _:
+                culprit = None
+        guilty = culprit is not None and culprit == self._options.traitor
+        guilty = guilty and kind is not ev.EvidenceKind.RESULTS_DISAGREE
+        self._require(guilty, "no evidence among the honest", f"node {index}: {kind.value}")
+
+    def sends(self, index: int, message: Message, disk: Disk) -> None:
+        """A message leaves a machine: what it promises must be durable there, and its only one."""
+        if index == self._options.traitor:
+            return
+        match message:
+            case Proposal(block):
+                self._proposed[block.id] = block
+                self._slot(index, SignKind.PROPOSAL, block.round, block.id)
+            case Vote():
+                fresh = (index, SignKind.VOTE, message.round) not in self._slots
+                given_up = max(self._timeouts[index], default=0) >= message.round
+                self._require(
+                    not (fresh and given_up),
+                    "no vote after the timeout of its round",
+                    f"node {index}, round {message.round}",
+                )
+                self._slot(index, SignKind.VOTE, message.round, message.body)
+            case Timeout():
+                self._slot(index, SignKind.TIMEOUT, message.round, message.body)
+                self._timeouts[index][message.round] = message.high_round
+            case CommitVote():
+                self._slot(index, SignKind.COMMIT_VOTE, message.round, message.body)
+                self._commit_promise(index, message.statement)
+            case _:
+                return
+        if "durable before sent" not in self._ignore:
+            self._durable(index, message, disk)
+
+    def _slot(self, index: int, kind: SignKind, round_: int, body: bytes) -> None:
+        first = self._slots.setdefault((index, kind, round_), body)
+        self._require(
+            first == body, "one signature a slot", f"node {index}, {kind.name} of round {round_}"
+        )
+
+    def _durable(self, index: int, message: Message, disk: Disk) -> None:
+        promise = "durable before sent"
+        where = f"node {index}, {type(message).__name__}"
+        self._require(disk.record is not None, promise, f"{where}: no record")
+        record = self._record(index, disk.record or b"")
+        commit = 0 if record.commit_cert is None else record.commit_cert.statement.round
+        match message:
+            case Proposal(block):
+                own = record.last_proposal
+                kept = own is not None and own.block.id == block.id
+                kept = kept or record.entry_cert.round + 1 > block.round
+                self._has_block(index, block.id, block.height, disk)
+            case Vote(_, round_, block_id, height):
+                vote = record.last_vote
+                kept = vote is not None and (
+                    vote.round > round_ or (vote.round, vote.body) == (round_, message.body)
+                )
+                self._has_block(index, block_id, height, disk)
+            case Timeout(_, round_, high_round):
+                timeout = record.last_timeout
+                kept = timeout is not None and (
+                    timeout.round > round_
+                    or (timeout.round, timeout.body) == (round_, message.body)
+                )
+                kept = kept and record.high_qc.round >= high_round
+                pairs = record.signed_timeouts
+                remembered = any(t >= round_ and h <= high_round for t, h in pairs)
+                kept = kept and (remembered or commit >= round_)
+            case CommitVote(statement):
+                kept = any(vote.statement == statement for vote in record.commit_votes)
+                kept = kept or max(commit, record.commit_floor) >= statement.round
+                kept = kept and record.high_qc.round >= statement.round
+                self._has_block(index, statement.block_id, statement.height, disk, executed=True)
+            case _:
+                kept = False
+        self._require(kept, promise, f"{where} is not in the record")
+
+    def _has_block(
+        self, index: int, block_id: bytes, height: int, disk: Disk, *, executed: bool = False
+    ) -> None:
+        """Check that the block, its batches and its ancestors are on the disk.
+
+        Ancestors down to what this node has ever delivered or stored: those are certified, so
+        others keep them. Ancestors' batches must be there too if they were ``executed``.
+        """
+        store = disk.store
+        needed = True
+        floor = max(store.height, self._reached[index])
+        while height > floor:
+            block = disk.blocks.get(block_id)
+            self._require(
+                block is not None, "block durable before sent", f"node {index}, height {height}"
+            )
+            if block is None:
+                return
+            for item in block.payload if needed else ():
+                held = item.digest in disk.batches or item.digest in store.batches
+                self._require(held, "batches durable before sent", f"node {index}, {height}")
+            block_id, height = block.parent_id, height - 1
+            needed = executed
+
+    def _record(self, index: int, data: bytes) -> SafetyRecord:
+        known = self._records[index]
+        if known is None or known[0] is not data:
+            known = data, wire.decode_record(data)
+            self._records[index] = known
+        return known[1]
+
+    def _commit_promise(self, index: int, statement: Statement) -> None:
+        """Check rule 4 over everything this key ever sent."""
+        round_ = statement.round
+        lower = [t for t, h in self._timeouts[index].items() if t >= round_ > h]
+        self._require(
+            not lower or self._two_chain(statement.block_id),
+            "commit vote after timeout needs a two-chain",
+            f"node {index}, round {round_}, timeouts {lower}",
+        )
+
+    def _two_chain(self, block_id: bytes) -> bool:
+        for child in self._proposed.values():
+            parent = self._proposed.get(child.parent_id)
+            if parent is None or child.round != parent.round + 1:
+                continue
+            if not (self._ordered(child.id) and self._ordered(parent.id)):
+                continue
+            walk: Block | None = parent
+            while walk is not None and walk.id != block_id:
+                walk = self._proposed.get(walk.parent_id)
+            if walk is not None:
+                return True
+        return False
+
+    def _ordered(self, block_id: bytes) -> bool:
+        return len(self._voters.get(block_id, ())) >= self._options.quorum
+
+    # --- delivery -----------------------------------------------------------------------------
+
+    def booted(self, index: int, tip: Block) -> None:
+        """A node starts from a tip of its store, which must be of the certified chain."""
+        known = self.chain.get(tip.height)
+        self._require(
+            known is not None and known.id == tip.id, "agreement", f"node {index} restarts off it"
+        )
+        self._tips[index] = (tip.height, tip.id)
+
+    def delivered(
+        self, index: int, block: Block, statement: Statement, certificate: CommitCert
+    ) -> None:
+        """A node takes a block for final, which it executed to ``statement``."""
+        height, tip_id = self._tips[index]
+        where = f"node {index}, height {block.height}"
+        self._require(block.height == height + 1, "in order and once", f"{where} after {height}")
+        self._require(block.parent_id == tip_id, "ancestry", where)
+        self._tips[index] = (block.height, block.id)
+        self._reached[index] = max(self._reached[index], block.height)
+        first = self.chain.setdefault(block.height, block)
+        self._require(first.id == block.id, "agreement", f"{where}: another block")
+        executed = self.statements.setdefault(block.height, statement)
+        self._require(executed == statement, "agreement", f"{where}: another result")
+        self._certified(block, statement, certificate, where)
+
+    def _certified(
+        self, block: Block, statement: Statement, certificate: CommitCert, where: str
+    ) -> None:
+        said = certificate.statement
+        known = self._certificates.get(said.height)
+        if known is None:
+            self._certificates[said.height] = certificate
+        if known is None or known.signatures != certificate.signatures:
+            self._verify(certificate, where)
+        first = self._certificates[said.height].statement
+        self._require(first == said, "agreement", f"{where}: two statements certified")
+        self._require(said.height >= block.height, "certificate covers", where)
+        if said.height == block.height:
+            self._require(said == statement, "certificate says what was executed", where)
+
+    def _verify(self, certificate: CommitCert, where: str) -> None:
+        signers = [signer for signer, _ in certificate.signatures]
+        enough = len(signers) >= self._options.quorum and len({*signers}) == len(signers)
+        self._require(enough, "certificates have a quorum", f"{where}: signers {signers}")
+        body = codec.encode(certificate.statement.to_value())
+        message = signing.TAG_COMMIT_VOTE + self._founded.chain + body
+        for signer, signature in certificate.signatures:
+            self._keys.verify(self._founded.committee.keys[signer], message, signature)
+
+    # --- the end ------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Check what can only be known at the end."""
+        for height, certificate in sorted(self._certificates.items()):
+            block = self.chain.get(height)
+            if block is not None:
+                same = certificate.statement == self.statements[height]
+                self._require(same, "certificate says what was executed", f"height {height}")
+        last = max(self.chain)
+        final = {self.chain[height].id for height in range(last + 1)}
+        for block_id, voters in self._voters.items():
+            block = self._proposed.get(block_id)
+            if block is not None and block.height <= last and block_id not in final and voters:
+                self._marks.reach("voted block abandoned")
