@@ -22,7 +22,7 @@ import trio
 from comity.client import Client
 from comity.pool import dial_tls
 from comity.results import Entry
-from comity.session import Server
+from comity.session import Dial, Server
 from comity.verify import Trust
 from consensus import answers, codec, protocol, reads
 from consensus import genesis as genesis_file
@@ -125,13 +125,18 @@ class Tap(trio.abc.Stream):
 
 @dataclass(slots=True)
 class Copies:
-    """Keeps what nodes send to one client; ``dial`` is what the client dials with."""
+    """Keeps what a node sends to one client, which dials with ``dial``.
 
+    Args:
+        inner: opens the streams.
+    """
+
+    inner: Dial = dial_tls
     kept: list[bytes] = field(default_factory=list)
 
     async def dial(self, server: Server) -> trio.abc.Stream:
-        """Return a tapped TLS stream to a server."""
-        return Tap(await dial_tls(server), self.kept)
+        """Return a stream to a server, tapped."""
+        return Tap(await self.inner(server), self.kept)
 
     def paper(self, client: Client, genesis: bytes, entry: Entry) -> Paper:
         """Make the file of an entry that the client has just read and verified."""
