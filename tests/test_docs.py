@@ -171,6 +171,37 @@ def test_pages_speak_of_the_product_alone(page: Path) -> None:
     assert [word for word in STRANGE if word.lower() in text] == []
 
 
+# --- decisions and dependencies -----------------------------------------------------------------
+
+RECORDS = sorted((ROOT / "docs" / "adr").glob("0*.md"))
+
+
+@pytest.mark.parametrize("page", RECORDS, ids=name_of)
+def test_a_decision_has_all_its_parts_and_is_listed(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    parts = re.findall(r"^\*\*(\w+)\.\*\*", text, flags=re.MULTILINE)
+    assert [part for part in parts if part != "Why"] == ["Status", "Context", "Decision", "Price"]
+    assert text.startswith(f"# {page.name[:4]} ")
+    assert f"]({page.name})" in (page.parent / "README.md").read_text(encoding="utf-8")
+
+
+def test_decisions_are_numbered_without_a_gap() -> None:
+    assert [int(page.name[:4]) for page in RECORDS] == list(range(1, len(RECORDS) + 1))
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    text = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    used, developing = text.split("Only for development:")
+    for part, required in (
+        (used, project["project"]["dependencies"]),
+        (developing, project["dependency-groups"]["dev"]),
+    ):
+        rows = re.findall(r"^\| ([a-z].*?) \| (.+) \|$", part, flags=re.MULTILINE)
+        named = {name for names, _ in rows for name in names.split(", ")} - {"package"}
+        assert named == {re.split(r"[\[>=]", each)[0] for each in required}
+
+
 # --- configuration ------------------------------------------------------------------------------
 
 
