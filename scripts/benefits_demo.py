@@ -101,9 +101,12 @@ def _start(story: Story, network: LocalNetwork) -> None:
             f"port {member.client_port}"
         )
     story.claim(
-        "four nodes run, each a process with keys, log and store of its own, and are ready",
-        seen=[network.ready(agency) for agency in network.agencies],
-        expected=[True] * len(network.agencies),
+        "four nodes run, each in a process and a folder of its own, and say that they are ready",
+        seen=(
+            len({process.pid for process in network.processes.values()}),
+            [network.ready(agency) for agency in network.agencies],
+        ),
+        expected=(len(network.agencies), [True] * len(network.agencies)),
     )
     chain = genesis_file.chain_id(network.genesis).hex()
     story.tell(f"the hash of the genesis file, which everybody trusts: {chain}")

@@ -84,8 +84,10 @@ async def same_record(story: Story, cast: Cast, case: Case) -> None:
     auditor = await cast.office("integrity/auditor")
     before = await auditor.entry("record", "person", person.token)
 
-    story.tell("the citizen, at the node of Social Services, gives a new address; the office, at")
-    story.tell("the node of the Civil Registry, corrects the name; both have read version 1")
+    story.tell(
+        "the citizen, at the node of Social Services, gives a new address; the office, at the node "
+        f"of the Civil Registry, corrects the name; both have read version {before.version}"
+    )
     moved, renamed = await _together(
         (citizen, _move_house(person.token, "4 Orchard Way", "Castle Fen")),
         (officer, _correct_name(person.token, "Davina", person.family_name)),
@@ -117,14 +119,15 @@ async def same_record(story: Story, cast: Cast, case: Case) -> None:
         "the same field: one succeeds, one is STALE", seen=codes, expected=["APPLIED", "STALE"]
     )
     loser = next(name for name, each in decisions.items() if each.code == "STALE")
+    who = "the citizen" if loser == citizen.name else "the office"
     story.claim(
-        f"{loser} is told the record, its current version {after.version + 1}, and the fields",
+        f"{who} is told the record, its current version {after.version + 1}, and the fields",
         seen=decisions[loser].detail,
         expected=[["person", [person.token]], after.version + 1, ["street", "town"]],
     )
     office, call = calls[loser]
     again = await office.act(call)
-    story.claim(f"{loser} reads again, and succeeds", seen=again.code, expected="APPLIED")
+    story.claim(f"{who} reads again, and succeeds", seen=again.code, expected="APPLIED")
     last = await auditor.entry("record", "person", person.token)
     story.claim(
         "the address is the one given last, and nothing else has changed",
@@ -180,8 +183,10 @@ async def moved_basis(story: Story, cast: Cast, case: Case) -> Case:
     auditor = await cast.office("integrity/auditor")
     payment = Call("payments", "disburse", {"entitlement": case.id, "period": PERIOD})
 
-    story.tell("the Treasury has read the entitlement and drafts the payment of a month;")
-    story.tell("meanwhile the Civil Registry records that the child has moved abroad")
+    story.tell(
+        "the Treasury has read the entitlement and drafts the payment of a month; meanwhile the "
+        "Civil Registry records that the child has moved abroad"
+    )
     seen = await paymaster.read(payment)
     left = await registrar.act(Call("identity", "leave_country", {"person": [child.token]}))
     story.claim("the Civil Registry sets the status", seen=left.code, expected="APPLIED")

@@ -21,7 +21,7 @@ from scripts.register import REGIONS, Person
 VICTIM: Final = "social"
 WARM_COUNT: Final = 24
 """Decisions before the kill."""
-DOWN_COUNT: Final = 60
+DOWN_COUNT: Final = 40
 """Decisions that must come while the node is down."""
 DOWN_SECONDS: Final = 3.0
 """How long it stays down at least."""
@@ -168,6 +168,7 @@ async def _one(story: Story, cast: Cast, bustle: Bustle) -> None:
     )
     auditor = await cast.office("integrity/auditor")
     certified = int(mine["certified"])
+    await cast.reached("integrity", certified)
     (height,) = await auditor.client.statements(certified)
     story.claim(
         f"with the state root that the others certified for it, {mine['state_root'][:16]}…",

@@ -166,8 +166,10 @@ async def portable(story: Story, cast: Cast, case: Case) -> None:
     data = paper.encode()
     file.write_bytes(data)
     monthly = read.fields["monthly"]
-    story.tell("the auditor reads the entitlement at the Integrity Office's node; what the node")
-    story.tell(f"sent is kept in {file} ({len(data):,} bytes)")
+    story.tell(
+        "the auditor reads the entitlement at the Integrity Office's node; what the node sent is "
+        f"kept in {file} ({len(data):,} bytes, most of them the genesis file)"
+    )
     status, said = await _elsewhere(file, chain)
     story.claim(
         f"another process, given that file and the hash {chain.hex()[:16]}…, finds it proved",

@@ -78,9 +78,15 @@ async def payday(story: Story, cast: Cast, cases: Sequence[Case], opening: int) 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(prepare, paymaster)
         nursery.start_soon(prepare, standby)
-    story.tell("the job starts at the Treasury's node, with the same bytes at that of Social")
-    story.tell("Services, and signed by the standby at the Civil Registry's; the Integrity Office")
-    story.tell("freezes persons: first some that are paid last, then some that are paid first")
+    story.tell(
+        f"the job is one signed group of {len(cases)}, handed over in "
+        f"{len(jobs[paymaster.name])} parts; it starts at the Treasury's node, with the same bytes "
+        "at that of Social Services, and, signed by the standby, at the Civil Registry's"
+    )
+    story.tell(
+        "meanwhile the Integrity Office freezes persons: first some who are paid last, then some "
+        "who are paid first"
+    )
     frozen = _to_freeze(cases)
     holds: dict[int, Decision] = {}
     results: dict[str, list[Decision]] = {}

@@ -70,7 +70,7 @@ class Story:
 
     def tell(self, text: str) -> None:
         """Say what happens; claims nothing."""
-        self.console.print(f"  [dim]{escape(text)}[/]", highlight=False)
+        self._line("", f"[dim]{escape(text)}[/]")
 
     def figure(self, text: str) -> None:
         """Note a figure of the scene for the summary."""
@@ -99,7 +99,15 @@ class Story:
 
     def _checked(self, text: str) -> None:
         self.scenes[-1].claims += 1
-        self.console.print(f"  [green]✓[/] {escape(text)}", highlight=False)
+        self._line("[green]✓[/]", escape(text))
+
+    def _line(self, mark: str, text: str) -> None:
+        """Print a line whose continuations are indented as it is."""
+        grid = Table.grid(padding=(0, 1, 0, 0))
+        grid.add_column(width=3, justify="right")
+        grid.add_column(overflow="fold")
+        grid.add_row(mark, text)
+        self.console.print(grid, highlight=False)
 
     def summary(self) -> None:
         """Print what was claimed and checked, scene by scene."""
