@@ -177,8 +177,10 @@ class Ordering:
                 if not self._events:
                     break
                 self._step(self._events.popleft())
-        except (SigningRefusedError, StorageFailedError) as error:
+        except SigningRefusedError as error:
             self._halted(Halt(error.code, error.message))
+        except StorageFailedError:  # of the mark; whoever writes it tells the node
+            self.close()
         finally:
             self._stepping = False
 

@@ -301,8 +301,13 @@ class Town:
 
 @pytest.fixture
 def inline_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Worker threads work in place and in one moment, but are slow to begin and to report."""
+    """Worker threads work in place and in one moment, but are slow to begin and to report.
+
+    Tasks take turns in an order that is the same in every run.
+    """
     draw = random.Random(7)
+    monkeypatch.setattr("trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING", True)
+    monkeypatch.setattr("trio._core._run._r", random.Random(7))
 
     async def run_sync(work: Callable[..., Any], *args: Any, **_options: Any) -> Any:
         with trio.CancelScope(shield=True):
