@@ -74,7 +74,7 @@ class DraftError(ClientError):
     """What was asked for cannot be written as a transaction."""
 
     code = "BAD_DRAFT"
-    advice = "`comity rules DOMAIN` lists actions and their inputs"
+    advice = "`comity rules show DOMAIN` lists actions and their inputs"
 
 
 class StaleAnswerError(VerificationError):

@@ -209,8 +209,8 @@ class Network:
         return UndecidedError(f"{said} ({why})" if why else said, txid=txid)
 
     def _why(self) -> str:
-        reasons = self._pool.reasons
-        return "; ".join(f"{name}: {error.message}" for name, error in reasons.items())
+        said = ((name, error.message) for name, error in self._pool.reasons.items())
+        return "; ".join(why if why.startswith(name) else f"{name}: {why}" for name, why in said)
 
 
 def _silent(session: Session) -> NotReachableError:

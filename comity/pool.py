@@ -49,7 +49,7 @@ async def dial_tls(server: Server) -> trio.abc.Stream:
     try:
         plain = await trio.open_tcp_stream(server.host, server.port)
     except OSError as error:
-        raise NotReachableError(f"cannot connect to {where}: {_reason(error)}") from error
+        raise NotReachableError(f"{where}: {_reason(error)}") from error
     context = tls.client_context([server.certificate])
     stream = trio.SSLStream(plain, context, server_hostname=None, https_compatible=True)
     try:

@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
 from comity.cli import show
-from comity.cli.options import OUTPUT, REACH, Output, Reach, with_client
-from comity.cli.values import parse_inputs, parse_place
+from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
+from comity.cli.values import parse_inputs, parse_place, place_word, time_word
 from comity.client import Client
 from comity.drafting import Call, find_action
-from comity.errors import DraftError
 from comity.results import Entry
+from consensus.ledger.transaction import Transaction
 from consensus.protocol import StateKey
+
+EXAMPLES: Final = examples(
+    "comity submit payments.disburse entitlement=0x51c0... period=2026-07",
+    "comity submit notes.amend note=7 text='as agreed' --expect note/7=2",
+    "comity submit notes.write @note.json --dry",
+)
 
 
 def submit(
     action: str,
+    /,
     *inputs: str,
     expect: Annotated[
         tuple[str, ...],
         Parameter(
-            negative="",
             help="kind/id=version that you decided on; may be repeated. Without it the records "
             "are read now and shown.",
         ),
     ] = (),
-    under: Annotated[tuple[str, ...], Parameter(negative="", help="Id of a grant, hex.")] = (),
+    under: Annotated[tuple[str, ...], Parameter(help="Id of a grant, hex.")] = (),
     reason: Annotated[str, Parameter(help="Why, in words.")] = "",
-    dry: Annotated[bool, Parameter(negative="", help="Show what would be sent and stop.")] = False,
+    dry: Annotated[bool, Parameter(help="Show what would be sent and stop.")] = False,
     reach: Reach = REACH,
     output: Output = OUTPUT,
 ) -> int:
@@ -41,7 +47,7 @@ def submit(
     """
     domain, dot, name = action.partition(".")
     if not dot:
-        raise DraftError(f"{action!r} is not domain.action", hint="e.g. payments.disburse")
+        raise UsageError(f"{action!r} is not domain.action", hint="e.g. payments.disburse")
     named = [_expectation(each) for each in expect]
     grants = [_grant(each) for each in under]
 
@@ -58,26 +64,37 @@ def submit(
                 console.print(show.entry_table(entry))
         unsigned = await client.draft(call, reads=reads, under=grants, reason=reason)
         if dry:
-            expects = [[e.kind, e.id, e.version] for e in unsigned.transaction.context.expects]
-            value = {
-                "action": action,
-                "inputs": dict(call.inputs),
-                "expects": expects,
-                "not_after_ms": unsigned.transaction.not_after_ms,
-            }
-            show.emit(output, value, show.pairs(value.items()))
+            _show_draft(output, action, call, unsigned.transaction)
             return 0
         decision = await client.submit(client.sign(unsigned))
-        show.emit(output, show.decision_value(decision), show.decision_table(decision))
+        names = {found.action_id: name}
+        show.emit(output, show.decision_value(decision), show.decision_table(decision, names))
         return 1 if decision.state == "refused" else 0
 
     return with_client(reach, work)
 
 
+def _show_draft(output: Output, action: str, call: Call, drafted: Transaction) -> None:
+    expects = [
+        (f"{e.kind}/{place_word('record', e.id)}", e.version) for e in drafted.context.expects
+    ]
+    value = {
+        "action": action,
+        "inputs": dict(call.inputs),
+        "expects": [[place, version] for place, version in expects],
+        "not_after_ms": drafted.not_after_ms,
+    }
+    rows: list[tuple[str, Any]] = [("action", action)]
+    rows += [(f"  {name}", each) for name, each in call.inputs.items()]
+    rows += [("expects", f"{place} at version {version}") for place, version in expects]
+    rows.append(("valid until", time_word(drafted.not_after_ms)))
+    show.emit(output, value, show.titled("not sent", show.pairs(rows)))
+
+
 def _expectation(word: str) -> tuple[StateKey, int]:
     place, equals, version = word.rpartition("=")
     if not equals or not version.isdecimal():
-        raise DraftError(f"{word!r} is not kind/id=version", hint="e.g. --expect note/7=2")
+        raise UsageError(f"{word!r} is not kind/id=version", hint="e.g. --expect note/7=2")
     namespace, components = parse_place(place)
     return StateKey(namespace, tuple(components)), int(version)
 
@@ -88,5 +105,5 @@ def _grant(word: str) -> bytes:
     except ValueError:
         found = b""
     if len(found) != 32:
-        raise DraftError(f"{word!r} is no id of a grant", hint="it has 64 hex digits")
+        raise UsageError(f"{word!r} is no id of a grant", hint="it has 64 hex digits")
     return found

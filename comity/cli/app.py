@@ -6,15 +6,18 @@ An error is one sentence of what happened and one of what to do; tracebacks only
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Final
+from typing import Final, Literal
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.exceptions import UnknownCommandError, UnusedCliTokensError
 from rich.text import Text
 
 from comity.cli import acts, devnet, keys, network, node, reads, rules
+from comity.cli.options import examples
 from comity.cli.show import err
 from comity.errors import DraftError, KeyUnusableError, NotReachableError, UndecidedError
 from consensus.errors import ComityError, DecodeError, KeyFileError
@@ -31,27 +34,34 @@ _BAD_INPUT_CODES: Final = ("BAD_CONFIG", "KEY_ACCESS")
 app = App(
     name="comity",
     help="Act on records that agencies share, and check what the network says.",
+    help_epilogue="Exit status: 0 done, 1 refused or invalid, 2 usage or bad input, "
+    "3 no node reachable.\n\nComity finds the network by --genesis or COMITY_GENESIS and signs "
+    "with the key of --key or COMITY_KEY_FILE. `comity COMMAND --help` has examples.",
     version=lambda: f"comity {version('comity')}",
     help_format="plaintext",
+    default_parameter=Parameter(negative=(), show_default=False),
 )
 for _part in (network, node, keys, rules):
     app.command(_part.app)
-app.command(acts.submit)
-for _command in (
-    reads.get,
-    reads.list_,
-    reads.holds,
-    reads.decision,
-    reads.decisions,
-    reads.statements,
-    reads.status,
-    reads.committee,
-):
-    app.command(_command, name=_command.__name__.rstrip("_"))
-app.command(devnet.devnet)
-app.register_install_completion_command(
-    name="completion", help="Install completion for bash, zsh or fish."
+app.command(acts.submit, help_epilogue=acts.EXAMPLES)
+for _command, _examples in reads.COMMANDS:
+    app.command(_command, name=_command.__name__.rstrip("_"), help_epilogue=_examples)
+app.command(devnet.devnet, help_epilogue=devnet.EXAMPLES)
+
+
+@app.command(
+    help_epilogue=examples(
+        "comity completion bash >> ~/.bash_completion",
+        "comity completion fish > ~/.config/fish/completions/comity.fish",
+    )
 )
+def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
+    """Print the completion script of a shell.
+
+    Args:
+        shell: bash, zsh or fish.
+    """
+    print(app.generate_completion(shell=shell))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -62,27 +72,42 @@ def run(arguments: Sequence[str]) -> int:
         status = app(
             list(arguments), exit_on_error=False, print_error=False, result_action="return_value"
         )
-    except CycloptsError as error:
-        if debug:
+        sys.stdout.flush()
+    except BaseException as error:
+        if debug and not isinstance(error, KeyboardInterrupt | SystemExit):
             raise
-        return _say(_sentence(str(error)), "`comity --help` lists the commands", USAGE, as_json)
-    except ComityError as error:
-        if debug:
-            raise
-        return _say(error.message, error.hint, status_of(error), as_json)
-    except OSError as error:
-        if debug:
-            raise
-        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        return _say(what, "check the path and its permissions", USAGE, as_json)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except Exception as error:
-        if debug:
-            raise
-        what = f"an error of this program: {type(error).__name__}: {error}"
-        return _say(what, "run it again with --debug and report what it prints", REFUSED, as_json)
+        return _failed(_single(error), as_json)
     return status if isinstance(status, int) else DONE
+
+
+def _single(error: BaseException) -> BaseException:
+    """Return the error itself where it came alone in groups of concurrent tasks."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _failed(error: BaseException, as_json: bool) -> int:
+    match error:
+        case KeyboardInterrupt():
+            return INTERRUPTED
+        case SystemExit():
+            raise error
+        case BrokenPipeError():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return DONE  # whoever read the output has seen enough
+        case CycloptsError():
+            what, hint = _usage(error)
+            return _say("USAGE", what, hint, USAGE, as_json)
+        case ComityError():
+            return _say(error.code, error.message, error.hint, status_of(error), as_json)
+        case OSError():
+            what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            return _say("FILE", what, "check the path and its permissions", USAGE, as_json)
+        case _:
+            what = f"an error of this program: {type(error).__name__}: {error}"
+            hint = "run it again with --debug and report what it prints"
+            return _say("INTERNAL", what, hint, REFUSED, as_json)
 
 
 def status_of(error: ComityError) -> int:
@@ -94,14 +119,31 @@ def status_of(error: ComityError) -> int:
     return USAGE if error.code in _BAD_INPUT_CODES else REFUSED
 
 
-def _say(what: str, hint: str, status: int, as_json: bool) -> int:
+def _usage(error: CycloptsError) -> tuple[str, str]:
+    """Return what is wrong with a command line, and where to look."""
+    command = " ".join(["comity", *(error.command_chain or ())])
+    words = " ".join(error.unused_tokens or ())
+    match error:
+        case UnknownCommandError():
+            said, _, rest = str(error).partition(". ")
+            guess = rest.partition("Available")[0].strip()
+            what = f"there is no command {words.split()[0]!r}" if words else said
+            return f"{what}. {guess}".removesuffix(". "), f"`{command} --help` lists the commands"
+        case UnusedCliTokensError():
+            return f"{words!r} is more than was expected", f"`{command} --help` shows what is"
+        case _:
+            return str(error), f"`{command} --help` explains it"
+
+
+def _say(code: str, what: str, hint: str, status: int, as_json: bool) -> int:
     if as_json:
-        print(json.dumps({"error": what, "hint": hint, "status": status}, ensure_ascii=False))
+        value = {"error": what, "code": code, "hint": hint, "status": status}
+        print(json.dumps(value, ensure_ascii=False))
         return status
     console = err()
-    console.print(Text.assemble(("error ", "bold red"), _sentence(what)))
+    console.print(Text.assemble(("error: ", "bold red"), _sentence(what)), soft_wrap=True)
     if hint:
-        console.print(Text.assemble(("hint  ", "bold"), _sentence(hint)))
+        console.print(Text.assemble(("hint:  ", "bold"), _sentence(hint)), soft_wrap=True)
     return status
 
 

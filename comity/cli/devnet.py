@@ -18,7 +18,7 @@ from cyclopts import Parameter
 
 from comity import founding
 from comity.cli import network, show
-from comity.cli.options import OUTPUT, Output
+from comity.cli.options import OUTPUT, Output, UsageError, examples
 from comity.cli.values import time_word
 from comity.client import Client
 from comity.errors import NotReachableError
@@ -41,32 +41,41 @@ class Running:
     process: trio.Process
 
 
+EXAMPLES: Final = examples(
+    "comity devnet                     four nodes on free ports, then stop",
+    "comity devnet mynet --stay        keep running; data stays in mynet",
+    "comity devnet --size 7 --rules my/rules --stay",
+)
+
+
 def devnet(
     folder: Path | None = None,
+    /,
     *,
-    agencies: tuple[str, ...] = network.AGENCIES,
-    rules: Path = network.RULES,
-    plan: Path | None = None,
-    base_port: int = network.BASE_PORT,
-    tree_depth: int = 16,
-    stay: Annotated[bool, Parameter(negative="", help="Keep it running until Ctrl-C.")] = False,
+    plan: network.Plan = network.PLAN,
+    base_port: Annotated[
+        int | None, Parameter(help="First of three ports a node; else free ones.")
+    ] = None,
+    stay: Annotated[bool, Parameter(help="Keep it running until Ctrl-C.")] = False,
     output: Output = OUTPUT,
 ) -> None:
     """Start a network on this machine, wait until every node certifies, stop it again.
 
     Args:
         folder: of a network made before, or to be made; a temporary one when left out.
-        agencies: four or more, for a new network.
-        rules: folder of rule sets, for a new network.
-        plan: people and accounts, for a new network.
-        base_port: first of three ports a node, for a new network.
-        tree_depth: of the state tree, for a new network.
     """
     with ExitStack() as stack:
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="comity-")))
         if not (folder / founding.GENESIS_NAME).exists():
-            network.make(folder, "devnet", agencies, rules, plan, base_port, tree_depth)
+            if base_port is None:
+                base_port = network.free_base_port(len(network.names(plan.agencies, plan.size)))
+            network.make(folder, "devnet", plan, base_port)
+        elif plan != network.PLAN or base_port is not None:
+            raise UsageError(
+                f"{folder} holds a network already; it cannot be founded another way",
+                hint="leave the options away, or name a new folder",
+            )
         trio.run(_run, folder, stay, output)
 
 
@@ -194,7 +203,7 @@ def _report(folder: Path, heights: dict[str, Height], stay: bool, output: Output
         },
     }
     title = f"every node certifies; clients use --genesis {folder / founding.GENESIS_NAME}"
-    shown = show.table("agency", "clients", "height", "time", "keys", title=title)
+    shown = show.table("agency", "clients", "height", "time", "keys")
     for v in genesis.committee.validators:
         height = heights[v.agency]
         shown.add_row(
@@ -204,6 +213,4 @@ def _report(folder: Path, heights: dict[str, Height], stay: bool, output: Output
             time_word(height.time_ms),
             str(folder / v.agency / "keys"),
         )
-    if stay:
-        shown.caption = "Ctrl-C stops it"
-    show.emit(output, value, shown)
+    show.emit(output, value, show.titled(title, shown, "Ctrl-C stops it" if stay else ""))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import random
+import socket
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
 from cyclopts import App, Parameter
+from rich.console import Group
+from rich.text import Text
 
 from comity import founding
-from comity.cli.options import OUTPUT, Output
-from comity.cli.show import emit, pairs
+from comity.cli.options import OUTPUT, Output, UsageError, examples
+from comity.cli.show import emit, pairs, table
 from comity.founding import Founding
 from consensus.genesis import OpeningBalance
 from consensus.ledger.rules import compile_rulebook, decode_definition
@@ -19,67 +24,134 @@ from consensus.ledger.rules import compile_rulebook, decode_definition
 AGENCIES: Final = ("treasury", "registry", "benefits", "audit")
 RULES: Final = Path("configs/rules")
 BASE_PORT: Final = 7400
+FREE_PORTS: Final = range(20_000, 32_000)
+"""Where free ports are looked for: below those that systems give to outgoing connections."""
+FREE_TRIES_MAX: Final = 100
+TREE_DEPTHS: Final = range(4, 25, 2)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a new network is made of."""
+
+    agencies: Annotated[
+        tuple[str, ...],
+        Parameter(
+            consume_multiple=True,
+            help="Names of four or more agencies, each name or name=host; "
+            "else treasury, registry, benefits, audit.",
+        ),
+    ] = ()
+    size: Annotated[
+        int | None, Parameter(help="How many agencies, where they need no names of their own.")
+    ] = None
+    rules: Annotated[
+        Path,
+        Parameter(show_default=True, help="Folder of rule sets in TOML, the charter among them."),
+    ] = RULES
+    plan: Annotated[
+        Path | None,
+        Parameter(
+            help="TOML file of people and accounts; without it each agency gets an officer with "
+            "every role."
+        ),
+    ] = None
+    tree_depth: Annotated[
+        int,
+        Parameter(
+            show_default=True, help="Bits of the state tree, even; 16 up to about 300,000 records."
+        ),
+    ] = 16
+
+
+PLAN: Final = Plan()
 
 app = App(name="network", help="Found a network.")
 
 
-@app.command
+@app.command(
+    help_epilogue=examples(
+        "comity network init",
+        "comity network init --agencies tax police courts health roads --output five",
+        "comity network init --size 7 --base-port 9000",
+    )
+)
 def init(
     *,
-    folder: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("network"),
-    name: str = "devnet",
-    agencies: tuple[str, ...] = AGENCIES,
-    rules: Path = RULES,
-    plan: Path | None = None,
-    base_port: int = BASE_PORT,
-    tree_depth: int = 16,
+    folder: Annotated[
+        Path,
+        Parameter(
+            name=["--output", "-o"],
+            show_default=True,
+            help="New or empty folder; gets the genesis file and one folder an agency.",
+        ),
+    ] = Path("network"),
+    name: Annotated[str, Parameter(show_default=True, help="Name of the network.")] = "devnet",
+    plan: Plan = PLAN,
+    base_port: Annotated[
+        int,
+        Parameter(
+            show_default=True, help="First of three ports a node: peers, clients, telemetry."
+        ),
+    ] = BASE_PORT,
     output: Output = OUTPUT,
 ) -> None:
     """Make keys, certificates, the genesis file and a folder for each agency.
 
     Whoever runs this holds every key at first: for development and tests.
-
-    Args:
-        folder: new or empty; gets the genesis file and one folder an agency.
-        name: of the network.
-        agencies: four or more, each as name or name=host.
-        rules: folder of rule sets in TOML, the charter among them.
-        plan: TOML file of people and accounts; without it each agency gets an officer with
-            every role.
-        base_port: first of three ports a node: peers, clients, telemetry.
-        tree_depth: depth of the state tree in bits, even; 16 up to about 300,000 records.
     """
-    made = make(folder, name, agencies, rules, plan, base_port, tree_depth)
+    made = make(folder, name, plan, base_port)
+    genesis = folder / founding.GENESIS_NAME
     value = {
         "network": name,
         "chain": made.chain,
-        "genesis": str(folder / founding.GENESIS_NAME),
-        "agencies": [m.name for m in made.members],
-        "nodes": [str(folder / m.name / founding.CONFIG_NAME) for m in made.members],
+        "genesis": str(genesis),
+        "nodes": {
+            m.name: {
+                "config": str(folder / m.name / founding.CONFIG_NAME),
+                "keys": str(folder / m.name / "keys"),
+                "peers": f"{m.host}:{m.peer_port}",
+                "clients": f"{m.host}:{m.client_port}",
+                "telemetry": f"127.0.0.1:{m.telemetry_port}",
+            }
+            for m in made.members
+        },
     }
-    emit(output, value, pairs(value.items()))
+    shown = table("agency", "clients", "peers", "configuration")
+    for m in made.members:
+        where = str(folder / m.name / founding.CONFIG_NAME)
+        shown.add_row(m.name, f"{m.host}:{m.client_port}", f"{m.host}:{m.peer_port}", where)
+    head = pairs([("network", name), ("genesis file", str(genesis)), ("its hash", made.chain)])
+    steps = Text(f"next: comity devnet {folder} --stay, or comity node run of each folder")
+    emit(output, value, Group(head, Text(), shown, Text(), steps))
 
 
-def make(
-    folder: Path,
-    name: str,
-    agencies: Sequence[str],
-    rules: Path,
-    plan: Path | None,
-    base_port: int,
-    tree_depth: int,
-) -> Founding:
-    """Found a network in ``folder`` and return it."""
+def make(folder: Path, name: str, plan: Plan, base_port: int) -> Founding:
+    """Found a network in ``folder`` and return it.
+
+    Raises:
+        UsageError: something asked for cannot be.
+        RulesError: a rule set is refused.
+    """
     from node.network.tls import make_certificate
 
-    members = founding.members_of(agencies, base_port)
-    encoded = founding.read_rules(rules)
-    if plan is None:
+    if plan.tree_depth not in TREE_DEPTHS:
+        raise UsageError(
+            f"a tree of {plan.tree_depth} bits cannot be", hint="use an even number from 4 to 24"
+        )
+    members = founding.members_of(names(plan.agencies, plan.size), base_port)
+    if not plan.rules.is_dir():
+        raise UsageError(
+            f"there is no folder {plan.rules} of rule sets", hint="name one with --rules"
+        )
+    encoded = founding.read_rules(plan.rules)
+    if plan.plan is None:
         book = compile_rulebook([decode_definition(each) for each in encoded])
         people = founding.everybody(members, book)
         accounts: list[OpeningBalance] = []
     else:
-        people, accounts = founding.read_plan(plan)
+        people, accounts = founding.read_plan(plan.plan)
     made = founding.found(
         name,
         members,
@@ -88,7 +160,47 @@ def make(
         accounts,
         time_ms=time.time_ns() // 1_000_000,
         make_certificate=make_certificate,
-        tree_depth=tree_depth,
+        tree_depth=plan.tree_depth,
     )
     founding.write(made, folder)
     return made
+
+
+def names(agencies: Sequence[str], size: int | None) -> tuple[str, ...]:
+    """Return the agencies' names: those given, or ``size`` made-up ones.
+
+    Raises:
+        UsageError: both are given and disagree.
+    """
+    if agencies:
+        if size not in (None, len(agencies)):
+            raise UsageError(
+                f"--size {size}, but {len(agencies)} agencies are named", hint="leave out --size"
+            )
+        return tuple(agencies)
+    count = len(AGENCIES) if size is None else max(size, 0)
+    more = (f"agency-{number}" for number in range(len(AGENCIES) + 1, count + 1))
+    return (*AGENCIES[:count], *more)
+
+
+def free_base_port(size: int) -> int:
+    """Return the first of enough free ports in a row on this machine for ``size`` nodes.
+
+    Raises:
+        UsageError: none were found.
+    """
+    count = size * founding.PORTS_PER_NODE
+    draw = random.SystemRandom()
+    for _ in range(FREE_TRIES_MAX):
+        first = draw.randrange(FREE_PORTS.start, FREE_PORTS.stop - count)
+        if all(_is_free(port) for port in range(first, first + count)):
+            return first
+    raise UsageError(f"{count} free ports in a row were not found", hint="name --base-port")
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True

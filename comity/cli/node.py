@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from cyclopts import App, Parameter
 
 from comity.cli import reads
-from comity.cli.options import OUTPUT, REACH, Output, Reach
+from comity.cli.options import OUTPUT, REACH, Output, Reach, examples
 from comity.cli.show import emit, table
 
 CONFIG: Final = Path("node.toml")
@@ -18,16 +18,16 @@ app = App(name="node", help="Run and look after one agency's node.")
 Config = Annotated[Path, Parameter(help="The node's configuration, or its folder.")]
 
 
-@app.command
-def run(config: Config = CONFIG, *, output: Output = OUTPUT) -> None:
+@app.command(help_epilogue=examples("comity node run network/treasury"))
+def run(config: Config = CONFIG, /, *, output: Output = OUTPUT) -> None:
     """Run a node until SIGTERM or Ctrl-C."""
     from node import main
 
     main.run(_file(config))
 
 
-@app.command
-def check(config: Config = CONFIG, *, output: Output = OUTPUT) -> None:
+@app.command(help_epilogue=examples("comity node check network/treasury"))
+def check(config: Config = CONFIG, /, *, output: Output = OUTPUT) -> None:
     """Check files, keys, ports, clock and disk before a start."""
     from node import main
 
@@ -38,7 +38,7 @@ def check(config: Config = CONFIG, *, output: Output = OUTPUT) -> None:
     emit(output, found, shown)
 
 
-@app.command
+@app.command(help_epilogue=examples("comity node status --server treasury"))
 def status(*, reach: Reach = REACH, output: Output = OUTPUT) -> None:
     """Show what a running node says of itself."""
     reads.status(reach=reach, output=output)

@@ -15,15 +15,19 @@ from cyclopts import Parameter
 
 from comity import keys
 from comity.client import Client
-from comity.errors import DraftError
+from comity.errors import DraftError, RequestError
 from comity.founding import GENESIS_NAME
 from comity.keys import Key
+from consensus.errors import DecodeError
+from consensus.genesis import decode
+from consensus.protocol import Status
 
 T = TypeVar("T")
 
 GENESIS_VARIABLE: Final = "COMITY_GENESIS"
 SERVERS_VARIABLE: Final = "COMITY_SERVERS"
 PATIENCE_SECONDS: Final = 10.0
+PATIENCE_SECONDS_MAX: Final = 86_400.0
 
 
 @Parameter(name="*")
@@ -31,8 +35,8 @@ PATIENCE_SECONDS: Final = 10.0
 class Output:
     """How results and errors are shown."""
 
-    json: Annotated[bool, Parameter(negative="", help="Print JSON for programs.")] = False
-    debug: Annotated[bool, Parameter(negative="", help="Show tracebacks of errors.")] = False
+    json: Annotated[bool, Parameter(help="Print JSON for programs.")] = False
+    debug: Annotated[bool, Parameter(help="Show tracebacks of errors.")] = False
 
 
 @Parameter(name="*")
@@ -47,38 +51,52 @@ class Reach:
     server: Annotated[
         tuple[str, ...],
         Parameter(
-            negative="",
             help="Agency whose node to ask, as name or name=host:port; may be repeated. "
             "Else COMITY_SERVERS, else all.",
         ),
     ] = ()
     key: Annotated[Path | None, Parameter(help="Key file; else COMITY_KEY_FILE.")] = None
-    patience: Annotated[float, Parameter(help="Seconds until giving up on the nodes.")] = (
-        PATIENCE_SECONDS
-    )
+    patience: Annotated[
+        float, Parameter(show_default=True, help="Seconds until giving up on the nodes.")
+    ] = PATIENCE_SECONDS
+
+
+class UsageError(DraftError):
+    """What was typed does not have the form it should have."""
+
+    code = "USAGE"
+    advice = "`comity COMMAND --help` has examples"
 
 
 OUTPUT: Final = Output()
 REACH: Final = Reach()
 
 
+def examples(*lines: str) -> str:
+    """Return the end of a help text."""
+    return "\n".join(["Examples:", *(f"  {line}" for line in lines)])
+
+
 def genesis_bytes(reach: Reach) -> bytes:
     """Return the genesis file.
 
     Raises:
-        DraftError: it cannot be found or read.
+        UsageError: it cannot be found or read, or is none.
     """
     named = os.environ.get(GENESIS_VARIABLE, "")
     path = reach.genesis or (Path(named) if named else Path(GENESIS_NAME))
     if path.is_dir():
         path = path / GENESIS_NAME
+    hint = f"name it with --genesis or {GENESIS_VARIABLE}"
     try:
-        return path.read_bytes()
+        data = path.read_bytes()
+        decode(data)
     except OSError as error:
-        raise DraftError(
-            f"cannot read the genesis file {path}: {error.strerror}",
-            hint=f"name it with --genesis or {GENESIS_VARIABLE}",
-        ) from error
+        said = f"cannot read the genesis file {path}: {error.strerror}"
+        raise UsageError(said, hint=hint) from error
+    except DecodeError as error:
+        raise UsageError(f"{path} is no genesis file: {error.message}", hint=hint) from error
+    return data
 
 
 def ask_passphrase(path: Path) -> str | None:
@@ -106,4 +124,11 @@ def with_client(reach: Reach, work: Callable[[Client], Awaitable[T]]) -> T:
         ) as client:
             return await work(client)
 
-    return trio.run(run)
+    if not 0 < reach.patience <= PATIENCE_SECONDS_MAX:
+        raise UsageError(f"--patience is more than 0 and at most {PATIENCE_SECONDS_MAX:g} seconds")
+    try:
+        return trio.run(run)
+    except RequestError as error:
+        if error.reason == Status.DENIED.name and key is None:
+            error.hint = f"act with a key: --key or {keys.FILE_VARIABLE}"
+        raise

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
+from rich.console import Group
+from rich.text import Text
 
 from comity.cli import show
-from comity.cli.options import OUTPUT, REACH, Output, Reach, with_client
+from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
 from comity.cli.values import parse_id, parse_place, place_word, time_word, word
 from comity.client import Client
-from comity.errors import DraftError
-from consensus.codec import Value
+from comity.errors import RequestError
+from comity.results import Height
+from consensus.codec import INT64_MAX, Value
+from consensus.protocol import HEIGHTS_MAX
+
+HEIGHTS_SHOWN: Final = 10
+STATUS_FIRST: Final = (
+    "network", "chain", "agency", "epoch", "certified", "executed", "ordered", "round", "peers",
+)  # fmt: skip
+"""What people look at first; the rest follows by name."""
 
 
 def get(*places: str, reach: Reach = REACH, output: Output = OUTPUT) -> int:
@@ -21,7 +32,7 @@ def get(*places: str, reach: Reach = REACH, output: Output = OUTPUT) -> int:
         places: kind/id each, e.g. note/7, account/pot/a, key/0x... .
     """
     if not places:
-        raise DraftError("no place is named", hint="comity get kind/id, e.g. comity get note/7")
+        raise UsageError("no place is named", hint="comity get kind/id, e.g. comity get note/7")
     wanted = [parse_place(place) for place in places]
 
     async def work(client: Client) -> int:
@@ -31,8 +42,8 @@ def get(*places: str, reach: Reach = REACH, output: Output = OUTPUT) -> int:
         if output.json:
             show.emit(output, value, None)
         else:
-            for each in entries:
-                show.emit(output, None, show.entry_table(each))
+            for number, each in enumerate(entries):
+                show.emit(output, None, Group(*[Text()] * bool(number), show.entry_table(each)))
         return 0 if all(each.present for each in entries) else 1
 
     return with_client(reach, work)
@@ -40,9 +51,10 @@ def get(*places: str, reach: Reach = REACH, output: Output = OUTPUT) -> int:
 
 def list_(
     kind: str,
+    /,
     *,
-    after: str | None = None,
-    limit: int = 100,
+    after: Annotated[str | None, Parameter(help="Id to go on after.")] = None,
+    limit: Annotated[int, Parameter(show_default=True, help="Most ids, up to 1000.")] = 100,
     reach: Reach = REACH,
     output: Output = OUTPUT,
 ) -> None:
@@ -50,28 +62,25 @@ def list_(
 
     Args:
         kind: of records.
-        after: id to go on after.
-        limit: most ids, up to 1000.
     """
     if not 1 <= limit <= 1000:
-        raise DraftError(f"--limit {limit} is not between 1 and 1000")
+        raise UsageError(f"--limit {limit} is not between 1 and 1000")
     start = None if after is None else tuple(parse_id(after))
 
     async def work(client: Client) -> None:
         page = await client.list_records(kind, after=start, limit=limit)
         more = None if page.next is None else place_word("record", page.next)
         value = {"kind": kind, "height": page.height, "ids": page.ids, "next": more}
-        shown = show.table(f"{kind} (not proved)")
-        for id_ in page.ids:
-            shown.add_row(place_word("record", (kind, *id_)))
-        if more is not None:
-            shown.caption = f"more: --after {more}"
-        show.emit(output, value, shown)
+        places = [place_word("record", (kind, *id_)) for id_ in page.ids]
+        title = f"{kind}: {len(places)} from one node's index at height {page.height}, not proved"
+        rows = Text("\n".join(places), overflow="fold")
+        foot = f"more: --after '{more}'" if more is not None else ""
+        show.emit(output, value, show.titled(title, rows, foot) if places else Text(title))
 
     with_client(reach, work)
 
 
-def holds(place: str, *, reach: Reach = REACH, output: Output = OUTPUT) -> None:
+def holds(place: str, /, *, reach: Reach = REACH, output: Output = OUTPUT) -> None:
     """Show every hold on a target; none can be left out.
 
     Args:
@@ -91,7 +100,22 @@ def holds(place: str, *, reach: Reach = REACH, output: Output = OUTPUT) -> None:
     with_client(reach, work)
 
 
-def decision(txid: str, *, reach: Reach = REACH, output: Output = OUTPUT) -> int:
+def _span(last: int | None, first: int | None, count: int | None) -> tuple[int, int]:
+    """Return the first height, negative when counted from the newest, and how many."""
+    if first is None and count is not None:
+        raise UsageError("--count goes with --from", hint="use --last for the newest heights")
+    if first is not None and last is not None:
+        raise UsageError("--last and --from exclude each other", hint="use --from with --count")
+    name, many = ("--last", last) if first is None else ("--count", count)
+    many = HEIGHTS_SHOWN if many is None else many
+    if not 1 <= many <= HEIGHTS_MAX:
+        raise UsageError(f"{name} {many} is not between 1 and {HEIGHTS_MAX}")
+    if first is not None and not 0 <= first <= INT64_MAX:
+        raise UsageError(f"--from {first} is no height", hint="heights count from 0")
+    return (-many if first is None else first), many
+
+
+def decision(txid: str, /, *, reach: Reach = REACH, output: Output = OUTPUT) -> int:
     """Show the certified decision on a transaction.
 
     Args:
@@ -102,11 +126,12 @@ def decision(txid: str, *, reach: Reach = REACH, output: Output = OUTPUT) -> int
     except ValueError:
         wanted = b""
     if len(wanted) != 32:
-        raise DraftError(f"{txid!r} is no transaction id", hint="it has 64 hex digits")
+        raise UsageError(f"{txid!r} is no transaction id", hint="it has 64 hex digits")
 
     async def work(client: Client) -> int:
         found = await client.decision(wanted)
-        show.emit(output, show.decision_value(found), show.decision_table(found))
+        names = {} if output.json else await action_names(client)
+        show.emit(output, show.decision_value(found), show.decision_table(found, names))
         return 1 if found.state == "refused" else 0
 
     return with_client(reach, work)
@@ -114,58 +139,75 @@ def decision(txid: str, *, reach: Reach = REACH, output: Output = OUTPUT) -> int
 
 def decisions(
     *,
-    last: Annotated[int, Parameter(help="How many of the newest heights.")] = 10,
-    first: Annotated[int | None, Parameter(name="--from", help="First height.")] = None,
-    count: Annotated[int, Parameter(help="Heights from there.")] = 10,
-    refused: Annotated[bool, Parameter(negative="", help="Refusals only.")] = False,
-    follow: Annotated[bool, Parameter(negative="", help="Go on with new heights.")] = False,
+    last: Annotated[int | None, Parameter(help="How many of the newest heights; 10.")] = None,
+    first: Annotated[int | None, Parameter(name="--from", help="First height instead.")] = None,
+    count: Annotated[int | None, Parameter(help="How many heights from there; 10.")] = None,
+    refused: Annotated[bool, Parameter(help="Refusals only.")] = False,
+    follow: Annotated[bool, Parameter(help="Go on with new heights.")] = False,
     reach: Reach = REACH,
     output: Output = OUTPUT,
 ) -> None:
     """Show all decisions of certified heights; within a height none can be left out."""
-    for name, number in (("--last", last), ("--count", count)):
-        if not 1 <= number <= 64:
-            raise DraftError(f"{name} {number} is not between 1 and 64")
+    start, many = _span(last, first, count)
 
     async def work(client: Client) -> None:
-        start, many = (-last, last) if first is None else (first, count)
+        names = {} if output.json else await action_names(client)
         heights = await client.decisions(start, many)
-        _show_decisions(heights, refused, output)
+        _show_decisions(heights, refused, output, names, follow)
         if follow:
             after = heights[-1].height + 1 if heights else client.trust.height + 1
             async for height in client.subscribe(after, decisions=True):
-                _show_decisions((height,), refused, output)
+                _show_decisions((height,), refused, output, names, follow)
 
     with_client(reach, work)
 
 
-def _show_decisions(heights: Any, refused: bool, output: Output) -> None:
+def _show_decisions(
+    heights: Sequence[Height], refused: bool, output: Output, names: show.Actions, follow: bool
+) -> None:
     rows = [
         each
         for height in heights
         for each in height.decisions or ()
         if not refused or each.state == "refused"
     ]
-    if output.json or rows or len(heights) != 1:
+    if output.json and follow:
+        for each in rows:
+            show.line(show.decision_value(each))
+    elif rows or output.json:
         value = [show.decision_value(each) for each in rows]
-        show.emit(output, value, show.decisions_table(rows))
+        show.emit(output, value, show.decisions_table(rows, names))
+    elif not follow:
+        what = "refusal" if refused else "decision"
+        where = f"from {heights[0].height} to {heights[-1].height}" if heights else "asked for"
+        show.emit(output, None, Text(f"no {what} at the heights {where}"))
+
+
+async def action_names(client: Client) -> dict[bytes, str]:
+    """Return the names of the actions in force by their id; empty where rules may not be read."""
+    try:
+        book = (await client.rules()).book
+    except RequestError:
+        return {}
+    return {
+        action.action_id: action.name
+        for rule_set in book.rule_sets.values()
+        for action in rule_set.actions.values()
+    }
 
 
 def statements(
     *,
-    last: Annotated[int, Parameter(help="How many of the newest heights.")] = 10,
-    first: Annotated[int | None, Parameter(name="--from", help="First height.")] = None,
-    count: Annotated[int, Parameter(help="Heights from there.")] = 10,
+    last: Annotated[int | None, Parameter(help="How many of the newest heights; 10.")] = None,
+    first: Annotated[int | None, Parameter(name="--from", help="First height instead.")] = None,
+    count: Annotated[int | None, Parameter(help="How many heights from there; 10.")] = None,
     reach: Reach = REACH,
     output: Output = OUTPUT,
 ) -> None:
     """Show certified heights with their roots."""
-    for name, number in (("--last", last), ("--count", count)):
-        if not 1 <= number <= 64:
-            raise DraftError(f"{name} {number} is not between 1 and 64")
+    start, many = _span(last, first, count)
 
     async def work(client: Client) -> None:
-        start, many = (-last, last) if first is None else (first, count)
         heights = await client.statements(start, many)
         value = [
             {
@@ -190,7 +232,10 @@ def status(*, reach: Reach = REACH, output: Output = OUTPUT) -> None:
 
     async def work(client: Client) -> None:
         found = await client.status()
-        show.emit(output, found, show.pairs((name, _flat(each)) for name, each in found.items()))
+        first = [name for name in STATUS_FIRST if name in found]
+        names = [*first, *sorted(name for name in found if name not in first)]
+        rows = show.pairs((name, _flat(found[name])) for name in names)
+        show.emit(output, found, show.titled("what the node says of itself, not proved", rows))
 
     with_client(reach, work)
 
@@ -220,9 +265,43 @@ def committee(*, reach: Reach = REACH, output: Output = OUTPUT) -> None:
             ],
         }
         title = f"epoch {found.epoch}: {found.quorum} of {found.size} signatures certify"
-        shown = show.table("agency", "clients", "validator key", title=title)
+        shown = show.table("agency", "clients", "validator key")
         for v in found.validators:
             shown.add_row(v.agency, f"{v.client_host}:{v.client_port}", v.key.hex())
-        show.emit(output, value, shown)
+        show.emit(output, value, show.titled(title, shown))
 
     with_client(reach, work)
+
+
+COMMANDS: Final[tuple[tuple[Callable[..., Any], str], ...]] = (
+    (
+        get,
+        examples(
+            "comity get entitlement/0x51c0...                a record",
+            "comity get account/programme account/payee/[7]  two accounts",
+            "comity get note/7 --json | jq .fields",
+        ),
+    ),
+    (list_, examples("comity list person", "comity list payment --limit 20 --after '[7]/24318'")),
+    (
+        holds,
+        examples(
+            "comity holds entitlement/0x51c0...",
+            "comity holds account/programme",
+            "comity holds action/payments/disburse",
+        ),
+    ),
+    (decision, examples("comity decision 9f3c... --json")),
+    (
+        decisions,
+        examples(
+            "comity decisions                       of the ten newest heights",
+            "comity decisions --from 812 --count 5",
+            "comity decisions --last 1 --follow --refused",
+        ),
+    ),
+    (statements, examples("comity statements --last 3")),
+    (status, examples("comity status", "comity status --server treasury --json")),
+    (committee, examples("comity committee")),
+)
+"""What the command line offers of this module, with the end of each help text."""

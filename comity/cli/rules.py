@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,17 +11,21 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from comity.cli.options import OUTPUT, REACH, Output, Reach, with_client
-from comity.cli.show import emit, pairs, table
+from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
+from comity.cli.show import emit, pairs, table, titled
 from comity.client import Client
-from comity.errors import DraftError
 from consensus.errors import RulesError
 from consensus.ledger.rules import Definition, Problem, Summary, check_text, describe, load_toml
 
 app = App(name="rules", help="Check rule sets, and see those in force.")
 
 
-@app.command
+@app.command(
+    help_epilogue=examples(
+        "comity rules check configs/rules/*.toml",
+        "comity rules check payments.toml --with configs/rules",
+    )
+)
 def check(
     *files: Path,
     beside: Annotated[
@@ -37,7 +41,7 @@ def check(
         files: rule sets in TOML.
     """
     if not files:
-        raise DraftError("no file is named", hint="comity rules check FILE...")
+        raise UsageError("no file is named", hint="comity rules check FILE...")
     texts = {path: _read(path) for path in files}
     known = {path: _definition(path, text) for path, text in texts.items()}
     others = [] if beside is None else [_definition(p, _read(p)) for p in beside.glob("*.toml")]
@@ -73,7 +77,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise DraftError(f"{path} is not text in UTF-8") from error
+        raise UsageError(f"{path} is not text in UTF-8") from error
 
 
 def _definition(path: Path, text: str) -> Definition | None:
@@ -97,8 +101,8 @@ def _neighbours(
     return list(found.values())
 
 
-@app.command
-def show(domain: str | None = None, *, reach: Reach = REACH, output: Output = OUTPUT) -> None:
+@app.command(help_epilogue=examples("comity rules show", "comity rules show payments"))
+def show(domain: str | None = None, /, *, reach: Reach = REACH, output: Output = OUTPUT) -> None:
     """Show the rule sets in force, or one domain's actions with their inputs.
 
     Args:
@@ -109,15 +113,20 @@ def show(domain: str | None = None, *, reach: Reach = REACH, output: Output = OU
         found = await client.rules()
         if domain is None:
             value = [{"domain": row.domain, "number": row.number} for row in found.sets]
-            shown = table("domain", "number", title=f"in force at height {found.height}")
+            shown = table("domain", "number")
             for row in found.sets:
                 shown.add_row(row.domain, str(row.number))
-            emit(output, value, shown)
+            emit(output, value, titled(f"in force at height {found.height}", shown))
             return
         summaries = {each.domain: each for each in describe(found.book)}
         if domain not in summaries:
-            raise DraftError(f"no domain {domain!r} has rules here", hint="`comity rules show`")
-        emit(output, _value(summaries[domain]), _table(summaries[domain]))
+            raise UsageError(
+                f"no domain {domain!r} has rules here",
+                hint="`comity rules show` lists those that have",
+            )
+        rule_set = found.book.rule_sets[domain]
+        does = {name: action.summary for name, action in rule_set.actions.items()}
+        emit(output, _value(summaries[domain]), _table(summaries[domain], does))
 
     with_client(reach, work)
 
@@ -133,7 +142,7 @@ def _value(summary: Summary) -> dict[str, Any]:
     }
 
 
-def _table(summary: Summary) -> Group:
+def _table(summary: Summary, does: Mapping[str, str]) -> Group:
     head = pairs(
         [
             ("domain", f"{summary.domain}#{summary.number}"),
@@ -144,5 +153,5 @@ def _table(summary: Summary) -> Group:
     )
     actions: Table = table("action", "inputs", "what it does")
     for each in summary.actions:
-        actions.add_row(each.name, "\n".join(each.inputs), "\n".join(each.does))
+        actions.add_row(each.name, "\n".join(each.inputs), "\n".join([does[each.name], *each.does]))
     return Group(head, Text(), actions)

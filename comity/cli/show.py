@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
 from comity.cli.options import Output
+from comity.cli.refusals import sentence
 from comity.cli.values import place_word, plain, time_word, word
 from comity.results import Decision, Entry, Holds
+from consensus.ledger import layout
 
-STYLES = {"applied": "green", "refused": "red", "proposed": "yellow"}
-
-
+STYLES: Final = {"applied": "green", "refused": "red", "proposed": "yellow"}
+HOLD_STATES: Final = ("unconfirmed", "confirmed", "released")
+HOLDS_LEAF: Final = "~holds"
+STATUS_WORDS: Final = {
+    "agency": ("active", "suspended"),
+    "key": ("active", "revoked", "compromised"),
+    "principal": ("active", "suspended"),
+    "role": ("active", "revoked"),
+}
+KERNEL_SHAPES: Final[dict[str, Any]] = {
+    "account": layout.Balance,
+    "agency": layout.Agency,
+    "hold": layout.Hold,
+    "key": layout.Key,
+    "principal": layout.Principal,
+    "role": layout.Role,
+}
+Actions = Mapping[bytes, str]
+"""Names of the actions in force by their id."""
 WIDTH: Final = 160
 """Columns of tables that do not go to a terminal."""
 
@@ -40,22 +58,33 @@ def emit(output: Output, value: Any, show: Any) -> None:
         out().print(show)
 
 
-def table(*columns: str, title: str = "") -> Table:
+def line(value: Any) -> None:
+    """Print one JSON value on one line, for programs that follow."""
+    print(json.dumps(plain(value), ensure_ascii=False), flush=True)
+
+
+def table(*columns: str) -> Table:
     """Return an empty table."""
-    found = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    found = Table(box=None, pad_edge=False)
     for column in columns:
         found.add_column(column, overflow="fold")
     return found
 
 
-def pairs(rows: Iterable[tuple[str, Any]], title: str = "") -> Table:
+def pairs(rows: Iterable[tuple[str, Any]]) -> Table:
     """Return a table of names and values."""
-    found = Table(title=title or None, title_justify="left", box=None, show_header=False)
+    found = Table(box=None, pad_edge=False, show_header=False)
     found.add_column(style="cyan", no_wrap=True)
     found.add_column(overflow="fold")
     for name, value in rows:
         found.add_row(name, value if isinstance(value, Text) else Text(word(value)))
     return found
+
+
+def titled(title: str, body: Any, foot: str = "") -> Group:
+    """Return something under a line of its own, which is never broken into the table's width."""
+    rows = [Text(title, style="bold"), body]
+    return Group(*rows, Text(foot)) if foot else Group(*rows)
 
 
 def decision_value(decision: Decision) -> dict[str, Any]:
@@ -66,6 +95,7 @@ def decision_value(decision: Decision) -> dict[str, Any]:
         "code": decision.code,
         "call": decision.call,
         "detail": decision.detail,
+        "message": sentence(decision.code, decision.detail),
         "height": decision.height,
         "index": decision.index,
         "time_ms": decision.time_ms,
@@ -74,22 +104,30 @@ def decision_value(decision: Decision) -> dict[str, Any]:
     }
 
 
-def decision_table(decision: Decision) -> Table:
+def decision_table(decision: Decision, actions: Actions) -> Table:
     """Return a decision for people."""
     outcome = Text(decision.state, style=STYLES[decision.state])
     if decision.code != "APPLIED":
         outcome.append(f" {decision.code}")
     rows: list[tuple[str, Any]] = [("outcome", outcome)]
-    if decision.detail is not None:
-        rows.append(("detail", decision.detail))
-    if decision.call is not None:
+    why = sentence(decision.code, decision.detail)
+    if why:
+        rows.append(("because", why))
+    if decision.call is not None and len(decision.rules) > 1:
         rows.append(("failed call", decision.call))
+    rows += [("action", name) for name in _action_names(decision, actions)]
     rows.append(("transaction", decision.txid))
     rows.append(("position", f"height {decision.height}, index {decision.index}"))
     rows.append(("time", time_word(decision.time_ms)))
-    for domain, number, _ in decision.rules:
-        rows.append(("rules", f"{domain}#{number}"))
     return pairs(rows)
+
+
+def _action_names(decision: Decision, actions: Actions) -> list[str]:
+    found = []
+    for domain, number, action_id in decision.rules:
+        name = actions.get(action_id)
+        found.append(f"{domain}.{name} (rules {number})" if name else f"{domain} (rules {number})")
+    return found
 
 
 def entry_value(entry: Entry) -> dict[str, Any]:
@@ -110,23 +148,53 @@ def entry_value(entry: Entry) -> dict[str, Any]:
     return found
 
 
-def entry_table(entry: Entry) -> Table:
+def entry_table(entry: Entry) -> Group:
     """Return an entry for people."""
     where = place_word(entry.key.namespace, entry.key.components)
-    shown_at = f"as of height {entry.height}, {time_word(entry.time_ms)}"
+    shown_at = f"height {entry.height}, {time_word(entry.time_ms)}"
     if not entry.present:
-        return pairs([("", Text("absent", style="yellow")), ("proved", shown_at)], where)
+        return titled(f"{where}: absent", pairs([("proved at", shown_at)]))
+    rows: list[tuple[str, Any]] = [
+        *(_record_rows(entry) if entry.key.namespace == "record" else _kernel_rows(entry)),
+        ("version", f"{entry.version}, changed at height {entry.changed}"),
+        ("proved at", shown_at),
+    ]
+    return titled(where, pairs(rows))
+
+
+def _record_rows(entry: Entry) -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = []
-    if entry.key.namespace == "record":
-        rows += [
-            (name, f"{word(value, short=True)}  v{entry.versions[name]}")
-            for name, value in entry.fields.items()
-        ]
-    else:
-        rows.append(("value", word(entry.value, short=True)))
-    rows.append(("version", f"{entry.version}, changed at height {entry.changed}"))
-    rows.append(("proved", shown_at))
-    return pairs(rows, where)
+    for name, value in entry.fields.items():
+        said = word(value, short=True)
+        if name == HOLDS_LEAF:
+            rows.append(("holds", scopes_word(value)))
+            continue
+        if name == "by" and isinstance(value, list):
+            said = ", ".join(f"{step} by {agency}" for step, _, agency in value)
+        rows.append((name, f"{said}  (v{entry.versions[name]})"))
+    return rows
+
+
+def _kernel_rows(entry: Entry) -> list[tuple[str, Any]]:
+    shape = KERNEL_SHAPES.get(entry.key.namespace)
+    if shape is None or len(entry.value) != len(shape._fields):
+        return [("value", word(entry.value, short=True))]
+    rows = []
+    for name, value in zip(shape._fields, entry.value, strict=True):
+        if name.endswith("_ms") and value is not None:
+            rows.append((name.removesuffix("_ms"), time_word(value)))
+        elif name in ("held", "scopes"):
+            rows.append((name, scopes_word(value)))
+        elif name == "status":
+            rows.append((name, STATUS_WORDS[entry.key.namespace][value]))
+        else:
+            rows.append((name, word(value, short=True)))
+    return rows
+
+
+def scopes_word(mask: int) -> str:
+    """Return scopes of holds for people."""
+    return ", ".join(name for name, bit in layout.SCOPE_MASKS.items() if mask & bit) or "none"
 
 
 def holds_value(holds: Holds) -> dict[str, Any]:
@@ -151,29 +219,28 @@ def holds_value(holds: Holds) -> dict[str, Any]:
     }
 
 
-def holds_table(holds: Holds) -> Table:
+def holds_table(holds: Holds) -> Group:
     """Return holds for people."""
     where = place_word(holds.target.namespace, holds.target.components)
-    shown_at = f"as of height {holds.height}, {time_word(holds.time_ms)}"
+    shown_at = f"proved complete at height {holds.height}, {time_word(holds.time_ms)}"
     if not holds.holds:
-        return pairs([("", "no hold"), ("proved", f"complete {shown_at}")], where)
-    found = table(
-        "scopes", "agency", "placed", "until", "reason", "id", title=f"{where}, {shown_at}"
-    )
+        return titled(f"{where}: no hold", Text(shown_at))
+    found = table("scopes", "agency", "state", "placed", "until", "reason", "id")
     for each in holds.holds:
-        until = "released" if each.until_ms is None else time_word(each.until_ms)
+        until = "release" if each.until_ms is None else time_word(each.until_ms)
         found.add_row(
             " ".join(each.scopes),
             each.agency,
+            HOLD_STATES[each.state],
             time_word(each.placed_ms),
             until,
             each.reason,
-            each.id.hex()[:16],
+            f"0x{each.id.hex()}",
         )
-    return found
+    return titled(where, found, shown_at)
 
 
-def decisions_table(rows: Sequence[Decision]) -> Table:
+def decisions_table(rows: Sequence[Decision], actions: Actions) -> Table:
     """Return several decisions for people."""
     found = table("height", "index", "time", "outcome", "actions", "transaction")
     for each in rows:
@@ -183,7 +250,7 @@ def decisions_table(rows: Sequence[Decision]) -> Table:
             str(each.index),
             time_word(each.time_ms),
             outcome,
-            " ".join(f"{domain}#{number}" for domain, number, _ in each.rules),
-            each.txid.hex(),
+            "\n".join(_action_names(each, actions)),
+            f"0x{each.txid.hex()}",
         )
     return found

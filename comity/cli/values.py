@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from comity.errors import DraftError
+from comity.cli.options import UsageError
 from consensus.codec import Value
 from consensus.ledger.model import Action, Type
 
@@ -48,7 +48,7 @@ def parse_id(word: str) -> list[Value]:
     """Return the components of an id.
 
     Raises:
-        DraftError: brackets or quotes do not match, a component is empty, or hex is not hex.
+        UsageError: brackets or quotes do not match, a component is empty, or hex is not hex.
     """
     return [_component(part) for part in _split(word)]
 
@@ -65,13 +65,13 @@ def _split(word: str) -> list[str]:
         else:
             parts[-1] += character
     if depth or quoted:
-        raise DraftError(f"brackets or quotes do not match in {word!r}")
+        raise UsageError(f"brackets or quotes do not match in {word!r}")
     return parts
 
 
 def _component(part: str) -> Value:
     if not part:
-        raise DraftError("a part of an id is empty", hint="write kind/id, e.g. note/7")
+        raise UsageError("a part of an id is empty", hint="write kind/id, e.g. note/7")
     if part.startswith("["):
         return parse_id(part[1:-1])
     if part.startswith('"'):
@@ -85,17 +85,17 @@ def parse_place(word: str) -> tuple[str, list[Value]]:
     """Return namespace and components of ``note/7``, ``account/pot/a``, ``key/0x…``.
 
     Raises:
-        DraftError: malformed.
+        UsageError: malformed.
     """
     first, *rest = parse_id(word)
     if not isinstance(first, str):
-        raise DraftError(f"{word!r} does not begin with a kind", hint="write kind/id, e.g. note/7")
+        raise UsageError(f"{word!r} does not begin with a kind", hint="write kind/id, e.g. note/7")
     if first in KERNEL_NAMESPACES:
         return first, rest
     if first == "record" and rest:
         first, *rest = rest
     if not rest:
-        raise DraftError(f"{word!r} names a kind and no id", hint=f"`comity list {first}` has ids")
+        raise UsageError(f"{word!r} names a kind and no id", hint=f"`comity list {first}` has ids")
     return "record", [first, *rest]
 
 
@@ -103,7 +103,7 @@ def parse_inputs(action: Action, words: Sequence[str]) -> dict[str, Value]:
     """Return inputs of ``name=value`` words, or of one JSON file named ``@FILE``.
 
     Raises:
-        DraftError: a word is not of that form, or a value not of its input's type.
+        UsageError: a word is not of that form, or a value not of its input's type.
     """
     types = {each.name: each.type for each in action.inputs}
     found: dict[str, Value] = {}
@@ -114,11 +114,11 @@ def parse_inputs(action: Action, words: Sequence[str]) -> dict[str, Value]:
             continue
         name, equals, text = word.partition("=")
         if not equals:
-            raise DraftError(
+            raise UsageError(
                 f"{word!r} is not name=value", hint="write inputs as name=value or @file.json"
             )
         if name in found:
-            raise DraftError(f"the input {name!r} is given twice")
+            raise UsageError(f"the input {name!r} is given twice")
         found[name] = parse_value(text, types[name], name) if name in types else text
     return found
 
@@ -127,12 +127,12 @@ def parse_value(text: str, kind: Type, name: str) -> Value:
     """Return the value that a word stands for as an input of this type.
 
     Raises:
-        DraftError: it stands for none.
+        UsageError: it stands for none.
     """
     try:
         return _typed(text, kind)
     except (ValueError, KeyError, OverflowError) as error:
-        raise DraftError(f"{name} = {text!r} is no {kind.text}", hint=_FORMS[kind.base]) from error
+        raise UsageError(f"{name} = {text!r} is no {kind.text}", hint=_FORMS[kind.base]) from error
 
 
 def _typed(text: str, kind: Type) -> Value:
@@ -162,7 +162,7 @@ def _typed(text: str, kind: Type) -> Value:
         case "list":
             return _from_json(json.loads(text), kind)
         case _:
-            return _bytes(text)
+            return bytes.fromhex(text.removeprefix("0x"))
 
 
 _FORMS: Final = {
@@ -188,16 +188,16 @@ def _bytes(text: str) -> bytes:
     try:
         return bytes.fromhex(digits)
     except ValueError as error:
-        raise DraftError(f"{text!r} is not hex", hint="write 0x and pairs of hex digits") from error
+        raise UsageError(f"{text!r} is not hex", hint="write 0x and pairs of hex digits") from error
 
 
 def _file(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, UnicodeDecodeError) as error:
-        raise DraftError(f"{path} is not JSON: {error}") from error
+        raise UsageError(f"{path} is not JSON: {error}") from error
     if not isinstance(found, dict):
-        raise DraftError(f"{path} does not hold an object with inputs by name")
+        raise UsageError(f"{path} does not hold an object with inputs by name")
     return found
 
 
@@ -213,7 +213,7 @@ def _from_json(value: Any, kind: Type | None) -> Value:
         return [_from_json(each, item) for each in value]
     if value is None or isinstance(value, bool | int):
         return value
-    raise DraftError(f"{value!r} is no value of the ledger", hint="use texts, integers and lists")
+    raise UsageError(f"{value!r} is no value of the ledger", hint="use texts, integers and lists")
 
 
 # --- to words ---------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ class Querier:
             case ListRecords(kind, after, limit):
                 page = backend.list_records(kind, after, limit)
                 if page is None:
-                    hint = "`comity rules` lists the rule sets in force"
+                    hint = "`comity rules show DOMAIN` lists the kinds of a domain"
                     raise CannotAnswer(Status.NOT_FOUND, f"no kind {kind!r} exists", hint)
                 return page.to_value()
             case _:

@@ -1,0 +1,82 @@
+"""What a certified refusal means, in one sentence for people. ``codes.Code`` lists the details."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from comity.cli.values import place_word, time_word, word
+from consensus.codec import Value
+
+Sentence = Callable[[Value], str]
+
+
+def sentence(code: str, detail: Value) -> str:
+    """Return why a transaction was refused; the detail as it is where its shape is not known."""
+    say = _SENTENCES.get(code)
+    if say is None:
+        return "" if detail is None else word(detail, short=True)
+    try:
+        return say(detail)
+    except (TypeError, ValueError, IndexError, KeyError):
+        return word(detail, short=True)
+
+
+def _name(value: Value) -> str:
+    kind, id_ = value
+    return f"{kind}/{place_word('record', id_)}"
+
+
+def _stale(detail: Value) -> str:
+    name, version, fields = detail
+    what = f" changed: {', '.join(fields)};" if fields else ""
+    return f"{_name(name)} is at version {version} now;{what} read it again before you act"
+
+
+def _link(link: Value) -> str:
+    match link:
+        case ["role", role, why]:
+            return f"the role {role} is {why}"
+        case ["where"]:
+            return "the role does not reach this case (its scope, or what the action asks of it)"
+        case ["self"]:
+            return "only the person whose record it is may do that"
+        case ["same_person"]:
+            return "one person may not do both"
+        case [what, *rest]:
+            return f"{what} {word(rest, short=True)}"
+        case _:
+            return word(link, short=True)
+
+
+_SENTENCES: Final[dict[str, Sentence]] = {
+    "UNKNOWN_KEY": lambda d: f"the network does not know the key {word(d, short=True)}",
+    "SEQUENCE_SPENT": lambda d: f"sequence number {d} was used before",
+    "SEQUENCE_OLD": lambda d: f"sequence number {d[0]} is too old; the lowest accepted is {d[1]}",
+    "SEQUENCE_AHEAD": lambda d: f"sequence number {d[0]} is too far ahead of {d[1]}",
+    "EXPIRED": lambda d: f"it was valid until {time_word(d[0])}; the block is of {time_word(d[1])}",
+    "NOT_AFTER_TOO_FAR": lambda d: f"it may be valid until {time_word(d[1])} at most",
+    "KEY_INACTIVE": lambda d: f"the key {word(d[0], short=True)} is {d[1]}",
+    "SUSPENDED": lambda d: f"{_name(d)} is suspended",
+    "UNSUPPORTED": lambda d: f"the network's executor does not know {d}",
+    "RULES_MOVED": lambda d: f"the rules moved on to number {d[0]}; draft it again",
+    "UNKNOWN_ACTION": lambda d: f"no action {d[0]}.{d[1]} is in force",
+    "BAD_INPUT": lambda d: f"{d[0] or 'inputs'}: {d[1]}",
+    "NOT_FOUND": lambda d: f"{d[0]}: {'nothing' if d[1] is None else _name(d[1])} is not there",
+    "NOT_AUTHORIZED": lambda d: "; ".join(_link(each) for each in d),
+    "STALE": _stale,
+    "BASIS_MOVED": lambda d: (
+        "what it rests on reaches too far"
+        if d == "limit"
+        else f"{_name(d[0])} changed its {d[1]} since this was derived from it"
+    ),
+    "HELD": lambda d: f"held by {', '.join(word(each, short=True) for each in d)}",
+    "REQUIREMENT": lambda d: f"{d[1]} ({d[0]})",
+    "INSUFFICIENT": lambda d: (
+        f"account/{place_word('record', d[0])} would "
+        + ("fall below its floor" if d[1] == "floor" else "overflow")
+    ),
+    "NOT_UNIQUE": lambda d: "taken already: " + ", ".join(word(each, short=True) for each in d),
+    "NOT_DELIVERED": lambda d: f"no receipt of the sealed value from {', '.join(d)}",
+    "LIMIT": lambda d: f"{d} are full",
+}
