@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 import trio
 
-from consensus.errors import ComityError, DecodeError, RemoteProtocolError
+from consensus.errors import ComityError, RemoteProtocolError, SignatureError
 from consensus.hotstuff.types import Block, PayloadItem
 from consensus.ledger.batch import Item
 from node import batch_wire
@@ -182,7 +182,7 @@ class Dissemination:
                 batch = await self._verifier.check_batch(request.public, request.private)
             except ComityError as error:
                 self.batches.failed(request, error, self._now_ms())
-                if isinstance(error, DecodeError | RemoteProtocolError):
+                if isinstance(error, RemoteProtocolError | SignatureError):
                     name = self._names[request.sender]
                     self._metrics.batches_rejected.labels(peer=name).inc()
                     self._links.close_link(request.sender, f"a batch was refused: {error}")
