@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import h11
 import pytest
+import structlog
 import trio
 
+from consensus.protocol import Item, Status
+from node import config
+from node.api.backend import Rejected, Submission
+from node.runtime import Node
+from node.storage.disk import SystemDisk
 from node.telemetry.health import Readiness, application, serve_telemetry
 from node.telemetry.metrics import Metrics
+from scripts import localnet
+from tests.consensus.ledger.authors import Author, signed
+
+RULES = Path(__file__).resolve().parents[2] / "configs" / "rules"
 
 
 async def fetch(port: int, path: str) -> tuple[int, bytes]:
@@ -68,15 +81,161 @@ def test_names_have_the_prefix_and_a_base_unit() -> None:
         assert family.documentation
 
 
-async def test_the_exposition_satisfies_promtool() -> None:
+# --- the catalogue --------------------------------------------------------------------------------
+
+CATALOGUE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
+
+
+def test_the_manual_lists_exactly_what_is_exported() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ([\w, ]*)\|", CATALOGUE.read_text(), re.MULTILINE)
+    manual = {
+        (name, kind, tuple(filter(None, labels.replace(" ", "").split(","))))
+        for name, kind, labels in rows
+    }
+    assert len(manual) == len(rows)
+    assert manual == {(entry.name, entry.kind, entry.labels) for entry in Metrics().catalogue}
+    assert {entry.name.removesuffix("_total") for entry in Metrics().catalogue} == {
+        family.name for family in Metrics().registry.collect()
+    }
+
+
+# --- a network of nodes ---------------------------------------------------------------------------
+
+QUIET = {
+    "comity_consensus_timeouts_total",
+    "comity_consensus_equivocations_total",
+    "comity_mempool_busy_total",
+    "comity_batches_rejected_total",
+    "comity_peer_faults_total",
+    "comity_ledger_transactions_total",
+}
+"""What a healthy node without clients does not show: it has labels or events that never came."""
+
+
+def values_of(text: str) -> dict[str, float]:
+    """Return the sum of each series name in an exposition."""
+    values: dict[str, float] = {}
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            series, _, value = line.rpartition(" ")
+            name = series.partition("{")[0]
+            values[name] = values.get(name, 0) + float(value)
+    return values
+
+
+@asynccontextmanager
+async def nodes_running(folder: Path) -> AsyncIterator[tuple[list[Node], list[int]]]:
+    """Four whole nodes in this process, on loopback; with the ports of their telemetry."""
+    network = localnet.found(folder, [RULES / "charter.toml"])
+    places = [folder / agency / "node.toml" for agency in network.agencies]
+    nodes = [Node(config.load(place, {}), structlog.get_logger()) for place in places]
+    ports = [network.member(agency).telemetry_port for agency in network.agencies]
+    async with trio.open_nursery() as nursery:
+        for node in nodes:
+            nursery.start_soon(node.run)
+        yield nodes, ports
+        for node in nodes:
+            node.stop()
+
+
+async def answers(port: int, path: str, claim: Callable[[int, str], bool]) -> str:
+    """Ask until an answer fits ``claim``; return it."""
+    with trio.fail_after(30):
+        while True:
+            with suppress(OSError):
+                status, body = await fetch(port, path)
+                if claim(status, body.decode()):
+                    return body.decode()
+            await trio.sleep(0.05)
+
+
+async def test_a_running_node_feeds_every_metric_and_tells_of_a_failed_disk(
+    tmp_path: Path,
+) -> None:
+    async with nodes_running(tmp_path / "network") as (nodes, ports):
+        node, port = nodes[0], ports[0]
+        await answers(port, "/readyz", lambda status, _: status == 200)
+        for sequence in range(1, 4):
+            for each in nodes:
+                one = signed(Author(1 + nodes.index(each)), sequence, chain=node.identity.chain)
+                each.engine.dissemination.add(one)
+        text = await answers(
+            port,
+            "/metrics",
+            lambda _, text: (
+                values_of(text).get("comity_ledger_transactions_total", 0) >= 12
+                and values_of(text)["comity_store_flushed_height"] > 0
+                and values_of(text).get("comity_peer_round_trip_seconds", 0) > 0
+            ),
+        )
+        values = values_of(text)
+        for entry in node.metrics.catalogue:
+            names = [entry.name] if entry.kind != "histogram" else [f"{entry.name}_count"]
+            shown = any(name in values for name in names)
+            assert shown or entry.name in QUIET | {"comity_client_requests_total"}, entry.name
+        assert values["comity_ledger_transactions_total"] == 12
+        for name in (
+            "comity_node_ready",
+            "comity_node_signing",
+            "comity_consensus_round",
+            "comity_consensus_certified_height",
+            "comity_consensus_votes_missing_total",
+            "comity_consensus_commit_seconds_count",
+            "comity_verifier_signatures_total",
+            "comity_state_leaves",
+            "comity_disk_free_bytes",
+            "comity_log_bytes",
+            "comity_store_bytes",
+            "comity_log_fsync_seconds_count",
+            "comity_store_flush_seconds_count",
+        ):
+            assert values[name] > 0, name
+        for stage in ("batch", "vote", "execute", "commit"):
+            series = re.search(rf'comity_stage_seconds_count{{stage="{stage}"}} (\S+)', text)
+            assert series is not None, stage
+            assert float(series[1]) > 0, stage
+        assert values["comity_peers_connected"] == 3
+        assert values["comity_storage_failed"] == 0
+
+        log = node.engine._recovered.log
+        log._disk = FailingDisk()
+        nodes[1].engine.dissemination.add(signed(Author(2), 10, chain=node.identity.chain))
+        body = json.loads(await answers(port, "/readyz", lambda status, _: status == 503))
+        assert "disk has failed" in body["problem"]
+        assert "Input/output error" in body["halted"]
+        assert (await fetch(port, "/livez"))[0] == 200
+        values = values_of((await fetch(port, "/metrics"))[1].decode())
+        assert values["comity_storage_failed"] == 1
+        assert values["comity_node_signing"] == 0
+        assert values["comity_node_ready"] == 0
+        (refused,) = await node.backend.submit([Submission(Item.ENVELOPE, b"", b"")])
+        assert isinstance(refused, Rejected)
+        assert refused.status is Status.UNAVAILABLE
+        assert "disk has failed" in refused.message
+        await answers(
+            ports[1],
+            "/metrics",
+            lambda _, text: values_of(text)["comity_ledger_transactions_total"] == 13,
+        )
+
+
+class FailingDisk(SystemDisk):
+    """Syncs fail."""
+
+    def sync(self, handle: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+
+async def test_the_exposition_of_a_running_node_satisfies_promtool(tmp_path: Path) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is absent; Debian's package prometheus has it")
-    metrics = Metrics()
-    metrics.transactions.labels(code="APPLIED").inc()
-    metrics.stage_seconds.labels(stage="vote").observe(0.01)
-    ((status, text),) = await with_server(metrics, lambda: Readiness(True, {}), ["/metrics"])
-    assert status == 200
+    async with nodes_running(tmp_path / "network") as (nodes, ports):
+        one = signed(Author(1), 1, chain=nodes[0].identity.chain)
+        nodes[0].engine.dissemination.add(one)
+        text = await answers(
+            ports[0], "/metrics", lambda _, text: "comity_ledger_transactions_total{" in text
+        )
     command = [promtool, "check", "metrics"]
-    done = await trio.run_process(command, stdin=text, capture_stderr=True, check=False)
+    done = await trio.run_process(command, stdin=text.encode(), capture_stderr=True, check=False)
     assert (done.returncode, done.stderr) == (0, b""), done.stderr.decode()
