@@ -153,7 +153,8 @@ async def _one(story: Story, cast: Cast, bustle: Bustle) -> None:
     story.tell(
         f"half of them took less than {median * 1000:.0f} ms, all less than "
         f"{longest * 1000 + 1:.0f} ms; with all nodes up, half took less than "
-        f"{usual * 1000:.0f} ms (when it is the dead node's turn to lead, a round's time-out passes first)"
+        f"{usual * 1000:.0f} ms (when it is the dead node's turn to lead, a round's time-out "
+        "passes first)"
     )
     target = await _height(cast)
     begun = time.monotonic()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from comity.verify import Trust
 from consensus import answers, codec, protocol, reads
 from consensus import genesis as genesis_file
 from consensus.codec import Value
+from consensus.committee import Committee
 from consensus.errors import ComityError, ProofError
 from consensus.protocol import Event, StateKey, Status
 from scripts.benefits import Case
@@ -87,7 +89,7 @@ def check(chain: bytes, data: bytes) -> tuple[Entry, int, int]:
         raise ProofError("this is no file of the demonstration")
     if genesis_file.chain_id(genesis) != chain:
         raise ProofError("the genesis file inside is not the one with this hash")
-    committee = genesis_file.decode(genesis).committee
+    committee = _committee(genesis)
     trust = Trust(chain, committee)
     shown = answers.read_statement(evidence)
     statement = trust.statement(shown)
@@ -95,6 +97,12 @@ def check(chain: bytes, data: bytes) -> tuple[Entry, int, int]:
     key = StateKey(namespace, tuple(components))
     (entry,) = trust.rows(reads.read_rows(rows), statement, [key])
     return entry, signers, committee.size
+
+
+@lru_cache(maxsize=1)
+def _committee(genesis: bytes) -> Committee:
+    """Return the committee of a genesis file whose hash has been checked."""
+    return genesis_file.decode(genesis).committee
 
 
 class Tap(trio.abc.Stream):
