@@ -126,11 +126,19 @@ def encode_rules(files: Sequence[Path]) -> list[bytes]:
     """Return the rule sets of TOML files, encoded.
 
     Raises:
+        DraftError: one is not text.
         RulesError: one is refused, or they do not fit together.
     """
-    definitions = [load_toml(path.read_text(encoding="utf-8"), str(path)) for path in files]
+    definitions = [load_toml(_text(path), str(path)) for path in files]
     compile_rulebook(definitions)
     return [encode_definition(each) for each in definitions]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DraftError(f"{path} is not text in UTF-8", hint="save it as UTF-8") from error
 
 
 def roles_of(book: Rulebook) -> list[str]:

@@ -37,6 +37,7 @@ from consensus.ledger.transaction import Transaction, decode_envelope, decode_si
 from consensus.protocol import Item, StateKey, Status
 from consensus.signing import TAG_COMMIT_VOTE
 from consensus.state.history import HistoryTree, MemoryNodes
+from consensus.state.merkle import RESULTS
 from consensus.state.record import decode_single
 from consensus.state.state import MemoryBackend, State
 from node.api.backend import (
@@ -228,7 +229,8 @@ class Twin:
         self.now_ms = START_MS
         self.rejection: Rejected | None = None
         self.paused = False
-        self._apply([tuple(w) for w in genesis_state(self.genesis)], ZERO, [], START_MS)
+        nothing = RESULTS.root([])
+        self._apply([tuple(w) for w in genesis_state(self.genesis)], nothing, [], START_MS)
         while not self.certificates:
             self.make_block()
 

@@ -1,0 +1,390 @@
+"""The command line as its users meet it: what is typed, shown and returned."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from comity.cli.app import run
+from tests.comity.shell import Shell, idle_shell, shell
+
+__all__ = ["idle_shell", "shell"]
+
+TXID = "ab" * 32
+MODULE = sys.modules["comity.cli.app"]
+
+
+# --- acting and reading -------------------------------------------------------------------------
+
+
+def test_submit_shows_the_certified_decision(shell: Shell) -> None:
+    said = shell("submit", "notes.write", "number=7", "text=hello", "amount=5")
+    assert said.status == 0
+    assert "applied" in said.out
+    assert "notes.write (rules 1)" in said.out
+    assert "note/7: absent" in said.err
+    shown = shell("get", "note/7")
+    assert shown.status == 0
+    assert "hello" in shown.out
+    assert "version" in shown.out
+
+
+def test_submit_in_json_is_the_decision_alone(shell: Shell) -> None:
+    said = shell.note(1)
+    assert said.err == ""
+    assert (said.json["state"], said.json["code"]) == ("applied", "APPLIED")
+    again = shell("decision", said.json["txid"], "--json")
+    assert again.json == said.json
+    assert shell("decision", said.json["txid"].removeprefix("0x")).status == 0
+
+
+def test_refusal_is_exit_status_1_with_its_reason_in_words(shell: Shell) -> None:
+    shell.note(1)
+    said = shell("submit", "notes.amend", "note=1", "text=x", "--expect", "note/1=0")
+    assert said.status == 1
+    assert "refused STALE" in said.out
+    assert "note/1 is at version 1 now" in said.out
+    refused = shell("submit", "notes.pay", "source=a", "target=b", "amount=0")
+    assert refused.status == 1
+    assert "the amount is positive (AMOUNT)" in refused.out
+    assert shell("decision", _txid(refused.out)).status == 1
+
+
+def _txid(out: str) -> str:
+    return next(line.split()[1] for line in out.splitlines() if line.startswith("transaction"))
+
+
+def test_dry_run_sends_nothing(shell: Shell) -> None:
+    said = shell("submit", "notes.write", "number=1", "text=t", "amount=2", "--dry", "--json")
+    assert said.json["inputs"] == {"number": 1, "text": "t", "amount": 2}
+    assert said.json["expects"] == [["note/1", 0]]
+    assert shell.twin.submissions == []
+    assert (
+        "not sent" in shell("submit", "notes.write", "number=1", "text=t", "amount=2", "--dry").out
+    )
+
+
+def test_inputs_come_from_a_file_too(shell: Shell) -> None:
+    Path("note.json").write_text(json.dumps({"number": 3, "text": "from a file", "amount": 1}))
+    assert shell("submit", "notes.write", "@note.json").status == 0
+    assert shell("get", "note/3", "--json").json["fields"]["text"] == "from a file"
+
+
+def test_absent_record_is_proved_and_exit_status_1(shell: Shell) -> None:
+    said = shell("get", "note/99", "--json")
+    assert (said.status, said.json["present"], said.json["version"]) == (1, False, 0)
+    assert "absent" in shell("get", "note/99").out
+
+
+def test_several_places_make_an_array(shell: Shell) -> None:
+    said = shell("get", "account/pot/a", "account/pot/b", "--json")
+    assert said.status == 0
+    assert [each["value"][1] for each in said.json] == [1_000_000, 0]
+    assert "1000000" in shell("get", "account/pot/a", "account/pot/b").out
+
+
+def test_list_pages(shell: Shell) -> None:
+    for number in (1, 2, 3):
+        shell.note(number)
+    first = shell("list", "note", "--limit", "2", "--json").json
+    assert (first["ids"], first["next"]) == ([[1], [2]], "2")
+    second = shell("list", "note", "--after", first["next"], "--json").json
+    assert (second["ids"], second["next"]) == ([[3]], None)
+    assert "not proved" in shell("list", "note").out
+
+
+def test_decisions_of_heights_and_refusals_alone(shell: Shell) -> None:
+    shell.note(1)
+    shell("submit", "notes.pay", "source=a", "target=b", "amount=0")
+    said = shell("decisions", "--json")
+    rows = said.json
+    assert said.status == 0, said
+    assert [row["code"] for row in rows] == ["APPLIED", "REQUIREMENT"]
+    refused = shell("decisions", "--refused", "--json").json
+    assert [row["code"] for row in refused] == ["REQUIREMENT"]
+    one = shell("decisions", "--from", str(rows[0]["height"]), "--count", "1", "--json").json
+    assert one == rows[:1]
+    shown = shell("decisions").out
+    assert "notes.write (rules 1)" in shown
+    assert "no decision at the heights" in shell("decisions", "--from", "1", "--count", "1").out
+
+
+def test_holds_are_complete_and_shown(shell: Shell) -> None:
+    assert "no hold" in shell("holds", "note/1").out
+    placed = shell(
+        "submit", "charter.place_hold", "namespace=record", 'target=["note", 1]',
+        'scopes=["edit"]', "--reason", "inquiry", "--key", "administrator.key",
+    )  # fmt: skip
+    assert placed.status == 0, placed
+    said = shell("holds", "note/1", "--json").json
+    assert (said["target"], len(said["holds"])) == ("note/1", 1)
+    assert said["holds"][0]["scopes"] == ["edit"]
+    assert "north" in shell("holds", "note/1").out
+    shell_refused = shell("submit", "notes.write", "number=1", "text=t", "amount=1")
+    assert shell_refused.status == 1
+    assert "held by 0x" in shell_refused.out
+
+
+def test_rules_status_committee_and_statements(shell: Shell) -> None:
+    assert [row["domain"] for row in shell("rules", "show", "--json").json] == ["charter", "notes"]
+    assert "pay" in shell("rules", "show", "notes").out
+    assert shell("status", "--json").json["agency"] == "north"
+    assert "not proved" in shell("node", "status").out
+    committee = shell("committee", "--json").json
+    assert (committee["epoch"], committee["quorum"]) == (1, 3)
+    shown = shell("committee").out
+    assert "epoch 1: 3 of 4 signatures certify" in shown
+    statements = shell("statements", "--last", "1", "--json").json
+    assert [row["height"] for row in statements] == [shell.twin.height]
+
+
+def test_stranger_is_told_to_bring_a_key(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COMITY_KEY_FILE")
+    said = shell("get", "note/1")
+    assert said.status == 1
+    assert "--key or COMITY_KEY_FILE" in said.err
+    assert shell("status").status == 0
+
+
+# --- bad input ------------------------------------------------------------------------------------
+
+BAD: list[tuple[str, int, str]] = [
+    ("netwrk", 2, "there is no command 'netwrk'. Did you mean \"network\"?"),
+    ("keys frob", 2, "there is no command 'frob'"),
+    ("get", 2, "no place is named"),
+    ("get note", 2, "names a kind and no id"),
+    ("get note/[", 2, "brackets or quotes do not match"),
+    ("get 7/note", 2, "does not begin with a kind"),
+    ("get note//7", 2, "a part of an id is empty"),
+    ("get note/0xzz", 2, "is not hex"),
+    ("get note/7 --frob", 2, "Unknown option: --frob"),
+    ("get note/7 --server nobody", 2, "no agency 'nobody' has a node"),
+    ("get note/7 --genesis missing", 2, "cannot read the genesis file missing"),
+    ("get note/7 --genesis official.key", 2, "is no genesis file"),
+    ("get note/7 --key missing", 2, "cannot read missing"),
+    ("get note/7 --key open.key", 2, "can be read by others"),
+    ("get note/7 --key garbage.key", 2, "garbage.key"),
+    ("get note/7 --patience 0", 2, "--patience is more than 0"),
+    ("get note/7 --patience x", 2, "--patience"),
+    ("get pool", 2, "names a kind and no id"),
+    ("list note --limit 0", 2, "is not between 1 and 1000"),
+    ("list note extra", 2, "'extra' is more than was expected"),
+    ("list", 2, "KIND requires an argument"),
+    ("list nothing", 1, "no kind 'nothing' exists"),
+    ("holds note", 2, "names a kind and no id"),
+    ("decision 00", 2, "is no transaction id"),
+    (f"decision {TXID}", 1, "no decision on this transaction is here"),
+    ("decisions --last 0", 2, "is not between 1 and 64"),
+    ("decisions --last 65", 2, "is not between 1 and 64"),
+    ("decisions --last 1 --from 1", 2, "exclude each other"),
+    ("decisions --count 1", 2, "--count goes with --from"),
+    ("decisions --from -1", 2, "--from"),
+    ("statements --from 1 --count 0", 2, "is not between 1 and 64"),
+    ("rules show nothing", 2, "no domain 'nothing' has rules here"),
+    ("rules check", 2, "no file is named"),
+    ("rules check missing.toml", 2, "missing.toml: No such file"),
+    ("rules check binary.toml", 2, "is not text in UTF-8"),
+    ("submit", 2, "ACTION requires an argument"),
+    ("submit pay", 2, "is not domain.action"),
+    ("submit notes.pax", 2, "did you mean 'pay'"),
+    ("submit note.pay", 2, "did you mean 'notes'"),
+    ("submit notes.pay frob", 2, "is not name=value"),
+    ("submit notes.pay source=a source=b", 2, "is given twice"),
+    ("submit notes.pay sorce=a target=b amount=1", 2, "did you mean 'source'"),
+    ("submit notes.pay source=a", 2, "needs the input"),
+    ("submit notes.pay source=a target=b amount=1.5", 2, "write minor units as digits"),
+    ("submit notes.pay @missing.json", 2, "missing.json: No such file"),
+    ("submit notes.pay @list.json", 2, "does not hold an object"),
+    ("submit notes.pay @binary.toml", 2, "is not JSON"),
+    ("submit notes.amend note=1 text=x --expect note/1", 2, "is not kind/id=version"),
+    ("submit notes.pay source=a target=b amount=1 --under 12", 2, "is no id of a grant"),
+    ("keys show missing.key", 2, "cannot read missing.key"),
+    ("keys new official.key", 2, "exists already"),
+    ("keys new no/such/folder.key", 2, "cannot write no/such/folder.key"),
+    ("keys new a.key --kind other", 2, "--kind"),
+    ("node check missing.toml", 2, "missing.toml"),
+    ("node run missing.toml", 2, "missing.toml"),
+    ("network init --rules missing", 2, "there is no folder missing of rule sets"),
+    ("network init --rules empty", 2, "holds no rule sets"),
+    ("network init --rules .", 2, "binary.toml is not text in UTF-8"),
+    ("completion ksh", 2, "ksh"),
+]
+
+
+@pytest.mark.parametrize(("words", "status", "said"), BAD, ids=[row[0] or "-" for row in BAD])
+def test_bad_input_is_one_clear_sentence(
+    idle_shell: Shell, words: str, status: int, said: str
+) -> None:
+    Path("open.key").write_bytes(Path("official.key").read_bytes())
+    Path("open.key").chmod(0o644)
+    Path("garbage.key").write_bytes(b"garbage")
+    Path("garbage.key").chmod(0o600)
+    Path("binary.toml").write_bytes(b"\xff\xfe\x00")
+    Path("list.json").write_text("[1]")
+    Path("empty").mkdir()
+    found = idle_shell(*words.split())
+    assert (found.status, found.out) == (status, ""), found
+    assert said in found.err
+    lines = found.err.splitlines()
+    assert lines[0].startswith("error: ")
+    assert lines[1].startswith("hint:  ")
+    assert len(lines) == 2
+
+
+@pytest.mark.parametrize("words", ["get note", "netwrk", "decision 00", f"decision {TXID}"])
+def test_errors_are_json_for_programs(idle_shell: Shell, words: str) -> None:
+    found = idle_shell(*words.split(), "--json")
+    assert set(found.json) == {"error", "code", "hint", "status"}
+    assert found.json["status"] == found.status
+    assert found.err == ""
+
+
+def test_unreachable_nodes_are_exit_status_3(
+    idle_shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.chdir(idle_shell.folder)
+    found = idle_shell("status", "--patience", "0.2", "--server", "north=127.0.0.1:1")
+    assert found.status == 3
+    assert "north at 127.0.0.1:1: nothing listens there" in found.err
+
+
+def test_own_bugs_are_told_without_traceback(
+    idle_shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(MODULE, "app", broken)
+    found = idle_shell("status")
+    assert found.status == 1
+    assert "an error of this program: ZeroDivisionError: oops" in found.err
+    with pytest.raises(ZeroDivisionError):
+        run(["status", "--debug"])
+
+
+def test_interrupt_is_exit_status_130(idle_shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise BaseExceptionGroup("tasks", [BaseExceptionGroup("more", [KeyboardInterrupt()])])
+
+    monkeypatch.setattr(MODULE, "app", interrupted)
+    found = idle_shell("status")
+    assert (found.status, found.out, found.err) == (130, "", "")
+
+
+# --- founding, keys, rules ------------------------------------------------------------------------
+
+RULES = Path(__file__).parents[2] / "configs" / "rules"
+
+
+@pytest.mark.parametrize("size", [4, 5, 7])
+def test_network_of_any_size_is_founded(idle_shell: Shell, size: int) -> None:
+    said = idle_shell("network", "init", "--rules", str(RULES), "--size", str(size), "--json")
+    assert said.status == 0, said
+    assert len(said.json["nodes"]) == size
+    ports = {node["clients"] for node in said.json["nodes"].values()}
+    assert len(ports) == size
+    for agency, node in said.json["nodes"].items():
+        assert Path(node["config"]) == Path("network") / agency / "node.toml"
+        for file in Path(node["keys"]).iterdir():
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert Path(said.json["genesis"]).exists()
+
+
+def test_agencies_are_named_in_one_go(idle_shell: Shell) -> None:
+    words = ["network", "init", "--rules", str(RULES), "-o", "here", "--agencies", *"abcd"]
+    said = idle_shell(*words)
+    assert said.status == 0
+    assert sorted(p.name for p in Path("here").iterdir()) == ["a", "b", "c", "d", "genesis.cbor"]
+    assert "next: comity devnet here --stay" in said.out
+    again = idle_shell(*words)
+    assert (again.status, "here is not empty" in again.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--agencies", *"abc"], "3 agencies; a network has 4 to 64"),
+        (["--size", "65"], "65 agencies"),
+        (["--size", "-1"], "0 agencies"),
+        (["--agencies", *"abcc"], "two agencies share one name"),
+        (["--agencies", "a", "b", "c", "d d"], "'d d' is no name of an agency"),
+        (["--agencies", *"abcd", "--size", "5"], "--size 5, but 4 agencies are named"),
+        (["--tree-depth", "7"], "a tree of 7 bits cannot be"),
+        (["--tree-depth", "40"], "a tree of 40 bits cannot be"),
+        (["--base-port", "65530"], "ports from 65530 up do not all exist"),
+        (["--base-port", "x"], "--base-port"),
+        (["--plan", "missing"], "missing: No such file"),
+        (["--plan", "bad.toml"], "unknown section 'person'"),
+        (["--plan", "worse.toml"], "worse.toml"),
+    ],
+)
+def test_network_that_cannot_be_is_refused_and_leaves_nothing(
+    idle_shell: Shell, words: list[str], said: str
+) -> None:
+    Path("bad.toml").write_text("[[person]]\nname = 'a'")
+    Path("worse.toml").write_text("[[people]]\nname = 1")
+    found = idle_shell("network", "init", "--rules", str(RULES), *words)
+    assert found.status == 2, found
+    assert said in found.err
+    assert not Path("network").exists()
+
+
+def test_devnet_refuses_to_found_a_network_anew(idle_shell: Shell) -> None:
+    Path("net").mkdir()
+    Path("net/genesis.cbor").write_bytes(Path("genesis.cbor").read_bytes())
+    found = idle_shell("devnet", "net", "--size", "5")
+    assert found.status == 2
+    assert "net holds a network already" in found.err
+
+
+def test_keys_are_made_and_shown(idle_shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = idle_shell("keys", "new", "mine.key", "--json")
+    assert made.status == 0
+    assert stat.S_IMODE(os.stat("mine.key").st_mode) == 0o600
+    assert idle_shell("keys", "show", "mine.key", "--json").json == made.json
+    assert made.json["public"] in idle_shell("keys", "show", "mine.key").out
+    monkeypatch.setattr("comity.cli.keys.getpass", lambda prompt: "a passphrase")
+    sealed = idle_shell("keys", "new", "sealed.key", "--seal", "--json")
+    assert sealed.json["sealed"] is True
+    monkeypatch.setenv("COMITY_KEY_PASSPHRASE", "another")
+    found = idle_shell("get", "note/1", "--key", "sealed.key")
+    assert (found.status, "sealed.key" in found.err) == (2, True)
+
+
+def test_passphrases_that_differ_make_no_key(
+    idle_shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter(["one", "two"])
+    monkeypatch.setattr("comity.cli.keys.getpass", lambda prompt: next(answers))
+    found = idle_shell("keys", "new", "sealed.key", "--seal")
+    assert (found.status, "differ" in found.err) == (2, True)
+    assert not Path("sealed.key").exists()
+
+
+def test_rules_are_checked_with_line_and_reason(idle_shell: Shell) -> None:
+    good = sorted(str(path) for path in RULES.glob("*.toml"))
+    assert "the rules hold" in idle_shell("rules", "check", *good).out
+    text = (RULES / "payments.toml").read_text()
+    Path("payments.toml").write_text(text.replace("require = [", "requires = [", 1))
+    found = idle_shell("rules", "check", "payments.toml", "--with", str(RULES), "--json")
+    assert found.status == 1
+    problem = next(row for row in found.json if row["kind"] == "problem")
+    assert problem["line"] > 0
+    assert "requires" in problem["what"]
+    assert (
+        "payments.toml" in idle_shell("rules", "check", "payments.toml", "--with", str(RULES)).out
+    )
+
+
+@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+def test_completion_knows_the_commands(idle_shell: Shell, name: str) -> None:
+    said = idle_shell("completion", name)
+    assert said.status == 0
+    assert "comity" in said.out
