@@ -139,6 +139,7 @@ class BatchStore:
         self._checking: dict[bytes, int] = {}
         self._refused: dict[bytes, None] = {}
         self._required: dict[bytes, tuple[PayloadItem, ...]] = {}
+        self._heights: dict[bytes, int] = {}
         self._missing: dict[bytes, set[bytes]] = {}
         self._wanted: dict[bytes, _Want] = {}
         self._pushed_ms: dict[int, int] = {}
@@ -311,10 +312,12 @@ class BatchStore:
 
     # --- blocks ---
 
-    def require(self, block_id: bytes, payload: Sequence[PayloadItem], now_ms: int) -> Payload:
+    def require(
+        self, block_id: bytes, payload: Sequence[PayloadItem], height: int, now_ms: int
+    ) -> Payload:
         """Say whether a block's batches are held, and have the missing ones fetched.
 
-        When it was MISSING, ``held`` names the block once it is complete. ``release`` ends it.
+        When it was MISSING, ``held`` names the block once it is complete. ``settle`` ends it.
         """
         missing: set[bytes] = set()
         for item in payload:
@@ -329,6 +332,7 @@ class BatchStore:
                 if batch is None and item.digest not in self._wanted:
                     self._wanted[item.digest] = _Want(item, now_ms)
         self._required[block_id] = tuple(payload)
+        self._heights[block_id] = height
         while len(self._required) > REQUIRED_MAX:
             self.release(next(iter(self._required)))
         if not missing:
@@ -336,9 +340,15 @@ class BatchStore:
         self._missing[block_id] = missing
         return Payload.MISSING
 
+    def settle(self, height: int) -> None:
+        """A block of this height is final: those up to it are delivered or abandoned."""
+        for block_id in [each for each, at in self._heights.items() if at <= height]:
+            self.release(block_id)
+
     def release(self, block_id: bytes) -> None:
-        """A block is delivered or abandoned: its batches are no longer needed for it."""
+        """Nobody will execute a block: its batches are no longer needed for it."""
         payload = self._required.pop(block_id, ())
+        self._heights.pop(block_id, None)
         self._missing.pop(block_id, None)
         if not any(item.digest in self._wanted for item in payload):
             return

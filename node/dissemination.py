@@ -214,7 +214,7 @@ class Dissemination:
 
     def require(self, block: Block) -> None:
         """Hold the batches of a block; ``complete`` is told once they are."""
-        match self.batches.require(block.id, block.payload, self._now_ms()):
+        match self.batches.require(block.id, block.payload, block.height, self._now_ms()):
             case Payload.COMPLETE:
                 self._complete(block.id)
             case Payload.MISSING:
@@ -265,7 +265,7 @@ class Dissemination:
     def delivered(self, block: Block, txids: Iterable[bytes]) -> None:
         """A block is final: its batches and transactions are no longer waited for."""
         self.batches.delivered(block.payload)
-        self.batches.release(block.id)
+        self.batches.settle(block.height)
         self.pool.settle(txids)
         self._bell.set()
 

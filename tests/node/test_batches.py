@@ -198,7 +198,7 @@ def test_second_batch_of_one_number_is_dropped_unless_a_block_needs_it() -> None
     first, second = made(1, 1), batch_of(signed(BORIS, 99), origin=1, number=1)
     arrive(it, first)
     assert pushed(it, second) is Drop.SECOND
-    it.require(b"B" * 32, [named(second)], NOW)
+    it.require(b"B" * 32, [named(second)], 1, NOW)
     assert arrive(it, second, sender=3) == [b"B" * 32]
     assert it.held_counts() == (0, 1, 0, 0)
     assert sorted(proposed(it)) == [(1, 1), (1, 1)]
@@ -234,12 +234,12 @@ def test_sender_has_a_bounded_number_of_batches_in_check(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("error", [DecodeError("bad"), SignatureError("bad")])
 def test_bad_batch_is_never_looked_at_again_and_its_block_gets_no_vote(error: ComityError) -> None:
     it, batch = store(), made(1, 1)
-    it.require(b"B" * 32, [named(batch)], NOW)
+    it.require(b"B" * 32, [named(batch)], 1, NOW)
     request = pushed(it, batch)
     assert isinstance(request, Verify)
     it.failed(request, error, NOW)
     assert pushed(it, batch) is Drop.REFUSED
-    assert it.require(b"C" * 32, [named(batch)], NOW) is Payload.INVALID
+    assert it.require(b"C" * 32, [named(batch)], 1, NOW) is Payload.INVALID
     assert it.fetches(NOW, [1, 2, 3]) == []
     assert it.next_fetch_ms() is None
 
@@ -247,7 +247,7 @@ def test_bad_batch_is_never_looked_at_again_and_its_block_gets_no_vote(error: Co
 @pytest.mark.parametrize("error", [CopyError("bad copy"), ComityError("a worker failed")])
 def test_bad_copy_is_fetched_elsewhere_at_once(error: ComityError) -> None:
     it, batch = store(), made(1, 1)
-    assert it.require(b"B" * 32, [named(batch)], NOW) is Payload.MISSING
+    assert it.require(b"B" * 32, [named(batch)], 1, NOW) is Payload.MISSING
     assert len(it.fetches(NOW, [1, 2, 3])) == 2
     request = it.offer(2, batch.public, b"\x80", solicited=True)
     assert isinstance(request, Verify)
@@ -298,14 +298,14 @@ def test_what_a_block_names_comes_in_and_pushes_older_ones_out(
     it = store()
     arrive(it, made(1, 1))
     arrive(it, made(1, 2))
-    it.require(b"B" * 32, [named(made(1, 1)), named(made(1, 3))], NOW)
+    it.require(b"B" * 32, [named(made(1, 1)), named(made(1, 3))], 1, NOW)
     assert arrive(it, made(1, 3), sender=2) == [b"B" * 32]
     assert it.get(made(1, 1).digest) is not None  # needed by the block
     assert it.get(made(1, 2).digest) is None
     assert it.held_counts() == (0, 3, 0, 0)
     assert it.size_bytes <= 2 * size + 1
     # Forgotten, not lost: a block that names it has it fetched again.
-    assert it.require(b"C" * 32, [named(made(1, 2))], NOW) is Payload.MISSING
+    assert it.require(b"C" * 32, [named(made(1, 2))], 1, NOW) is Payload.MISSING
     assert arrive(it, made(1, 2), sender=2) == [b"C" * 32]
 
 
@@ -314,7 +314,7 @@ def test_numbers_of_a_hostile_origin_cost_no_memory() -> None:
     it = store()
     for number in (2**40, 2**50, 2**63 - 1):
         batch = made(1, number)
-        it.require(number.to_bytes(32, "big"), [named(batch)], NOW)
+        it.require(number.to_bytes(32, "big"), [named(batch)], 1, NOW)
         arrive(it, batch, sender=2)
     assert it.held_counts() == (0, 0, 0, 0)
     assert proposed(it) == []
@@ -341,7 +341,7 @@ def test_batch_stays_proposable_until_a_block_with_it_is_delivered() -> None:
     """Whatever becomes of blocks in between: an undone block needs no give-back."""
     it, batch = store(), made(1, 1)
     arrive(it, batch)
-    it.require(b"B" * 32, [named(batch)], NOW)
+    it.require(b"B" * 32, [named(batch)], 1, NOW)
     it.release(b"B" * 32)
     assert proposed(it) == [(1, 1)]
     assert it.delivered([named(batch)]) == [from_batch(batch)]
@@ -357,16 +357,16 @@ def test_block_is_complete_when_its_last_batch_is_logged() -> None:
     it = store()
     one, two = made(1, 1), made(2, 1)
     arrive(it, one)
-    assert it.require(b"A" * 32, [named(one)], NOW) is Payload.COMPLETE
-    assert it.require(b"B" * 32, [named(one), named(two)], NOW) is Payload.MISSING
-    assert it.require(b"C" * 32, [named(two)], NOW) is Payload.MISSING
+    assert it.require(b"A" * 32, [named(one)], 1, NOW) is Payload.COMPLETE
+    assert it.require(b"B" * 32, [named(one), named(two)], 1, NOW) is Payload.MISSING
+    assert it.require(b"C" * 32, [named(two)], 1, NOW) is Payload.MISSING
     request = it.offer(3, two.public, two.private, solicited=True)
     assert isinstance(request, Verify)
     it.checked(request, from_batch(two), NOW)
-    assert it.require(b"D" * 32, [named(two)], NOW) is Payload.MISSING  # not logged yet
+    assert it.require(b"D" * 32, [named(two)], 1, NOW) is Payload.MISSING  # not logged yet
     assert it.held(two.digest) == [b"B" * 32, b"C" * 32, b"D" * 32]
     assert it.held(two.digest) == []
-    assert it.require(b"E" * 32, [], NOW) is Payload.COMPLETE
+    assert it.require(b"E" * 32, [], 1, NOW) is Payload.COMPLETE
 
 
 @pytest.mark.parametrize(
@@ -386,16 +386,16 @@ def test_block_that_describes_a_batch_wrongly_is_never_complete(
     wrong = PayloadItem(**values)
     if held_first:
         arrive(it, batch)
-        assert it.require(b"B" * 32, [wrong], NOW) is Payload.INVALID
+        assert it.require(b"B" * 32, [wrong], 1, NOW) is Payload.INVALID
     else:
-        it.require(b"B" * 32, [wrong], NOW)
+        it.require(b"B" * 32, [wrong], 1, NOW)
         assert arrive(it, batch) == []
         assert it.next_fetch_ms() is None
 
 
 def test_missing_batch_is_asked_of_two_peers_at_once_then_of_the_next() -> None:
     it, batch = store(), made(1, 1)
-    it.require(b"B" * 32, [named(batch)], NOW)
+    it.require(b"B" * 32, [named(batch)], 1, NOW)
     asked: list[int] = []
     for turn in range(3):
         now_ms = NOW + turn * batches.FETCH_RETRY_MS
@@ -414,7 +414,7 @@ def test_missing_batch_is_asked_of_two_peers_at_once_then_of_the_next() -> None:
 def test_requests_are_cut_to_the_messages_size() -> None:
     it = store()
     items = [PayloadItem(bytes([n]) * 32, 1, n, 0, 1, 100) for n in range(1, 151)]
-    it.require(b"B" * 32, items, NOW)
+    it.require(b"B" * 32, items, 1, NOW)
     requests = it.fetches(NOW, [2])
     assert [len(digests) for _, digests in requests] == [64, 64, 22]
     for _, digests in requests:
@@ -423,7 +423,7 @@ def test_requests_are_cut_to_the_messages_size() -> None:
 
 def test_peer_without_the_batch_makes_others_be_asked_soon() -> None:
     it, batch = store(), made(1, 1)
-    it.require(b"B" * 32, [named(batch)], NOW)
+    it.require(b"B" * 32, [named(batch)], 1, NOW)
     it.fetches(NOW, [1, 2, 3])
     it.absent([batch.digest, b"?" * 32], NOW + 1)
     assert it.next_fetch_ms() == NOW + 1 + batches.ABSENT_RETRY_MS
@@ -437,12 +437,26 @@ def test_answer_that_nobody_asked_for_is_dropped() -> None:
 def test_abandoned_block_s_batches_are_no_longer_wanted() -> None:
     it = store()
     one, two = made(1, 1), made(2, 1)
-    it.require(b"B" * 32, [named(one), named(two)], NOW)
-    it.require(b"C" * 32, [named(two)], NOW)
+    it.require(b"B" * 32, [named(one), named(two)], 1, NOW)
+    it.require(b"C" * 32, [named(two)], 1, NOW)
     it.release(b"B" * 32)
     assert {d for _, ds in it.fetches(NOW, [1, 2, 3]) for d in ds} == {two.digest}
     it.release(b"C" * 32)
     it.release(b"C" * 32)
+    assert it.next_fetch_ms() is None
+
+
+def test_final_height_settles_the_blocks_beside_and_below_it() -> None:
+    """A leader that names what nobody has does not make us ask for it for ever."""
+    it = store()
+    rows = [PayloadItem(bytes([n]) * 32, 1, n, 0, 1, 100) for n in range(1, 4)]
+    for block, row, height in zip((b"B", b"C", b"D"), rows, (7, 7, 8), strict=True):
+        it.require(block * 32, [row], height, NOW)
+    it.settle(6)
+    assert len({d for _, ds in it.fetches(NOW, [1]) for d in ds}) == 3
+    it.settle(7)
+    assert {d for _, ds in it.fetches(NOW + 10_000, [1]) for d in ds} == {rows[2].digest}
+    it.settle(8)
     assert it.next_fetch_ms() is None
 
 
@@ -451,7 +465,7 @@ def test_number_of_blocks_in_waiting_is_bounded(monkeypatch: pytest.MonkeyPatch)
     it = store()
     for n in range(1, 6):
         item = PayloadItem(bytes([n]) * 32, 1, n, 0, 1, 100)
-        it.require(bytes([n]) * 32, [item], NOW)
+        it.require(bytes([n]) * 32, [item], 1, NOW)
     assert {d for _, ds in it.fetches(NOW, [1]) for d in ds} == {bytes([n]) * 32 for n in (3, 4, 5)}
 
 
@@ -484,7 +498,7 @@ def test_expired_batches_go_unless_a_block_needs_them() -> None:
     early, late = made(1, 1, not_after_ms=1000), made(1, 2, not_after_ms=2000)
     arrive(it, early)
     arrive(it, late)
-    it.require(b"B" * 32, [named(early)], NOW)
+    it.require(b"B" * 32, [named(early)], 1, NOW)
     assert it.expire(1000) == []
     assert it.expire(1001) == []
     it.release(b"B" * 32)

@@ -470,7 +470,7 @@ class SimNode:
         self._changed()
 
     def _require(self, life: Life, block: Block) -> None:
-        match life.batches.require(block.id, block.payload, self._now_ms()):
+        match life.batches.require(block.id, block.payload, block.height, self._now_ms()):
             case Payload.COMPLETE:
                 self.post(ev.PayloadHeld(block.id))
             case Payload.MISSING:
@@ -555,7 +555,7 @@ class SimNode:
         if certificate.statement.height == block.height:
             height.certificate = certificate
         life.batches.delivered(block.payload)
-        life.batches.release(block.id)
+        life.batches.settle(block.height)
         self._simulation.delivered(self.index, block, height.batches)
         if life.certified - self.disk.store.height >= self._options.flush_heights:
             self._flush()
