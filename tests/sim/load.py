@@ -115,6 +115,11 @@ class Load:
         """Return a transaction that freezes a purse."""
         return self._make("freeze", (self._rng.choice(PURSES[:FREEZABLE]),), 0, 0)
 
+    def lasting(self) -> Transaction:
+        """Return a transfer that does not expire soon."""
+        source, target = self._rng.sample(PURSES, 2)
+        return self._make("transfer", (source, target), 1, 0, lasting=True)
+
     def ordinary(self) -> Transaction:
         """Return a transfer or an act on a file."""
         rng = self._rng
@@ -130,12 +135,14 @@ class Load:
             return self._make("write_file", (name,), 0, 1)
         return self._make("open_file", (name,), 0, 0)
 
-    def _make(self, name: str, names: tuple[str, ...], amount: int, version: int) -> Transaction:
+    def _make(
+        self, name: str, names: tuple[str, ...], amount: int, version: int, *, lasting: bool = False
+    ) -> Transaction:
         rng, founded = self._rng, self._founded
         clerk = rng.choice(CLERKS)
         self._sequences[clerk] += 1
         sequence = self._sequences[clerk]
-        short = rng.random() < self._options.short_lived
+        short = not lasting and rng.random() < self._options.short_lived
         not_after_ms = self.now_ms + (rng.randint(100, 5000) if short else LIFE_MS)
         inputs: list[Value] = list(names)
         expects: list[Expect] = []

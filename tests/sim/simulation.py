@@ -192,7 +192,7 @@ class Simulation:
         node = self.clock.random.choice(self.survivors)
         self.load.now_ms = self.clock.now_ms
         digests: list[bytes] = []
-        work = [self.load.ordinary()]
+        work = [self.load.lasting()]
         node.enter(lambda: digests.append(node.submit(ORDINARY, work).digest))
         return self._await(
             lambda: all(digests[0] in self._delivered[node.index] for node in self.survivors),
