@@ -242,6 +242,8 @@ class Town:
         self.blocks: dict[bytes, Block] = {}
         """Every block that was proposed."""
         self.cuts: set[frozenset[int]] = set()
+        self.taps: list[Callable[[int, int, Class, bytes], bool]] = []
+        """Asked of every frame, ``(sender, peer, class, payload)``; False loses it."""
         self._sequence = 0
 
     def now_ms(self) -> int:
@@ -254,7 +256,8 @@ class Town:
         if cls is Class.CONSENSUS:
             self._write_down(sender, wire.decode_message(payload))
         machine = self.machines[peer]
-        if machine.powered and not self.is_cut(sender, peer):
+        kept = all([tap(sender, peer, cls, payload) for tap in self.taps])
+        if kept and machine.powered and not self.is_cut(sender, peer):
             machine.inbox.send_nowait((sender, cls, payload))
 
     def _write_down(self, sender: int, message: Message) -> None:

@@ -1,0 +1,294 @@
+"""The replica's surroundings: hostile frames, bounds, evidence, and answers for those behind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import nacl.bindings
+import pytest
+import trio
+
+from consensus import signing
+from consensus.hotstuff import wire
+from consensus.hotstuff.events import EvidenceKind, ReportEvidence, RequirePayload
+from consensus.hotstuff.types import (
+    SIGN_TAGS,
+    Block,
+    BlocksRequest,
+    BlocksResponse,
+    CommitCert,
+    PayloadItem,
+    QuorumCert,
+    SignKind,
+    Vote,
+    vote_body,
+)
+from consensus.keyfile import KeyKind
+from node import ordering
+from node.network.wire import Class
+from node.ordering import EVIDENCE_MAX, FAULTS, RECEIVED_MAX
+from node.storage import kinds
+from tests.node.machines import CHAIN, SIZE, Machine, Town, pair_of, running
+from tests.node.machines import inline_threads as inline_threads
+
+pytestmark = pytest.mark.usefixtures("inline_threads")
+
+
+class Wire:
+    """Hears what is sent between two machines, frame by frame."""
+
+    def __init__(self, town: Town, sender: int | None = None, to: int | None = None) -> None:
+        self.frames: list[tuple[Class, bytes]] = []
+        self._sender, self._to = sender, to
+        town.taps.append(self._hear)
+
+    def _hear(self, by: int, peer: int, cls: Class, payload: bytes) -> bool:
+        if self._sender in (None, by) and self._to in (None, peer):
+            self.frames.append((cls, payload))
+        return True
+
+    def blocks(self) -> list[BlocksResponse]:
+        """Return the blocks that were sent."""
+        head = bytes([wire.KIND_BLOCKS_RESPONSE])
+        found = [wire.decode_message(data) for _, data in self.frames if data[1:2] == head]
+        return [message for message in found if isinstance(message, BlocksResponse)]
+
+
+def vote_of(validator: int, block: Block, block_id: bytes) -> Vote:
+    """A vote with the real key of a validator, for whatever block."""
+    body = vote_body(block.epoch, block.round, block_id, block.height)
+    seed = pair_of(40 + validator, KeyKind.VALIDATOR).seed
+    _, secret = nacl.bindings.crypto_sign_seed_keypair(seed)
+    signed = signing.message(SIGN_TAGS[SignKind.VOTE], CHAIN, body)
+    signature = nacl.bindings.crypto_sign(signed, secret)[:64]
+    return Vote(block.epoch, block.round, block_id, block.height, validator, signature, ())
+
+
+# --- hostile frames -------------------------------------------------------------------------------
+
+
+async def test_a_damaged_frame_is_a_fault_of_its_sender_and_changes_nothing(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    """Every frame of a run, cut, extended and with one byte changed, as frame and as hello."""
+    town = Town(tmp_path)
+    heard = Wire(town, to=0)
+    async with running(town):
+        for turn in range(SIZE):
+            town.submit(turn)
+        await town.until_certified(4)
+        engine = town.machines[0].engine
+        before = len(town.machines[0].sent)
+        faults = 0
+        damaged = [
+            (cls, broken) for cls, payload in heard.frames for broken in damaged_forms(payload)
+        ]
+        for cls, broken in damaged:
+            try:
+                engine.take(1, cls, broken)
+            except FAULTS:
+                faults += 1
+            try:
+                engine.ordering.connected(1, broken)
+            except FAULTS:
+                faults += 1
+        assert faults > len(damaged) > 500
+        assert engine.stopped is None
+        town.submit(1)
+        await town.until_certified(max(town.statements) + 2)
+        assert len(town.machines[0].sent) > before
+
+
+async def test_blocks_that_are_never_delivered_are_forgotten_at_a_bound(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    """A faulty leader's proposals leave no trace that grows."""
+    town = Town(tmp_path)
+    async with running(town):
+        town.submit(1)
+        await town.until_certified(2)
+        own = town.machines[0].engine.ordering
+        some = next(iter(town.blocks.values()))
+        for number in range(2 * RECEIVED_MAX):
+            item = PayloadItem(number.to_bytes(32, "big"), 1, 10_000 + number, 0, 1, 100)
+            own._carry_out(RequirePayload(replace(some, round=1000 + number, payload=(item,))))
+        assert len(own._received) == RECEIVED_MAX
+        town.submit(1)
+        await town.until_certified(max(town.statements) + 2)
+
+
+def damaged_forms(payload: bytes) -> list[bytes]:
+    """Cut, extended, and with one bit changed at places all over."""
+    forms = [payload[:-1], payload[: len(payload) // 2], payload + b"\0"]
+    for at in range(0, len(payload), max(1, len(payload) // 9)):
+        forms.append(payload[:at] + bytes([payload[at] ^ 1 << at % 8]) + payload[at + 1 :])
+    return forms
+
+
+# --- evidence -------------------------------------------------------------------------------------
+
+
+async def test_two_votes_of_one_validator_are_kept_through_turned_logs_and_restarts(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    town = Town(tmp_path)
+    machine = town.machines[0]
+    async with running(town) as nursery:
+        await town.until_certified(2)
+        round_ = machine.engine.ordering.replica.round + 3
+        block = replace(next(iter(town.blocks.values())), round=round_, height=50)
+        pair = [wire.encode_message(vote_of(2, block, bytes([n]) * 32)) for n in (1, 2)]
+        for payload in (*pair, *pair):
+            machine.engine.take(2, Class.CONSENSUS, payload)
+        (kept,) = machine.engine.ordering.evidence
+        size = int.from_bytes(kept[:4], "big")
+        assert [kept[4 : 4 + size], kept[4 + size :]] == pair
+        assert machine.metrics.equivocations._value.get() == 1
+
+        town.submit(0)
+        await town.until_certified(max(town.statements) + 2)
+        for _ in range(2):
+            log = machine.engine._recovered.log
+            entries = machine.engine.carried()
+            assert kinds.evidence(kept) in entries
+            persisted = await machine.engine.writer.rotate(entries)
+            await machine.engine.writer.drop_before(persisted.synced)
+            assert log.start > 0
+            machine.cut_power()
+            await town.until(lambda: not machine.powered)
+            machine.lose()
+            await nursery.start(machine.run)
+            assert machine.engine.ordering.evidence == [kept]
+        await town.until_certified(max(town.statements) + 2)
+
+
+async def test_evidence_is_kept_up_to_a_bound_and_counted_beyond(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    town = Town(tmp_path)
+    machine = town.machines[0]
+    async with running(town):
+        town.submit(0)
+        await town.until_certified(1)
+        own = machine.engine.ordering
+        block = next(iter(town.blocks.values()))
+        for number in range(EVIDENCE_MAX + 10):
+            slot = replace(block, round=9 + number)
+            one, two = (vote_of(1, slot, bytes([letter]) * 32) for letter in b"ab")
+            for _ in range(2):
+                own._carry_out(ReportEvidence(EvidenceKind.TWO_VOTES, one, two))
+        assert len(own.evidence) == EVIDENCE_MAX
+        assert machine.metrics.equivocations._value.get() == 2 * (EVIDENCE_MAX + 10)
+
+
+# --- those behind ---------------------------------------------------------------------------------
+
+
+async def test_a_node_far_behind_catches_up_by_pages_and_by_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    """It was away for more heights than are asked for by id; small answers are enough."""
+    monkeypatch.setattr(ordering, "SERVE_BYTES_MAX", 4 * 1024)
+    town = Town(tmp_path)
+    late = town.machines[3]
+    async with running(town, 0, 1, 2) as nursery:
+        turn = 0
+        while max(town.statements, default=0) < wire.BLOCKS_PER_RESPONSE_MAX // 2 + 6:
+            town.submit(turn % 3)
+            turn += 1
+            await trio.sleep(0.1)
+        heard = Wire(town, to=3)
+        await nursery.start(late.run)
+        await town.until_certified(max(town.statements))
+        assert len(heard.blocks()) > 3
+        town.cuts |= {frozenset({3, other}) for other in range(3)}  # near: it misses two or three
+        goal = max(town.statements) + 3
+        town.submit(0)
+        await town.until_certified(goal, 0, 1, 2)
+        town.cuts.clear()
+        town.meet(3)
+        town.submit(1)
+        await town.until_certified(goal + 1)
+    assert not town.faults
+
+
+async def ask(town: Town, machine: Machine, request: BlocksRequest) -> BlocksResponse | None:
+    """Ask a machine in the name of its peer 3, and return what it answers at once."""
+    heard = Wire(town, sender=machine.index, to=3)
+    machine.engine.take(3, Class.SYNC, wire.encode_message(request))
+    await trio.sleep(0.1)
+    found = heard.blocks()
+    return found[0] if found else None
+
+
+async def test_requests_for_blocks_are_answered_with_a_proof(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    town = Town(tmp_path)
+    machine = town.machines[0]
+    async with running(town, 0, 1, 2):
+        town.submit(0, 2)
+        await town.until_certified(6, 0, 1, 2)
+        tip = machine.height
+        blocks = {height: machine.engine.chronicle.ordered(height) for height in range(1, tip + 1)}
+        ids = {height: found[0].id for height, found in blocks.items() if found is not None}
+
+        whole = await ask(town, machine, BlocksRequest(1, 1, None, 4))
+        assert whole is not None
+        assert [block.id for block in whole.blocks] == [ids[n] for n in range(1, 5)]
+        certificate = whole.certificate
+        assert isinstance(certificate, CommitCert)
+        assert certificate.statement.block_id == ids[4]
+
+        # A delivered block asked for by its id is answered by height.
+        one = await ask(town, machine, BlocksRequest(1, 3, ids[3], 1))
+        assert one is not None
+        assert [block.id for block in one.blocks] == [ids[3]]
+        assert isinstance(one.certificate, CommitCert | QuorumCert)
+
+        assert await ask(town, machine, BlocksRequest(1, 10_000, None, 4)) is None
+        assert await ask(town, machine, BlocksRequest(1, 10_000, b"?" * 32, 4)) is None
+
+        monkeypatch.setattr(ordering, "SERVE_BYTES_MAX", len(wire.encode_block(whole.blocks[0])))
+        short = await ask(town, machine, BlocksRequest(1, 1, None, 4))
+        assert short is not None
+        assert [block.id for block in short.blocks] == [ids[1]]
+
+
+async def test_an_ordered_block_above_the_delivered_ones_is_given_by_id(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    """Commit votes are lost, so blocks are ordered and not final; whoever lacks one gets it."""
+    town = Town(tmp_path)
+    machine = town.machines[0]
+    async with running(town, 0, 1, 2):
+        await town.until_certified(2, 0, 1, 2)
+        lost = bytes([wire.KIND_COMMIT_VOTE])
+        town.taps.append(lambda _by, _peer, _cls, data: data[1:2] != lost)
+        replica = machine.engine.ordering.replica
+        town.submit(0)
+        await town.until(lambda: replica.ordered_height >= replica.delivered_height + 3)
+        height = replica.delivered_height + 2
+        block = next(b for b in town.blocks.values() if b.height == height)
+        answer = await ask(town, machine, BlocksRequest(1, height - 1, block.id, 2))
+        assert answer is not None
+        assert answer.blocks[-1].id == block.id
+        assert isinstance(answer.certificate, QuorumCert)
+        assert answer.certificate.block_id == block.id
+
+
+async def test_a_certificate_asked_of_a_closed_node_changes_nothing(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    """After it was closed nothing is taken up, whatever comes, and nothing is sent."""
+    town = Town(tmp_path)
+    machine = town.machines[0]
+    async with running(town):
+        await town.until_certified(1)
+        machine.engine.ordering.close()
+        round_, sent = machine.engine.ordering.replica.round, len(machine.sent)
+        town.submit(1)
+        await town.until_certified(4, 1, 2, 3)
+        assert machine.engine.ordering.replica.round == round_
+        assert len(machine.sent) == sent
