@@ -20,6 +20,7 @@ from cyclopts import CycloptsError
 import comity
 from comity import Call, Client, keys
 from comity.cli.app import app
+from comity.cli.options import GENESIS_VARIABLE, SERVERS_VARIABLE
 from consensus.genesis import OpeningBalance, RoleGiven
 from consensus.keyfile import KeyKind, from_seed
 from consensus.ledger.rules import compile_rulebook, encode_definition, load_toml
@@ -218,6 +219,17 @@ def test_the_example_configuration_has_every_option_with_its_default() -> None:
             if field.default is not msgspec.NODEFAULT:
                 assert getattr(getattr(config, section.name), field.name) == field.default
     assert shown["peers"] == {}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_environment_variables_that_are_named_exist(page: Path) -> None:
+    known = {keys.FILE_VARIABLE, keys.PASSPHRASE_VARIABLE, GENESIS_VARIABLE, SERVERS_VARIABLE}
+    for section in msgspec.structs.fields(configs.Config):
+        if section.name not in ("folder", "peers"):
+            fields = msgspec.structs.fields(section.type)
+            known |= {f"COMITY_{section.name}_{field.name}".upper() for field in fields}
+    named = set(re.findall(r"\bCOMITY_[A-Z_]*[A-Z]\b", page.read_text(encoding="utf-8")))
+    assert named - known == set()
 
 
 # --- monitoring ---------------------------------------------------------------------------------
