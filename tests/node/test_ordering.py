@@ -121,8 +121,9 @@ async def test_blocks_that_are_never_delivered_are_forgotten_at_a_bound(
 def damaged_forms(payload: bytes) -> list[bytes]:
     """Cut, extended, and with one bit changed at places all over."""
     forms = [payload[:-1], payload[: len(payload) // 2], payload + b"\0"]
-    for at in range(0, len(payload), max(1, len(payload) // 9)):
-        forms.append(payload[:at] + bytes([payload[at] ^ 1 << at % 8]) + payload[at + 1 :])
+    places = range(0, len(payload), max(1, len(payload) // 9))
+    flipped = [(at, bytes([payload[at] ^ 1 << at % 8])) for at in places]
+    forms += [payload[:at] + byte + payload[at + 1 :] for at, byte in flipped]
     return forms
 
 
