@@ -21,8 +21,11 @@ import comity
 from comity import Call, Client, keys
 from comity.cli.app import app
 from comity.cli.options import GENESIS_VARIABLE, SERVERS_VARIABLE
+from consensus import protocol
 from consensus.genesis import OpeningBalance, RoleGiven
+from consensus.hotstuff import execution
 from consensus.keyfile import KeyKind, from_seed
+from consensus.ledger.codes import Code
 from consensus.ledger.rules import compile_rulebook, encode_definition, load_toml
 from node import config as configs
 from node.telemetry.metrics import Metrics
@@ -229,6 +232,30 @@ def test_environment_variables_that_are_named_exist(page: Path) -> None:
             fields = msgspec.structs.fields(section.type)
             known |= {f"COMITY_{section.name}_{field.name}".upper() for field in fields}
     named = set(re.findall(r"\bCOMITY_[A-Z_]*[A-Z]\b", page.read_text(encoding="utf-8")))
+    assert named - known == set()
+
+
+def test_the_unit_starts_commands_that_exist() -> None:
+    text = (ROOT / "deploy" / "comity-node.service").read_text(encoding="utf-8")
+    started = re.findall(
+        r"^ExecStart\w*=/opt/comity/\.venv/bin/comity (.+)$", text, flags=re.MULTILINE
+    )
+    assert len(started) == 2
+    for line in started:
+        app.parse_args(shlex.split(line), exit_on_error=False, print_error=False)
+
+
+ERROR_TREES = ("consensus/errors.py", "node/errors.py", "node/config.py", "node/mempool.py")
+
+
+def test_codes_in_the_operators_table_exist() -> None:
+    page = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+    sources = "".join((ROOT / each).read_text(encoding="utf-8") for each in ERROR_TREES)
+    known = set(re.findall(r'code = "([A-Z_]+)"', sources))
+    known |= {status.name for status in protocol.Status} | {code.name for code in Code}
+    known |= {execution.HALT_DIVERGENCE}
+    named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)*)`", page)) - {"COMITY", "SIGTERM"}
+    assert {"LOG_DAMAGED", "PROMISES_LOST"} <= named
     assert named - known == set()
 
 
