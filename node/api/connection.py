@@ -308,6 +308,8 @@ class Connection:
             self.key = request.key
         self._greeted = True
         level, who = self.access, self.identity
+        if level != answers.ANONYMOUS:
+            self._reader.allow(protocol.REQUEST_BYTES_MAX)
         welcome = Welcome(level, who.principal, who.agency) if who else Welcome(level)
         self.outbox.put(request_id, Status.OK, welcome.to_value())
         self._rest()

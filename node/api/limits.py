@@ -3,7 +3,7 @@
 | limit                                  | beyond it                                             |
 |----------------------------------------|-------------------------------------------------------|
 | connections, of all, an address, a key | closed before the handshake; by key: BUSY, then closed |
-| frame size                             | MALFORMED, then closed                                |
+| frame size, small until a key is proved | MALFORMED, then closed                               |
 | time to hello, a frame, idle, send     | closed                                                |
 | bytes per second of a key              | reading pauses until the budget allows                |
 | requests and bytes in flight           | BUSY                                                  |
@@ -37,6 +37,7 @@ class ApiLimits:
     bytes_burst_max: int = 32 * 2**20
     outbound_bytes_max: int = 4 * 2**20
     subscriptions_max: int = 4
+    unproved_frame_bytes_max: int = 64 * 1024
     hello_seconds_max: float = 5.0
     frame_seconds_max: float = 10.0
     idle_seconds_max: float = 600.0

@@ -199,7 +199,7 @@ class ApiServer:
                 return
         connection = Connection(
             self,
-            FrameReader(stream, protocol.REQUEST_BYTES_MAX, limits.frame_seconds_max),
+            FrameReader(stream, limits.unproved_frame_bytes_max, limits.frame_seconds_max),
             FrameWriter(stream, protocol.ANSWER_BYTES_MAX, limits.send_seconds_max),
             address,
             self._random_bytes(protocol.NONCE_BYTES),

@@ -108,6 +108,10 @@ class FrameReader:
             raise SlowSender(f"a frame took longer than {self._frame_seconds_max:g} s")
         raise SlowSender(f"nothing came for {self._idle_seconds_max:g} s")
 
+    def allow(self, frame_bytes_max: int) -> None:
+        """Accept payloads up to this length in frames that begin after the last receive."""
+        self._frame_bytes_max = frame_bytes_max
+
     def unread(self, frames: list[bytes]) -> None:
         """Put back frames of the last ``read`` that somebody else is to handle; the next returns
         them.
