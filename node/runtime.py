@@ -237,8 +237,7 @@ class Node:
             take()
         except FAULTS as error:
             self.log.warning("peer fault", peer=self._name(peer), reason=str(error))
-            self.metrics.peer_faults.labels(peer=self._name(peer), code=error.code).inc()
-            self.network.close_link(peer, str(error))
+            self.network.close_link(peer, str(error), error.code)
 
     async def _sweep(self) -> None:
         """Drop what has expired."""

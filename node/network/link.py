@@ -96,7 +96,8 @@ class Link:
         self.peer = peer
         self.hello = hello
         self.reason = ""
-        self.fault = False
+        self.fault = ""
+        """Code of what the peer did wrong; empty when it did nothing."""
         self.gone = trio.Event()
         """Set by the owner once nobody will hear of this link any more."""
         self._stream = stream
@@ -131,8 +132,8 @@ class Link:
             self.close("the peer does not take consensus messages fast enough")
         return False
 
-    def close(self, reason: str, *, fault: bool = False) -> None:
-        """End the link; the first reason stays. ``fault``: the peer sent what it must not."""
+    def close(self, reason: str, *, fault: str = "") -> None:
+        """End the link; the first reason stays. ``fault``: the code of what the peer did wrong."""
         if not self._closed:
             self._closed = True
             self.reason = reason
@@ -159,7 +160,7 @@ class Link:
         except (RemoteProtocolError, ConnectionLost) as error:
             self._stats.oversize += isinstance(error, FrameTooLarge)
             self._stats.slow += isinstance(error, SlowSender)
-            self.close(error.message, fault=is_fault(error))
+            self.close(error.message, fault=error.code if is_fault(error) else "")
 
     async def _receive(self, deliver: Callable[[Inbound], Awaitable[None]]) -> None:
         classes = wire.CLASS_OF_KIND

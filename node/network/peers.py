@@ -23,7 +23,7 @@ from typing import Final
 
 import trio
 
-from consensus.errors import ComityError, invariant
+from consensus.errors import ComityError, RemoteProtocolError, invariant
 from node.network.errors import LINK_ERRORS, ConnectionLost, LinkRefused, WrongPeer
 from node.network.introduction import introduce, refuse
 from node.network.link import Inbound, Link, LinkLimits, close_stream, is_fault
@@ -197,11 +197,11 @@ class PeerNetwork:
         for link in self._links.values():
             link.offer(cls, payload)
 
-    def close_link(self, peer: int, reason: str) -> None:
+    def close_link(self, peer: int, reason: str, code: str = RemoteProtocolError.code) -> None:
         """Close the link with a peer for what it sent, and leave it alone for a while."""
         link = self._links.get(peer)
         if link is not None:
-            link.close(reason, fault=True)
+            link.close(reason, fault=code)
 
     async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen, dial and carry traffic until cancelled. Reports the port it listens on.
@@ -373,24 +373,24 @@ class PeerNetwork:
         if lasted_seconds >= self._config.stable_seconds:
             standing.failures = 0
         self.stats.peers[link.peer].last_error = link.reason
-        self._pause(link.peer, fault=link.fault)
+        self._pause(link.peer, link.fault)
 
     def _note_failure(self, peer: PeerAddress, error: ComityError) -> None:
         stats = self.stats.peers[peer.index]
         stats.attempts_failed += 1
         stats.refused += isinstance(error, LinkRefused)
         stats.last_error = error.message
-        fault = is_fault(error)
+        fault = error.code if is_fault(error) else ""
         if fault or peer.index > self._config.own_index:
-            self._pause(peer.index, fault=fault)
+            self._pause(peer.index, fault)
 
-    def _pause(self, peer: int, *, fault: bool) -> None:
+    def _pause(self, peer: int, fault: str) -> None:
         """Set when to deal with a peer again: 0.5 to 1 times base · 2^failures, capped."""
         config = self._config
         standing = self._standing[peer]
         base, most = config.backoff_seconds_base, config.backoff_seconds_max
         if fault:
-            self.stats.peers[peer].faults += 1
+            self.stats.peers[peer].faults[fault] += 1
             base, most = config.fault_seconds_base, config.fault_seconds_max
         seconds = min(most, base * 2.0 ** min(standing.failures, 32))
         seconds *= 0.5 + config.jitter.random() / 2

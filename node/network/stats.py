@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from node.network.wire import Class
@@ -38,8 +39,8 @@ class LinkStats:
     """Of those, the ones that one of the two sides declined."""
     replaced: int = 0
     """Links that gave way to a newer connection of the same peer."""
-    faults: int = 0
-    """Malformed or oversized input, or closed by the runtime for what the peer sent."""
+    faults: Counter[str] = field(default_factory=Counter)
+    """By code: malformed or oversized input, or closed by the runtime for what the peer sent."""
     oversize: int = 0
     """Of those, frames beyond the limit of their kind."""
     slow: int = 0

@@ -103,6 +103,9 @@ class Gauges:
             self._catch_up(
                 metrics.peer_disconnects.labels(peer=peer), stats.disconnects, "gone", peer
             )
+            for code, count in stats.faults.items():
+                faults = metrics.peer_faults.labels(peer=peer, code=code)
+                self._catch_up(faults, count, "faults", peer, code)
             queued = 0
             for cls, counts in stats.by_class.items():
                 queued += counts.queued_bytes

@@ -30,15 +30,13 @@ async def test_every_receipt_outlives_the_death_of_all_nodes_at_once(
     town: LocalNetwork, books: Books
 ) -> None:
     async with working(town, books):
-        for _ in range(2):
-            before = dict(books.decisions)
-            kill(town, *town.agencies)
-            await start(town, *town.agencies)
-            for agency in town.agencies:
-                async with client(town, agency) as reader:
-                    for txid in list(before)[-20:]:
-                        assert await reader.decision(txid) == before[txid]
-            await books.grown(10, "after all had died")
+        before = dict(books.decisions)
+        kill(town, *town.agencies)
+        await start(town, *town.agencies)
+        async with client(town, "treasury") as reader:
+            for txid, told in before.items():
+                assert await reader.decision(txid) == told
+        await books.grown(10, "after all had died")
     await agreed(town, height=books.height)
     for agency in town.agencies:
         async with client(town, agency) as reader:

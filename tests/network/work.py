@@ -61,10 +61,10 @@ class Books:
         wanted = self.count + count
         await until(lambda: self.count >= wanted, f"{count} more decisions {what}")
 
-    async def check(self, reader: Client) -> None:
-        """Every decision is still there with its proof, and all balances are those of the books."""
+    async def check(self, reader: Client, newest: int = 100) -> None:
+        """The newest decisions are still there with their proofs, and all balances are right."""
         assert Counter(each.code for each in self.decisions.values()) == {"APPLIED": self.count}
-        for txid, told in self.decisions.items():
+        for txid, told in list(self.decisions.items())[-newest:]:
             assert await reader.decision(txid) == told
         for number, balance in self.balances.items():
             assert (await reader.get("account", "wallet", number)).value[1] == balance

@@ -495,11 +495,11 @@ async def test_an_end_inside_a_frame_is_no_fault() -> None:
 async def test_nothing_is_taken_after_the_end_and_the_first_reason_stays() -> None:
     link, _, _ = await introduced()
     async with carrying(link) as (_, ended):
-        link.close("first", fault=True)
+        link.close("first", fault="PROTOCOL")
         link.close("second")
         assert not link.offer(Class.CONSENSUS, b"x")
         await ended.wait()
-    assert (link.reason, link.fault) == ("first", True)
+    assert (link.reason, link.fault) == ("first", "PROTOCOL")
 
 
 async def test_a_link_closed_before_it_runs_ends_at_once() -> None:

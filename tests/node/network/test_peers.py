@@ -386,7 +386,7 @@ async def test_a_newer_connection_of_a_peer_replaces_the_older() -> None:
         assert await older.closed()
         await newer.send(b"\x10still here")
         assert (await one.inbound()).payload == b"still here"
-        assert one.network.stats.peers[0].faults == 0
+        assert one.network.stats.peers[0].faults.total() == 0
         assert one.network.stats.peers[0].replaced == 1
         await newer.tls.aclose()
 
@@ -414,7 +414,7 @@ async def test_a_peer_that_sent_what_it_must_not_is_left_alone_for_a_while(
         await one.connected()
         await peer.send(frame)
         await one.disconnected()
-        assert stats.faults == 1
+        assert stats.faults.total() == 1
         assert await peer.closed()
 
         early = await ByHand.dial(COMMITTEE[0], one)
@@ -422,7 +422,7 @@ async def test_a_peer_that_sent_what_it_must_not_is_left_alone_for_a_while(
         assert refusal.reason == Refusal.PAUSED
         await early.tls.aclose()
         await until(lambda: stats.refused == 1)
-        assert stats.faults == 1
+        assert stats.faults.total() == 1
 
         mock_clock.jump(1.1)
         late = await ByHand.dial(COMMITTEE[0], one)
@@ -437,7 +437,7 @@ async def test_the_runtime_can_close_a_link_and_both_wait(mock_clock: MockClock)
         assert (await one.disconnected()).reason == "a vote with a wrong signature"
         await zero.disconnected()
         assert one.network.connected == zero.network.connected == frozenset()
-        assert one.network.stats.peers[0].faults == 1
+        assert one.network.stats.peers[0].faults == {"PROTOCOL": 1}
         mock_clock.jump(0.11)  # node 0 dials again, too early
         await until(lambda: zero.network.stats.peers[1].refused)
         assert "PAUSED" in zero.network.stats.peers[1].last_error
@@ -460,7 +460,7 @@ async def test_a_full_consensus_queue_reconnects_and_says_so(mock_clock: MockClo
         await zero.connected()
         await one.connected()
         assert zero.network.stats.peers[1].consensus_overflows == 1
-        assert zero.network.stats.peers[1].faults == 0
+        assert zero.network.stats.peers[1].faults.total() == 0
 
 
 async def test_a_flooding_peer_leaves_the_others_their_turn() -> None:
