@@ -1,0 +1,223 @@
+"""Batches on their way: faults of peers, fetching, pushing again, numbers after a restart."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+
+from consensus.errors import RemoteProtocolError
+from consensus.ledger import batch as formats
+from node import batch_wire
+from node.batch_wire import Absent, Push, Request, Response
+from node.dissemination import BACKLOG_MAX
+from node.network.wire import Class
+from tests.consensus.ledger.authors import BORIS, batch_of, signed
+from tests.node.machines import CHAIN, Machine, Town, running
+from tests.node.machines import inline_threads as inline_threads
+
+pytestmark = pytest.mark.usefixtures("inline_threads")
+
+
+class Frames:
+    """Batch frames between machines, decoded; ``lose`` says which never arrive."""
+
+    def __init__(self, town: Town) -> None:
+        self.seen: list[tuple[int, int, Push | Request | Response | Absent]] = []
+        self.lost: set[tuple[int, int]] = set()
+        town.taps.append(self._hear)
+
+    def _hear(self, by: int, peer: int, cls: Class, payload: bytes) -> bool:
+        if payload[1:2] != b"\x18":  # ordering's kinds have one byte
+            return True
+        frame = batch_wire.decode(payload, 1 << 24)
+        self.seen.append((by, peer, frame))
+        return not (isinstance(frame, Push) and (by, peer) in self.lost)
+
+    def of(self, kind: type, sender: int | None = None) -> list[tuple[int, int]]:
+        """Return ``(from, to)`` of the frames of a kind."""
+        return [
+            (by, peer)
+            for by, peer, frame in self.seen
+            if isinstance(frame, kind) and sender in (None, by)
+        ]
+
+
+def pushed(machine: Machine, sender: int, public: bytes, private: bytes) -> None:
+    machine.engine.take(sender, Class.BATCH, batch_wire.encode(Push(public, private)))
+
+
+def holds(machine: Machine, digest: bytes) -> bool:
+    return machine.engine.dissemination.find(digest) is not None
+
+
+def broken(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+async def test_a_peer_that_pushes_what_is_no_batch_is_at_fault(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    town = Town(tmp_path)
+    machine = town.machines[0]
+    one = signed(BORIS, 1, chain=CHAIN)
+    good = batch_of(one, origin=1, number=1)
+    signature = good.public.index(one.signatures[0])
+    async with running(town):
+        await town.until_certified(1)
+        held = machine.engine.dissemination.batches.held_counts()
+        with pytest.raises(RemoteProtocolError, match="its origin is not who sent it"):
+            pushed(machine, 2, good.public, good.private)
+        with pytest.raises(RemoteProtocolError, match="header cannot be read"):
+            pushed(machine, 1, b"\x00", good.private)
+        assert town.faults == []
+        pushed(machine, 1, broken(good.public, signature), good.private)
+        await town.until(lambda: len(town.faults) == 1)
+        pushed(machine, 1, good.public, broken(good.private, len(good.private) // 2))
+        await town.until(lambda: len(town.faults) == 2)
+        assert [(own, peer) for own, peer, _ in town.faults] == [(0, 1)] * 2
+        name = machine.engine.identity.committee.validators[1].agency
+        assert machine.metrics.batches_rejected.labels(peer=name)._value.get() == 3
+        assert machine.engine.dissemination.batches.held_counts() == held
+
+        # A bad copy does not condemn the batch; forged bytes stay refused.
+        pushed(machine, 1, good.public, good.private)
+        await town.until(lambda: machine.engine.dissemination.find(good.digest) is not None)
+        with pytest.raises(RemoteProtocolError, match="refused before"):
+            pushed(machine, 1, broken(good.public, signature), good.private)
+
+
+async def test_a_batch_that_one_node_lacks_is_fetched_when_a_block_names_it(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    town = Town(tmp_path)
+    frames = Frames(town)
+    frames.lost = {(1, 0)}
+    machine = town.machines[0]
+    async with running(town):
+        (txid,) = town.submit(1)
+        await town.until(lambda: machine.engine.chronicle.find(txid) is not None)
+    asked = frames.of(Request, 0)
+    assert len(asked) >= 2, "two peers are asked at once"
+    assert len({peer for _, peer in asked[:2]}) == 2
+    assert any(to == 0 for _, to in frames.of(Response))
+
+
+async def test_a_node_that_lacks_a_batch_says_so_and_delivered_ones_come_from_the_store(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    town = Town(tmp_path)
+    frames = Frames(town)
+    machine = town.machines[0]
+    async with running(town):
+        (txid,) = town.submit(1)
+        await town.until(lambda: machine.engine.chronicle.find(txid) is not None)
+        engine = machine.engine
+        await town.until(lambda: engine.store.height >= engine.chronicle.certified > 0)
+        digests = [item.digest for block in town.blocks.values() for item in block.payload]
+        stored = digests[0]
+        engine.dissemination.batches._delivered.clear()  # long ago
+        assert engine.dissemination.find(stored) is None
+        engine.take(3, Class.SYNC, batch_wire.encode(Request((stored, b"?" * 32))))
+        answers = [frame for by, to, frame in frames.seen if (by, to) == (0, 3)]
+        (given,) = [frame for frame in answers if isinstance(frame, Response)]
+        assert formats.digest(given.public) == stored
+        (absent,) = [frame for frame in answers if isinstance(frame, Absent)]
+        assert absent.digests == (b"?" * 32,)
+
+
+async def test_what_peers_lack_of_ours_is_pushed_again_until_they_hold_it(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    """All pushes are lost, so no block can name the batch before they have it."""
+    town = Town(tmp_path)
+    frames = Frames(town)
+    frames.lost = {(1, peer) for peer in (0, 2, 3)}
+    async with running(town):
+        await town.until_certified(1)
+        (txid,) = town.submit(1)
+        await trio.sleep(3)
+        assert town.machines[0].engine.chronicle.find(txid) is None or frames.of(Request)
+        frames.lost.clear()
+        chronicles = [each.engine.chronicle for each in town.machines]
+        await town.until(lambda: all(each.find(txid) is not None for each in chronicles))
+        assert town.machines[1].engine.dissemination.batches.held_counts()[1] == 1
+
+
+async def test_more_batches_than_may_wait_are_dropped_and_not_held_against_anybody(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    town = Town(tmp_path)
+    machine = town.machines[0]
+    async with running(town):
+        await town.until_certified(1)
+        made = [
+            batch_of(signed(BORIS, number, chain=CHAIN), origin=origin, number=number)
+            for number in range(1, BACKLOG_MAX // 2)
+            for origin in (1, 2, 3)
+        ]
+        for batch in made:
+            pushed(machine, batch.origin, batch.public, batch.private)
+            assert machine.engine.dissemination.depth <= BACKLOG_MAX
+        assert town.faults == []
+        for batch in made[-3:]:  # they come again when there is room
+            await town.until(lambda: machine.engine.dissemination.depth == 0)
+            pushed(machine, batch.origin, batch.public, batch.private)
+            await town.until(partial(holds, machine, batch.digest))
+
+
+async def test_a_restarted_node_never_gives_a_number_twice(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    town = Town(tmp_path)
+    frames = Frames(town)
+    machine = town.machines[1]
+    numbers: dict[int, bytes] = {}
+    async with running(town) as nursery:
+        for _ in range(5):
+            town.submit(1, 2)
+            await trio.sleep(0.1)
+            machine.cut_power()
+            await town.until(lambda: not machine.powered)
+            machine.lose()
+            await nursery.start(machine.run)
+        goal = max(town.statements) + 2
+        town.submit(1)
+        await town.until_certified(goal)
+    for by, _, frame in frames.seen:
+        if isinstance(frame, Push) and by == 1:
+            _, number, _ = formats.read_header(frame.public)
+            assert numbers.setdefault(number, frame.public) == frame.public
+    assert len(numbers) >= 5
+    assert town.faults == []
+
+
+async def test_transactions_that_can_no_longer_apply_leave_and_are_told(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    """They were accepted by a node that is cut off until they have expired."""
+    town = Town(tmp_path)
+    machine = town.machines[0]
+    async with running(town):
+        town.submit(1)
+        await town.until_certified(1)
+        town.cuts |= {frozenset({0, other}) for other in (1, 2, 3)}
+        (txid,) = town.submit(0, not_after_ms=town.now_ms() + 500)
+        assert machine.engine.expire() == []
+        await trio.sleep(2)
+        for _ in range(3):
+            town.submit(1)
+            await trio.sleep(0.5)
+        town.cuts.clear()
+        town.meet(0)
+        told: list[bytes] = []
+
+        def left() -> bool:
+            told.extend(machine.engine.expire())
+            return txid not in machine.engine.dissemination.pool
+
+        await town.until(left)
+        decided = machine.engine.chronicle.find(txid) is not None
+        assert (told == [txid]) is not decided, "told of, or decided as EXPIRED; never both"
