@@ -76,7 +76,7 @@ class Pacemaker:
         if situation.work_since_ms is None or not situation.payload_allowed:
             return None
         start = max(situation.entered_ms, situation.work_since_ms)
-        if situation.parent_bytes > self._config.spacing_over_bytes:
+        if situation.parent_bytes:  # each block costs the same to order, however full it is
             start = max(start, situation.parent_ms + self._config.block_spacing_ms)
         return start
 

@@ -48,17 +48,17 @@ def test_idle_chain_waits_for_the_heartbeat_and_its_timer_counts_from_there() ->
     assert PACE.start_ms(IDLE) == 13_000
 
 
-def test_payload_is_proposed_at_once() -> None:
-    assert PACE.propose_from_ms(replace(IDLE, work_since_ms=9_000)) == 10_000
-    assert PACE.propose_from_ms(replace(IDLE, work_since_ms=10_400)) == 10_400
+def test_payload_after_an_empty_block_is_proposed_at_once() -> None:
+    empty = replace(IDLE, parent_bytes=0)
+    assert PACE.propose_from_ms(replace(empty, work_since_ms=9_000)) == 10_000
+    assert PACE.propose_from_ms(replace(empty, work_since_ms=10_400)) == 10_400
 
 
-def test_blocks_are_spaced_after_a_large_payload_only() -> None:
-    limit = 128 * 1024
-    small = replace(IDLE, work_since_ms=9_000, parent_bytes=limit)
-    assert PACE.propose_from_ms(small) == 10_000
-    assert PACE.propose_from_ms(replace(small, parent_bytes=limit + 1)) == 10_040
-    assert PACE.propose_from_ms(replace(small, parent_bytes=limit + 1, parent_ms=9_900)) == 10_000
+def test_blocks_with_payload_are_spaced() -> None:
+    waiting = replace(IDLE, work_since_ms=9_000)
+    assert PACE.propose_from_ms(waiting) == 10_040
+    assert PACE.propose_from_ms(replace(waiting, parent_bytes=1)) == 10_040
+    assert PACE.propose_from_ms(replace(waiting, parent_ms=9_900)) == 10_000
 
 
 def test_payload_beyond_the_windows_waits() -> None:
