@@ -2,7 +2,7 @@
 
     throughput   transfers, each signed by itself
     groups       transfers in signed groups of 500
-    disburse     payments of the benefits programme: 2 records read, 1 made, 2 accounts
+    disburse     payments of the benefits programme, each signed by itself: 3 records read, 1 made
     latency      transfers at 100 a second, open loop, from the intended send to the verified answer
 
 Transactions are made and signed before the clock starts: real clients are other machines. Every
@@ -23,11 +23,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import cyclopts
 import nacl.bindings
 import trio
+from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
@@ -43,15 +44,25 @@ from consensus.genesis import SYSTEM, OpeningBalance
 from consensus.ledger import group
 from consensus.ledger.transaction import Unsigned, assemble
 from consensus.protocol import Item
+from scripts import benefits, register
+from scripts.benefits import MONTH_ZERO_2026, OFFICE_ROLES, Offices
 from scripts.localnet import ROOT, LocalNetwork, found
 
 REPLICAS = 4
 AUTHORS = 16
 WALLETS = 2_000
 GROUP_SIZE = 500
+PERSONS = 2_000
+ENTITLEMENTS = 500
+MONTHS = 120
+"""Months that the rules of ``disburse`` accept; each entitlement is paid once in each."""
+CHUNK = 64
 CHUNKS_IN_FLIGHT = 4
+"""Chunks of transactions that each author has under way."""
 LATENCY_RATE = 100
 LIFE_MS = 3_600_000
+
+Name = Literal["throughput", "groups", "disburse", "latency"]
 
 app = cyclopts.App(help=__doc__, name="bench")
 
@@ -111,9 +122,9 @@ class Load:
             reads=reads,
         )
 
-    def single(self, author: int, call: Call) -> Parcel:
+    def single(self, author: int, call: Call, reads: Sequence[Any] = ()) -> Parcel:
         """Return a singly signed transaction."""
-        unsigned = self.draft(author, call)
+        unsigned = self.draft(author, call, reads)
         envelope = assemble(unsigned, [self._authors[author].sign(unsigned.message)])
         return Parcel(Item.ENVELOPE, envelope, (unsigned.transaction.txid,))
 
@@ -197,13 +208,23 @@ async def connected(network: LocalNetwork, key: Key) -> AsyncIterator[list[Clien
 # --- what is measured ---------------------------------------------------------------------------
 
 
-def _network(folder: Path) -> tuple[LocalNetwork, list[Key]]:
-    people = [
-        Person(f"author-{number}", "treasury", SYSTEM, (("bench.operator", ()),))
-        for number in range(AUTHORS)
-    ]
+def _wallets(folder: Path) -> tuple[LocalNetwork, list[Key]]:
+    """Found a network of wallets, between which transfers go."""
     rules = [ROOT / "configs/rules/charter.toml", ROOT / "configs/bench/transfers.toml"]
     accounts = [OpeningBalance("wallet", (number,), 10**9) for number in range(WALLETS)]
+    return _founded(folder, rules, accounts, (("bench.operator", ()),))
+
+
+def _programme(folder: Path) -> tuple[LocalNetwork, list[Key]]:
+    """Found a network with the rule sets of the demonstration and a budget that lasts."""
+    rules = sorted((ROOT / "configs/rules").glob("*.toml"))
+    return _founded(folder, rules, [OpeningBalance("programme", (), 10**15)], OFFICE_ROLES)
+
+
+def _founded(
+    folder: Path, rules: Sequence[Path], accounts: Sequence[OpeningBalance], roles: Any
+) -> tuple[LocalNetwork, list[Key]]:
+    people = [Person(f"author-{n}", "treasury", SYSTEM, roles) for n in range(AUTHORS)]
     network = found(folder, rules, people, accounts)
     return network, [network.key(each.agency, each.name) for each in people]
 
@@ -303,7 +324,7 @@ async def _loaded(
 
 
 def _singles(load: Load, seconds: float) -> list[list[list[Parcel]]]:
-    lanes, per_lane, chunk = AUTHORS, int(seconds * 3), 64
+    lanes, per_lane, chunk = AUTHORS, int(seconds * 3), CHUNK
     return [
         [
             [load.single(author, transfer(author * 100_003 + n * chunk + i)) for i in range(chunk)]
@@ -330,6 +351,36 @@ def _groups(load: Load, seconds: float) -> list[list[list[Parcel]]]:
         ]
         for author in range(AUTHORS)
     ]
+
+
+async def _disburse(network: LocalNetwork, keys: Sequence[Key], seconds: float) -> dict[str, Any]:
+    """Load the programme, then pay each entitlement once a month and transaction."""
+    people = register.people(PERSONS, seed=1)
+    households = register.households(people, ENTITLEMENTS)
+    async with AsyncExitStack() as stack:
+        offices = [
+            await stack.enter_async_context(
+                Client.connect(network.genesis, servers=[agency], key=key)
+            )
+            for agency, key in zip(network.agencies, keys[-REPLICAS:], strict=True)
+        ]
+        cases = await benefits.load(Offices.everybody(offices), people, households)
+
+    def payments(load: Load, seconds: float) -> list[list[list[Parcel]]]:
+        authors, per_lane = AUTHORS - REPLICAS, int(seconds * 3)
+        count = min(authors * per_lane * CHUNK, len(cases) * MONTHS)
+        lanes: list[list[list[Parcel]]] = [[] for _ in range(authors)]
+        for first in range(0, count - CHUNK + 1, CHUNK):
+            author = first // CHUNK % authors
+            chunk = []
+            for number in range(first, first + CHUNK):
+                month, case = divmod(number, len(cases))
+                call, reads = cases[case].disbursement(MONTH_ZERO_2026 + month)
+                chunk.append(load.single(author, call, reads))
+            lanes[author].append(chunk)
+        return lanes
+
+    return await _loaded(network, keys, seconds, payments)
 
 
 async def _latency(network: LocalNetwork, keys: Sequence[Key], seconds: float) -> dict[str, Any]:
@@ -375,10 +426,11 @@ def _machine() -> dict[str, Any]:
     return {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version()}
 
 
-def measure(name: str, seconds: float) -> dict[str, Any]:
+def measure(name: Name, seconds: float) -> dict[str, Any]:
     """Run one benchmark and return its figures."""
     with tempfile.TemporaryDirectory(prefix="comity-bench-", dir="/var/tmp") as temporary:
-        network, keys = _network(Path(temporary) / "network")
+        make = _programme if name == "disburse" else _wallets
+        network, keys = make(Path(temporary) / "network")
         with network:
             network.start_all()
             match name:
@@ -386,10 +438,10 @@ def measure(name: str, seconds: float) -> dict[str, Any]:
                     figures = trio.run(_loaded, network, keys, seconds, _singles)
                 case "groups":
                     figures = trio.run(_loaded, network, keys, seconds, _groups)
+                case "disburse":
+                    figures = trio.run(_disburse, network, keys, seconds)
                 case "latency":
                     figures = trio.run(_latency, network, keys, seconds)
-                case _:
-                    raise SystemExit(f"there is no benchmark {name!r}")
     bound = verify_bound()
     return {
         "name": name,
@@ -403,13 +455,18 @@ def measure(name: str, seconds: float) -> dict[str, Any]:
 
 
 @app.default
-def bench(name: str, *, seconds: float = 12.0, json_: Path | None = None) -> None:
+def bench(
+    name: Name,
+    *,
+    seconds: float = 12.0,
+    json_file: Annotated[Path | None, Parameter(name="--json")] = None,
+) -> None:
     """Measure one figure.
 
     Args:
-        name: throughput, groups, disburse or latency.
+        name: what to measure.
         seconds: how long the load lasts after warming up.
-        json_: write the figures to this file as well.
+        json_file: write the figures to this file as well.
     """
     figures = measure(name, seconds)
     table = Table("figure", "value", title=f"{name}, {REPLICAS} replicas on this machine")
@@ -420,8 +477,8 @@ def bench(name: str, *, seconds: float = 12.0, json_: Path | None = None) -> Non
         else:
             table.add_row(key, str(value))
     Console().print(table)
-    if json_ is not None:
-        json_.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if json_file is not None:
+        json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
