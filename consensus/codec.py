@@ -182,8 +182,13 @@ def array(*shapes: Shape) -> Shape:
             _fail(path, "array", value)
         if len(value) != count:
             raise DecodeError(f"{len(value)} items, expected {count}", path=path)
-        for index, shape in enumerate(shapes):
-            shape(value[index], f"{path}[{index}]")
+        index = 0
+        try:
+            for shape in shapes:
+                shape(value[index], "")
+                index += 1
+        except DecodeError as error:  # the place is made up only where it is needed
+            raise error.below(f"{path}[{index}]") from None
 
     return check
 
@@ -196,8 +201,13 @@ def list_of(shape: Shape, high: int, *, low: int = 0) -> Shape:
             _fail(path, "array", value)
         if not low <= len(value) <= high:
             raise DecodeError(f"{len(value)} items, allowed {low}..{high}", path=path)
-        for index, item in enumerate(value):
-            shape(item, f"{path}[{index}]")
+        index = 0
+        try:
+            for item in value:
+                shape(item, "")
+                index += 1
+        except DecodeError as error:
+            raise error.below(f"{path}[{index}]") from None
 
     return check
 
@@ -333,7 +343,11 @@ def measure(value: Value, path: str) -> int:
     if kind is list:
         size = head_bytes(len(value))
         for item in value:
-            size += measure(item, path)
+            if type(item) is bytes:
+                length = len(item)
+                size += length + (1 if length < 24 else 2 if length < 256 else head_bytes(length))
+            else:
+                size += measure(item, path)
         return size
     if kind is bool or value is None:
         return 1

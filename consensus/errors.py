@@ -61,6 +61,11 @@ class DecodeError(RemoteProtocolError):
     def __init__(self, message: str, *, path: str = "", hint: str = "") -> None:
         super().__init__(f"{path}: {message}" if path else message, hint=hint)
         self.path = path
+        self._reason = message
+
+    def below(self, place: str) -> DecodeError:
+        """Return the same error, found inside the item at ``place``."""
+        return DecodeError(self._reason, path=place + self.path, hint=self.hint)
 
 
 class CopyError(RemoteProtocolError):

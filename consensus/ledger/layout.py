@@ -257,7 +257,7 @@ def encode_id(components: Sequence[Value]) -> bytes:
         only = components[0]
         if type(only) is bytes and len(only) == DIGEST_BYTES:
             return _ONE_DIGEST + only
-    parts = [array_head(count)]
+    parts = [_ARRAYS[count] if count < 24 else array_head(count)]
     for each in components:
         kind = type(each)
         if kind is str:

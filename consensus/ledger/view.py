@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from consensus import codec
 from consensus.codec import Value
 from consensus.errors import invariant
-from consensus.hashing import ZERO
+from consensus.hashing import DIGEST_BYTES, ZERO
 from consensus.ledger import sequence
 from consensus.ledger.accounts import NO_VERSION, Account, Change, fresh_account, hash_accounts
 from consensus.ledger.layout import (
@@ -44,6 +44,8 @@ from consensus.state import salted
 from consensus.state.record import decode_row, decode_single, encode_row, encode_single
 from consensus.state.salted import NO_SALT
 
+_PAIR: Final = b"\x82"
+_DIGEST_HEAD: Final = b"\x58\x20"
 CHARTER: Final = "charter"
 """The kernel's own domain."""
 AUTHORITY: Final = frozenset({"agency", "principal", "key", "role", "rules"})
@@ -507,6 +509,10 @@ def single_write(
 def record_components(kind: str, id_: Sequence[Value]) -> bytes:
     """Return canonical CBOR of a record's place, ``[kind, *id]``."""
     count = len(id_)
+    if count == 1:
+        only = id_[0]
+        if type(only) is bytes and len(only) == DIGEST_BYTES:
+            return _PAIR + encode_text(kind) + _DIGEST_HEAD + only
     skipped = 1 if count < 24 else len(array_head(count))
     return array_head(count + 1) + encode_text(kind) + encode_id(id_)[skipped:]
 
