@@ -129,9 +129,12 @@ class Flusher:
             rows=rows,
             blocks=self._chronicle.to_flush(upto),
             history=[(level, index, node) for (level, index), node in history.pending(upto)],
-            index=index_entries(rows),
+            index=index_entries(rows, self._is_stored),
             meta=[(META_NUMBERS, codec.encode(numbers))],
         )
+
+    def _is_stored(self, kh: bytes) -> bool:
+        return self._store.view.get(kh) is not None
 
     def _numbers_at(self, upto: int) -> list[int]:
         numbers = list(self._numbers)
@@ -153,13 +156,21 @@ def index_key(kind: str, id_: Sequence[Value]) -> bytes:
     return encode_text(kind) + encode_id(id_)
 
 
-def index_entries(rows: Iterable[tuple[bytes, Row]]) -> list[tuple[bytes, bytes | None]]:
-    """Return what new records among written rows add to the node's own index."""
+def index_entries(
+    rows: Iterable[tuple[bytes, Row]], is_stored: Callable[[bytes], bool]
+) -> list[tuple[bytes, bytes | None]]:
+    """Return what new records among written rows add to the node's own index.
+
+    Args:
+        rows: as they are at the flushed height; a new one may have been written again since.
+        is_stored: whether the store has a row of that key already.
+    """
     entries: list[tuple[bytes, bytes | None]] = []
     for kh, row in rows:
         if is_record_row(row.value):
             record = decode_row(row.value)
             key = index_key(record.kind, record.id)
-            if record.version == 1 and len(key) <= KEY_BYTES_MAX:
+            new = record.version == 1 or not is_stored(kh)
+            if new and len(key) <= KEY_BYTES_MAX:
                 entries.append((key, kh))
     return entries
