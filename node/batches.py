@@ -48,6 +48,8 @@ REQUIRED_MAX: Final = 1024
 FETCH_RETRY_MS: Final = 250
 ABSENT_RETRY_MS: Final = 20
 FETCH_PEERS: Final = 2
+FETCH_ATTEMPTS_MAX: Final = 8
+"""How often a batch is asked for that no block needs any more."""
 RESEND_MS: Final = 1000
 RESEND_BYTES_MAX: Final = 1024 * 1024
 
@@ -341,9 +343,15 @@ class BatchStore:
         return Payload.MISSING
 
     def settle(self, height: int) -> None:
-        """A block of this height is final: those up to it are delivered or abandoned."""
+        """A block of this height is final: those up to it are delivered or abandoned.
+
+        What an abandoned one lacks is still asked for, FETCH_ATTEMPTS_MAX times in all: its leader
+        may be the only one that has it, and names it again.
+        """
         for block_id in [each for each, at in self._heights.items() if at <= height]:
-            self.release(block_id)
+            del self._heights[block_id]
+            self._required.pop(block_id, None)
+            self._missing.pop(block_id, None)
 
     def release(self, block_id: bytes) -> None:
         """Nobody will execute a block: its batches are no longer needed for it."""
@@ -363,6 +371,7 @@ class BatchStore:
         Args:
             peers: connected ones. Each retry asks the next two.
         """
+        self._give_up()
         by_peer: dict[int, list[bytes]] = {}
         for digest, want in self._wanted.items():
             if want.next_ms > now_ms or digest in self._checking:
@@ -377,6 +386,14 @@ class BatchStore:
             for peer, digests in by_peer.items()
             for at in range(0, len(digests), DIGESTS_MAX)
         ]
+
+    def _give_up(self) -> None:
+        """Forget what no block needs any more and nobody had when asked."""
+        tired = [d for d, want in self._wanted.items() if want.attempts >= FETCH_ATTEMPTS_MAX]
+        needed = self._needed() if tired else ()
+        for digest in tired:
+            if digest not in needed:
+                del self._wanted[digest]
 
     def next_fetch_ms(self) -> int | None:
         """Return when ``fetches`` is to be called next; None while there is nothing to ask for."""

@@ -452,12 +452,25 @@ def test_final_height_settles_the_blocks_beside_and_below_it() -> None:
     rows = [PayloadItem(bytes([n]) * 32, 1, n, 0, 1, 100) for n in range(1, 4)]
     for block, row, height in zip((b"B", b"C", b"D"), rows, (7, 7, 8), strict=True):
         it.require(block * 32, [row], height, NOW)
-    it.settle(6)
-    assert len({d for _, ds in it.fetches(NOW, [1]) for d in ds}) == 3
     it.settle(7)
-    assert {d for _, ds in it.fetches(NOW + 10_000, [1]) for d in ds} == {rows[2].digest}
+    asked = [it.fetches(NOW + turn * 10_000, [1]) for turn in range(20)]
+    times = {
+        row.digest[0]: sum(row.digest in ds for each in asked for _, ds in each) for row in rows
+    }
+    assert times == {1: 8, 2: 8, 3: 20}
     it.settle(8)
+    assert it.fetches(NOW + 10**6, [1]) == []
     assert it.next_fetch_ms() is None
+
+
+def test_batch_of_an_abandoned_block_is_taken_when_it_comes_late() -> None:
+    """Its leader may be the only one that has it, with its origin dead."""
+    it, batch = store(), made(1, 1)
+    it.require(b"B" * 32, [named(batch)], 7, NOW)
+    it.fetches(NOW, [2])
+    it.settle(7)
+    arrive(it, batch, sender=2)
+    assert proposed(it) == [(1, 1)]
 
 
 def test_number_of_blocks_in_waiting_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
