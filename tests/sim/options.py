@@ -104,16 +104,17 @@ def draw(seed: int, size: int | None = None) -> Options:
     all_crashes = pick((0, 0, 1, 3))
     delay_ms = pick(((1, 3), (1, 3), (5, 20), (10, 60), (1, 150)))
     loss = pick((0.0, 0.0, 0.01, 0.05, 0.25))
-    if late is not None:  # so that there is much to catch up with
-        crash_every_ms = partition_every_ms = all_crashes = 0
-        delay_ms, loss, batch_every_ms = (1, 3), 0.0, 25
     links = [(a, b) for a in range(size) for b in range(size) if a != b]
     sync_ms = pick((0, 2, 10, 40))
     # No round is given up before its syncs and messages can be through.
     timeout_base_ms = pick((100 if sync_ms <= 2 else 300, 300, 1000, 1000))
+    batch_every_ms = pick((25, 60, 150, 400))
+    if late is not None:  # so that there is much to catch up with
+        crash_every_ms = partition_every_ms = all_crashes = 0
+        delay_ms, loss, batch_every_ms = (1, 3), 0.0, 25
+        timeout_base_ms, sync_ms = 100, min(sync_ms, 2)
     # Clocks further apart than the bound on block times cost more than a short round lasts.
     skew = pick((0, 0, 5, 100, 700 if timeout_base_ms == 1000 else 200))
-    batch_every_ms = pick((25, 60, 150, 400))
     return Options(
         seed=seed,
         size=size,
