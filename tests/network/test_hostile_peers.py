@@ -7,7 +7,6 @@ themselves, drop each bad link, count it, and need no more memory than before.
 from __future__ import annotations
 
 import secrets
-import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -256,9 +255,8 @@ async def test_what_no_member_may_send_costs_its_link_and_nothing_else(
     own_town: LocalNetwork, thief: Thief, books: Books
 ) -> None:
     town = own_town
-    for victim in VICTIMS:  # a new process has not been disappointed by this peer yet
-        town.kill(victim, signal.SIGTERM)
-        await start(town, victim)
+    kill(town, *VICTIMS)
+    await start(town, *VICTIMS)  # new processes, which this peer has not disappointed yet
     before = {victim: memory_bytes(town, victim) for victim in VICTIMS}
     async with desk(town) as d:
         unsigned_pay = await d.write("pay", [20, 21, 1])
