@@ -109,7 +109,7 @@ class PromisesLostError(SignerError):
     code = "PROMISES_LOST"
     advice = (
         "mount the data folder that this key was last used with; if it is lost or was restored "
-        f"from a backup, {READMIT}: until then the node follows and serves but does not vote"
+        f"from a backup, {READMIT}: this key does not vote again"
     )
 
 

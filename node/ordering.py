@@ -55,6 +55,7 @@ from consensus.hotstuff.types import (
     BlocksResponse,
     Certificates,
     CommitCert,
+    Message,
     PayloadItem,
     Proposal,
     QuorumCert,
@@ -63,10 +64,11 @@ from consensus.hotstuff.types import (
 )
 from node.chronicle import Chronicle
 from node.dissemination import Dissemination
-from node.errors import SigningRefusedError, StorageFailedError
+from node.errors import PromisesLostError, SigningRefusedError, StorageFailedError
 from node.execution import Execution
 from node.network.wire import Class
 from node.outbox import Outbox, Outgoing
+from node.promises import check_remembered
 from node.signer import Signer
 from node.storage import kinds
 from node.telemetry.metrics import Metrics
@@ -318,6 +320,7 @@ class Ordering:
             if not isinstance(message, Certificates):
                 raise RemoteProtocolError("a hello carries certificates")
             verified = self._verifier.verify(message, peer)
+            self._look_for_own(message)
         self.post(Connected(peer, verified))
 
     def extras(self) -> bytes:
@@ -339,10 +342,18 @@ class Ordering:
             name = self._committee.validators[leader].agency
             self._metrics.clock_skew.labels(validator=name).set(skew / 1000)
         verified = self._verifier.verify(message, peer)
+        self._look_for_own(message)
         if isinstance(message, BlocksResponse):
             self.post(BlocksFetched(peer, verified))
         else:
             self.post(Received(peer, verified))
+
+    def _look_for_own(self, message: Message) -> None:
+        """Stop if peers hold what this key has signed and forgotten."""
+        try:
+            check_remembered(message, self._own, self._signer)
+        except PromisesLostError as error:
+            self._halted(Halt(error.code, error.message))
 
     # --- timers -------------------------------------------------------------------------------
 

@@ -195,6 +195,11 @@ class Signer:
         signed = signing.message(SIGN_TAGS[kind], self._chain, body)
         return nacl.bindings.crypto_sign(signed, self._secret)[: signing.SIGNATURE_BYTES]
 
+    def round_of(self, kind: SignKind) -> int:
+        """Return the highest round in which something of this kind was signed, -1 for none."""
+        last = self._last.get(kind)
+        return -1 if last is None else last.round
+
     def settle(self, epoch: int, round_: int) -> None:
         """Forget commit votes up to the round of a durable commit certificate.
 

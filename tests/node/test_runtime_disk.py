@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from node import flushing
 from node.backend import Backend
 from node.errors import PromisesLostError, StorageFailedError
 from node.storage import kinds
-from tests.node.machines import GENESIS, Machine, Town, running
+from tests.node.machines import GENESIS, Machine, PowerDisk, Town, running
 from tests.node.machines import inline_threads as inline_threads
 
 pytestmark = pytest.mark.usefixtures("inline_threads")
@@ -185,3 +186,40 @@ async def test_a_log_put_back_from_a_backup_is_refused_with_what_to_do(
         with pytest.raises(PromisesLostError):  # the refusal is remembered
             machine.open()
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("what", ["older", "empty"])
+async def test_a_whole_folder_put_back_is_found_out_by_what_peers_show(
+    tmp_path: Path, autojump_clock: object, what: str
+) -> None:
+    """Log, mark and store agree, and know nothing of later votes; the blocks it lacks do."""
+    town = Town(tmp_path)
+    machine = town.machines[0]
+    async with running(town) as nursery:
+        town.submit(0, 2)
+        await town.until_certified(2)
+        machine.cut_power()
+        await town.until(lambda: not machine.powered)
+        machine.lose()
+        backup = machine.disk.crash() if what == "older" else PowerDisk()
+        store = machine.folder / "state"
+        kept = tmp_path / "backup"
+        shutil.copytree(store, kept)
+        await nursery.start(machine.run)
+        for turn in range(6):
+            town.submit(turn % 4)
+            await trio.sleep(0.1)
+        machine.cut_power()
+        await town.until(lambda: not machine.powered)
+        machine.disk = backup
+        town.forgetful.add(0)  # until it is shown what it forgot
+        shutil.rmtree(store)
+        if what == "older":
+            shutil.copytree(kept, store)
+        await nursery.start(machine.run)
+        town.submit(1)
+        await town.until(lambda: machine.engine.stopped is not None)
+        assert machine.engine.stopped is not None
+        assert machine.engine.stopped.code == "PROMISES_LOST"
+        assert "new or was put back" in machine.engine.stopped.reason
+        await town.until_certified(max(town.statements) + 2, 1, 2, 3)
