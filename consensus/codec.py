@@ -302,6 +302,13 @@ def plain(value: Value, path: str) -> None:
         _fail(path, "a plain value", value)
 
 
+def same(left: Value, right: Value) -> bool:
+    """Return whether two plain values are one value. Unlike with ``==``, true is not 1."""
+    if left != right or type(left) is not type(right):
+        return False
+    return type(left) is not list or all(map(same, left, right))
+
+
 def head_bytes(argument: int) -> int:
     """Return how many bytes the shortest head with this argument (a length or integer) has."""
     if argument < 24:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from consensus.codec import Value
+from consensus.codec import Value, same
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.layout import (
     ACTIVE,
@@ -27,7 +27,7 @@ from consensus.ledger.layout import (
     encode_text,
     encode_value,
 )
-from consensus.ledger.model import Action, Env, EvaluationError, same
+from consensus.ledger.model import Action, Env, EvaluationError
 from consensus.ledger.view import View
 
 

@@ -29,8 +29,8 @@ from typing import Final, NamedTuple
 
 from consensus import codec
 from consensus.codec import Value
-from consensus.errors import DecodeError, ProofError, invariant
-from consensus.hashing import DIGEST_BYTES, context
+from consensus.errors import DecodeError
+from consensus.hashing import context
 from consensus.ledger.codes import Code
 from consensus.ledger.layout import NULL, array_head, encode_bytes, encode_int, encode_text
 from consensus.state import salted
@@ -318,22 +318,3 @@ def opened_root(
 def results_root(decisions: Sequence[Decision]) -> bytes:
     """Return what a statement says about all decisions of its block."""
     return RESULTS.root([each.root for each in decisions])
-
-
-def decision_path(decisions: Sequence[Decision], index: int) -> list[bytes]:
-    """Return the path from decision ``index`` to ``results_root``."""
-    invariant(0 <= index < len(decisions), "no decision at that index")
-    return RESULTS.path([each.root for each in decisions], index)
-
-
-def verify_path(
-    results: bytes, count: int, index: int, decision_root: bytes, path: Sequence[bytes]
-) -> None:
-    """Check that a decision is at ``index`` of the ``count`` decisions under ``results``.
-
-    Raises:
-        ProofError: it is not, or the path is malformed.
-    """
-    if len(decision_root) != DIGEST_BYTES:
-        raise ProofError("a decision root does not have 32 bytes")
-    RESULTS.verify_path(results, count, index, decision_root, path)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from consensus.codec import Value
+from consensus.codec import Value, same
 from consensus.errors import LocalProtocolError
 from consensus.hashing import H_ID, context
 from consensus.ledger import holds
@@ -47,7 +47,6 @@ from consensus.ledger.model import (
     PlaceHold,
     Reference,
     ReleaseHold,
-    same,
 )
 from consensus.ledger.records import Record
 from consensus.ledger.view import View

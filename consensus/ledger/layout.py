@@ -280,7 +280,11 @@ def array_head(length: int) -> bytes:
 
 
 class Paths:
-    """Key paths of one network: ``(space, components) -> kh``, as ``state.keys`` defines them.
+    """Key paths of one network: ``(space, components) -> kh``, where a leaf stands in the tree.
+
+    ``kh = keyed_hash(K, cbor[space, [component, ...]])``, ``K = derive_key("key path", chain)``.
+    The key differs per network, so nobody can grind collisions or crowded prefixes that hold on
+    another one. It is public: ids must not be guessable secrets.
 
     ``of`` takes the components already encoded, for callers that need the encoding too.
     """

@@ -240,13 +240,6 @@ def _id_bytes(value: Value, depth: int) -> int:
     return size
 
 
-def same(left: Value, right: Value) -> bool:
-    """Return whether two plain values are one value. Unlike with ``==``, true is not 1."""
-    if left != right or type(left) is not type(right):
-        return False
-    return type(left) is not list or all(map(same, left, right))
-
-
 # --- expressions and references ---------------------------------------------------------------
 
 

@@ -1,4 +1,5 @@
-"""The authenticated state: key paths, salted lists, the 4-ary paged tree, proofs, history.
+"""The authenticated state: salted lists, the 4-ary paged tree, proofs, history.
 
-Not here: where rows are stored (``node.storage``) and what they mean (``consensus.ledger``).
+Not here: where rows are stored (``node.storage``) and what they mean and where they stand
+(``consensus.ledger``).
 """

@@ -13,9 +13,9 @@ import operator
 from collections.abc import Callable
 from typing import Any, Final
 
-from consensus.codec import INT64_MAX, INT64_MIN, Value
+from consensus.codec import INT64_MAX, INT64_MIN, Value, same
 from consensus.errors import invariant
-from consensus.ledger.model import LIST_ITEMS_MAX, Env, EvaluationError, Path, same
+from consensus.ledger.model import LIST_ITEMS_MAX, Env, EvaluationError, Path
 
 Run = Callable[[Env], Value]
 

@@ -235,9 +235,7 @@ ACTION: Final = Struct(
         Attr(
             "load",
             Many(
-                Row(
-                    (_name, _template), 'a load such as ["ent", "entitlement/{input.entitlement}"]'
-                ),
+                Row((_name, _template), _LOAD_FORM),
                 LOADS_MAX,
             ),
             (),
@@ -259,9 +257,7 @@ ACTION: Final = Struct(
         _EFFECTS,
         Attr(
             "ignores_holds",
-            Many(
-                Struct(IgnoreDef, (Attr("scope", _name), Attr("reason", _prose))), len(HOLD_SCOPES)
-            ),
+            Many(_IGNORE, len(HOLD_SCOPES)),
             (),
         ),
     ),

@@ -23,6 +23,7 @@ from consensus.ledger.decision import Decision, Header
 from consensus.ledger.effects import hold_id, record_id
 from consensus.ledger.reader import read_holds
 from consensus.state import salted
+from consensus.state.merkle import RESULTS
 from consensus.state.record import decode_row, decode_single
 from tests.consensus.ledger.programme import mixed_blocks
 from tests.consensus.ledger.world import World, person, populated, public_key, token
@@ -115,13 +116,13 @@ def payment_tail(payment: Decision) -> list[object]:
 def test_every_decision_has_its_path_in_the_block(block: tuple[Decision, ...]) -> None:
     root = decisions.results_root(block)
     for index, made in enumerate(block):
-        path = decisions.decision_path(block, index)
-        decisions.verify_path(root, len(block), index, made.root, path)
+        path = RESULTS.path([each.root for each in block], index)
+        RESULTS.verify_path(root, len(block), index, made.root, path)
         other = (index + 1) % len(block)
         with pytest.raises(ProofError):
-            decisions.verify_path(root, len(block), other, made.root, path)
+            RESULTS.verify_path(root, len(block), other, made.root, path)
     with pytest.raises(ProofError):
-        decisions.verify_path(root, len(block), 0, b"short", path)
+        RESULTS.verify_path(root, len(block), 0, b"short", path)
 
 
 def rows_of(decision: Decision) -> list[list[object]]:

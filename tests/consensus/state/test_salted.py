@@ -6,7 +6,8 @@ import cbor2
 import pytest
 
 from consensus.errors import LocalProtocolError, ProofError
-from consensus.state import keys, salted
+from consensus.ledger.layout import Paths
+from consensus.state import salted
 from consensus.state.salted import DECISION, PRIVATE, RECORD, HiddenOpening, Opening
 
 from . import model
@@ -29,11 +30,11 @@ def test_key_path_is_the_keyed_hash_of_namespace_and_components(
     namespace: str, components: list[object]
 ) -> None:
     expected = model.key_path(CHAIN, namespace, components)
-    assert keys.path_hasher(CHAIN)(namespace, components) == expected
+    assert Paths(CHAIN)(namespace, components) == expected
 
 
 def test_key_paths_of_two_networks_and_of_regrouped_components_differ() -> None:
-    here, there = keys.path_hasher(CHAIN), keys.path_hasher(bytes(32))
+    here, there = Paths(CHAIN), Paths(bytes(32))
     assert here("a", ["b"]) != there("a", ["b"])
     assert (
         len({here("a", ["b", "c"]), here("a", ["bc"]), here("ab", ["c"]), here("a", [["b", "c"]])})

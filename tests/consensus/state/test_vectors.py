@@ -14,7 +14,8 @@ import cbor2
 import pycddl
 import pytest
 
-from consensus.state import history, keys, merkle, proof, record, salted
+from consensus.ledger.layout import Paths
+from consensus.state import history, merkle, proof, record, salted
 from consensus.state.state import MemoryBackend, State
 
 from . import model
@@ -32,7 +33,7 @@ def leaves(count: int) -> list[bytes]:
 @pytest.mark.parametrize("case", VECTORS["key_paths"])
 def test_key_path(case: dict[str, str]) -> None:
     namespace, components = cbor2.loads(H(case["key"]))
-    assert keys.path_hasher(H(case["chain"]))(namespace, components).hex() == case["kh"]
+    assert Paths(H(case["chain"]))(namespace, components).hex() == case["kh"]
 
 
 @pytest.mark.parametrize("case", VECTORS["count_trees"])
