@@ -258,7 +258,7 @@ FRAGMENTS = [
 ]
 
 
-@settings(max_examples=250, deadline=None, derandomize=True)
+@settings(max_examples=120, deadline=None, derandomize=True)
 @given(
     st.sampled_from(sorted(TEXTS)),
     st.lists(

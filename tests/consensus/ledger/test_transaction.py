@@ -387,6 +387,7 @@ def test_measure_refuses_what_is_not_plain(value: Any) -> None:
         codec.measure(value, "value")
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(PLAIN, max_size=8), st.integers(0, 2**63 - 1), st.integers(1, 2**63 - 1))
 def test_any_plain_inputs_are_accepted_and_read_back(
     values: list[Any], not_after_ms: int, sequence: int
