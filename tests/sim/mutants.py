@@ -147,6 +147,10 @@ CAUGHT_BY: Mapping[Mutant, tuple[str, ...]] = {
         on_boot=_forget(last_proposal=None),
         ignore=DURABLE,
     ): ("signer agrees", "one signature a slot"),
-    Mutant("one node executes something else", miscounting=0): ("no halt",),
+    # With a traitor or a dead node beside it, it is one fault too many, and nothing is certified.
+    Mutant("one node executes something else", miscounting=0): (
+        "no halt",
+        "new work is certified",
+    ),
 }
 """Each mutant with the promises of which one must be found broken."""
