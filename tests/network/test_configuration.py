@@ -175,7 +175,7 @@ MISTAKES: dict[str, tuple[Spoil, str, str]] = {
     ),
     "a number for a name": (
         edited('agency = "social"', "agency = 7"),
-        "node.toml: Expected `str`, got `int` - at `$.node.agency`",
+        "node.toml:3: agency: Expected `str`, got `int`",
         "mend the file",
     ),
     "an agency that is no member": (

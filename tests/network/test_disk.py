@@ -21,6 +21,7 @@ from tests.network.town import (
     agreed,
     client,
     data,
+    eventually,
     home,
     kill,
     refused,
@@ -201,13 +202,6 @@ async def test_a_lost_store_is_made_again_from_the_log(
     assert (await status(own_town, AGENT))["flushed"] >= height
 
 
-async def test_a_whole_folder_from_a_backup_catches_up_and_forks_nothing(
-    own_town: LocalNetwork, books: Books, backup: Path, stopped: Path
-) -> None:
-    exchange(backup, "log", "state", MARK)(stopped)
-    await takes_part(own_town, books)
-
-
 async def takes_part(town: LocalNetwork, books: Books) -> None:
     """Start the node again: it reaches the others' state, and work sent to it is decided."""
     await start(town, AGENT)
@@ -218,3 +212,21 @@ async def takes_part(town: LocalNetwork, books: Books) -> None:
     await agreed(town, height=books.height)
     async with client(town, AGENT) as reader:
         await books.check(reader)
+
+
+async def test_a_whole_folder_from_a_backup_ends_signing_once_peers_show_what_it_forgot(
+    own_town: LocalNetwork, books: Books, backup: Path, stopped: Path
+) -> None:
+    others = [agency for agency in own_town.agencies if agency != AGENT]
+    exchange(backup, "log", "state", MARK)(stopped)
+    own_town.start(AGENT)
+
+    async def silent() -> bool:
+        return "PROMISES_LOST" in own_town.log(AGENT)
+
+    await eventually(silent, "the node finds out that it has forgotten what it signed")
+    assert own_town.running(AGENT)
+    height, _ = await agreed(own_town, *others)
+    async with client(own_town, *others, key=own_town.key("social", "official")) as own:
+        assert (await books.pay(own)).applied
+    await agreed(own_town, *others, height=height + 1)
