@@ -7,6 +7,7 @@ configuration file. ``COMITY_<SECTION>_<KEY>`` in the environment overrides a va
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,10 +16,11 @@ from typing import Any, Final
 import msgspec
 
 from consensus.errors import ComityError
+from consensus.ledger.rules.lines import TomlPath, locate
 
 
 class ConfigError(ComityError):
-    """The configuration cannot be used. The message names file and key."""
+    """The configuration cannot be used. The message names file, line and key."""
 
     code = "BAD_CONFIG"
     advice = "mend the file and run `comity node check` again"
@@ -112,14 +114,15 @@ def load(path: Path, environment: Mapping[str, str]) -> Config:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    _refuse_unknown(tree, path, text)
-    _override(tree, environment)
+    places = _Places(path, text)
+    _refuse_unknown(tree, places)
+    _override(tree, environment, places)
     tree["folder"] = str(path.resolve().parent)
     try:
         config = msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    _check_ranges(config, path)
+        raise ConfigError(_wrong_type(str(error), places)) from error
+    _check_ranges(config, places)
     return config
 
 
@@ -135,64 +138,92 @@ def split_address(address: str, what: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _refuse_unknown(tree: dict[str, Any], path: Path, text: str) -> None:
+class _Places:
+    """Where each value comes from: a line of the file, or a variable of the environment."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self._file = str(path)
+        self._found: dict[TomlPath, str] = {
+            where: f"{path}:{line}" for where, line in locate(text).items()
+        }
+
+    def overridden(self, where: TomlPath, variable: str) -> None:
+        """Note that a value comes from a variable."""
+        self._found[where] = variable
+
+    def of(self, *where: str) -> str:
+        """Return the place of a key, of its section if it has none, or the file."""
+        return self._found.get(where) or self._found.get(where[:1]) or self._file
+
+
+def _refuse_unknown(tree: dict[str, Any], places: _Places) -> None:
     for section, rows in tree.items():
         known = (*_SECTIONS, "peers")
         if section not in known:
-            raise ConfigError(_unknown(path, text, section, known))
+            raise ConfigError(f"{places.of(section)}: unknown key {_near(section, known)}")
+        if not isinstance(rows, dict):
+            raise ConfigError(f"{places.of(section)}: {section} is a section: write [{section}]")
         if section == "peers":
             continue
-        if not isinstance(rows, dict):
-            raise ConfigError(f"{path}: {section} is a section: write [{section}]")
         fields = _SECTIONS[section].__struct_fields__
         for key in rows:
             if key not in fields:
-                raise ConfigError(_unknown(path, text, key, fields, f"[{section}] "))
+                place = places.of(section, key)
+                raise ConfigError(f"{place}: unknown [{section}] key {_near(key, fields)}")
 
 
-def _unknown(path: Path, text: str, key: str, known: tuple[str, ...], where: str = "") -> str:
-    lines = (
-        n for n, row in enumerate(text.splitlines(), 1) if row.strip().strip("[").startswith(key)
-    )
-    line = next(lines, 0)
+def _near(key: str, known: tuple[str, ...]) -> str:
     close = difflib.get_close_matches(key, known, 1)
-    advice = f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
-    return f"{path}:{line}: unknown {where}key {key!r}{advice}"
+    advice = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+    return f"{key!r}; {advice}"
 
 
-def _override(tree: dict[str, Any], environment: Mapping[str, str]) -> None:
+def _override(tree: dict[str, Any], environment: Mapping[str, str], places: _Places) -> None:
     for section, kind in _SECTIONS.items():
         for field in msgspec.structs.fields(kind):
-            text = environment.get(f"COMITY_{section}_{field.name}".upper())
+            name = f"COMITY_{section}_{field.name}".upper()
+            text = environment.get(name)
             if text is None:
                 continue
+            value: object = text
             if field.type is int:
                 try:
-                    value: object = int(text)
+                    value = int(text)
                 except ValueError as error:
-                    name = f"COMITY_{section}_{field.name}".upper()
                     raise ConfigError(f"{name} = {text!r} is not a whole number") from error
-            else:
-                value = text
             tree.setdefault(section, {})[field.name] = value
+            places.overridden((section, field.name), name)
 
 
-def _check_ranges(config: Config, path: Path) -> None:
-    for section in (config.limits, config.tuning):
-        for field in section.__struct_fields__:
-            if getattr(section, field) < 1:
-                raise ConfigError(f"{path}: {field} must be at least 1")
-    if config.tuning.verifier_processes > 64:
-        raise ConfigError(f"{path}: verifier_processes is at most 64")
-    if config.tuning.timeout_max_ms < config.tuning.timeout_base_ms:
-        raise ConfigError(f"{path}: timeout_max_ms is below timeout_base_ms")
-    if config.log.level not in _LEVELS:
-        raise ConfigError(f"{path}: log level is one of {', '.join(_LEVELS)}")
-    if config.log.format not in _FORMATS:
-        raise ConfigError(f"{path}: log format is one of {', '.join(_FORMATS)}")
-    for name, address in (("peers", config.listen.peers), ("clients", config.listen.clients)):
-        if address:
-            split_address(address, f"{path}: listen.{name}")
-    split_address(config.listen.telemetry, f"{path}: listen.telemetry")
+def _wrong_type(message: str, places: _Places) -> str:
+    """Return what msgspec says of a value, with its place."""
+    what, _, where = message.partition(" - at `$")
+    parts = re.findall(r"\w+", where)
+    return f"{places.of(*parts)}: {': '.join([*parts[1:], what])}"
+
+
+def _check_ranges(config: Config, places: _Places) -> None:
+    def require(condition: bool, section: str, key: str, message: str) -> None:
+        if not condition:
+            raise ConfigError(f"{places.of(section, key)}: {key} {message}")
+
+    for section in ("limits", "tuning"):
+        values = getattr(config, section)
+        for key in values.__struct_fields__:
+            require(getattr(values, key) >= 1, section, key, "must be at least 1")
+    tuning, log = config.tuning, config.log
+    require(tuning.verifier_processes <= 64, "tuning", "verifier_processes", "is at most 64")
+    require(
+        tuning.timeout_max_ms >= tuning.timeout_base_ms,
+        "tuning",
+        "timeout_max_ms",
+        f"= {tuning.timeout_max_ms} is below timeout_base_ms = {tuning.timeout_base_ms}",
+    )
+    require(log.level in _LEVELS, "log", "level", f"is one of {', '.join(_LEVELS)}")
+    require(log.format in _FORMATS, "log", "format", f"is one of {', '.join(_FORMATS)}")
+    for key in config.listen.__struct_fields__:
+        address = getattr(config.listen, key)
+        if address or key == "telemetry":
+            split_address(address, f"{places.of('listen', key)}: listen.{key}")
     for name, address in config.peers.items():
-        split_address(address, f"{path}: peers.{name}")
+        split_address(address, f"{places.of('peers', name)}: peers.{name}")

@@ -36,24 +36,45 @@ def test_the_environment_overrides_a_value(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("[node\n", "not valid TOML"),
-        ('[node]\nagency = "a"\n', "missing required field `genesis`"),
-        (MINIMAL + '[lsten]\npeers = ""\n', r"node.toml:4: unknown key 'lsten'.*'listen'"),
-        (MINIMAL + 'dta = "x"\n', r"node.toml:4: unknown \[node\] key 'dta'.*'data'"),
-        (MINIMAL + "[tuning]\nheartbeat_ms = 0\n", "heartbeat_ms must be at least 1"),
-        (MINIMAL + '[tuning]\nheartbeat_ms = "x"\n', "Expected `int`"),
-        (MINIMAL + "[tuning]\nverifier_processes = 1000\n", "at most 64"),
-        (MINIMAL + "[tuning]\ntimeout_max_ms = 10\n", "below timeout_base_ms"),
-        (MINIMAL + '[log]\nlevel = "loud"\n', "log level is one of"),
-        (MINIMAL + '[log]\nformat = "xml"\n', "log format is one of"),
-        (MINIMAL + '[listen]\npeers = "nowhere"\n', "not host:port"),
-        (MINIMAL + '[peers]\nb = "host:99999"\n', "not host:port"),
-        ("node = 5\n", r"write \[node\]"),
+        ("[node\n", r"not valid TOML: .*line 1"),
+        ('\n[node]\nagency = "a"\n', r"toml:2: .*missing required field `genesis`"),
+        (MINIMAL + '[lsten]\npeers = ""\n', r"toml:4: unknown key 'lsten'.*'listen'"),
+        (MINIMAL + 'dta = "x"\n', r"toml:4: unknown \[node\] key 'dta'.*'data'"),
+        (MINIMAL + '[listen]\npeers = ""\n[log]\npeers = 1\n', r"toml:7: unknown \[log\] key"),
+        (MINIMAL + "[tuning]\nheartbeat_ms = 0\n", r"toml:5: heartbeat_ms must be at least 1"),
+        (MINIMAL + '[tuning]\n\nheartbeat_ms = "x"\n', r"toml:6: heartbeat_ms: Expected `int`"),
+        (MINIMAL + "[tuning]\nverifier_processes = 1000\n", r"toml:5: .* at most 64"),
+        (MINIMAL + "[tuning]\ntimeout_max_ms = 10\n", r"toml:5: .* = 10 is below timeout_base_ms"),
+        (MINIMAL + "[tuning]\ntimeout_base_ms = 9000\n", r"toml:4: .* is below timeout_base_ms"),
+        (MINIMAL + '[log]\nlevel = "loud"\n', r"toml:5: level is one of"),
+        (MINIMAL + '[log]\nformat = "xml"\n', r"toml:5: format is one of"),
+        (
+            MINIMAL + '[listen]\npeers = "nowhere"\n',
+            r"toml:5: listen.peers = 'nowhere' is not host:port",
+        ),
+        (MINIMAL + '[listen]\ntelemetry = ""\n', r"toml:5: listen.telemetry = '' is not host:port"),
+        (
+            MINIMAL + '[peers]\nb = "host:99999"\n',
+            r"toml:5: peers.b = 'host:99999' is not host:port",
+        ),
+        (MINIMAL + "[peers]\nb = 7\n", r"toml:4: .*Expected `str`"),
+        ("node = 5\n", r"toml:1: .*write \[node\]"),
+        ("peers = 5\n" + MINIMAL, r"toml:1: .*write \[peers\]"),
     ],
 )
 def test_a_bad_file_is_refused_with_the_reason(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         load(write(tmp_path, text), {})
+
+
+def test_a_bad_value_of_the_environment_is_refused_by_the_variable(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL + '[log]\nlevel = "info"\n')
+    with pytest.raises(ConfigError, match=r"^COMITY_LOG_LEVEL: level is one of"):
+        load(path, {"COMITY_LOG_LEVEL": "loud"})
+    with pytest.raises(
+        ConfigError, match=r"^COMITY_LISTEN_PEERS: listen.peers = 'x' is not host:port"
+    ):
+        load(path, {"COMITY_LISTEN_PEERS": "x"})
 
 
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
