@@ -1,24 +1,28 @@
 """Founding a network: keys, certificates, the genesis file and a folder for each agency.
 
-For networks whose founder may hold all keys at first: development, tests, benchmarks. Members who
-trust nobody with theirs make them at home and merge only public parts.
+Whoever founds a network holds all keys at first, and hands them out: for development, tests and
+benchmarks, or where all trust the founder until people's keys are exchanged.
 
     FOLDER/genesis.cbor               what everybody agrees on; its hash is the network
     FOLDER/<agency>/node.toml         the node's configuration
     FOLDER/<agency>/genesis.cbor      a copy
     FOLDER/<agency>/keys/*.key        validator, node, and the agency's people; mode 0600
 
-Not here: making certificates, which belongs to the node's TLS (an argument).
+Not here: making certificates, which belongs to the node's TLS (an argument); a founding in which
+each member makes its keys at home.
 """
 
 from __future__ import annotations
 
+import re
 import secrets
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
 
 from comity import keys
 from comity.errors import DraftError
@@ -30,6 +34,7 @@ from consensus.ledger.executor import EXECUTOR
 from consensus.ledger.genesis_state import genesis_state
 from consensus.ledger.model import Rulebook
 from consensus.ledger.rules import compile_rulebook, encode_definition, load_toml
+from consensus.ledger.rules.lines import TomlPath, locate
 
 PORTS_PER_NODE: Final = 3
 GENESIS_NAME: Final = "genesis.cbor"
@@ -39,7 +44,6 @@ KINDS: Final = {
     "system": genesis_file.SYSTEM,
     "citizen": genesis_file.CITIZEN,
 }
-CHARTER_ADMINISTRATOR: Final = "charter.administrator"
 
 MakeCertificate = Callable[[bytes, str], bytes]
 """Returns the certificate (DER) of a node key, from its seed and the agency's name."""
@@ -90,7 +94,8 @@ def members_of(names: Sequence[str], base_port: int) -> tuple[Member, ...]:
     if not VALIDATORS_MIN <= len(names) <= VALIDATORS_MAX:
         raise DraftError(
             f"{len(names)} agencies; a network has {VALIDATORS_MIN} to {VALIDATORS_MAX}",
-            hint="with fewer than 4 nodes not a single faulty one is tolerated",
+            hint=f"below {VALIDATORS_MIN} not a single faulty node could be tolerated; above "
+            f"{VALIDATORS_MAX} votes from all to all cost too much",
         )
     if not 1 <= base_port <= 65535 - PORTS_PER_NODE * len(names):
         raise DraftError(f"ports from {base_port} up do not all exist", hint="choose a lower port")
@@ -103,7 +108,7 @@ def members_of(names: Sequence[str], base_port: int) -> tuple[Member, ...]:
         title = name.replace("-", " ").replace("_", " ").title()
         found.append(Member(name, title, host or "127.0.0.1", port, port + 1, port + 2))
     if len({m.name for m in found}) != len(found):
-        raise DraftError("two agencies share one name")
+        raise DraftError("two agencies share one name", hint="give each a name of its own")
     return tuple(found)
 
 
@@ -168,36 +173,63 @@ def read_plan(path: Path) -> tuple[list[Person], list[OpeningBalance]]:
         balance = 1000000
 
     Raises:
-        DraftError: not TOML, or an entry is not of this form.
+        DraftError: not TOML, or an entry is not of this form; the message names the line.
     """
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        plan = msgspec.convert(tomllib.loads(text), _Plan)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DraftError(f"{path}: {error}", hint="mend the plan") from error
-    unknown = sorted(set(tree) - {"people", "accounts"})
-    if unknown:
-        raise DraftError(f"{path}: unknown section {unknown[0]!r}; known are people, accounts")
-    try:
-        people = [_person(row) for row in tree.get("people", [])]
-        accounts = [
-            OpeningBalance(row["account"][0], tuple(row["account"][1:]), row["balance"])
-            for row in tree.get("accounts", [])
-        ]
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise DraftError(f"{path}: an entry lacks or misspells {error}") from error
+    except msgspec.ValidationError as error:
+        raise DraftError(_misfit(path, text, str(error)), hint="mend the plan") from error
+    people = [
+        Person(
+            row.name,
+            row.agency,
+            KINDS[row.kind],
+            tuple((each.role, tuple(sorted(each.scope.items()))) for each in row.roles),
+            None if row.person is None else tuple(row.person),
+        )
+        for row in plan.people
+    ]
+    accounts = [
+        OpeningBalance(str(row.account[0]), tuple(row.account[1:]), row.balance)
+        for row in plan.accounts
+    ]
     return people, accounts
 
 
-def _person(row: Mapping[str, Any]) -> Person:
-    kind = KINDS.get(row.get("kind", "official"))
-    if kind is None:
-        raise DraftError(f"unknown kind {row['kind']!r}", hint=f"one of {', '.join(KINDS)}")
-    roles = tuple(
-        (each["role"], tuple(sorted(each.get("scope", {}).items())))
-        for each in row.get("roles", [])
-    )
-    person = tuple(row["person"]) if "person" in row else None
-    return Person(row["name"], row["agency"], kind, roles, person)
+class _RoleRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    role: str
+    scope: dict[str, str] = {}
+
+
+class _PersonRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    agency: str
+    kind: Literal["official", "system", "citizen"] = "official"
+    roles: list[_RoleRow] = []
+    person: list[str | int] | None = None
+
+
+class _AccountRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    account: Annotated[list[str | int], msgspec.Meta(min_length=1)]
+    balance: int
+
+
+class _Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    people: list[_PersonRow] = []
+    accounts: list[_AccountRow] = []
+
+
+def _misfit(path: Path, text: str, message: str) -> str:
+    """Return what msgspec says of a value of a plan, with file and line."""
+    what, _, where = message.partition(" - at `$")
+    parts = re.findall(r"\[(\d+)\]|(\w+)", where)
+    steps: TomlPath = tuple(int(number) if number else name for number, name in parts)
+    lines = locate(text)
+    line = next((lines[steps[:n]] for n in range(len(steps), 0, -1) if steps[:n] in lines), 0)
+    return f"{path}:{line}: {what}" if line else f"{path}: {what}"
 
 
 def found(
@@ -248,7 +280,10 @@ def found(
     principals, given, owners = [], [], []
     for person in people:
         if (person.agency, person.name) in files:
-            raise DraftError(f"{person.agency} has two keys named {person.name!r}")
+            raise DraftError(
+                f"{person.agency} has two keys named {person.name!r}",
+                hint="give each person of an agency a name of its own",
+            )
         pair = keys.new_pair(KeyKind.CLIENT)
         files[person.agency, person.name] = pair
         id_ = secrets.token_bytes(32)

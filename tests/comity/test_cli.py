@@ -297,6 +297,17 @@ def test_network_of_any_size_is_founded(idle_shell: Shell, size: int) -> None:
     assert Path(said.json["genesis"]).exists()
 
 
+def test_a_wrong_number_of_agencies_and_a_name_twice_have_hints_of_their_own(
+    idle_shell: Shell,
+) -> None:
+    few = idle_shell("network", "init", "--rules", str(RULES), "--agencies", *"abc")
+    many = idle_shell("network", "init", "--rules", str(RULES), "--size", "65")
+    twice = idle_shell("network", "init", "--rules", str(RULES), "--agencies", *"abcc")
+    assert "not a single faulty node" in few.err
+    assert "64" in many.err.partition("hint")[2]
+    assert "a name of its own" in twice.err
+
+
 def test_agencies_are_named_in_one_go(idle_shell: Shell) -> None:
     words = ["network", "init", "--rules", str(RULES), "-o", "here", "--agencies", *"abcd"]
     said = idle_shell(*words)
@@ -321,15 +332,17 @@ def test_agencies_are_named_in_one_go(idle_shell: Shell) -> None:
         (["--base-port", "65530"], "ports from 65530 up do not all exist"),
         (["--base-port", "x"], "--base-port"),
         (["--plan", "missing"], "missing: No such file"),
-        (["--plan", "bad.toml"], "unknown section 'person'"),
-        (["--plan", "worse.toml"], "worse.toml"),
+        (["--plan", "bad.toml"], "bad.toml: Object contains unknown field `person`"),
+        (["--plan", "worse.toml"], "worse.toml:3: Object contains unknown field `rolls`"),
+        (["--plan", "worst.toml"], "worst.toml:2: Expected `str`, got `int`"),
     ],
 )
 def test_network_that_cannot_be_is_refused_and_leaves_nothing(
     idle_shell: Shell, words: list[str], said: str
 ) -> None:
     Path("bad.toml").write_text("[[person]]\nname = 'a'")
-    Path("worse.toml").write_text("[[people]]\nname = 1")
+    Path("worse.toml").write_text("\n\n[[people]]\nname = 'a'\nagency = 'b'\nrolls = []\n")
+    Path("worst.toml").write_text("[[people]]\nname = 1\n")
     found = idle_shell("network", "init", "--rules", str(RULES), *words)
     assert found.status == 2, found
     assert said in found.err
