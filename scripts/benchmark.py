@@ -4,6 +4,7 @@
     groups       transfers in signed groups of 500
     disburse     payments of the benefits programme, each signed by itself: 3 records read, 1 made
     latency      transfers at 100 a second, open loop, from the intended send to the verified answer
+    records      memory of a node with 100,000 records, and how soon it serves after a power cut
 
 Transactions are made and signed before the clock starts: real clients are other machines. Every
 signature is checked by every replica, everything is durable and over TLS. The bound is what this
@@ -22,6 +23,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -39,11 +41,17 @@ from comity.founding import Person
 from comity.keys import Key
 from comity.results import Outcome
 from comity.session import Parcel
-from consensus import codec
+from consensus import codec, genesis
 from consensus.genesis import SYSTEM, OpeningBalance
+from consensus.ledger import batch as batches
 from consensus.ledger import group
-from consensus.ledger.transaction import Unsigned, assemble
+from consensus.ledger.executor import EXECUTOR, BlockContext, BlockRun
+from consensus.ledger.genesis_state import genesis_state
+from consensus.ledger.ledger import Ledger
+from consensus.ledger.transaction import ORDINARY, Unsigned, assemble
 from consensus.protocol import Item
+from consensus.signing import verify
+from consensus.state.state import MemoryBackend, State
 from scripts import benefits, register
 from scripts.benefits import MONTH_ZERO_2026, OFFICE_ROLES, Offices
 from scripts.localnet import ROOT, LocalNetwork, found
@@ -54,15 +62,18 @@ WALLETS = 2_000
 GROUP_SIZE = 500
 PERSONS = 2_000
 ENTITLEMENTS = 500
+RECORDS = 100_000
 MONTHS = 120
 """Months that the rules of ``disburse`` accept; each entitlement is paid once in each."""
+ALONE_TRANSACTIONS = 500
+ALONE_BLOCKS = 6
 CHUNK = 64
 CHUNKS_IN_FLIGHT = 4
 """Chunks of transactions that each author has under way."""
 LATENCY_RATE = 100
 LIFE_MS = 3_600_000
 
-Name = Literal["throughput", "groups", "disburse", "latency"]
+Name = Literal["throughput", "groups", "disburse", "latency", "records"]
 
 app = cyclopts.App(help=__doc__, name="bench")
 
@@ -100,8 +111,8 @@ def verify_bound() -> float:
 class Load:
     """Signed transactions of several authors, made before the clock starts."""
 
-    def __init__(self, client: Client, authors: Sequence[Key], book: Any, now_ms: int) -> None:
-        self._chain = client.chain
+    def __init__(self, chain: bytes, authors: Sequence[Key], book: Any, now_ms: int) -> None:
+        self._chain = chain
         self._authors = list(authors)
         self._book = book
         self._now_ms = now_ms
@@ -290,13 +301,61 @@ def _micros(
     }
 
 
-def _memory_mib(network: LocalNetwork) -> float:
-    """Return the largest resident size of a node's main process."""
-    pages = [
-        int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
-        for process in network.processes.values()
-    ]
-    return max(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
+def _alone(network: LocalNetwork, keys: Sequence[Key]) -> dict[str, float]:
+    """Return microseconds a transfer of each stage of a node's work, run alone in this process.
+
+    The best of several blocks of ALONE_TRANSACTIONS: what the code takes, without waiting,
+    without other processes in the caches.
+    """
+    founded = genesis.decode(network.genesis)
+    chain = genesis.chain_id(network.genesis)
+    state = State(MemoryBackend(), founded.tree_depth, -1)
+    state.apply(genesis_state(founded))
+    ledger = Ledger(chain, founded.limits)
+    load = Load(chain, keys, ledger.rules(state, founded.time_ms).book, founded.time_ms)
+    best: dict[str, float] = {}
+
+    def timed(stage: str, work: Callable[[], Any]) -> Any:
+        begin = time.process_time()
+        result = work()
+        took = (time.process_time() - begin) * 1e6 / ALONE_TRANSACTIONS
+        best[stage] = round(min(took, best.get(stage, took)), 1)
+        return result
+
+    for height in range(1, ALONE_BLOCKS + 1):
+        parcels = [
+            load.single(n % len(keys), transfer(height * ALONE_TRANSACTIONS + n))
+            for n in range(ALONE_TRANSACTIONS)
+        ]
+        items = [batches.decode_item(chain, each.data) for each in parcels]
+        made = batches.build(0, height, ORDINARY, items)
+        public, private = made.public, made.private
+        timed("check_batch", partial(batches.decode, chain, public, private, founded.limits))
+        checks = batches.messages(chain, items)
+        timed("verify", lambda checks=checks: [verify(*each) for each in checks])
+        txids = b"".join([each.txid for each in made.transactions])
+        decoded = timed(
+            "decode_checked",
+            partial(batches.decode_trusted, public, private, txids, chain=chain),
+        )
+        context = BlockContext(founded.committee.epoch, height, founded.time_ms + height, EXECUTOR)
+        run = BlockRun(ledger, state, context, decoded.transactions)
+        timed("execute", partial(run.step, ALONE_TRANSACTIONS))
+        outcome = timed("leaves_and_results", run.finish)
+        timed("state_tree", partial(state.apply, outcome.writes))
+        timed("encode_decisions", lambda made=outcome: [each.encode() for each in made.decisions])
+    return best
+
+
+def _memory(network: LocalNetwork) -> dict[str, float]:
+    """Return the largest resident size of a node's main process, with and without mapped files."""
+    sizes = {"memory_mib": 0.0, "memory_without_files_mib": 0.0}
+    for process in network.processes.values():
+        resident, shared = Path(f"/proc/{process.pid}/statm").read_text().split()[1:3]
+        for name, pages in zip(sizes, (int(resident), int(resident) - int(shared)), strict=True):
+            mib = round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
+            sizes[name] = max(sizes[name], mib)
+    return sizes
 
 
 async def _loaded(
@@ -307,7 +366,7 @@ async def _loaded(
 ) -> dict[str, Any]:
     async with connected(network, keys[0]) as clients:
         rules = await clients[0].rules()
-        load = Load(clients[0], keys, rules.book, rules.time_ms)
+        load = Load(clients[0].chain, keys, rules.book, rules.time_ms)
         lanes = make(load, seconds)
         before = _cpu_seconds(network)
         driven = await drive(clients, lanes, seconds)
@@ -319,7 +378,7 @@ async def _loaded(
         "p50_ms": round(statistics.median(latencies) * 1000, 1),
         "p99_ms": round(latencies[int(len(latencies) * 0.99)] * 1000, 1),
         "stages": {**_micros(before, after, driven.total), **_scrape(network)},
-        "memory_mib": round(_memory_mib(network), 1),
+        **_memory(network),
     }
 
 
@@ -383,11 +442,48 @@ async def _disburse(network: LocalNetwork, keys: Sequence[Key], seconds: float) 
     return await _loaded(network, keys, seconds, payments)
 
 
+async def _records(network: LocalNetwork, keys: Sequence[Key], _seconds: float) -> dict[str, Any]:
+    """Enter people until there are RECORDS, then kill all nodes at once and start them again."""
+    begin = time.monotonic()
+    async with AsyncExitStack() as stack:
+        offices = [
+            await stack.enter_async_context(
+                Client.connect(network.genesis, servers=[agency], key=key)
+            )
+            for agency, key in zip(network.agencies, keys[:REPLICAS], strict=True)
+        ]
+        await benefits.load(Offices.everybody(offices), register.people(RECORDS, seed=1), [])
+    loaded = time.monotonic() - begin
+    memory = _memory(network)
+    for agency in network.agencies:
+        network.kill(agency)
+    begin = time.monotonic()
+    network.start_all()
+    ready = time.monotonic() - begin
+    agency = network.agencies[0]
+    async with Client.connect(network.genesis, servers=[agency], key=keys[0]) as client:
+        person = register.people(RECORDS, seed=1)[-1]
+        entry = await client.get("record", "person", person.token)
+        if not entry.present:
+            raise SystemExit("the last record is missing after the restart")
+    return {
+        "tx_per_s": round(RECORDS / loaded, 1),
+        "records": RECORDS,
+        "p50_ms": None,
+        "p99_ms": None,
+        "stages": _scrape(network),
+        **memory,
+        "memory_after_restart_mib": _memory(network)["memory_mib"],
+        "ready_seconds": round(ready, 2),
+        "served_seconds": round(time.monotonic() - begin, 2),
+    }
+
+
 async def _latency(network: LocalNetwork, keys: Sequence[Key], seconds: float) -> dict[str, Any]:
     waits: list[float] = []
     async with connected(network, keys[0]) as clients:
         rules = await clients[0].rules()
-        load = Load(clients[0], keys, rules.book, rules.time_ms)
+        load = Load(clients[0].chain, keys, rules.book, rules.time_ms)
         count = int(LATENCY_RATE * (seconds + 1))
         parcels = [load.single(n % AUTHORS, transfer(n)) for n in range(count)]
         for client in clients:
@@ -413,7 +509,7 @@ async def _latency(network: LocalNetwork, keys: Sequence[Key], seconds: float) -
         "p50_ms": round(statistics.median(waits) * 1000, 1),
         "p99_ms": round(waits[int(len(waits) * 0.99)] * 1000, 1),
         "stages": {**_micros(before, after, count), **_scrape(network)},
-        "memory_mib": round(_memory_mib(network), 1),
+        **_memory(network),
     }
 
 
@@ -429,7 +525,7 @@ def _machine() -> dict[str, Any]:
 def measure(name: Name, seconds: float) -> dict[str, Any]:
     """Run one benchmark and return its figures."""
     with tempfile.TemporaryDirectory(prefix="comity-bench-", dir="/var/tmp") as temporary:
-        make = _programme if name == "disburse" else _wallets
+        make = _programme if name in ("disburse", "records") else _wallets
         network, keys = make(Path(temporary) / "network")
         with network:
             network.start_all()
@@ -440,8 +536,12 @@ def measure(name: Name, seconds: float) -> dict[str, Any]:
                     figures = trio.run(_loaded, network, keys, seconds, _groups)
                 case "disburse":
                     figures = trio.run(_disburse, network, keys, seconds)
+                case "records":
+                    figures = trio.run(_records, network, keys, seconds)
                 case "latency":
                     figures = trio.run(_latency, network, keys, seconds)
+        if name == "throughput":
+            figures["stages"]["alone_us_per_tx"] = _alone(network, keys)
     bound = verify_bound()
     return {
         "name": name,
@@ -471,14 +571,18 @@ def bench(
     figures = measure(name, seconds)
     table = Table("figure", "value", title=f"{name}, {REPLICAS} replicas on this machine")
     for key, value in figures.items():
-        if isinstance(value, dict):
-            for inner, number in value.items():
-                table.add_row(f"{key}.{inner}", str(number))
-        else:
-            table.add_row(key, str(value))
+        _add_rows(table, key, value)
     Console().print(table)
     if json_file is not None:
         json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def _add_rows(table: Table, name: str, value: Any) -> None:
+    if isinstance(value, dict):
+        for inner, each in value.items():
+            _add_rows(table, f"{name}.{inner}", each)
+    else:
+        table.add_row(name, str(value))
 
 
 if __name__ == "__main__":
