@@ -171,9 +171,12 @@ class Driven(NamedTuple):
 
 
 async def drive(
-    clients: Sequence[Client], lanes: Sequence[Sequence[list[Parcel]]], seconds: float
+    clients: Sequence[Client],
+    lanes: Sequence[Sequence[list[Parcel]]],
+    seconds: float,
+    in_flight: int,
 ) -> Driven:
-    """Submit each lane's chunks, some at a time, until the time is over."""
+    """Submit each lane's chunks, ``in_flight`` at a time, until the time is over."""
     applied = 0
     finished: list[float] = []
     latencies: list[float] = []
@@ -196,7 +199,7 @@ async def drive(
     async with trio.open_nursery() as nursery:
         for index, chunks in enumerate(lanes):
             queue = iter(chunks)
-            for _ in range(CHUNKS_IN_FLIGHT):
+            for _ in range(in_flight):
                 nursery.start_soon(lane, clients[index % len(clients)], queue)
     if applied != len(finished):
         raise SystemExit(f"{len(finished) - applied} of {len(finished)} were not applied")
@@ -363,13 +366,14 @@ async def _loaded(
     keys: Sequence[Key],
     seconds: float,
     make: Callable[[Load, float], list[list[list[Parcel]]]],
+    in_flight: int = CHUNKS_IN_FLIGHT,
 ) -> dict[str, Any]:
     async with connected(network, keys[0]) as clients:
         rules = await clients[0].rules()
         load = Load(clients[0].chain, keys, rules.book, rules.time_ms)
         lanes = make(load, seconds)
         before = _cpu_seconds(network)
-        driven = await drive(clients, lanes, seconds)
+        driven = await drive(clients, lanes, seconds, in_flight)
         after = _cpu_seconds(network)
     latencies = sorted(driven.latencies)
     return {
@@ -533,7 +537,7 @@ def measure(name: Name, seconds: float) -> dict[str, Any]:
                 case "throughput":
                     figures = trio.run(_loaded, network, keys, seconds, _singles)
                 case "groups":
-                    figures = trio.run(_loaded, network, keys, seconds, _groups)
+                    figures = trio.run(_loaded, network, keys, seconds, _groups, 1)
                 case "disburse":
                     figures = trio.run(_disburse, network, keys, seconds)
                 case "records":
