@@ -15,7 +15,7 @@ from typing import Final
 from consensus import codec
 from consensus.errors import DecodeError, RulesError
 from consensus.ledger.rules.definition import Definition
-from consensus.ledger.rules.lines import locate
+from consensus.ledger.rules.lines import KEY_PARTS_MAX, line_of_long_key, locate
 from consensus.ledger.rules.schema import Place, Report, Skip
 from consensus.ledger.rules.structure import DEFINITION
 
@@ -30,6 +30,10 @@ def read_toml(text: str, where: str) -> tuple[Definition | None, Report]:
     report = Report(where, {})
     if len(text) > TOML_CHARACTERS_MAX:
         report.add((), f"{len(text)} characters, at most {TOML_CHARACTERS_MAX}")
+        return None, report
+    if line := line_of_long_key(text):
+        message = f"a key of more than {KEY_PARTS_MAX} parts"
+        report.problems.append(RulesError(message, where=where, line=line))
         return None, report
     try:
         table = tomllib.loads(text)

@@ -13,6 +13,9 @@ from typing import Final
 
 TomlPath = tuple[str | int, ...]
 
+KEY_PARTS_MAX: Final = 32
+"""Parts of a dotted key. Longer ones cost the square of their length, here and in ``tomllib``."""
+
 _BLANK: Final = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
 _SPACE: Final = re.compile(r"[ \t]*")
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
@@ -20,6 +23,19 @@ _SCALAR: Final = re.compile(r"[^,\]}\n#]*")
 _STRING: Final = re.compile(
     r'"""(?:[^\\]|\\.)*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'', re.DOTALL
 )
+
+
+_PART: Final = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*"""
+_LONG_KEY: Final = re.compile(rf"(?<![\w-])(?:{_PART}){{{KEY_PARTS_MAX}}}")
+
+
+def line_of_long_key(text: str) -> int:
+    """Return the 1-based line of a key of more than KEY_PARTS_MAX parts, or 0.
+
+    Ask before ``tomllib`` reads a text of strangers. Cost: linear in the text.
+    """
+    found = _LONG_KEY.search(text)
+    return text.count("\n", 0, found.start()) + 1 if found else 0
 
 
 def locate(text: str) -> dict[TomlPath, int]:

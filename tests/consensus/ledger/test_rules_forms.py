@@ -172,6 +172,8 @@ def test_garbage_is_refused_with_the_documented_error(data: bytes) -> None:
         (SMALL.replace("number = 1\n", ""), "number is missing", 0),
         (SMALL + "[kinds.a]\nfields.b = { kind = 3 }\n", "goes with", 5),
         (SMALL + "[kinds.a]\nfields.b = { optional = true }\n", "type is missing", 5),
+        (SMALL + "[a" + ".a" * 100_000 + "]\n", "a key of more than 32 parts", 4),
+        (SMALL + '"a" . ' * 33 + "a = 1\n", "a key of more than 32 parts", 4),
         (SMALL + "deep = " + "[" * 5000 + "]" * 5000, "nested too deeply", 0),
     ],
 )
