@@ -125,7 +125,7 @@ async def _act(story: Story, network: LocalNetwork) -> list[Line]:
         refusals = await powers.refused(story, cast, cases[POWERS_CASE], clerk)
         await crashes.crashes(story, cast, people[2 * HOUSEHOLDS :])
         await evidence.portable(story, cast, cases[BASIS_CASE])
-    return explore.lines(network, cases[EXPLORE_CASE], refusals[0].txid)
+    return explore.lines(network, cases[EXPLORE_CASE], refusals[0])
 
 
 async def _load(story: Story, cast: Cast, people: Sequence[register.Person]) -> list[Case]:

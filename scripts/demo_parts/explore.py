@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from comity.results import Decision
 from consensus import genesis as genesis_file
 from scripts.benefits import Case
 from scripts.demo_parts.evidence import FILE_NAME, TAMPERED_NAME
@@ -38,12 +39,12 @@ def environment(network: LocalNetwork) -> dict[str, str]:
     }
 
 
-def lines(network: LocalNetwork, case: Case, refused: bytes) -> list[Line]:
+def lines(network: LocalNetwork, case: Case, refused: Decision) -> list[Line]:
     """Return the command lines, in an order in which each works.
 
     Args:
         case: an entitlement that is paid for and not held.
-        refused: txid of a transaction that was refused.
+        refused: a decision that was a refusal.
     """
     child = f"0x{case.household.child.token.hex()}"
     caregiver = f"0x{case.household.caregiver.token.hex()}"
@@ -60,8 +61,15 @@ def lines(network: LocalNetwork, case: Case, refused: bytes) -> list[Line]:
         Line("the budget, proved", (comity, "get", "account/programme")),
         Line("a child's entitlement, proved", (comity, "get", f"entitlement/{child}")),
         Line("payments there are, a page of ids", (comity, "list", "payment", "--limit", "5")),
-        Line("all decisions of the newest heights", (comity, "decisions", "--last", "20")),
-        Line("one that was refused, and why (ends with 1)", (comity, "decision", refused.hex()), 1),
+        Line(
+            "all decisions of some heights, refusals too",
+            (comity, "decisions", "--from", str(refused.height), "--count", "10"),
+        ),
+        Line(
+            "one that was refused, and why (ends with 1)",
+            (comity, "decision", refused.txid.hex()),
+            1,
+        ),
         Line(
             "freeze the caregiver, as the investigator",
             (comity, "submit", "compliance.freeze", f"person={caregiver}", "--key", investigator),
