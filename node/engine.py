@@ -156,6 +156,7 @@ class Engine:
             self.store,
         )
         opening.refuse_rollback(recovered, self.signer)
+        self.signer.adopt(opening.signed_bodies(recovered))
         first, genesis = identity.first_block, identity.genesis
         state = State(store.state, genesis.tree_depth, store.height)
         history = HistoryTree(opening.StoreNodes(store), store.height + 1)

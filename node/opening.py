@@ -22,7 +22,7 @@ from node.config import TuningSection
 from node.errors import PromisesLostError
 from node.flushing import META_NUMBERS
 from node.identity import Identity
-from node.signer import Signer
+from node.signer import SignedBody, Signer
 from node.storage import kinds
 from node.storage.flush import BlockData, FlushBatch
 from node.storage.recovery import Recovered
@@ -82,6 +82,27 @@ def refuse_rollback(recovered: Recovered, signer: Signer) -> None:
         raise PromisesLostError(
             f"the log ends in round {current[1]}, but this key signed in round {lost[0].round}"
         )
+
+
+def signed_bodies(recovered: Recovered) -> list[SignedBody]:
+    """Return what the log's safety record says that this key has signed."""
+    if recovered.found.safety is None:
+        return []
+    record = wire.decode_record(recovered.found.safety)
+    epoch, proposal = record.epoch, record.last_proposal
+    bodies = [
+        SignedBody(kind, epoch, message.round, message.body)
+        for kind, message in (
+            (SignKind.VOTE, record.last_vote),
+            (SignKind.TIMEOUT, record.last_timeout),
+            *((SignKind.COMMIT_VOTE, vote) for vote in record.commit_votes),
+        )
+        if message is not None
+    ]
+    if proposal is not None:
+        block = proposal.block
+        bodies.append(SignedBody(SignKind.PROPOSAL, epoch, block.round, block.id))
+    return bodies
 
 
 def stored_tip(store: Store, first: Block) -> CertifiedTip:

@@ -11,7 +11,8 @@ The **mark** holds the whole last signed body of each kind, the commit votes sig
 round), and the log offset known synced when it was written. It is written and synced after the log
 and before the signature leaves (``write_mark``), so the log always holds what the mark tells of,
 and at a start a log that ends below that offset, or is another log, has lost promises: nothing is
-signed then. A log that is ahead of the mark was not sent from; its safety record guards it.
+signed then. A log that is ahead of the mark was not sent from; the mark takes over what its record
+holds before that is sent (``adopt``).
 
 Not here: when to sign, and the key file (``node.keyfiles``). Sources: cometbft #5668; malachite
 #850; design of Tendermint KMS and Aptos safety rules.
@@ -19,7 +20,7 @@ Not here: when to sign, and the key file (``node.keyfiles``). Sources: cometbft 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -194,6 +195,25 @@ class Signer:
         self._judge(SignedBody(kind, epoch, round_, body), two_chain=two_chain)
         signed = signing.message(SIGN_TAGS[kind], self._chain, body)
         return nacl.bindings.crypto_sign(signed, self._secret)[: signing.SIGNATURE_BYTES]
+
+    def adopt(self, bodies: Iterable[SignedBody]) -> None:
+        """Take over what the log's record holds and the mark does not tell of, durably.
+
+        It was signed before a crash that came between log and mark, and is sent after the start.
+
+        Raises:
+            StorageFailedError: the mark cannot be written.
+        """
+        before = self.snapshot()
+        for item in bodies:
+            last = self._last.get(item.kind)
+            if last is None or item.slot > last.slot:
+                self._last[item.kind] = item
+            if item.kind is SignKind.COMMIT_VOTE and item.slot > self._settled:
+                self._commit_votes.setdefault(item.slot, _H_BODY(item.body))
+        self._prune()
+        if self.snapshot() != before:
+            self.write_mark(self._log_synced)
 
     def round_of(self, kind: SignKind) -> int:
         """Return the highest round in which something of this kind was signed, -1 for none."""

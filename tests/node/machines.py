@@ -21,7 +21,7 @@ from consensus import genesis, keyfile
 from consensus.committee import Committee, Validator
 from consensus.genesis import Agency, Genesis, Limits, Principal
 from consensus.hotstuff import wire
-from consensus.hotstuff.types import Block, CommitVote, Message, Proposal, Timeout, Vote
+from consensus.hotstuff.types import Block, CommitVote, Message, Proposal, SignKind, Timeout, Vote
 from consensus.keyfile import KeyKind
 from consensus.ledger.rules import encode_definition, load_toml
 from consensus.ledger.transaction import Transaction
@@ -35,6 +35,12 @@ from node.verifier import Verifier
 from tests.consensus.ledger.authors import ANNA, signed
 from tests.node.storage.memory_disk import MemoryDisk
 
+KINDS = {
+    "Proposal": SignKind.PROPOSAL,
+    "Vote": SignKind.VOTE,
+    "Timeout": SignKind.TIMEOUT,
+    "CommitVote": SignKind.COMMIT_VOTE,
+}
 SIZE = 4
 QUORUM = 3
 START_MS = 1_790_000_000_000
@@ -258,8 +264,8 @@ class Town:
         if cls is Class.CONSENSUS:
             self._write_down(sender, wire.decode_message(payload))
         machine = self.machines[peer]
-        kept = all([tap(sender, peer, cls, payload) for tap in self.taps])
-        if kept and machine.powered and not self.is_cut(sender, peer):
+        verdicts = [tap(sender, peer, cls, payload) for tap in self.taps]  # each hears it
+        if all(verdicts) and machine.powered and not self.is_cut(sender, peer):
             machine.inbox.send_nowait((sender, cls, payload))
 
     def _write_down(self, sender: int, message: Message) -> None:
@@ -267,11 +273,14 @@ class Town:
         match message:
             case Proposal(block):
                 self.blocks[block.id] = block
-                slot, body = ("proposal", sender, block.round), block.id
+                slot, body = ("Proposal", sender, block.round), block.id
             case Vote() | Timeout() | CommitVote():
                 slot, body = (type(message).__name__, sender, message.round), message.body
             case _:
                 return
+        kind = KINDS[slot[0]]
+        marked = self.machines[sender].engine.signer.round_of(kind)
+        assert marked >= slot[2], f"{slot} left, and the mark does not tell of it"
         again = self.signed.setdefault(slot, body) == body
         assert again or sender in self.forgetful, f"two signatures for {slot}"
         self.machines[sender].sent.append(message)

@@ -285,6 +285,7 @@ async def test_a_machine_loses_power_again_and_again_and_comes_back(
             machine.disk.cut_at = machine.disk.operations + 5 + 3 * life
             turn = 0
             while machine.powered:
+                assert machine.engine.stopped is None or machine.engine.stopped.storage
                 town.submit(1 + turn % 3)
                 turn += 1
                 await trio.sleep(0.02)
