@@ -7,14 +7,12 @@ believed: ``comity.verify`` computes every hash again. Specified in ``docs/proto
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from consensus import codec, protocol
 from consensus.answers import DECISION_BYTES_MAX
 from consensus.codec import Value
-from consensus.protocol import StateKey
 
 ROWS_MAX: Final = 1024
 """Most rows of one answer."""
@@ -191,8 +189,3 @@ def read_rules(result: Value) -> Rules:
     """Return the answer to ``rules``. Raises DecodeError."""
     _RULES(result, "rules")
     return Rules(read_rows(result[0]), tuple(RuleText(*row) for row in result[1]))
-
-
-def state_keys(keys: Sequence[StateKey]) -> list[Value]:
-    """Return keys as an array of ``[namespace, [component, ...]]``."""
-    return [[key.namespace, [*key.components]] for key in keys]

@@ -227,7 +227,7 @@ def holds_table(holds: Holds) -> Group:
         return titled(f"{where}: no hold", Text(shown_at))
     found = table("scopes", "agency", "state", "placed", "until", "reason", "id")
     for each in holds.holds:
-        until = "release" if each.until_ms is None else time_word(each.until_ms)
+        until = "open" if each.until_ms is None else time_word(each.until_ms)
         found.add_row(
             " ".join(each.scopes),
             each.agency,

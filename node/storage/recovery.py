@@ -5,7 +5,7 @@ segment is dropped). The newest safety record in the log counts. Batches stay on
 given by offset; ``Log.read`` returns them.
 
 A log that is shorter than the signer's mark says, or another log, has lost promises:
-``open_signer`` then raises ``PromisesLostError``; the node may go on without its vote.
+``open_signer`` then raises ``PromisesLostError``, and the node does not start.
 
 Not here: connecting blocks to a chain, executing them again, merging the signer's bodies into the
 safety record (the runtime), and fetching what is missing (sync).
