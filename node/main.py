@@ -24,7 +24,7 @@ from node.telemetry import logs
 SWITCH_SECONDS: Final = 0.0005
 """A thread that has synced the disk waits at most this long for the interpreter; default 5 ms."""
 GC_ALLOCATIONS: Final = 50_000
-"""Objects between two searches for reference cycles, of which little here makes any; default 700."""
+"""Objects between two searches for reference cycles, which little here makes; default 700."""
 DISK_FREE_BYTES_MIN: Final = 256 * 2**20
 
 
