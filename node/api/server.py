@@ -27,6 +27,8 @@ from node.network.framing import FrameReader, FrameWriter
 Found = list[tuple[int, Waiter]]
 """Indices of a block's decisions, each with one who waits for it."""
 
+LINGER_SECONDS_MAX: Final = 1.0
+"""How long a client that broke the protocol is still read from, and ignored."""
 _LOST: Final = (trio.BrokenResourceError, trio.ClosedResourceError, OSError, ssl.SSLError)
 
 
@@ -209,6 +211,10 @@ class ApiServer:
             await connection.run()
         finally:
             self._forget(connection)
+        # Closing with unread bytes resets the connection, which takes the last answer with it.
+        with trio.move_on_after(LINGER_SECONDS_MAX):
+            while await stream.receive_some():
+                pass
 
     def _forget(self, connection: Connection) -> None:
         del self._connections[connection]
