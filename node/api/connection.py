@@ -129,7 +129,8 @@ class Connection:
         self._reader = reader
         self._nonce = nonce
         self._greeted = False
-        self._closing = False
+        self.closing = False
+        """An answer has been given after which nothing more is heard."""
         self._waiting: dict[int, Waiting] = {}
         self._submissions: list[tuple[int, Submit]] = []
         self._submit_bell = Bell()
@@ -182,7 +183,7 @@ class Connection:
 
     async def _read(self) -> None:
         limits = self.hub.limits
-        while not self._closing:
+        while not self.closing:
             await self.outbox.below(limits.outbound_bytes_max)
             before = self._reader.bytes_received
             try:
@@ -196,7 +197,7 @@ class Connection:
                 return
             for payload in payloads:
                 self._receive(payload)
-                if self._closing:
+                if self.closing:
                     return
             self.outbox.bell.ring()
             pause = self.hub.spend(self, self._reader.bytes_received - before)
@@ -231,7 +232,7 @@ class Connection:
             request_id, request = protocol.decode_request(payload)
         except UnknownMethod as error:
             self.fail(error.request_id, Status.UNSUPPORTED, error)
-            self._closing = not self._greeted
+            self.closing = not self._greeted
             return
         except BadParams as error:
             self._end(error.request_id, Status.MALFORMED, error)
@@ -303,7 +304,7 @@ class Connection:
                 return
             if not hub.proved(self, request.key):
                 self._busy(request_id, "this key has too many connections")
-                self._closing = True
+                self.closing = True
                 return
             self.key = request.key
         self._greeted = True
@@ -428,7 +429,7 @@ class Connection:
 
     def _end(self, request_id: int, status: Status, error: ComityError) -> None:
         self.fail(request_id, status, error)
-        self._closing = True
+        self.closing = True
 
     def _deny(self, request_id: int) -> None:
         hint = "prove a key of an official or system; docs/protocol lists who may what"

@@ -211,10 +211,11 @@ class ApiServer:
             await connection.run()
         finally:
             self._forget(connection)
-        # Closing with unread bytes resets the connection, which takes the last answer with it.
-        with trio.move_on_after(LINGER_SECONDS_MAX):
-            while await stream.receive_some():
-                pass
+        if connection.closing:
+            # Closing with unread bytes resets the connection, and the last answer goes with it.
+            with trio.move_on_after(LINGER_SECONDS_MAX):
+                while await stream.receive_some():
+                    pass
 
     def _forget(self, connection: Connection) -> None:
         del self._connections[connection]
