@@ -85,7 +85,7 @@ def _play(story: Story, folder: Path, stay: bool) -> None:
         )
         if stay:
             explore.show(story.console, network, commands)
-            _stay(network)
+            _stay(story.console, network)
     finally:
         with _undisturbed():
             network.stop()
@@ -172,20 +172,26 @@ async def _load(story: Story, cast: Cast, people: Sequence[register.Person]) -> 
     return cases
 
 
-def _stay(network: LocalNetwork) -> None:
-    """Keep the network up until Ctrl-C.
+def _stay(console: Console, network: LocalNetwork) -> None:
+    """Keep the network up until Ctrl-C; a node that ends is left alone, the others go on.
 
     Raises:
-        RuntimeError: a node ended by itself.
+        RuntimeError: no node is left.
     """
+    left = list(network.agencies)
     try:
-        while True:
-            for agency in network.agencies:
-                if not network.running(agency):
-                    raise RuntimeError(f"the node of {agency} ended; see node.log in its folder")
+        while left:
+            for agency in [each for each in left if not network.running(each)]:
+                left.remove(agency)
+                text = (
+                    f"  the node of {agency} ended; the others go on. "
+                    f".venv/bin/comity node run {network.folder / agency} starts it again"
+                )
+                console.print(escape(text), highlight=False, soft_wrap=True)
             time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
         return
+    raise RuntimeError("no node is left; see node.log in their folders")
 
 
 # --- how it ends --------------------------------------------------------------------------------

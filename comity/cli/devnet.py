@@ -183,10 +183,22 @@ def _ended(node: Running) -> NotReachableError:
 
 
 async def _watch(nodes: Sequence[Running]) -> None:
+    """Say of each node that ends by itself that it has; the others go on.
+
+    Raises:
+        NotReachableError: none is left.
+    """
+    left = list(nodes)
     while True:
-        for node in nodes:
-            if node.process.poll() is not None:
+        for node in [each for each in left if each.process.poll() is not None]:
+            left.remove(node)
+            if not left:
                 raise _ended(node)
+            said = (
+                f"the node of {node.agency} ended with status {node.process.returncode}; "
+                f"the others go on. `comity node run {node.home}` starts it again"
+            )
+            show.err().print(said, markup=False, soft_wrap=True)
         await trio.sleep(0.2)
 
 

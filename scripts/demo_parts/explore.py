@@ -97,7 +97,10 @@ def show(console: Console, network: LocalNetwork, commands: Sequence[Line]) -> N
     for line in commands:
         console.print(f"  [dim]# {escape(line.about)}[/]", highlight=False)
         console.print(f"  {escape(line.text)}", highlight=False, soft_wrap=True)
-    console.print("\n  Ctrl-C stops the network and ends.\n", highlight=False)
+    console.print(
+        "\n  Kill a node if you like: the others go on. Ctrl-C stops the network and ends.\n",
+        highlight=False,
+    )
 
 
 def _here(program: str) -> str:

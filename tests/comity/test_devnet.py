@@ -72,7 +72,13 @@ def devnet(folder: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]
             process.communicate(timeout=30)
 
 
-def test_network_is_started_used_and_stopped(tmp_path: Path) -> None:
+def nodes_of(process: subprocess.Popen[str]) -> list[int]:
+    """Return the processes of the nodes, in the order of the committee."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii")
+    return [int(each) for each in children.split()]
+
+
+def test_network_is_started_used_outlives_a_node_and_is_stopped(tmp_path: Path) -> None:
     folder = tmp_path / "net"
     with devnet(folder) as (process, started):
         assert len(started["nodes"]) == 4
@@ -103,10 +109,15 @@ def test_network_is_started_used_and_stopped(tmp_path: Path) -> None:
         assert comity("committee")["quorum"] == 3
         assert comity("status", "--server", "treasury")["agency"] == "treasury"
 
+        os.kill(nodes_of(process)[0], signal.SIGKILL)
+        assert comity("submit", "compliance.freeze", f"person={TOKEN}")["code"] == "APPLIED"
+        assert len(comity("holds", person)["holds"]) == 1
+
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
-        assert (process.returncode, err) == (0, "")
+        assert process.returncode == 0
+        assert err.startswith("the node of treasury ended with status -9; the others go on")
         unreachable = comity("status", "--patience", "0.5", status=3)
         assert "nothing listens" in unreachable["error"]
-    for agency in started["nodes"]:
+    for agency in set(started["nodes"]) - {"treasury"}:
         assert '"stopping"' in (folder / agency / "node.log").read_text(encoding="utf-8")
