@@ -79,6 +79,7 @@ RECEIVED_MAX: Final = 1024
 """Blocks whose receipt is timed; of those never delivered the oldest are forgotten first."""
 EVIDENCE_MAX: Final = 256
 """Pairs of contradicting messages kept; the first of them, since one already convicts."""
+NEVER_MS: Final = 2**63
 CHECK_SECONDS_MAX: Final = 0.5
 """A timer is looked at again at least this often, because the wall clock may be set."""
 
@@ -145,6 +146,8 @@ class Ordering:
         self._told_items: tuple[PayloadItem, ...] = ()
         self._timers: dict[Timer, int] = {}
         self._timer_bell = trio.Event()
+        self._looks_at_ms = 0
+        """When ``run_timers`` looks again by itself; only an earlier timer need wake it."""
         self._received: dict[bytes, float] = {}
         self.dissemination: Dissemination | None = None
         self.execution: Execution | None = None
@@ -242,7 +245,8 @@ class Ordering:
                 dissemination.peer_holds(peer, counts, self._own)
             case SetTimer(token, at_ms):
                 self._timers[token] = at_ms
-                self._timer_bell.set()
+                if at_ms < self._looks_at_ms:
+                    self._timer_bell.set()
             case CancelTimer(token):
                 self._timers.pop(token, None)
             case ReportEvidence(kind, first, second):
@@ -369,6 +373,7 @@ class Ordering:
                 await trio.lowlevel.checkpoint()
                 continue
             at_ms = min(self._timers.values(), default=None)
+            self._looks_at_ms = NEVER_MS if at_ms is None else at_ms
             if at_ms is None:
                 await self._timer_bell.wait()
             else:

@@ -228,7 +228,8 @@ class Replica:
             case PayloadAvailable(items):
                 self._pool.replace(items)
             case HeldCounts(counts):
-                self._held = counts
+                self._held = counts  # told with the next vote; nothing becomes possible by it
+                return []
             case PayloadHeld(block_id):
                 node = self._tree.get(block_id)
                 if node is not None:

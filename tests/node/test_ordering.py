@@ -77,7 +77,7 @@ async def test_a_damaged_frame_is_a_fault_of_its_sender_and_changes_nothing(
     async with running(town):
         for turn in range(SIZE):
             town.submit(turn)
-        await town.until_certified(4)
+        await town.until_certified(6)
         engine = town.machines[0].engine
         before = len(town.machines[0].sent)
         faults = 0
