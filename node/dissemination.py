@@ -30,8 +30,6 @@ from node.storage.store import Store
 from node.telemetry.metrics import Metrics
 from node.verifier import Verifier
 
-SWEEP_MS: Final = 1000
-"""How often expired batches and transactions are looked for."""
 BACKLOG_MAX: Final = 256
 """Batches waiting for a worker's verdict; beyond it pushes are dropped and fetched later."""
 

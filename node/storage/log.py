@@ -34,8 +34,6 @@ from node.storage.segment import Check, Header, Window
 
 RESERVE_BYTES: Final = 2**20
 """Room is taken in steps of this, as zeros: a sync that need not grow the file takes half."""
-SEGMENT_BYTES_TARGET: Final = 64 * 2**20
-"""From this size on the node should rotate at its next flush."""
 BUFFER_BYTES_MAX: Final = 128 * 2**20
 LOCK_NAME: Final = "lock"
 NEW_SUFFIX: Final = ".new"
