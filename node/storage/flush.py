@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from consensus.errors import invariant
 from consensus.hashing import DIGEST_BYTES
@@ -22,13 +22,10 @@ from node.storage.tables import Table, Tables, height_key
 if TYPE_CHECKING:
     import lmdb
 
-DROP_HEIGHTS_MAX: Final = 1024
-"""Heights whose private parts or change records one flush drops; the next goes on."""
-
 
 @dataclass(frozen=True, slots=True)
 class BatchData:
-    """A batch of a certified block. ``private`` is None where this node lacks or dropped it."""
+    """A batch of a certified block. ``private`` is None where this node lacks it."""
 
     digest: bytes
     public: bytes
@@ -70,8 +67,6 @@ class FlushBatch:
         index: node-local index of records, ``(kind ‖ id, kh)``; None removes.
         aside: node-local values, ``(key, value)``; None removes.
         meta: further names and values; a name does not begin with "_".
-        drop_private_through: drop private parts up to this height, as far as one flush goes.
-        drop_changes_through: likewise change records.
     """
 
     height: int
@@ -81,8 +76,6 @@ class FlushBatch:
     index: Sequence[tuple[bytes, bytes | None]] = ()
     aside: Sequence[tuple[bytes, bytes | None]] = ()
     meta: Sequence[tuple[bytes, bytes]] = ()
-    drop_private_through: int | None = None
-    drop_changes_through: int | None = None
 
 
 def check(batch: FlushBatch, height: int) -> None:
@@ -118,10 +111,6 @@ def write(txn: lmdb.Transaction[bytes], opened: Tables, batch: FlushBatch) -> No
     )
     _change(txn, opened.index, batch.index)
     _change(txn, opened.aside, batch.aside)
-    if batch.drop_private_through is not None:
-        _drop_private(txn, opened, batch.drop_private_through)
-    if batch.drop_changes_through is not None:
-        _drop_changes(txn, opened, batch.drop_changes_through)
     for name, value in batch.meta:
         txn.put(name, value, db=opened.meta)
     txn.put(tables.META_HEIGHT, height_key(batch.height), db=opened.meta)
@@ -197,35 +186,3 @@ def _change(
             txn.delete(key, db=table)
         else:
             txn.put(key, value, db=table)
-
-
-def _drop_range(txn: lmdb.Transaction[bytes], opened: Tables, name: bytes, through: int) -> range:
-    """Return the heights to drop now, and record that they are dropped."""
-    value = txn.get(name, db=opened.meta)
-    first = 0 if value is None else tables.height_of(value) + 1
-    last = min(through, first + DROP_HEIGHTS_MAX - 1)
-    if last >= first:
-        txn.put(name, height_key(last), db=opened.meta)
-    return range(first, last + 1)
-
-
-def _drop_private(txn: lmdb.Transaction[bytes], opened: Tables, through: int) -> None:
-    heights = _drop_range(txn, opened, tables.META_PRIVATE_DROPPED, through)
-    if not heights:
-        return
-    stop = height_key(heights[-1] + 1)
-    gone = []
-    with txn.cursor(opened.batch_at) as cursor:
-        found = cursor.set_range(height_key(heights[0]))
-        while found and cursor.key() < stop:
-            gone.append((tables.height_of(cursor.key()), cursor.value()))
-            found = cursor.next()
-    for height, digest in gone:
-        batch = txn.get(digest, db=opened.batches)
-        if batch is not None and tables.height_of(batch) == height:
-            txn.delete(digest, db=opened.private)
-
-
-def _drop_changes(txn: lmdb.Transaction[bytes], opened: Tables, through: int) -> None:
-    for height in _drop_range(txn, opened, tables.META_CHANGES_DROPPED, through):
-        txn.delete(height_key(height), db=opened.changes)

@@ -129,18 +129,8 @@ class View:
         return self._txn.get(digest, db=self._opened.batches) is not None
 
     def private(self, digest: bytes) -> bytes | None:
-        """Return a batch's private parts, None if never held or dropped."""
+        """Return a batch's private parts, None if never held."""
         return self._txn.get(digest, db=self._opened.private)
-
-    def batches_at(self, height: int) -> list[bytes]:
-        """Return the digests of a height's batches in payload order."""
-        out = []
-        with self._txn.cursor(self._opened.batch_at) as cursor:
-            found = cursor.set_range(height_key(height))
-            while found and height_of(cursor.key()) == height:
-                out.append(cursor.value())
-                found = cursor.next()
-        return out
 
     def history(self, level: int, index: int) -> bytes | None:
         """Return a node of the history tree."""
@@ -173,13 +163,6 @@ class View:
     def meta(self, name: bytes) -> bytes | None:
         """Return a further meta value."""
         return self._txn.get(name, db=self._opened.meta)
-
-    def dropped_through(self) -> tuple[int, int]:
-        """Return the heights up to which private parts and change records are gone, or -1."""
-        names = (tables.META_PRIVATE_DROPPED, tables.META_CHANGES_DROPPED)
-        values = [self._txn.get(name, db=self._opened.meta) for name in names]
-        private, changes = (BLANK if value is None else height_of(value) for value in values)
-        return private, changes
 
     def close(self) -> None:
         """End the snapshot."""
@@ -308,20 +291,6 @@ class Store:
                 view.close()
                 self._snapshots -= 1
                 self._changed.notify_all()
-
-    def copy_to(self, directory: Path) -> None:
-        """Write a compacted, consistent copy of the store into an existing empty folder.
-
-        Runs beside flushes; call it in a worker thread.
-
-        Raises:
-            StorageFailedError: the copy failed.
-        """
-        with self.snapshot() as view:
-            try:
-                self._environment.copy(str(directory), compact=True, txn=view._txn)
-            except lmdb.Error as error:
-                raise StorageFailedError(f"cannot copy the store: {error}") from error
 
     @property
     def used_bytes(self) -> int:

@@ -3,8 +3,8 @@
     state      kh 32                    changed_height 8 ‖ vh 32 ‖ value
     blocks     height 8                 block with its statement, as the node encodes it
     batches    digest 32                height 8 ‖ public part
-    private    digest 32                private parts; rows go after the retention period
-    batch_at   height 8 ‖ number 4      digest
+    private    digest 32                private parts, where this node has them
+    batch_at   height 8 ‖ number 4      digest, in payload order
     decisions  height 8                 all decisions of the block
     certs      height 8                 commit certificate on this height
     txs        txid 32                  (height 8 ‖ index 4)…   at most POSITIONS_MAX
@@ -39,8 +39,6 @@ BLANK: Final = -1
 META_FORMAT: Final = b"_format"
 META_CHAIN: Final = b"_chain"
 META_HEIGHT: Final = b"_height"
-META_PRIVATE_DROPPED: Final = b"_private_dropped"
-META_CHANGES_DROPPED: Final = b"_changes_dropped"
 
 Table = Any
 """An open LMDB sub-database."""

@@ -103,14 +103,31 @@ def test_everything_of_a_flush_is_found_again_after_reopening(tmp_path: Path) ->
     assert view.newest_certificate() == (2, b"certificate")
     assert view.positions(key(8)) == ((1, 1),)
     assert view.positions(key(99)) == ()
-    assert view.batches_at(1) == [key(3), key(4)]
-    assert view.batches_at(2) == []
     assert view.batch(key(3)) == (1, b"public")
     assert view.private(key(3)) == b"private"
     assert (view.has_batch(key(4)), view.private(key(4))) == (True, None)
     assert (view.history(0, 1), view.history(1, 0), view.history(1, 1)) == (key(10), key(11), None)
     assert view.records(b"person", count_max=9) == [(b"person\0a", key(5)), (b"person\0b", key(1))]
     assert (view.aside(b"replaced"), view.meta(b"epoch")) == (b"opening", b"\1")
+
+
+def test_batches_of_a_height_are_listed_in_payload_order(store: Store) -> None:
+    batches = tuple(BatchData(key(number), b"public", None) for number in (9, 3, 4))
+    store.write(FlushBatch(2, blocks=[block(1), block(2, batches=batches)]))
+    with store._environment.begin() as txn, txn.cursor(store._opened.batch_at) as cursor:
+        found = [(bytes(at), bytes(digest)) for at, digest in cursor]
+    height = b"\0" * 7 + b"\2"
+    assert found == [
+        (height + b"\0\0\0\0", key(9)),
+        (height + b"\0\0\0\1", key(3)),
+        (height + b"\0\0\0\2", key(4)),
+    ]
+
+
+def test_used_bytes_grow_with_what_is_kept(store: Store) -> None:
+    before = store.used_bytes
+    store.write(FlushBatch(0, rows=[(key(1), Row(key(2), 0, bytes(100_000)))]))
+    assert store.used_bytes >= before + 100_000
 
 
 def test_pages_and_entries_equal_those_of_the_reference_backend(store: Store) -> None:
@@ -179,51 +196,6 @@ def test_positions_within_one_flush_are_joined(store: Store) -> None:
     )
     assert store.view.positions(key(1)) == ((1, 0), (1, 1), (2, 5))
     assert store.view.positions(key(2)) == ((2, 6),)
-
-
-# --- retention ------------------------------------------------------------------------------------
-
-
-def test_private_parts_and_change_records_go_and_the_rest_stays(store: Store) -> None:
-    for height in range(1, 6):
-        batch = BatchData(key(height), b"public %d" % height, b"private %d" % height)
-        store.write(FlushBatch(height, blocks=[block(height, batches=(batch,))]))
-    store.write(FlushBatch(5, drop_private_through=3, drop_changes_through=2))
-    view = store.view
-    assert [view.private(key(height)) for height in range(1, 6)] == [
-        None,
-        None,
-        None,
-        b"private 4",
-        b"private 5",
-    ]
-    assert [view.changes(height) for height in range(1, 4)] == [None, None, b"changes 3"]
-    assert view.batch(key(1)) == (1, b"public 1")
-    assert view.block(1) == b"block 1"
-    assert view.dropped_through() == (3, 2)
-
-
-def test_a_batch_seen_again_keeps_its_private_part_until_the_later_height(store: Store) -> None:
-    batch = BatchData(key(1), b"public", b"private")
-    store.write(FlushBatch(1, blocks=[block(1, batches=(batch,))]))
-    store.write(FlushBatch(2, blocks=[block(2, batches=(batch,))]))
-    store.write(FlushBatch(2, drop_private_through=1))
-    assert store.view.private(key(1)) == b"private"
-    store.write(FlushBatch(2, drop_private_through=2))
-    assert store.view.private(key(1)) is None
-
-
-def test_one_flush_drops_a_bounded_number_of_heights(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(flush, "DROP_HEIGHTS_MAX", 2)
-    store.write(FlushBatch(7, blocks=[block(height) for height in range(1, 8)]))
-    reached = []
-    for _ in range(5):
-        store.write(FlushBatch(7, drop_changes_through=6))
-        reached.append(store.view.dropped_through()[1])
-    assert reached == [1, 3, 5, 6, 6]
-    assert [store.view.changes(height) is None for height in range(1, 8)] == [True] * 6 + [False]
 
 
 # --- one transaction ------------------------------------------------------------------------------
@@ -494,16 +466,3 @@ def test_files_are_private(store: Store, tmp_path: Path) -> None:
     folder = tmp_path / "state"
     assert folder.stat().st_mode & 0o077 == 0
     assert all(path.stat().st_mode & 0o077 == 0 for path in folder.iterdir())
-
-
-def test_a_copy_is_a_whole_store(store: Store, tmp_path: Path) -> None:
-    store.write(FlushBatch(0, rows=[(key(1), Row(key(2), 0, b"value"))]))
-    target = tmp_path / "copy"
-    target.mkdir()
-    store.copy_to(target)
-    copy = Store.open(target, chain=CHAIN, map_bytes=MAP_BYTES)
-    assert copy.state.get(key(1)) == Row(key(2), 0, b"value")
-    assert copy.used_bytes > 0
-    copy.close()
-    with pytest.raises(StorageFailedError):
-        store.copy_to(tmp_path / "absent")
