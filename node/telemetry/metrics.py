@@ -23,9 +23,6 @@ _LATENCY_SECONDS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
 _DISK_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0)
-STAGES: Final = ("ingress", "batch", "vote", "execute", "commit")
-"""Checking a client's transactions; checking a peer's batch; from a block's receipt to the own
-vote; executing a block; from its own result to its certificate."""
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series each, told by none
 
