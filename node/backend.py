@@ -18,7 +18,7 @@ from consensus import codec
 from consensus.answers import EpochStep, StatementEvidence
 from consensus.codec import Value
 from consensus.committee import Committee
-from consensus.errors import ComityError, DecodeError, SignatureError
+from consensus.errors import ComityError, CopyError, DecodeError, SignatureError
 from consensus.hashing import ZERO
 from consensus.ledger.batch import Item, transactions_of
 from consensus.ledger.layout import ACTIVE, Agency, Key, Principal
@@ -160,7 +160,12 @@ class Backend:
             case WorkerFailed():
                 status, retry_ms = Status.UNAVAILABLE, BUSY_RETRY_MS
             case SignatureError():
-                status, retry_ms = Status.BAD_SIGNATURE, 0
+                # The error's own advice is for those who were sent data; this one signed it.
+                hint = "sign with the key that the transaction names, for this network"
+                return Rejected(Status.BAD_SIGNATURE, "BAD_SIGNATURE", error.message, hint)
+            case CopyError():
+                hint = "send the private part that was signed, unchanged"
+                return Rejected(Status.MALFORMED, "MALFORMED", error.message, hint)
             case _:
                 status, retry_ms = Status.MALFORMED, 0
         return Rejected(status, status.name, error.message, error.hint, retry_ms)

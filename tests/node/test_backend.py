@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from consensus.answers import StatementEvidence
-from consensus.errors import ComityError, DecodeError, SignatureError
+from consensus.errors import ComityError, CopyError, DecodeError, SignatureError
 from consensus.ledger.batch import Item
 from consensus.protocol import Item as ItemKind
 from consensus.protocol import StateKey, Status
@@ -70,16 +70,22 @@ async def test_submissions_are_admitted_or_refused_each_with_its_reason(
             one,
             DecodeError("not canonical"),
             SignatureError("does not verify"),
+            CopyError("does not match the body"),
             WorkerFailed("no worker could check this"),
             one,
         ]
-        admitted, malformed, forged, failed, again = await backend.submit(asked(1, 2, 3, 4, 5))
+        found = await backend.submit(asked(1, 2, 3, 4, 5, 6))
+        admitted, malformed, forged, torn, failed, again = found
         assert admitted == again == Admitted((one.txid,), {})
         assert isinstance(malformed, Rejected)
         assert isinstance(forged, Rejected)
         assert isinstance(failed, Rejected)
         assert (malformed.status, malformed.message) == (Status.MALFORMED, "not canonical")
-        assert forged.status is Status.BAD_SIGNATURE
+        assert (forged.status, forged.code) == (Status.BAD_SIGNATURE, "BAD_SIGNATURE")
+        assert forged.hint == "sign with the key that the transaction names, for this network"
+        assert isinstance(torn, Rejected)
+        assert (torn.status, torn.message) == (Status.MALFORMED, "does not match the body")
+        assert torn.hint == "send the private part that was signed, unchanged"
         assert (failed.status, failed.retry_after_ms) == (Status.UNAVAILABLE, BUSY_RETRY_MS)
 
         # A busy verifier refuses the whole turn, and the node lives on.
