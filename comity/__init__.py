@@ -5,6 +5,7 @@
     drafting.py  from inputs to a transaction         results.py    what comes out
     network.py   retries   pool.py  connections       session.py    one connection
     sequence.py  numbers   keys.py  key files         errors.py     what can go wrong
+    words.py     values as people read them
     cli/         the ``comity`` command
 
 Depends on ``consensus``, never on ``node``; only ``comity node`` and its kin load it when called.

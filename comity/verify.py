@@ -26,6 +26,7 @@ from typing import Final
 from comity import decisions
 from comity.errors import ForkError, StaleAnswerError
 from comity.results import Decision, Entry, Hold, Holds
+from comity.words import place_word
 from consensus import answers, codec, reads
 from consensus.answers import DecisionAnswer, EpochStep, StatementEvidence
 from consensus.codec import Value
@@ -366,7 +367,7 @@ _RULES_HEAD: Final = codec.array(
 def _entry(
     key: StateKey, kh: bytes, row: Row | None, found: proof.Found, statement: Statement
 ) -> Entry:
-    where = f"{key.namespace} {list(key.components)}"
+    where = place_word(key.namespace, key.components, short=True)
     if found is None or found[0] == ZERO:
         if row is not None:
             raise ProofError(f"{where} is shown, but proved absent")
@@ -391,7 +392,7 @@ def _entry(
 def _record(
     key: StateKey, kh: bytes, row: Row, vh: bytes, changed: int, statement: Statement
 ) -> Entry:
-    where = f"record {list(key.components)}"
+    where = place_word(key.namespace, key.components, short=True)
     if not isinstance(row, RecordRow):
         raise ProofError(f"{where} is not shown as a record")
     kind, definition, id_, version, count = codec.decode(

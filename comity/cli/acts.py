@@ -8,10 +8,11 @@ from cyclopts import Parameter
 
 from comity.cli import show
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
-from comity.cli.values import parse_inputs, parse_place, place_word, time_word
+from comity.cli.values import parse_inputs, parse_place, time_word
 from comity.client import Client
 from comity.drafting import Call, find_action
 from comity.results import Entry
+from comity.words import place_word
 from consensus.ledger.transaction import Transaction
 from consensus.protocol import StateKey
 

@@ -11,10 +11,11 @@ from rich.text import Text
 
 from comity.cli import show
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
-from comity.cli.values import parse_id, parse_place, place_word, time_word, word
+from comity.cli.values import parse_id, parse_place, time_word
 from comity.client import Client
 from comity.errors import RequestError
 from comity.results import Height
+from comity.words import place_word, word
 from consensus.codec import INT64_MAX, Value
 from consensus.protocol import HEIGHTS_MAX
 

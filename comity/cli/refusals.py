@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from comity.cli.values import place_word, time_word, word
+from comity.cli.values import time_word
+from comity.words import place_word, word
 from consensus.codec import Value
 
 Sentence = Callable[[Value], str]

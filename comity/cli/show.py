@@ -13,8 +13,9 @@ from rich.text import Text
 
 from comity.cli.options import Output
 from comity.cli.refusals import sentence
-from comity.cli.values import place_word, plain, time_word, word
+from comity.cli.values import plain, time_word
 from comity.results import Decision, Entry, Holds
+from comity.words import place_word, word
 from consensus.ledger import layout
 
 STYLES: Final = {"applied": "green", "refused": "red", "proposed": "yellow"}

@@ -38,8 +38,6 @@ KERNEL_NAMESPACES: Final = (
     "sequence",
     "unique",
 )
-SHORT_DIGITS: Final = 12
-"""Hex digits of long bytes inside values that people look at."""
 _INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
 _EPOCH: Final = datetime.date(1970, 1, 1)
 
@@ -228,36 +226,6 @@ def plain(value: Value) -> Any:
     if isinstance(value, dict):
         return {str(key): plain(each) for key, each in value.items()}
     return value
-
-
-def word(value: Value, *, short: bool = False) -> str:
-    """Return a value for people, on one line; ``short`` shows long bytes by their beginning."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bytes):
-        shown = value.hex()
-        return f"0x{shown[:SHORT_DIGITS]}…" if short and len(shown) > SHORT_DIGITS else f"0x{shown}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(word(each, short=short) for each in value) + "]"
-    if value is None:
-        return "-"
-    return "yes" if value is True else "no" if value is False else str(value)
-
-
-def place_word(namespace: str, components: Sequence[Value]) -> str:
-    """Return a place as ``parse_place`` reads it."""
-    path = "/".join(_component_word(each) for each in components)
-    if namespace == "record":
-        return path
-    return f"{namespace}/{path}" if path else namespace
-
-
-def _component_word(value: Value) -> str:
-    if isinstance(value, list | tuple):
-        return "[" + "/".join(_component_word(each) for each in value) + "]"
-    if isinstance(value, str) and (not value or re.search(r"[/\[\]]|^0x|^-?\d+$", value)):
-        return f'"{value}"'
-    return word(value)
 
 
 def time_word(time_ms: int) -> str:

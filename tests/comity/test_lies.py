@@ -410,8 +410,11 @@ async def test_absent_record_said_to_be_present_is_refused() -> None:
             await client.get("record", "note", 1)
         h.lies["north"] = result(lambda row: [row[0], [rows[0]], row[2]], is_rows)
         async with h.client(patience_seconds=1.0) as client:
-            with pytest.raises(ProofError, match="proved absent"):
+            with pytest.raises(ProofError, match="note/9 is shown, but proved absent"):
                 await client.get("record", "note", 9)
+        async with h.client(patience_seconds=1.0) as client:
+            with pytest.raises(ProofError, match="permit/0xeeeeeeeeeeee… is shown, but proved"):
+                await client.get("record", "permit", b"\xee" * 32)
 
 
 async def test_proof_and_row_of_another_key_are_refused() -> None:

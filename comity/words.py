@@ -1,0 +1,45 @@
+"""Values and places as people read them: in the command line's answers and in errors.
+
+Not here: reading words back (``cli.values``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from consensus.codec import Value
+
+SHORT_DIGITS: Final = 12
+"""Hex digits of long bytes inside values that people look at."""
+
+
+def word(value: Value, *, short: bool = False) -> str:
+    """Return a value for people, on one line; ``short`` shows long bytes by their beginning."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        shown = value.hex()
+        return f"0x{shown[:SHORT_DIGITS]}…" if short and len(shown) > SHORT_DIGITS else f"0x{shown}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(word(each, short=short) for each in value) + "]"
+    if value is None:
+        return "-"
+    return "yes" if value is True else "no" if value is False else str(value)
+
+
+def place_word(namespace: str, components: Sequence[Value], *, short: bool = False) -> str:
+    """Return a place as the command line reads it; ``short`` ones are only to be looked at."""
+    path = "/".join(_component_word(each, short=short) for each in components)
+    if namespace == "record":
+        return path
+    return f"{namespace}/{path}" if path else namespace
+
+
+def _component_word(value: Value, *, short: bool) -> str:
+    if isinstance(value, list | tuple):
+        return "[" + "/".join(_component_word(each, short=short) for each in value) + "]"
+    if isinstance(value, str) and (not value or re.search(r"[/\[\]]|^0x|^-?\d+$", value)):
+        return f'"{value}"'
+    return word(value, short=short)
