@@ -21,11 +21,11 @@ from consensus.ledger import decision as decisions
 from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision, Header
 from consensus.ledger.effects import hold_id, record_id
-from consensus.ledger.reader import read_holds
 from consensus.state import salted
 from consensus.state.merkle import RESULTS
 from consensus.state.record import decode_row, decode_single
 from tests.consensus.ledger.programme import mixed_blocks
+from tests.consensus.ledger.reader import read_holds
 from tests.consensus.ledger.world import World, person, populated, public_key, token
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "decision.json").read_text())

@@ -19,7 +19,7 @@ from consensus.ledger import holds
 from consensus.ledger.codes import Code
 from consensus.ledger.genesis_state import genesis_state
 from consensus.ledger.layout import ALL, PAY
-from consensus.ledger.reader import read_account
+from tests.consensus.ledger.reader import read_account
 from tests.consensus.ledger.world import (
     TEXTS,
     World,

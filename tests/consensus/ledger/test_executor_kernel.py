@@ -11,7 +11,7 @@ from consensus.ledger.decision import Decision
 from consensus.ledger.kernel.catalogue import KERNEL_ACTIONS
 from consensus.ledger.kernel.perform import HANDLERS
 from consensus.ledger.layout import ACTIVE, Agency, Key, Principal, Role
-from consensus.ledger.reader import SingleView, read_single
+from tests.consensus.ledger.reader import SingleView, read_single
 from tests.consensus.ledger.world import (
     CHARTER,
     IDENTITY,

@@ -22,9 +22,9 @@ from consensus.ledger.executor import BlockContext, BlockResult, BlockRun
 from consensus.ledger.layout import RELEASED
 from consensus.ledger.ledger import of_genesis
 from consensus.ledger.model import Action
-from consensus.ledger.reader import read_account, read_holds, read_record, value_hash
 from consensus.ledger.transaction import Transaction
 from consensus.state.state import State
+from tests.consensus.ledger.reader import read_account, read_holds, read_record, value_hash
 from tests.consensus.ledger.test_executor_hostile import lab, make
 from tests.consensus.ledger.world import START_MS, World, person, public_key, register, token
 

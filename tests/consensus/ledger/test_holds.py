@@ -11,7 +11,7 @@ from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
 from consensus.ledger.holds import HOLDS_MAX
 from consensus.ledger.layout import ALL, CONFIRMED, EDIT, PAY, RELEASED, UNCONFIRMED, Hold
-from consensus.ledger.reader import read_account, read_holds, read_single
+from tests.consensus.ledger.reader import read_account, read_holds, read_single
 from tests.consensus.ledger.world import World, ent, person, populated, token
 
 TRANSFER = ("payments.transfer", "a", "b", 100)

@@ -29,11 +29,11 @@ from consensus.ledger.decision import Decision
 from consensus.ledger.executor import BlockContext, BlockResult, BlockRun
 from consensus.ledger.genesis_state import genesis_state
 from consensus.ledger.ledger import Ledger, of_genesis
-from consensus.ledger.reader import RecordView, read_account, read_record
 from consensus.ledger.rules import encode_definition, load_toml
 from consensus.ledger.transaction import Draft, Expect, Transaction, build
 from consensus.ledger.view import Write
 from consensus.state.state import MemoryBackend, Row
+from tests.consensus.ledger.reader import RecordView, read_account, read_record
 
 START_MS = 1_767_225_600_000 + 86_400_000  # 2026-01-02T00:00:00Z
 

@@ -1,21 +1,13 @@
-"""Rows of the state as typed views, for node APIs, clients and whoever checks a snapshot.
-
-``value_hash`` computes from a row what the state tree says about it, so a row that came from
-somebody else can be checked before it is used.
-
-Not here: reading within execution (``view``), which records what it reads.
-"""
+"""Rows of the state as typed views, and the value hash that a row leads to."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from consensus import codec
 from consensus.codec import Value
-from consensus.errors import DecodeError, LocalProtocolError
 from consensus.hashing import ZERO
 from consensus.ledger.holds import HOLDS_MAX
 from consensus.ledger.layout import Balance, Hold, HoldsIndex, Paths, leaf_value
@@ -58,7 +50,7 @@ class SingleView:
 
 
 def read_record(row: bytes, kind: Kind) -> RecordView:
-    """Return the record of a row of our own store; ``kind`` is its kind in the rules in force."""
+    """Return the record of a row; ``kind`` is its kind in the rules in force."""
     stored = decode_row(row)
     leaves = [codec.parse(value, "field") for value in stored.values]
     fields: dict[str, Value] = dict.fromkeys(kind.fields)
@@ -96,11 +88,7 @@ def read_window(row: bytes) -> Window:
 def read_holds(
     source: Source, paths: Paths, space: str, components: Sequence[Value]
 ) -> tuple[Hold, ...]:
-    """Return the unreleased holds of a target, lapsed ones included, at most HOLDS_MAX.
-
-    Raises:
-        LocalProtocolError: the state names a hold that it does not have.
-    """
+    """Return the unreleased holds of a target, lapsed ones included, at most HOLDS_MAX."""
     target = [space, list(components)]
     index: HoldsIndex | None = _object(source, paths, "holds", target)
     if index is None:
@@ -109,8 +97,7 @@ def read_holds(
     for position in range(min(index.size, HOLDS_MAX)):
         entry = _object(source, paths, "holds", [*target, position])
         hold = None if entry is None else _object(source, paths, "hold", [entry[0]])
-        if hold is None:
-            raise LocalProtocolError("a holds index names a hold that does not exist")
+        assert hold is not None
         found.append(hold)
     return tuple(found)
 
@@ -123,39 +110,17 @@ def _object(source: Source, paths: Paths, space: str, components: list[Value]) -
 
 
 def value_hash(kh: bytes, row: bytes) -> bytes:
-    """Return the value hash that an untrusted row leads to; comparing it is the caller's.
-
-    Raises:
-        DecodeError: the row is malformed.
-
-    Cost: about 2 µs a leaf.
-    """
-    try:
-        if row[:1] == bytes([_RECORD]):
-            return _record_hash(kh, row)
-        if row[:1] == bytes([ATTACHED]):
-            return _rules_hash(kh, row)
-        version, salt, data = decode_single(row)
+    """Return the value hash that the state tree must hold for a row, computed from its values."""
+    if row[:1] == bytes([_RECORD]):
+        stored = decode_row(row)
+        for leaf in stored.leaves:
+            found = salted.leaf_hash(kh, leaf.name, leaf.version, leaf.salt, leaf.value_cbor)
+            assert found == leaf.leaf_hash
+        return stored.root()
+    if row[:1] == bytes([ATTACHED]):
+        root, text = split_attached(row)
+        assert parts_root(decode_definition(text)) == root
+        version, salt, data = decode_single(row[1 : len(row) - len(text)])
         return salted.single_leaf(kh, version, salt, data)
-    except LocalProtocolError as error:
-        raise DecodeError(error.message, path="row") from error
-    except struct.error as error:
-        raise DecodeError("the row is cut short", path="row") from error
-
-
-def _record_hash(kh: bytes, row: bytes) -> bytes:
-    """Return a record's root, computed from its values: its own leaf hashes are not believed."""
-    stored = decode_row(row)
-    for leaf in stored.leaves:
-        found = salted.leaf_hash(kh, leaf.name, leaf.version, leaf.salt, leaf.value_cbor)
-        if found != leaf.leaf_hash:
-            raise DecodeError(f"the hash of leaf {leaf.name!r} is wrong", path="row")
-    return stored.root()
-
-
-def _rules_hash(kh: bytes, row: bytes) -> bytes:
-    root, text = split_attached(row)
-    if parts_root(decode_definition(text)) != root:
-        raise DecodeError("the rule set does not match its root", path="row")
-    version, salt, data = decode_single(row[1 : len(row) - len(text)])
+    version, salt, data = decode_single(row)
     return salted.single_leaf(kh, version, salt, data)
