@@ -151,16 +151,6 @@ class Replica:
         return self._tree.ordered_tip.block.height
 
     @property
-    def executed_height(self) -> int:
-        """Height of the executed tip."""
-        return self._tree.executed.block.height
-
-    @property
-    def delivered_height(self) -> int:
-        """Height of the last delivered block."""
-        return self._tree.root.block.height
-
-    @property
     def halted(self) -> bool:
         """Whether ``Halt`` was emitted; every later step does nothing."""
         return self._outbox.halted

@@ -269,8 +269,8 @@ async def test_an_ordered_block_above_the_delivered_ones_is_given_by_id(
         town.taps.append(lambda _by, _peer, _cls, data: data[1:2] != lost)
         replica = machine.engine.ordering.replica
         town.submit(0)
-        await town.until(lambda: replica.ordered_height >= replica.delivered_height + 3)
-        height = replica.delivered_height + 2
+        await town.until(lambda: replica.ordered_height >= machine.height + 3)
+        height = machine.height + 2
         block = next(b for b in town.blocks.values() if b.height == height)
         answer = await ask(town, machine, BlocksRequest(1, height - 1, block.id, 2))
         assert answer is not None

@@ -747,7 +747,7 @@ def test_restart_on_a_certified_tip_goes_on_from_it() -> None:
     record = before.persisted()[-1]
     proof = make.commit_cert(result_statement(B1))
     after = Bench(own=0, record=record, tip=ev.CertifiedTip(B1, proof))
-    assert after.replica.delivered_height == 1
+    assert after.replica.ordered_height == 1
     assert after.replica.round == 2
     assert after.said(CommitVote) == []
     assert after.said(Certificates) == [Certificates(1, QC1, None, proof)]
