@@ -110,25 +110,10 @@ class CountTree:
         """
         _same(root, self.multi_root(count, {index: leaf}, path))
 
-    def verify_subtree(
-        self,
-        root: bytes,
-        total: int,
-        first: int,
-        leaves: Sequence[bytes],
-        path: Sequence[bytes],
-    ) -> None:
-        """Check that ``leaves`` are the aligned part from ``first`` of ``total`` under ``root``.
-
-        Raises:
-            ProofError: they are not, the part is not aligned, or the path is malformed.
-        """
-        _same(root, self.subtree_root(total, first, leaves, path))
-
     def subtree_root(
         self, total: int, first: int, leaves: Sequence[bytes], path: Sequence[bytes]
     ) -> bytes:
-        """Return the root that an aligned part and its path lead to, as ``verify_subtree``.
+        """Return the root that an aligned part and its path lead to.
 
         For a signed group, whose root is not sent: the signatures are checked over the result.
 
