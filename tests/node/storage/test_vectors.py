@@ -19,12 +19,15 @@ from blake3 import blake3
 
 from consensus import keyfile
 from consensus.errors import DecodeError, LocalProtocolError
+from consensus.hotstuff import wire
 from consensus.hotstuff.types import SignKind
 from consensus.keyfile import KeyKind
 from consensus.ledger.view import join_attached, split_attached
 from consensus.state import record, salted
+from consensus.state.history import HistoryTree, MemoryNodes
 from consensus.state.record import StoredRecord
 from consensus.state.state import Row
+from node.chronicle import Chronicle, Height
 from node.errors import PromisesLostError, SigningRefusedError
 from node.signer import SignedBody, Signer
 from node.storage import kinds, segment
@@ -37,7 +40,9 @@ from tests.node.storage.memory_disk import MemoryDisk
 VECTORS: dict[str, Any] = json.loads(
     (Path(__file__).parents[2] / "vectors" / "storage.json").read_text()
 )
-LOG, MARK, ROWS, STORE = (VECTORS[name] for name in ("log", "mark", "rows", "store"))
+LOG, MARK, ROWS, STORE, HEIGHT = (
+    VECTORS[name] for name in ("log", "mark", "rows", "store", "height")
+)
 H = bytes.fromhex
 CHAIN = H(LOG["chain"])
 LOG_ID = H(LOG["log_id"])
@@ -443,4 +448,59 @@ def test_the_store_reads_these_tables_back(tmp_path: Path) -> None:
     assert view.records(b"", count_max=9) == [(cbor2.dumps(["entitlement", "E-17"]), b"\x41" * 32)]
     assert view.aside(b"\x01") == b"\x02"
     assert view.meta(b"named") == b"\x01"
+    store.close()
+
+
+# --- rows of a height -------------------------------------------------------------------------
+
+
+def test_the_rows_of_a_height_are_put_together_by_hand() -> None:
+    block, statement = H(HEIGHT["block"]), H(HEIGHT["statement"])
+    assert cbor2.dumps([block, statement]).hex() == HEIGHT["block_row"]
+    decided = [[H(part) for part in row] for row in HEIGHT["decided"]]
+    assert cbor2.dumps(decided).hex() == HEIGHT["decisions_row"]
+    changed = [H(kh) + H(vh) + struct.pack(">q", before) for kh, vh, before in HEIGHT["changed"]]
+    assert b"".join(changed).hex() == HEIGHT["changes_row"]
+
+
+def test_a_certified_height_is_flushed_as_these_rows_and_read_from_them(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "state", chain=CHAIN, map_bytes=2**22)
+    store.write(FlushBatch(0))
+    certificate = wire.decode_commit_cert(H(HEIGHT["certificate"]))
+    block = wire.decode_block(H(HEIGHT["block"]))
+    txids, authors, roots, decisions = (
+        [H(row[column]) for row in HEIGHT["decided"]] for column in range(4)
+    )
+    genesis = wire.decode_block(entries_of(LOG["segments"][0])[2][2][40:])
+    chronicle = Chronicle(store, HistoryTree(MemoryNodes()), genesis)
+    chronicle.add(
+        Height(
+            block=block,
+            statement=certificate.statement,
+            txids=txids,
+            authors=authors,
+            roots=roots,
+            decisions=decisions,
+            codes=["OK", "OK"],
+            changes=H(HEIGHT["changes_row"]),
+            batches=[],
+            since=0.0,
+        )
+    )
+    chronicle.certify(block.id, certificate)
+    [data] = chronicle.to_flush(1)
+    assert data.block.hex() == HEIGHT["block_row"]
+    assert data.decisions.hex() == HEIGHT["decisions_row"]
+    assert data.changes.hex() == HEIGHT["changes_row"]
+    assert data.certificate == H(HEIGHT["certificate"])
+    assert list(data.transactions) == [(txids[0], 0), (txids[1], 1)]
+    store.write(FlushBatch(1, blocks=[data]))
+    again = Chronicle(store, HistoryTree(MemoryNodes()), block)
+    assert again.ordered(1) == (block, certificate)
+    found = again.block(1)
+    assert found is not None
+    assert (found.txids, found.roots, found.decisions) == (txids, roots, decisions)
+    place = again.find(txids[1])
+    assert place is not None
+    assert (place.height, place.index, place.author) == (1, 1, authors[1])
     store.close()
