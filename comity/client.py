@@ -409,7 +409,7 @@ class Client:
             ((outcome,),) = await self.deliver([parcel])
         finally:
             self._forget(signed.author, signed.sequence)
-        return _decided(outcome)
+        return self._noted(_decided(outcome))
 
     async def submit_group(self, drafts: Sequence[Unsigned]) -> list[Decision]:
         """Sign drafts of this client's key with one signature, submit them; return each decision.
@@ -432,7 +432,7 @@ class Client:
         finally:
             for each in drafts:
                 self._forget(key.public, each.transaction.sequence)
-        return [_decided(outcome) for row in outcomes for outcome in row]
+        return [self._noted(_decided(outcome)) for row in outcomes for outcome in row]
 
     async def deliver(
         self,
@@ -459,6 +459,11 @@ class Client:
     def _forget(self, author: bytes, sequence: int) -> None:
         if self.key is not None and author == self.key.public:
             self._sequencer.release(sequence)
+
+    def _noted(self, decision: Decision) -> Decision:
+        if decision.code == "SEQUENCE_SPENT":
+            self._sequencer.ask_again()
+        return decision
 
     def _own_key(self) -> Key:
         if self.key is None:

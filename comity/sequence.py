@@ -3,7 +3,8 @@
 The ledger accepts each number of a key once, in any order, within 1,024 of the highest it has seen.
 So a number is given out only while it is less than a window above the lowest one in flight; beyond,
 the caller waits. Two programs that use one key at the same time may take the same number: the
-second transaction is refused as SEQUENCE_SPENT. Give each program a key of its own.
+second transaction is refused as SEQUENCE_SPENT, and the network is asked before the next number is
+given out. Give each program a key of its own.
 """
 
 from __future__ import annotations
@@ -28,17 +29,20 @@ class Sequencer:
 
     def __init__(self, highest: Callable[[], Awaitable[int]]) -> None:
         self._highest = highest
-        self._next = 0
+        self._next = 1
+        self._asked = False
         self._in_flight: dict[int, None] = {}  # ascending: numbers are given out in order
         self._freed = trio.Event()
         self._starting = trio.Lock()
 
     async def take(self) -> int:
         """Return a number that is not in use; wait while it would leave the window."""
-        if not self._next:
+        if not self._asked:
             async with self._starting:
-                if not self._next:
-                    self._next = await self._highest() + 1
+                if not self._asked:
+                    # Never back: an earlier number's transaction may still be decided.
+                    self._next = max(self._next, await self._highest() + 1)
+                    self._asked = True
         while self._in_flight and self._next - next(iter(self._in_flight)) > IN_FLIGHT_SPAN_MAX:
             await self._freed.wait()
         number = self._next
@@ -52,7 +56,6 @@ class Sequencer:
         self._freed.set()
         self._freed = trio.Event()
 
-    def restart(self) -> None:
-        """Ask the network again before the next number, e.g. after SEQUENCE_SPENT."""
-        if not self._in_flight:
-            self._next = 0
+    def ask_again(self) -> None:
+        """Ask the network before the next number: another program uses the key."""
+        self._asked = False

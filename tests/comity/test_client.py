@@ -60,6 +60,19 @@ async def test_account_and_absence_are_proved() -> None:
         assert nothing.version == 0
 
 
+async def test_program_whose_number_another_one_took_goes_on_beyond_it() -> None:
+    pay = Call("notes", "pay", {"source": "a", "target": "b", "amount": 1})
+    async with harness() as h, h.client() as one, h.client() as two:
+        assert (await one.transact(pay)).applied
+        for _ in range(3):
+            assert (await two.transact(pay)).applied
+        spent = await one.transact(pay)
+        assert (spent.code, spent.detail) == ("SEQUENCE_SPENT", 2)
+        assert (await one.transact(pay)).applied
+        assert (await two.transact(pay)).code == "SEQUENCE_SPENT"
+        assert all(each.applied for each in await two.submit_group([await two.draft(pay)]))
+
+
 async def test_evidence_by_a_later_certificate_is_accepted() -> None:
     async with harness(Twin(certify_every=2)) as h, h.client() as client:
         call = write(1)
