@@ -29,6 +29,7 @@ from consensus.state.record import StoredRecord
 from consensus.state.state import Row
 from node.chronicle import Chronicle, Height
 from node.errors import PromisesLostError, SigningRefusedError
+from node.flushing import META_NUMBERS, index_entries
 from node.signer import SignedBody, Signer
 from node.storage import kinds, segment
 from node.storage.flush import BatchData, BlockData, FlushBatch
@@ -445,10 +446,18 @@ def test_the_store_reads_these_tables_back(tmp_path: Path) -> None:
     assert view.positions(repeated) == ((1, 0), (2, 1))
     assert view.positions(once) == ((1, 258),)
     assert view.history(1, 0) == b"\x72" * 32
-    assert view.records(b"", count_max=9) == [(cbor2.dumps(["entitlement", "E-17"]), b"\x41" * 32)]
+    key = cbor2.dumps("entitlement") + cbor2.dumps(["E-17"])
+    assert view.records(b"", count_max=9) == [(key, b"\x41" * 32)]
     assert view.aside(b"\x01") == b"\x02"
-    assert view.meta(b"named") == b"\x01"
+    assert cbor2.loads(view.meta(META_NUMBERS) or b"") == [3, 0, 2**33, 1]
     store.close()
+
+
+def test_a_new_record_enters_the_index_under_its_kind_and_id() -> None:
+    [(key, kh)] = plain(STORE["flushes"][1]["index"])
+    batch = flush_of(STORE["flushes"][1])
+    assert index_entries(batch.rows, lambda _kh: False) == [(key, kh)]
+    assert index_entries(batch.rows, lambda _kh: True) == []
 
 
 # --- rows of a height -------------------------------------------------------------------------
