@@ -300,7 +300,9 @@ class Connection:
             try:
                 verify(request.key, signed, request.signature)
             except SignatureError as error:
-                self._end(request_id, Status.BAD_SIGNATURE, error)
+                hint = "sign over the nonce of this greeting with the key that hello names"
+                problem = SignatureError(error.message, hint=hint)
+                self._end(request_id, Status.BAD_SIGNATURE, problem)
                 return
             if not hub.proved(self, request.key):
                 self._busy(request_id, "this key has too many connections")

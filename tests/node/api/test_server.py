@@ -83,7 +83,10 @@ async def test_proof_of_another_connection_is_refused() -> None:
         )
         hello = Hello(1, twin.chain, OFFICIAL.public, OFFICIAL.sign(signed))
         await second.send((1, hello))
-        assert (await second.answer()).status == Status.BAD_SIGNATURE
+        refused = await second.answer()
+        assert refused.status == Status.BAD_SIGNATURE
+        problem = answers.read_problem(refused.result)
+        assert problem.hint == "sign over the nonce of this greeting with the key that hello names"
 
 
 async def test_proof_for_another_node_is_refused() -> None:
