@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 import signal
@@ -23,8 +22,6 @@ from node.telemetry import logs
 
 SWITCH_SECONDS: Final = 0.0005
 """A thread that has synced the disk waits at most this long for the interpreter; default 5 ms."""
-GC_ALLOCATIONS: Final = 50_000
-"""Objects between two searches for reference cycles, which little here makes; default 700."""
 DISK_FREE_BYTES_MIN: Final = 256 * 2**20
 
 
@@ -36,7 +33,7 @@ def run(path: Path) -> None:
     """
     config = configs.load(path, os.environ)
     sys.setswitchinterval(SWITCH_SECONDS)
-    gc.set_threshold(GC_ALLOCATIONS)
+    scheduling.settle()
     log = logs.configure(config.log.level, config.log.format, config.node.agency)
     try:
         trio.run(_run, config, log)
