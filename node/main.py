@@ -15,7 +15,6 @@ from structlog.typing import FilteringBoundLogger
 
 from consensus.errors import ComityError
 from node import config as configs
-from node import scheduling
 from node.config import Config, ConfigError, split_address
 from node.identity import Identity, load_identity, load_keys
 from node.runtime import Node, wall_ms

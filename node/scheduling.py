@@ -11,7 +11,7 @@ import os
 from typing import Final
 
 GC_ALLOCATIONS: Final = 50_000
-"""Objects between two searches for reference cycles, of which there are few here; default 700."""
+"""Objects between two searches for reference cycles, of which little here makes any; default 700."""
 
 
 def settle() -> None:
