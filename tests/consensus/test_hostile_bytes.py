@@ -22,12 +22,12 @@ from consensus import answers, codec, genesis, keyfile, protocol, reads
 from consensus.codec import Value
 from consensus.errors import ComityError, CopyError, DecodeError, KeyFileError, ProofError
 from consensus.hotstuff import wire
-from consensus.ledger import batch, decision, reader, transaction
+from consensus.ledger import batch, decision, transaction
 from consensus.ledger.group import Group
 from consensus.ledger.rules import decode_definition, encode_definition, load_toml
 from consensus.state import proof
 from tests.consensus.ledger.test_executor_hostile import LAB
-from tests.consensus.ledger.world import DEFAULT, TEXTS, populated
+from tests.consensus.ledger.world import DEFAULT, TEXTS
 
 _VECTORS = Path(__file__).parent.parent / "vectors"
 LIMITS = genesis.Limits()
@@ -58,12 +58,6 @@ def of(rows: Any, key: str = "cbor") -> list[bytes]:
     return [bytes.fromhex(row[key]) for row in rows]
 
 
-def rows() -> list[bytes]:
-    """Rows of the state: records, single leaves and a rule set."""
-    world = populated()
-    return [row.value for row in world.state._rows.values() if len(row.value) < 20_000][:40]
-
-
 def item_bytes(data: bytes) -> bytes:
     item = batch.decode_item(CHAIN, data)
     if isinstance(item, Group):
@@ -80,10 +74,6 @@ def checked_proof(data: bytes) -> bytes:
 
 def header(data: bytes) -> None:
     batch.read_header(data)
-
-
-def row_hash(data: bytes) -> None:
-    reader.value_hash(bytes(32), data)
 
 
 def answer(data: bytes) -> None:
@@ -153,7 +143,6 @@ DECODERS = [
             of(vectors("rules"), "encoded")),
     Decoder("proof", checked_proof, of(STATE["proofs"], "proof"), (DecodeError, ProofError)),
     Decoder("genesis", lambda d: genesis.decode(d).encode(), [DEFAULT.encode()]),
-    Decoder("row", row_hash, rows()),
     Decoder("key file", lambda d: keyfile.pack(keyfile.read(d)),
             [keyfile.pack(keyfile.from_seed(keyfile.KeyKind.CLIENT, bytes(32)))],
             (KeyFileError,)),
@@ -245,10 +234,10 @@ def test_samples_are_accepted(decoder: Decoder) -> None:
         try:
             again = decoder.decode(sample)
         except (ProofError, DecodeError):
-            continue  # a proof of another vector's root; a row whose tree has another key
+            continue  # a proof of another vector's root
         assert again is None or again == sample
         accepted += 1
-    assert accepted or decoder.name == "row"
+    assert accepted
 
 
 @named
