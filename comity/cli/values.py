@@ -38,6 +38,7 @@ KERNEL_NAMESPACES: Final = (
     "sequence",
     "unique",
 )
+_MONTH: Final = re.compile(r"(\d{4})-(\d\d)")
 _INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
 _EPOCH: Final = datetime.date(1970, 1, 1)
 
@@ -142,7 +143,10 @@ def _typed(text: str, kind: Type) -> Value:
         case "int" | "money":
             return int(text.replace("_", ""))
         case "month":
-            year, month = map(int, re.fullmatch(r"(\d{4})-(\d\d)", text).groups())  # type: ignore[union-attr]
+            found = _MONTH.fullmatch(text)
+            if found is None:
+                raise ValueError
+            year, month = int(found[1]), int(found[2])
             if not 1 <= month <= 12:
                 raise ValueError
             return year * 12 + month - 1
