@@ -14,7 +14,6 @@ each member makes its keys at home.
 
 from __future__ import annotations
 
-import re
 import secrets
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +33,7 @@ from consensus.ledger.executor import EXECUTOR
 from consensus.ledger.genesis_state import genesis_state
 from consensus.ledger.model import Rulebook
 from consensus.ledger.rules import compile_rulebook, encode_definition, load_toml
-from consensus.ledger.rules.lines import TomlPath, locate
+from consensus.ledger.rules.lines import locate, misfit, nearest
 
 PORTS_PER_NODE: Final = 3
 GENESIS_NAME: Final = "genesis.cbor"
@@ -224,11 +223,8 @@ class _Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def _misfit(path: Path, text: str, message: str) -> str:
     """Return what msgspec says of a value of a plan, with file and line."""
-    what, _, where = message.partition(" - at `$")
-    parts = re.findall(r"\[(\d+)\]|(\w+)", where)
-    steps: TomlPath = tuple(int(number) if number else name for number, name in parts)
-    lines = locate(text)
-    line = next((lines[steps[:n]] for n in range(len(steps), 0, -1) if steps[:n] in lines), 0)
+    what, where = misfit(message)
+    line = nearest(locate(text), where)
     return f"{path}:{line}: {what}" if line else f"{path}: {what}"
 
 

@@ -7,7 +7,6 @@ configuration file. ``COMITY_<SECTION>_<KEY>`` in the environment overrides a va
 from __future__ import annotations
 
 import difflib
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from consensus.errors import ComityError
-from consensus.ledger.rules.lines import TomlPath, locate
+from consensus.ledger.rules.lines import TomlPath, locate, misfit, nearest
 
 
 class ConfigError(ComityError):
@@ -151,9 +150,9 @@ class _Places:
         """Note that a value comes from a variable."""
         self._found[where] = variable
 
-    def of(self, *where: str) -> str:
+    def of(self, *where: str | int) -> str:
         """Return the place of a key, of its section if it has none, or the file."""
-        return self._found.get(where) or self._found.get(where[:1]) or self._file
+        return nearest(self._found, where) or self._file
 
 
 def _refuse_unknown(tree: dict[str, Any], places: _Places) -> None:
@@ -197,9 +196,8 @@ def _override(tree: dict[str, Any], environment: Mapping[str, str], places: _Pla
 
 def _wrong_type(message: str, places: _Places) -> str:
     """Return what msgspec says of a value, with its place."""
-    what, _, where = message.partition(" - at `$")
-    parts = re.findall(r"\w+", where)
-    return f"{places.of(*parts)}: {': '.join([*parts[1:], what])}"
+    what, where = misfit(message)
+    return f"{places.of(*where)}: {': '.join([*map(str, where[1:]), what])}"
 
 
 def _check_ranges(config: Config, places: _Places) -> None:

@@ -9,9 +9,11 @@ Not here: values.
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, TypeVar
 
 TomlPath = tuple[str | int, ...]
+T = TypeVar("T")
 
 KEY_PARTS_MAX: Final = 32
 """Parts of a dotted key. Longer ones cost the square of their length, here and in ``tomllib``."""
@@ -26,6 +28,7 @@ _STRING: Final = re.compile(
 
 
 _PART: Final = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*"""
+_STEP: Final = re.compile(r"\[(\d+)\]|(\w+)")
 _LONG_KEY: Final = re.compile(rf"(?<![\w-])(?:{_PART}){{{KEY_PARTS_MAX}}}")
 
 
@@ -44,6 +47,21 @@ def locate(text: str) -> dict[TomlPath, int]:
     Cost: linear in the text.
     """
     return _Scanner(text).run()
+
+
+def misfit(message: str) -> tuple[str, TomlPath]:
+    """Return what msgspec says is wrong with a value, and the path of the value."""
+    what, _, where = message.partition(" - at `$")
+    steps = _STEP.findall(where)
+    return what, tuple(int(number) if number else name for number, name in steps)
+
+
+def nearest(lines: Mapping[TomlPath, T], where: TomlPath) -> T | None:
+    """Return what is known of a path, or else of the closest thing around it."""
+    for length in range(len(where), 0, -1):
+        if where[:length] in lines:
+            return lines[where[:length]]
+    return None
 
 
 class _Scanner:

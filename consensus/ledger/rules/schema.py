@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 from consensus import codec
 from consensus.codec import Shape, Value
 from consensus.errors import DecodeError, RulesError
-from consensus.ledger.rules.lines import TomlPath
+from consensus.ledger.rules.lines import TomlPath, nearest
 
 NOT_SUPPORTED: Final = "not supported by this version"
 
@@ -37,11 +37,7 @@ class Report:
 
     def line(self, path: TomlPath) -> int:
         """Return the line of a path, or of the nearest table around it; 0 when unknown."""
-        while path:
-            if path in self.lines:
-                return self.lines[path]
-            path = path[:-1]
-        return 0
+        return nearest(self.lines, path) or 0
 
     def add(self, path: TomlPath, message: str, hint: str = "") -> None:
         """Note a fault."""
