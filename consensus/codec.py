@@ -350,11 +350,7 @@ def measure(value: Value, path: str) -> int:
     if kind is list:
         size = head_bytes(len(value))
         for item in value:
-            if type(item) is bytes:
-                length = len(item)
-                size += length + (1 if length < 24 else 2 if length < 256 else head_bytes(length))
-            else:
-                size += measure(item, path)
+            size += measure(item, path)
         return size
     if kind is bool or value is None:
         return 1

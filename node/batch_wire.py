@@ -80,6 +80,14 @@ def frame_bytes_max(batch_bytes_max: int) -> int:
     return max(LISTS_BYTES_MAX, batch_bytes_max + OVERHEAD_BYTES_MAX)
 
 
+def is_known(payload: bytes) -> bool:
+    """Whether untrusted bytes begin like a message of these kinds, and not of consensus.
+
+    After the array's head a kind below 24 takes one byte; from 24 on ``18`` and the kind follow.
+    """
+    return payload[1:2] == b"\x18" and payload[2:3] >= bytes([KIND_PUSH])
+
+
 def encode(message: BatchMessage) -> bytes:
     """Return the bytes of a message."""
     match message:

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 from structlog.typing import FilteringBoundLogger
@@ -34,12 +34,12 @@ from consensus.keyfile import KeyPair
 from consensus.ledger.ledger import Ledger
 from consensus.state.history import HistoryTree
 from consensus.state.state import State
-from node import opening
+from node import batch_wire, opening
 from node.batches import BatchStore
 from node.checked import CheckedBatch
 from node.chronicle import Chronicle
 from node.config import LimitsSection, TuningSection
-from node.dissemination import Dissemination
+from node.dissemination import Dissemination, Links
 from node.errors import StorageFailedError
 from node.execution import Execution
 from node.flushing import META_NUMBERS, Flusher
@@ -57,27 +57,6 @@ from node.telemetry.metrics import Metrics
 from node.verifier import Verifier
 
 MARK_FILE: Final = "signer.mark"
-
-
-class Links(Protocol):
-    """What is needed of ``node.network.peers.PeerNetwork``."""
-
-    @property
-    def connected(self) -> frozenset[int]:
-        """Indices of connected peers."""
-        ...
-
-    def send(self, peer: int, cls: Class, payload: bytes) -> bool:
-        """Queue a payload for one peer."""
-        ...
-
-    def broadcast(self, cls: Class, payload: bytes) -> None:
-        """Queue a payload for every connected peer."""
-        ...
-
-    def close_link(self, peer: int, reason: str) -> None:
-        """Close a faulty peer's link."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,9 +252,7 @@ class Engine:
         Raises:
             RemoteProtocolError, VerificationError: malformed or forged.
         """
-        second = payload[1:3]
-        is_batch = second[:1] == b"\x18" and second[1:2] >= b"\x40"
-        if cls is Class.BATCH or is_batch:
+        if cls is Class.BATCH or batch_wire.is_known(payload):
             self.dissemination.receive(peer, payload)
         else:
             self.ordering.receive(peer, payload)

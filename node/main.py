@@ -20,11 +20,10 @@ from node.config import Config, ConfigError, split_address
 from node.identity import Identity, load_identity, load_keys
 from node.runtime import Node, wall_ms
 from node.telemetry import logs
+from node.verifier_worker import GC_ALLOCATIONS
 
 SWITCH_SECONDS: Final = 0.0005
 """A thread that has synced the disk waits at most this long for the interpreter; default 5 ms."""
-GC_ALLOCATIONS: Final = 50_000
-"""Objects between two searches for reference cycles, which little here makes; default 700."""
 DISK_FREE_BYTES_MIN: Final = 256 * 2**20
 
 

@@ -35,7 +35,8 @@ VERIFIED_MAX: Final = 65_536
 """Verified signatures remembered, about 130 bytes each."""
 
 GC_ALLOCATIONS: Final = 50_000
-"""Objects between two searches for reference cycles; decoding makes none. Default 700."""
+"""Objects between two searches for reference cycles, here and in the main process, which make few.
+The interpreter's default is 700."""
 
 ACCEPTED: Final = 0
 MALFORMED: Final = 1

@@ -208,14 +208,14 @@ async def drive(
 
 
 @asynccontextmanager
-async def connected(network: LocalNetwork, key: Key) -> AsyncIterator[list[Client]]:
-    """Give one client at each node."""
+async def connected(network: LocalNetwork, keys: Sequence[Key]) -> AsyncIterator[list[Client]]:
+    """Give one client at each node, with a key each."""
     async with AsyncExitStack() as stack:
         yield [
             await stack.enter_async_context(
                 Client.connect(network.genesis, servers=[agency], key=key)
             )
-            for agency in network.agencies
+            for agency, key in zip(network.agencies, keys, strict=True)
         ]
 
 
@@ -368,7 +368,7 @@ async def _loaded(
     make: Callable[[Load, float], list[list[list[Parcel]]]],
     in_flight: int = CHUNKS_IN_FLIGHT,
 ) -> dict[str, Any]:
-    async with connected(network, keys[0]) as clients:
+    async with connected(network, keys[:1] * REPLICAS) as clients:
         rules = await clients[0].rules()
         load = Load(clients[0].chain, keys, rules.book, rules.time_ms)
         lanes = make(load, seconds)
@@ -420,13 +420,7 @@ async def _disburse(network: LocalNetwork, keys: Sequence[Key], seconds: float) 
     """Load the programme, then pay each entitlement once a month and transaction."""
     people = register.people(PERSONS, seed=1)
     households = register.households(people, ENTITLEMENTS)
-    async with AsyncExitStack() as stack:
-        offices = [
-            await stack.enter_async_context(
-                Client.connect(network.genesis, servers=[agency], key=key)
-            )
-            for agency, key in zip(network.agencies, keys[-REPLICAS:], strict=True)
-        ]
+    async with connected(network, keys[-REPLICAS:]) as offices:
         cases = await benefits.load(Offices.everybody(offices), people, households)
 
     def payments(load: Load, seconds: float) -> list[list[list[Parcel]]]:
@@ -448,15 +442,10 @@ async def _disburse(network: LocalNetwork, keys: Sequence[Key], seconds: float) 
 
 async def _records(network: LocalNetwork, keys: Sequence[Key], _seconds: float) -> dict[str, Any]:
     """Enter people until there are RECORDS, then kill all nodes at once and start them again."""
+    people = register.people(RECORDS, seed=1)
     begin = time.monotonic()
-    async with AsyncExitStack() as stack:
-        offices = [
-            await stack.enter_async_context(
-                Client.connect(network.genesis, servers=[agency], key=key)
-            )
-            for agency, key in zip(network.agencies, keys[:REPLICAS], strict=True)
-        ]
-        await benefits.load(Offices.everybody(offices), register.people(RECORDS, seed=1), [])
+    async with connected(network, keys[:REPLICAS]) as offices:
+        await benefits.load(Offices.everybody(offices), people, [])
     loaded = time.monotonic() - begin
     memory = _memory(network)
     for agency in network.agencies:
@@ -466,8 +455,7 @@ async def _records(network: LocalNetwork, keys: Sequence[Key], _seconds: float) 
     ready = time.monotonic() - begin
     agency = network.agencies[0]
     async with Client.connect(network.genesis, servers=[agency], key=keys[0]) as client:
-        person = register.people(RECORDS, seed=1)[-1]
-        entry = await client.get("record", "person", person.token)
+        entry = await client.get("record", "person", people[-1].token)
         if not entry.present:
             raise SystemExit("the last record is missing after the restart")
     return {
@@ -485,7 +473,7 @@ async def _records(network: LocalNetwork, keys: Sequence[Key], _seconds: float) 
 
 async def _latency(network: LocalNetwork, keys: Sequence[Key], seconds: float) -> dict[str, Any]:
     waits: list[float] = []
-    async with connected(network, keys[0]) as clients:
+    async with connected(network, keys[:1] * REPLICAS) as clients:
         rules = await clients[0].rules()
         load = Load(clients[0].chain, keys, rules.book, rules.time_ms)
         count = int(LATENCY_RATE * (seconds + 1))
