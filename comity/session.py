@@ -319,14 +319,14 @@ class Session:
         """
         question = _Question(read)
         request_id = self._put(request)
-        self._questions[request_id] = question  # type: ignore[assignment]
+        self._questions[request_id] = question  # type: ignore[assignment]  # one table for all T
         try:
             await question.done.wait()
         finally:
             self._questions.pop(request_id, None)
         if question.error is not None:
             raise question.error
-        return question.result  # type: ignore[return-value]
+        return question.result  # type: ignore[return-value]  # set with ``done``
 
     def submit(self, delivery: Delivery, parcels: Sequence[int]) -> None:
         """Send parcels (by index) of a delivery; their outcomes come to it.

@@ -90,7 +90,7 @@ class SyncClient:
         invariant(client is not None, "use SyncClient in a with statement")
 
         async def run() -> T:
-            return await method(client, *arguments, **options)  # type: ignore[arg-type]
+            return await method(client, *arguments, **options)  # type: ignore[arg-type]  # not None, see above
 
         return trio.from_thread.run(run, trio_token=token)
 

@@ -177,7 +177,7 @@ def test_withheld_certificate_then_branch_and_undo() -> None:
 
     def watch(node: object, effect: ev.Effect) -> None:
         if isinstance(effect, ev.Undo):
-            undone.append(world.nodes.index(node))  # type: ignore[arg-type]
+            undone.append(world.nodes.index(node))  # type: ignore[arg-type]  # World gives its nodes
 
     world.effect_hook = watch
     world.start()

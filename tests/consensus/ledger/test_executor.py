@@ -655,4 +655,4 @@ def test_state_without_pool_or_rules_is_our_own_fault() -> None:
         kept = [kh for kh, _, _ in world.state.entries() if kh != missing]
         source = {kh: world.state.get(kh) for kh in kept}
         with pytest.raises(LocalProtocolError):
-            BlockRun(world.ledger, source, context, [])  # type: ignore[arg-type]
+            BlockRun(world.ledger, source, context, [])  # type: ignore[arg-type]  # a dict will do
