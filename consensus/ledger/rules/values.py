@@ -1,4 +1,4 @@
-"""Names, types, dates and parameter values of a rule set.
+"""Names, types and parameter values of a rule set.
 
 Not here: where each may stand (``kinds``, ``actions``).
 """
@@ -12,6 +12,7 @@ from typing import Any, Final
 from consensus import codec
 from consensus.codec import INT64_MIN, Value
 from consensus.hashing import context
+from consensus.ledger.calendar import DAY_MS, days_from_epoch, parse_date, parse_point
 from consensus.ledger.model import (
     BASES,
     InputError,
@@ -24,15 +25,12 @@ from consensus.ledger.rules.definition import ParamDef
 from consensus.ledger.rules.schema import NOT_SUPPORTED, Place, Skip, suggest
 
 H_PARAMS: Final = context("rule param values")
-DAY_MS: Final = 86_400_000
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _ROLE: Final = re.compile(r"[a-z][a-z0-9_]{0,47}\.[a-z][a-z0-9_]{0,47}")
 _CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,47}")
 _CURRENCY: Final = re.compile(r"[A-Z][A-Z0-9]{2,7}")
 _AGENCY: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_DATE: Final = re.compile(r"([0-9]{4})-([0-9]{2})(?:-([0-9]{2}))?")
-_MONTH_DAYS: Final = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 ROOTS: Final = ("input", "params", "now", "who")
 WORDS: Final = ("true", "false", "null", "in")
@@ -118,41 +116,16 @@ def parse_type(text: str, place: Place, bases: Sequence[str]) -> Type:
     return Type(base, argument)
 
 
-# --- dates ------------------------------------------------------------------------------------
-
-
-def days_from_epoch(year: int, month: int, day: int) -> int:
-    """Return the days from 1970-01-01 to a date of the Gregorian calendar.
-
-    Source: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms", days_from_civil.
-    """
-    year -= month <= 2
-    era, year_of_era = divmod(year, 400)
-    day_of_year = (153 * (month + (-3 if month > 2 else 9)) + 2) // 5 + day - 1
-    day_of_era = year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year
-    return era * 146_097 + day_of_era - 719_468
-
-
-def _parse_date(text: Any, place: Place) -> tuple[int, int, int | None]:
-    """Return year, month and day (None in ``YYYY-MM``)."""
-    match = _DATE.fullmatch(text) if isinstance(text, str) else None
-    if match is None:
-        raise place.refuse(f"{text!r} is not a date", 'write "YYYY-MM" or "YYYY-MM-DD"')
-    year, month = int(match.group(1)), int(match.group(2))
-    day = int(match.group(3)) if match.group(3) else None
-    leap = month == 2 and (year % 4 == 0) and (year % 100 != 0 or year % 400 == 0)
-    if not 1 <= month <= 12 or not 1 <= (day or 1) <= _MONTH_DAYS[month - 1] + leap:
-        raise place.refuse(f"there is no date {text}")
-    return year, month, day
+# --- parameters -------------------------------------------------------------------------------
 
 
 def start_ms(text: str, place: Place) -> int:
     """Return the first millisecond (UTC) of ``YYYY-MM`` or ``YYYY-MM-DD``."""
-    year, month, day = _parse_date(text, place)
+    try:
+        year, month, day = parse_date(text)
+    except InputError as error:
+        raise place.refuse(error.reason) from error
     return days_from_epoch(year, month, day or 1) * DAY_MS
-
-
-# --- parameters -------------------------------------------------------------------------------
 
 
 def parameter_value(kind: Type, plain: Any, place: Place) -> Value:
@@ -164,17 +137,11 @@ def parameter_value(kind: Type, plain: Any, place: Place) -> Value:
     value: Value = plain
     if isinstance(plain, str):
         match kind.base:
-            case "month":
-                year, month, day = _parse_date(plain, place)
-                if day is not None:
-                    raise place.refuse("expected a month", 'write "YYYY-MM"')
-                value = year * 12 + month - 1
-            case "date" | "time":
-                year, month, day = _parse_date(plain, place)
-                if day is None:
-                    raise place.refuse("expected a date", 'write "YYYY-MM-DD"')
-                value = days_from_epoch(year, month, day)
-                value *= DAY_MS if kind.base == "time" else 1
+            case "month" | "date" | "time":
+                try:
+                    value = parse_point(kind.base, plain)
+                except InputError as error:
+                    raise place.refuse(error.reason) from error
             case "bytes" | "digest":
                 if not re.fullmatch(r"(?:[0-9a-f]{2})*", plain):
                     raise place.refuse(f"a {kind.base} is written in lower case hex")

@@ -221,6 +221,7 @@ def test_parameters_of_every_type_have_the_encoded_value() -> None:
         ("month", '"2026-13"', "there is no date"),
         ("date", '"2026-07"', "expected a date"),
         ("date", '"1900-02-29"', "there is no date"),
+        ("date", '"2026-01-00"', "there is no date"),
         ("time", "-1", "outside the range"),
         ("bytes", '"0"', "lower case hex"),
         ("digest", '"00ff"', "has 32 bytes"),
