@@ -62,7 +62,7 @@ def submit(
         elif not output.json:
             console = show.err()
             for entry in reads:
-                console.print(show.entry_table(entry))
+                console.print(show.entry_table(entry, book))
         unsigned = await client.draft(call, reads=reads, under=grants, reason=reason)
         if dry:
             _show_draft(output, action, call, unsigned.transaction)

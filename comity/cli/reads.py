@@ -17,6 +17,7 @@ from comity.errors import RequestError
 from comity.results import Height
 from comity.words import place_word, word
 from consensus.codec import INT64_MAX, Value
+from consensus.ledger.model import Rulebook
 from consensus.protocol import HEIGHTS_MAX
 
 HEIGHTS_SHOWN: Final = 10
@@ -43,8 +44,10 @@ def get(*places: str, reach: Reach = REACH, output: Output = OUTPUT) -> int:
         if output.json:
             show.emit(output, value, None)
         else:
+            book = await rulebook(client)
             for number, each in enumerate(entries):
-                show.emit(output, None, Group(*[Text()] * bool(number), show.entry_table(each)))
+                table = show.entry_table(each, book)
+                show.emit(output, None, Group(*[Text()] * bool(number), table))
         return 0 if all(each.present for each in entries) else 1
 
     return with_client(reach, work)
@@ -184,15 +187,20 @@ def _show_decisions(
         show.emit(output, None, Text(f"no {what} at the heights {where}"))
 
 
+async def rulebook(client: Client) -> Rulebook | None:
+    """Return the rules in force; None where they may not be read."""
+    try:
+        return (await client.rules()).book
+    except RequestError:
+        return None
+
+
 async def action_names(client: Client) -> dict[bytes, str]:
     """Return the names of the actions in force by their id; empty where rules may not be read."""
-    try:
-        book = (await client.rules()).book
-    except RequestError:
-        return {}
+    book = await rulebook(client)
     return {
         action.action_id: action.name
-        for rule_set in book.rule_sets.values()
+        for rule_set in (book.rule_sets.values() if book is not None else ())
         for action in rule_set.actions.values()
     }
 

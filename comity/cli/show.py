@@ -13,14 +13,16 @@ from rich.text import Text
 
 from comity.cli.options import Output
 from comity.cli.refusals import sentence
-from comity.cli.values import plain, time_word
+from comity.cli.values import date_word, plain, time_word
 from comity.results import Decision, Entry, Holds
 from comity.words import place_word, word
+from consensus.codec import Value
 from consensus.ledger import layout
+from consensus.ledger.model import Rulebook, Type
+from consensus.state.record import HOLDS
 
 STYLES: Final = {"applied": "green", "refused": "red", "proposed": "yellow"}
 HOLD_STATES: Final = ("unconfirmed", "confirmed", "released")
-HOLDS_LEAF: Final = "~holds"
 STATUS_WORDS: Final = {
     "agency": ("active", "suspended"),
     "key": ("active", "revoked", "compromised"),
@@ -149,25 +151,27 @@ def entry_value(entry: Entry) -> dict[str, Any]:
     return found
 
 
-def entry_table(entry: Entry) -> Group:
-    """Return an entry for people."""
+def entry_table(entry: Entry, book: Rulebook | None) -> Group:
+    """Return an entry for people; ``book`` tells what its numbers mean."""
     where = place_word(entry.key.namespace, entry.key.components)
     shown_at = f"height {entry.height}, {time_word(entry.time_ms)}"
     if not entry.present:
         return titled(f"{where}: absent", pairs([("proved at", shown_at)]))
     rows: list[tuple[str, Any]] = [
-        *(_record_rows(entry) if entry.key.namespace == "record" else _kernel_rows(entry)),
+        *(_record_rows if entry.key.namespace == "record" else _kernel_rows)(entry, book),
         ("version", f"{entry.version}, changed at height {entry.changed}"),
         ("proved at", shown_at),
     ]
     return titled(where, pairs(rows))
 
 
-def _record_rows(entry: Entry) -> list[tuple[str, Any]]:
+def _record_rows(entry: Entry, book: Rulebook | None) -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = []
+    kind = None if book is None else book.kinds.get(str(entry.key.components[0]))
     for name, value in entry.fields.items():
-        said = word(value, short=True)
-        if name == HOLDS_LEAF:
+        field = None if kind is None else kind.fields.get(name)
+        said = typed_word(value, None if field is None else field.type)
+        if name == HOLDS:
             rows.append(("holds", scopes_word(value)))
             continue
         if name == "by" and isinstance(value, list):
@@ -176,7 +180,25 @@ def _record_rows(entry: Entry) -> list[tuple[str, Any]]:
     return rows
 
 
-def _kernel_rows(entry: Entry) -> list[tuple[str, Any]]:
+def typed_word(value: Value, kind: Type | None) -> str:
+    """Return a field's value for people, on one line, as it is written as an input if it can be."""
+    if isinstance(value, list) and kind is not None and kind.base == "list":
+        return "[" + ", ".join(typed_word(each, kind.item) for each in value) + "]"
+    if not isinstance(value, int) or kind is None:
+        return word(value, short=True)
+    match kind.base:
+        case "month":
+            return f"{value // 12:04}-{value % 12 + 1:02}"
+        case "date":
+            return date_word(value)
+        case "time":
+            return time_word(value)
+        case "money":
+            return f"{value} {kind.argument} (minor units)"
+    return word(value)
+
+
+def _kernel_rows(entry: Entry, book: Rulebook | None) -> list[tuple[str, Any]]:
     shape = KERNEL_SHAPES.get(entry.key.namespace)
     if shape is None or len(entry.value) != len(shape._fields):
         return [("value", word(entry.value, short=True))]
@@ -186,6 +208,9 @@ def _kernel_rows(entry: Entry) -> list[tuple[str, Any]]:
             rows.append((name.removesuffix("_ms"), time_word(value)))
         elif name in ("held", "scopes"):
             rows.append((name, scopes_word(value)))
+        elif name == "balance" and book is not None:
+            family = book.families[str(entry.key.components[0])]
+            rows.append((name, typed_word(value, Type("money", family.currency))))
         elif name == "status":
             rows.append((name, STATUS_WORDS[entry.key.namespace][value]))
         else:

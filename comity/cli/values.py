@@ -232,6 +232,14 @@ def plain(value: Value) -> Any:
     return value
 
 
+def date_word(days: int) -> str:
+    """Return a date as ``2026-07-03``; days since 1970 where the calendar has no such year."""
+    try:
+        return (_EPOCH + datetime.timedelta(days=days)).isoformat()
+    except OverflowError:
+        return f"{days} days since 1970"
+
+
 def time_word(time_ms: int) -> str:
     """Return chain time as ``2026-07-03 09:14:22Z``."""
     moment = datetime.datetime.fromtimestamp(time_ms / 1000, datetime.UTC)

@@ -31,6 +31,7 @@ from consensus.codec import Value
 from consensus.committee import Committee
 from consensus.errors import ComityError, ProofError
 from consensus.protocol import Event, StateKey, Status
+from consensus.state.record import HOLDS
 from scripts.benefits import Case
 from scripts.demo_parts.cast import Cast
 from scripts.demo_parts.story import Story, money
@@ -296,7 +297,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     fields = {name: each for name, each in entry.fields.items() if isinstance(each, int | str)}
-    told = ", ".join(f"{name} {value}" for name, value in fields.items() if name != "by")
+    told = ", ".join(f"{name} {value}" for name, value in fields.items() if name != HOLDS)
     print(f"proved: version {entry.version} at height {entry.height}, {signers} of {size}: {told}")
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from comity.cli.options import UsageError
+from comity.cli.show import typed_word
 from comity.cli.values import parse_value
 from consensus.codec import Value
 from consensus.ledger.model import Type
@@ -18,6 +19,18 @@ MEANT: list[tuple[str, str, Value]] = [
     ("date", "1970-01-02", 1),
     ("time", "1970-01-01T00:00:01Z", 1000),
     ("digest", "0x" + "ab" * 32, bytes([0xAB]) * 32),
+]
+SHOWN: list[tuple[Type, Value, str]] = [
+    (Type("month"), 24312, "2026-01"),
+    (Type("month"), 11, "0000-12"),
+    (Type("date"), 1, "1970-01-02"),
+    (Type("date"), -719_163, "-719163 days since 1970"),  # the day before 0001-01-01
+    (Type("time"), 1000, "1970-01-01 00:00:01Z"),
+    (Type("money", "USD"), 1250, "1250 USD (minor units)"),
+    (Type("list", "month"), [24312, 24313], "[2026-01, 2026-02]"),
+    (Type("month"), None, "-"),
+    (Type("bool"), True, "yes"),
+    (Type("int"), 24312, "24312"),
 ]
 NONSENSE = [
     ("bool", "perhaps"),
@@ -39,6 +52,11 @@ NONSENSE = [
 @pytest.mark.parametrize(("base", "word", "value"), MEANT)
 def test_word_stands_for_its_value(base: str, word: str, value: Value) -> None:
     assert parse_value(word, Type(base), "input") == value
+
+
+@pytest.mark.parametrize(("kind", "value", "word"), SHOWN)
+def test_value_is_shown_by_its_type(kind: Type, value: Value, word: str) -> None:
+    assert typed_word(value, kind) == word
 
 
 @pytest.mark.parametrize(("base", "word"), NONSENSE)
