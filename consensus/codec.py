@@ -4,8 +4,10 @@ RFC 8949 §4.2.1 deterministic encoding, restricted: int64, bool, null, text in 
 definite arrays. Maps with text keys appear only in files and client answers. No floats, no tags.
 
 An encoding is accepted if and only if it has the declared shape and encoding the decoded value
-again gives the same bytes. That one rule refuses long heads, indefinite lengths, duplicate or
-unsorted keys and trailing bytes. Shapes are checked first, so re-encoding sees only plain values.
+again would give the same bytes. That one rule refuses long heads, indefinite lengths, duplicate or
+unsorted keys and trailing bytes. Nothing is encoded again to find out: of all encodings of a value
+the canonical one alone is the shortest, and a shape knows its length while it looks at the value.
+Only the order of a map's keys changes no length; the shapes of maps look at it themselves.
 
 Not here: what any message means.
 """
@@ -13,8 +15,8 @@ Not here: what any message means.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Sequence
+from typing import Any, Final, Never, Protocol
 
 import cbor2
 
@@ -30,9 +32,12 @@ Value = Any
 
 
 class Shape(Protocol):
-    """Checks that a decoded value has a declared type; raises DecodeError at ``path``."""
+    """Checks that a decoded value has a declared type; raises DecodeError at ``path``.
 
-    def __call__(self, value: Value, path: str) -> None: ...
+    Returns how many bytes the canonical encoding of the value has.
+    """
+
+    def __call__(self, value: Value, path: str) -> int: ...
 
 
 def encode(value: Value) -> bytes:
@@ -55,8 +60,7 @@ def decode(data: bytes, shape: Shape, *, bytes_max: int, what: str = "value") ->
     if len(data) > bytes_max:
         raise DecodeError(f"{len(data)} bytes, at most {bytes_max} allowed", path=what)
     value = parse(data, what)
-    shape(value, what)
-    if cbor2.dumps(value, canonical=True) != data:
+    if shape(value, what) != len(data):
         raise DecodeError("not the canonical encoding", path=what)
     return value
 
@@ -111,46 +115,65 @@ _TAGS_REFUSED: Final = dict.fromkeys(
 
 # --- shapes -----------------------------------------------------------------------------------
 
+_HEADS: Final = (1,) * 24 + (2,) * 232
+"""Bytes of the head with an argument below 256: most heads, found without a call."""
 
-def _fail(path: str, want: str, value: Value) -> None:
+
+def head_bytes(argument: int) -> int:
+    """Return how many bytes the shortest head with this argument (a length or integer) has."""
+    if argument < 256:
+        return _HEADS[argument]
+    if argument < 65536:
+        return 3
+    return 5 if argument < 2**32 else 9
+
+
+def _fail(path: str, want: str, value: Value) -> Never:
     raise DecodeError(f"expected {want}, got {type(value).__name__}", path=path)
 
 
 def integer(low: int = INT64_MIN, high: int = INT64_MAX) -> Shape:
     """An int in ``low..high``; bool is not an int."""
 
-    def check(value: Value, path: str) -> None:
+    def check(value: Value, path: str) -> int:
         if type(value) is not int:
             _fail(path, "int", value)
         if not low <= value <= high:
             raise DecodeError(f"{value} is outside {low}..{high}", path=path)
+        if 0 <= value < 256:
+            return _HEADS[value]
+        return head_bytes(value if value >= 0 else -1 - value)
 
     return check
 
 
-def boolean(value: Value, path: str) -> None:
+def boolean(value: Value, path: str) -> int:
     """True or false."""
     if type(value) is not bool:
         _fail(path, "bool", value)
+    return 1
 
 
-def null(value: Value, path: str) -> None:
+def null(value: Value, path: str) -> int:
     """Only null."""
     if value is not None:
         _fail(path, "null", value)
+    return 1
 
 
 def octets(count: int | None = None, *, low: int = 0, high: int = 2**31) -> Shape:
     """A byte string of exactly ``count`` bytes, or of ``low..high`` bytes."""
 
-    def check(value: Value, path: str) -> None:
+    def check(value: Value, path: str) -> int:
         if type(value) is not bytes:
             _fail(path, "bytes", value)
+        size = len(value)
         if count is not None:
-            if len(value) != count:
-                raise DecodeError(f"{len(value)} bytes, expected {count}", path=path)
-        elif not low <= len(value) <= high:
-            raise DecodeError(f"{len(value)} bytes, allowed {low}..{high}", path=path)
+            if size != count:
+                raise DecodeError(f"{size} bytes, expected {count}", path=path)
+        elif not low <= size <= high:
+            raise DecodeError(f"{size} bytes, allowed {low}..{high}", path=path)
+        return size + (_HEADS[size] if size < 256 else head_bytes(size))
 
     return check
 
@@ -158,37 +181,44 @@ def octets(count: int | None = None, *, low: int = 0, high: int = 2**31) -> Shap
 def text(high: int = 4096, *, low: int = 0) -> Shape:
     """NFC text of ``low..high`` UTF-8 bytes."""
 
-    def check(value: Value, path: str) -> None:
+    def check(value: Value, path: str) -> int:
         if type(value) is not str:
             _fail(path, "text", value)
-        if value.isascii():
-            length = len(value)
-        else:
-            length = len(value.encode())
-            if not unicodedata.is_normalized("NFC", value):
-                raise DecodeError("text is not in Unicode NFC", path=path)
+        length = _text_bytes(value, path)
         if not low <= length <= high:
             raise DecodeError(f"{length} bytes of text, allowed {low}..{high}", path=path)
+        return length + head_bytes(length)
 
     return check
+
+
+def _text_bytes(value: str, path: str) -> int:
+    if value.isascii():
+        return len(value)
+    if not unicodedata.is_normalized("NFC", value):
+        raise DecodeError("text is not in Unicode NFC", path=path)
+    return len(value.encode())
 
 
 def array(*shapes: Shape) -> Shape:
     """An array with one item per shape."""
     count = len(shapes)
+    head = head_bytes(count)
 
-    def check(value: Value, path: str) -> None:
+    def check(value: Value, path: str) -> int:
         if type(value) is not list:
             _fail(path, "array", value)
         if len(value) != count:
             raise DecodeError(f"{len(value)} items, expected {count}", path=path)
+        size = head
         index = 0
         try:
             for shape in shapes:
-                shape(value[index], "")
+                size += shape(value[index], "")
                 index += 1
         except DecodeError as error:  # the place is made up only where it is needed
             raise error.below(f"{path}[{index}]") from None
+        return size
 
     return check
 
@@ -196,18 +226,21 @@ def array(*shapes: Shape) -> Shape:
 def list_of(shape: Shape, high: int, *, low: int = 0) -> Shape:
     """An array of ``low..high`` items of one shape."""
 
-    def check(value: Value, path: str) -> None:
+    def check(value: Value, path: str) -> int:
         if type(value) is not list:
             _fail(path, "array", value)
-        if not low <= len(value) <= high:
-            raise DecodeError(f"{len(value)} items, allowed {low}..{high}", path=path)
+        length = len(value)
+        if not low <= length <= high:
+            raise DecodeError(f"{length} items, allowed {low}..{high}", path=path)
+        size = _HEADS[length] if length < 256 else head_bytes(length)
         index = 0
         try:
             for item in value:
-                shape(item, "")
+                size += shape(item, "")
                 index += 1
         except DecodeError as error:
             raise error.below(f"{path}[{index}]") from None
+        return size
 
     return check
 
@@ -215,9 +248,8 @@ def list_of(shape: Shape, high: int, *, low: int = 0) -> Shape:
 def optional(shape: Shape) -> Shape:
     """Null or ``shape``."""
 
-    def check(value: Value, path: str) -> None:
-        if value is not None:
-            shape(value, path)
+    def check(value: Value, path: str) -> int:
+        return 1 if value is None else shape(value, path)
 
     return check
 
@@ -225,7 +257,7 @@ def optional(shape: Shape) -> Shape:
 def one_of(shapes: Sequence[Shape]) -> Shape:
     """The first of ``shapes`` that accepts; the last one's error otherwise."""
 
-    def check(value: Value, path: str) -> None:
+    def check(value: Value, path: str) -> int:
         for shape in shapes[:-1]:
             try:
                 return shape(value, path)
@@ -239,13 +271,13 @@ def one_of(shapes: Sequence[Shape]) -> Shape:
 def tagged(variants: dict[int, Shape]) -> Shape:
     """An array whose first item, a small int, selects the shape of the whole array."""
 
-    def check(value: Value, path: str) -> None:
+    def check(value: Value, path: str) -> int:
         if type(value) is not list or not value or type(value[0]) is not int:
             _fail(path, "array that starts with its kind", value)
         shape = variants.get(value[0])
         if shape is None:
             raise DecodeError(f"unknown kind {value[0]}", path=path)
-        shape(value, path)
+        return shape(value, path)
 
     return check
 
@@ -253,17 +285,19 @@ def tagged(variants: dict[int, Shape]) -> Shape:
 def mapping(fields: dict[str, Shape], *, absent_ok: frozenset[str] = frozenset()) -> Shape:
     """A map with exactly these text keys (files and client answers only)."""
 
-    def check(value: Value, path: str) -> None:
+    def check(value: Value, path: str) -> int:
         if type(value) is not dict:
             _fail(path, "map", value)
         for key in value:
             if key not in fields:
                 raise DecodeError(f"unknown field {key!r}", path=path)
+        size = 0
         for key, shape in fields.items():
             if key in value:
-                shape(value[key], f"{path}.{key}")
+                size += shape(value[key], f"{path}.{key}")
             elif key not in absent_ok:
                 raise DecodeError(f"field {key!r} is missing", path=path)
+        return size + _keys_bytes(value, path)
 
     return check
 
@@ -272,34 +306,60 @@ def map_of(shape: Shape, high: int) -> Shape:
     """A map from text to ``shape`` with at most ``high`` entries (files and answers only)."""
     key_shape = text(256)
 
-    def check(value: Value, path: str) -> None:
+    def check(value: Value, path: str) -> int:
         if type(value) is not dict:
             _fail(path, "map", value)
         if len(value) > high:
             raise DecodeError(f"{len(value)} entries, at most {high}", path=path)
+        size = 0
         for key, item in value.items():
             key_shape(key, f"{path} key")
-            shape(item, f"{path}.{key}")
+            size += shape(item, f"{path}.{key}")
+        return size + _keys_bytes(value, path)
 
     return check
 
 
-def plain(value: Value, path: str) -> None:
-    """Any plain value without maps: what a field or an input may hold. Depth is already bounded."""
+def _keys_bytes(value: dict[str, Value], path: str) -> int:
+    """Return the bytes of a map's head and keys, which ascend by their encodings."""
+    keys = [encode(key) for key in value]
+    if keys != sorted(keys):
+        raise DecodeError("not the canonical encoding", path=path)
+    return head_bytes(len(keys)) + sum(map(len, keys))
+
+
+def plain(value: Value, path: str) -> int:
+    """Any plain value without maps: what a field or an input may hold. Depth is already bounded.
+
+    Cost: 0.2 µs an item.
+    """
     kind = type(value)
-    if kind is bytes or kind is bool or value is None:
-        return
+    if kind is bytes:
+        size = len(value)
+        return size + (_HEADS[size] if size < 256 else head_bytes(size))
     if kind is int:
         if not INT64_MIN <= value <= INT64_MAX:
             raise DecodeError("integer beyond 64 bits", path=path)
-    elif kind is str:
-        if not value.isascii() and not unicodedata.is_normalized("NFC", value):
-            raise DecodeError("text is not in Unicode NFC", path=path)
-    elif kind is list:
-        for index, item in enumerate(value):
-            plain(item, f"{path}[{index}]")
-    else:
-        _fail(path, "a plain value", value)
+        if 0 <= value < 256:
+            return _HEADS[value]
+        return head_bytes(value if value >= 0 else -1 - value)
+    if kind is str:
+        size = _text_bytes(value, path)
+        return size + head_bytes(size)
+    if kind is list:
+        size = len(value)
+        size = _HEADS[size] if size < 256 else head_bytes(size)
+        index = 0
+        try:
+            for item in value:
+                size += plain(item, "")
+                index += 1
+        except DecodeError as error:
+            raise error.below(f"{path}[{index}]") from None
+        return size
+    if kind is bool or value is None:
+        return 1
+    _fail(path, "a plain value", value)
 
 
 def same(left: Value, right: Value) -> bool:
@@ -309,58 +369,8 @@ def same(left: Value, right: Value) -> bool:
     return type(left) is not list or all(map(same, left, right))
 
 
-def head_bytes(argument: int) -> int:
-    """Return how many bytes the shortest head with this argument (a length or integer) has."""
-    if argument < 24:
-        return 1
-    if argument < 256:
-        return 2
-    if argument < 65536:
-        return 3
-    return 5 if argument < 2**32 else 9
-
-
-def measure(value: Value, path: str) -> int:
-    """Return how many bytes the canonical encoding of a plain value has; check it as ``plain``.
-
-    The canonical encoding is the only shortest one. So bytes that parse to ``value`` are canonical
-    exactly if they have this length, which is cheaper to know than the encoding.
-
-    Raises:
-        DecodeError: not a plain value.
-
-    Cost: 0.2 µs an item.
-    """
-    kind = type(value)
-    if kind is bytes:
-        size = len(value)
-        return size + (1 if size < 24 else 2 if size < 256 else head_bytes(size))
-    if kind is int:
-        if not INT64_MIN <= value <= INT64_MAX:
-            raise DecodeError("integer beyond 64 bits", path=path)
-        return head_bytes(value if value >= 0 else -1 - value)
-    if kind is str:
-        if value.isascii():
-            size = len(value)
-        else:
-            if not unicodedata.is_normalized("NFC", value):
-                raise DecodeError("text is not in Unicode NFC", path=path)
-            size = len(value.encode())
-        return size + head_bytes(size)
-    if kind is list:
-        size = head_bytes(len(value))
-        for item in value:
-            size += measure(item, path)
-        return size
-    if kind is bool or value is None:
-        return 1
-    raise DecodeError(f"expected a plain value, got {kind.__name__}", path=path)
-
-
 bytes16: Final = octets(16)
 bytes32: Final = octets(32)
 bytes64: Final = octets(64)
 count: Final = integer(0)
 """A non-negative int64: heights, rounds, versions, times."""
-
-Check = Callable[[Value, str], None]

@@ -328,23 +328,20 @@ def decode_request(payload: bytes) -> tuple[int, Request]:
     if type(value) is not list or len(value) != 3:
         raise DecodeError("expected an array of 3 items", path="request")
     request_id, method, params = value
-    _REQUEST_ID(request_id, "request id")
-    _METHOD(method, "method")
+    rest = len(payload) - 1 - _REQUEST_ID(request_id, "request id") - _METHOD(method, "method")
     shape = _PARAMS.get(method)
     if shape is None:
-        codec.plain(params, "params")
-        _check_canonical(value, payload)
+        _check_canonical(codec.plain(params, "params"), rest)
         raise UnknownMethod(request_id, method)
     try:
-        shape(params, method)
-        _check_canonical(value, payload)
+        _check_canonical(shape(params, method), rest)
         return request_id, _from_params(method, params)
     except DecodeError as error:
         raise BadParams(request_id, error) from error
 
 
-def _check_canonical(value: Value, payload: bytes) -> None:
-    if codec.encode(value) != payload:
+def _check_canonical(size: int, size_found: int) -> None:
+    if size != size_found:
         raise DecodeError("not the canonical encoding", path="request")
 
 

@@ -115,7 +115,7 @@ def decode(data: bytes, batch_bytes_max: int) -> BatchMessage:
         raise DecodeError(f"no batch message of at most {bytes_max} bytes", path="batch message")
     value = codec.parse(data, "batch message")
     _MESSAGE(value, "batch message")
-    if codec.measure(value, "batch message") != len(data):
+    if codec.plain(value, "batch message") != len(data):
         raise DecodeError("not the canonical encoding", path="batch message")
     match value:
         case [kind, bytes() as public, bytes() as private]:

@@ -94,7 +94,7 @@ def decode_item(chain: bytes, data: bytes) -> Item:
         raise DecodeError("expected an envelope of 3 items or a group of 5", path="item")
     if len(value) == 3:
         return single.decode_envelope(chain, data)
-    if codec.measure(value, "group") != len(data):
+    if codec.plain(value, "group") != len(data):
         raise DecodeError("not the canonical encoding", path="group")
     rows = value[4]
     if type(rows) is not list or any(type(row) is not list or len(row) != 3 for row in rows):
@@ -145,12 +145,12 @@ def transactions_of(items: Sequence[Item]) -> list[Transaction]:
 
 def public_bytes(item: Item) -> int:
     """Return how many bytes ``item`` takes in the public part of a batch."""
-    return codec.measure(_public_value(item), "item")
+    return codec.plain(_public_value(item), "item")
 
 
 def private_bytes(item: Item) -> int:
     """Return how many bytes ``item`` takes in the private part of a batch."""
-    return sum(codec.measure(_private_value(each), "item") for each in transactions_of([item]))
+    return sum(codec.plain(_private_value(each), "item") for each in transactions_of([item]))
 
 
 # --- encoding ----------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ def decode(chain: bytes, public: bytes, private: bytes, limits: Limits) -> Batch
         raise CopyError(f"a batch of more than {limits.batch_bytes_max} bytes")
     try:
         value = codec.parse(private, "private")
-        size = codec.measure(value, "private")
+        size = codec.plain(value, "private")
     except DecodeError as error:
         raise CopyError(error.message) from error
     if size != len(private) or type(value) is not list:
@@ -235,7 +235,7 @@ def decode_public(chain: bytes, public: bytes, limits: Limits) -> Batch:
         raise DecodeError("expected [header, items]", path="batch")
     header, rows = value
     _HEADER(header, "batch.header")
-    if codec.measure(value, "batch") != len(public):
+    if codec.plain(value, "batch") != len(public):
         raise DecodeError("not the canonical encoding", path="batch")
     if not rows:
         raise DecodeError("no items", path="batch")

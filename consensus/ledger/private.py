@@ -111,10 +111,10 @@ def check_openings(calls: int, openings: Sequence[bytes]) -> None:
             _REASON(value, name)
             if not value and len(openings) == calls + 2:
                 raise DecodeError("an empty reason at the end is left out", path=name)
-            size = codec.measure(value, name)
+            size = codec.plain(value, name)
         else:
             _ACKS(value, name)
-            size = codec.measure(value, name)
+            size = codec.plain(value, name)
         if size != len(opening):
             raise DecodeError("not the canonical encoding", path=name)
 
@@ -128,7 +128,7 @@ def _check_inputs(value: Value, name: str) -> int:
         raise DecodeError("expected 32 bytes", path=f"{name}[1]")
     if type(values) is not list or len(values) > INPUTS_MAX:
         raise DecodeError(f"expected up to {INPUTS_MAX} values", path=f"{name}[0]")
-    return 1 + codec.measure(values, name) + _DIGEST_SIZE
+    return 1 + codec.plain(values, name) + _DIGEST_SIZE
 
 
 def _check_context(value: Value) -> int:
@@ -138,7 +138,7 @@ def _check_context(value: Value) -> int:
     _UNDER(under, "context.under")
     if type(expects) is not list or len(expects) > EXPECTS_MAX:
         raise DecodeError(f"expected up to {EXPECTS_MAX} records", path="context.expects")
-    size = 1 + codec.measure(expects, "context.expects")
+    size = 1 + codec.plain(expects, "context.expects")
     for index, expect in enumerate(expects):
         _check_expect(expect, index)
     if len(expects) > 1 and len({codec.encode(record) for record, _ in expects}) != len(expects):

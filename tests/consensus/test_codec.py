@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cbor2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -115,3 +116,32 @@ def test_maps_must_be_sorted_and_without_repeats() -> None:
     for data in ("a2616201616101", "a2616101616102"):
         with pytest.raises(DecodeError):
             codec.decode(bytes.fromhex(data), shape, bytes_max=100)
+
+
+@pytest.mark.parametrize("size", [0, 1, 23, 24, 255, 256, 65_535, 65_536])
+def test_a_shape_knows_the_length_of_the_canonical_encoding(size: int) -> None:
+    everything = codec.array(
+        codec.integer(),
+        codec.integer(),
+        codec.octets(),
+        codec.text(2**20),
+        codec.boolean,
+        codec.null,
+        codec.optional(codec.octets()),
+        codec.list_of(codec.count, 2**20),
+        codec.tagged({3: codec.array(codec.count, codec.plain)}),
+        codec.one_of((codec.boolean, codec.text())),
+        codec.map_of(codec.count, 2**20),
+        codec.mapping({"b": codec.count, "aa": codec.null}, absent_ok=frozenset({"aa"})),
+    )
+    value = [size, -size, bytes(size), "é" * size, True, None, None, [size] * size]
+    value += [[3, ["x" * size, -1 - size, [b""]]], "x", {f"{i:05}": i for i in range(size)}]
+    value += [{"b": size, "aa": None}]
+    assert everything(value, "value") == len(cbor2.dumps(value, canonical=True))
+
+
+def test_keys_of_an_inner_map_must_be_sorted() -> None:
+    shape = codec.array(codec.mapping({"a": codec.count, "b": codec.count}))
+    assert codec.decode(bytes.fromhex("81a2616101616202"), shape, bytes_max=100)
+    with pytest.raises(DecodeError, match=r"value\[0\]: not the canonical encoding"):
+        codec.decode(bytes.fromhex("81a2616202616101"), shape, bytes_max=100)

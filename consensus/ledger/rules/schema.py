@@ -330,13 +330,14 @@ class Table:
             codec.array(codec.text(NAME_BYTES_MAX), self.node.shape()), self.items_max
         )
 
-        def check(value: Value, path: str) -> None:
-            pairs(value, path)
+        def check(value: Value, path: str) -> int:
+            size = pairs(value, path)
             names = [name for name, _ in value]
             if len(frozenset(names)) != len(names):
                 raise DecodeError("a name occurs twice", path=path)
             if not self.ordered and names != sorted(names):
                 raise DecodeError("names are not in ascending order", path=path)
+            return size
 
         return check
 
