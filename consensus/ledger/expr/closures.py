@@ -2,7 +2,7 @@
 
 Numbers are signed 64 bits: an operation gives the exact result or raises EvaluationError; division
 truncates, and a remainder has the sign of the dividend. Source: CEL specification, "Overflow",
-"Logical Operators".
+"Logical Operators". ``MULDIV`` rounds as the General Decimal Arithmetic Specification names it.
 
 Not here: types; a closure trusts that its operands were checked.
 """
@@ -15,7 +15,14 @@ from typing import Any, Final
 
 from consensus.codec import INT64_MAX, INT64_MIN, Value, same
 from consensus.errors import invariant
-from consensus.ledger.model import LIST_ITEMS_MAX, Env, EvaluationError, Path
+from consensus.ledger.model import (
+    LIST_ITEMS_MAX,
+    Env,
+    EvaluationError,
+    InputError,
+    Path,
+    Type,
+)
 
 Run = Callable[[Env], Value]
 
@@ -66,6 +73,32 @@ def remainder(left: int, right: int) -> int:
     return -result if left < 0 else result
 
 
+def _muldiv(up: Callable[[int, int, int], bool]) -> Callable[[int, int, int], int]:
+    """Return ``a * b / c``, rounded once. ``up`` says, of the quotient without its sign, twice the
+    remainder and the divisor, whether the next number away from zero stands for it."""
+
+    def muldiv(first: int, second: int, divisor: int) -> int:
+        if divisor == 0:
+            raise EvaluationError("division by zero")
+        product, size = first * second, abs(divisor)
+        quotient, rest = divmod(abs(product), size)
+        quotient += up(quotient, 2 * rest, size)
+        result = quotient if (product < 0) == (divisor < 0) else -quotient
+        if INT64_MIN <= result <= INT64_MAX:
+            return result
+        raise EvaluationError(_OVERFLOW)
+
+    return muldiv
+
+
+MULDIV: Final[dict[str, Callable[[int, int, int], int]]] = {
+    "half_up": _muldiv(lambda quotient, twice, size: twice >= size),
+    "half_even": _muldiv(
+        lambda quotient, twice, size: twice > size or (twice == size and quotient % 2 == 1)
+    ),
+    "down": _muldiv(lambda quotient, twice, size: False),
+}
+"""Ties go away from zero, or to the even neighbour; ``down`` goes towards zero, as ``divide``."""
 ARITHMETIC: Final[dict[str, Callable[[int, int], int]]] = {
     "+": add,
     "-": subtract,
@@ -122,6 +155,21 @@ def present(run: Run, path: Path) -> Run:
         value = run(env)
         if value is None:
             raise EvaluationError(f"{text} has no value")
+        return value
+
+    return checked
+
+
+def ranged(kind: Type, run: Run) -> Run:
+    """Turn a number that is not of ``kind`` (a month after the year 9999) into an error."""
+    check = kind.check
+
+    def checked(env: Env) -> Value:
+        value = run(env)
+        try:
+            check(value)
+        except InputError as error:
+            raise EvaluationError(error.reason) from None
         return value
 
     return checked

@@ -542,8 +542,6 @@ UNSUPPORTED = [
     ("benefits", '"person/{input.person}"', '"index person.region {input.person} max 3"',
      "loading an index"),
     ("benefits", 'by = "now"', 'by = "period"', 'by = "period"'),
-    ("benefits", "input.monthly <= params.large",
-     "muldiv(input.monthly, 1, 2, 'down') <= params.large", "muldiv"),
     ("payments", "prog.balance > ent", "prog.reserved > ent", "prog.reserved"),
 ]  # fmt: skip
 
