@@ -11,7 +11,6 @@ Not here: recovery, ordering, execution and disk (``engine``).
 
 from __future__ import annotations
 
-import contextlib
 import random
 import secrets
 import time
@@ -27,15 +26,7 @@ from node.backend import Backend
 from node.config import Config, split_address
 from node.engine import Engine
 from node.identity import load_identity, load_keys
-from node.network.peers import (
-    Connected,
-    Disconnected,
-    HelloState,
-    NetworkConfig,
-    NetworkEvent,
-    PeerAddress,
-    PeerNetwork,
-)
+from node.network.peers import Class, Hello, HelloState, NetworkConfig, PeerAddress, PeerNetwork
 from node.network.tls import client_server_context, peer_contexts
 from node.ordering import FAULTS
 from node.telemetry.gauges import Gauges
@@ -43,9 +34,6 @@ from node.telemetry.health import Readiness, application, serve_telemetry
 from node.telemetry.metrics import Metrics
 from node.verifier import Verifier
 
-NETWORK_EVENTS_MAX: Final = 1024
-"""Frames and link events that wait for the node; beyond it links are not read."""
-EVENTS_AT_ONCE_MAX: Final = 64
 SWEEP_SECONDS: Final = 1.0
 BEHIND_HEIGHTS_MAX: Final = 64
 """Ordered heights that a ready node may not have executed yet."""
@@ -80,10 +68,8 @@ class Node:
             self.identity.genesis.limits,
             processes=config.tuning.verifier_processes,
         )
-        self._events_in, self._events_out = trio.open_memory_channel[NetworkEvent](
-            NETWORK_EVENTS_MAX
-        )
-        self.network = PeerNetwork(self._network_config(), self._events_in)
+        self._broken = False
+        self.network = PeerNetwork(self._network_config(), self)
         self.engine = Engine(
             self.identity,
             key,
@@ -194,7 +180,6 @@ class Node:
         self.engine.start(nursery)
         nursery.start_soon(self._sweep)
         nursery.start_soon(self._gauges.run)
-        nursery.start_soon(self._hear)
         await nursery.start(self.network.run)
         nursery.start_soon(self.api.run, listeners)
         host, port = split_address(config.listen.telemetry, "listen.telemetry")
@@ -212,33 +197,6 @@ class Node:
         """Ask the node to stop."""
         self._stopping.set()
 
-    async def _hear(self) -> None:
-        """Take what the links bring."""
-        async for event in self._events_out:
-            self._take(event)
-            with contextlib.suppress(trio.WouldBlock):  # what came meanwhile, without a task switch
-                for _ in range(EVENTS_AT_ONCE_MAX):
-                    self._take(self._events_out.receive_nowait())
-
-    def _take(self, event: NetworkEvent) -> None:
-        engine = self.engine
-        match event:
-            case Connected(peer, hello):
-                self._from_peer(peer, lambda: engine.ordering.connected(peer, hello.extras))
-            case Disconnected(peer, reason):
-                self.log.info("link closed", peer=self._name(peer), reason=reason)
-            case _:
-                self._from_peer(
-                    event.peer, lambda: engine.take(event.peer, event.cls, event.payload)
-                )
-
-    def _from_peer(self, peer: int, take: Callable[[], None]) -> None:
-        try:
-            take()
-        except FAULTS as error:
-            self.log.warning("peer fault", peer=self._name(peer), reason=str(error))
-            self.network.close_link(peer, str(error), error.code)
-
     async def _sweep(self) -> None:
         """Drop what has expired."""
         while True:
@@ -246,6 +204,32 @@ class Node:
             lapsed = self.engine.expire()
             if lapsed:
                 self.api.lapsed(lapsed)
+
+    # --- what the links bring -------------------------------------------------------------------
+
+    def connected(self, peer: int, hello: Hello) -> None:
+        """Take up with a peer."""
+        self._from_peer(peer, self.engine.ordering.connected, peer, hello.extras)
+
+    def received(self, peer: int, cls: Class, payload: bytes) -> None:
+        """Take a frame of a peer."""
+        self._from_peer(peer, self.engine.take, peer, cls, payload)
+
+    def disconnected(self, peer: int, reason: str) -> None:
+        """Note the end of a link."""
+        self.log.info("link closed", peer=self._name(peer), reason=reason)
+
+    def _from_peer(self, peer: int, take: Callable[..., None], *arguments: object) -> None:
+        if self._broken:  # by an own bug, which is on its way to end the node
+            return
+        try:
+            take(*arguments)
+        except FAULTS as error:
+            self.log.warning("peer fault", peer=self._name(peer), reason=str(error))
+            self.network.close_link(peer, str(error), error.code)
+        except BaseException:
+            self._broken = True
+            raise
 
     # --- what the parts tell ------------------------------------------------------------------
 

@@ -1,9 +1,9 @@
 """One client: reading its requests, answering them, following heights for it.
 
-Four tasks a connection, none a request: the *reader* decodes and sorts what one receive brought,
-the *submitter* hands everything that waits to the backend at once, the *querier* proves all reads
-that wait under one state, and the outbox sends everything that is ready in one write. A fifth, the
-*follower*, starts with the first subscription.
+Six tasks a connection, none a request: the *reader* decodes and sorts what one receive brought, the
+*submitter* hands everything that waits to the backend at once, the *querier* proves all reads that
+wait under one state, the *follower* sends heights, the *outbox* sends everything that is ready at
+once, and the *watch* has the deadlines.
 
 Whatever is malformed is answered, and ends the connection. A request that this software does not
 know is answered UNSUPPORTED, and does not.
@@ -11,6 +11,7 @@ know is answered UNSUPPORTED, and does not.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -45,10 +46,11 @@ from node.api.backend import (
 )
 from node.api.following import Followers
 from node.api.limits import ApiLimits
-from node.api.outbox import Bell, Outbox
+from node.api.outbox import Outbox
 from node.api.querying import Querier
-from node.network.errors import ConnectionLost, FrameError
-from node.network.framing import FrameReader, FrameWriter
+from node.bell import Bell
+from node.network.errors import ConnectionLost, FrameError, SlowSender
+from node.network.framing import FrameReader, FrameWriter, watch
 
 RECEIPTS_BYTES_MAX: Final = 1024 * 1024
 """Decisions in one event, unless a single one is longer."""
@@ -120,13 +122,19 @@ class Connection:
         self, hub: Hub, reader: FrameReader, writer: FrameWriter, address: str, nonce: bytes
     ) -> None:
         self.hub = hub
-        self.address = address
         self.key = b""
+        self.holder = (address, b"")
+        """Under whose name limits count this connection: its key, once proved, else its address."""
         self.txids: set[bytes] = set()
         self.outbox = Outbox(writer)
         self.identity: Identity | None = None
         self._identity_height = -1
+        self._access = answers.ANONYMOUS
+        self.due = trio.current_time() + hub.limits.hello_seconds_max
+        """When the client will have asked for nothing for too long; see ``framing.Wait``."""
+        self.seconds_min = min(hub.limits.hello_seconds_max, hub.limits.idle_seconds_max)
         self._reader = reader
+        self._writer = writer
         self._nonce = nonce
         self._greeted = False
         self.closing = False
@@ -137,11 +145,7 @@ class Connection:
         self._querier = Querier(self)
         self._followers = Followers(self)
         self._scope = trio.CancelScope()
-
-    @property
-    def holder(self) -> tuple[str, bytes]:
-        """Under whose name limits count this connection: its key, else its address."""
-        return ("", self.key) if self.key else (self.address, b"")
+        self._reading = trio.CancelScope()
 
     @property
     def access(self) -> int:
@@ -150,36 +154,49 @@ class Connection:
         if self.key and height != self._identity_height:
             self.identity = self.hub.backend.identity(self.key)
             self._identity_height = height
-        return access.level(self.identity)
+            self._access = access.level(self.identity)
+        return self._access
 
     # --- tasks --------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Serve until the client leaves, breaks the protocol, or is too slow."""
         hub = self.hub
-        self._scope.deadline = trio.current_time() + hub.limits.hello_seconds_max
         greeting = answers.Greeting(
             protocol.VERSION, hub.chain, hub.node_key, self._nonce, hub.backend.height
         )
         self.outbox.put(0, Status.EVENT, greeting.to_value())
-        self.outbox.bell.ring()
         with self._scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._until_lost, nursery.cancel_scope)
+                nursery.start_soon(self._send)
+                nursery.start_soon(self._watch)
                 nursery.start_soon(self._submit)
                 nursery.start_soon(self._querier.run)
                 nursery.start_soon(self._followers.run)
-                await self._read()
-                self.outbox.bell.ring()
+                with self._reading:
+                    await self._read()
                 with trio.move_on_after(hub.limits.send_seconds_max):
                     await self.outbox.below(0)
                 nursery.cancel_scope.cancel()
 
-    async def _until_lost(self, scope: trio.CancelScope) -> None:
+    async def _send(self) -> None:
         try:
             await self.outbox.run()
         except ConnectionLost:
-            scope.cancel()
+            self.stop()
+
+    async def _watch(self) -> None:
+        try:
+            await watch(self, self._reader, self._writer)
+        except SlowSender as error:
+            self._end(0, Status.MALFORMED, error)
+            self._reading.cancel()
+        except ConnectionLost:
+            self.stop()
+
+    def overdue(self) -> ConnectionLost:
+        """Return what ends a connection that is not used."""
+        return ConnectionLost("the client asks for nothing")
 
     async def _read(self) -> None:
         limits = self.hub.limits
@@ -199,7 +216,6 @@ class Connection:
                 self._receive(payload)
                 if self.closing:
                     return
-            self.outbox.bell.ring()
             pause = self.hub.spend(self, self._reader.bytes_received - before)
             if pause > 0:
                 await trio.sleep(min(pause, limits.frame_seconds_max))
@@ -223,7 +239,6 @@ class Connection:
                     self._await_decisions(request_id, part)
                 else:
                     self._give_tickets(request_id, part)
-            self.outbox.bell.ring()
 
     # --- requests -----------------------------------------------------------------------------
 
@@ -273,7 +288,7 @@ class Connection:
         self.hub.charge(self, count, size)
         method = protocol.method_of(request)
         self._waiting[request_id] = Waiting(method, count, count, size)
-        self._scope.deadline = float("inf")
+        self.due = math.inf
         if isinstance(request, Submit):
             self._submissions.append((request_id, request))
             self._submit_bell.ring()
@@ -309,6 +324,7 @@ class Connection:
                 self.closing = True
                 return
             self.key = request.key
+            self.holder = ("", request.key)
         self._greeted = True
         level, who = self.access, self.identity
         if level != answers.ANONYMOUS:
@@ -321,7 +337,7 @@ class Connection:
         if len(self._followers) >= self.hub.limits.subscriptions_max:
             self._busy(request_id, "this connection follows enough already")
             return
-        self._scope.deadline = float("inf")
+        self.due = math.inf
         self._followers.add(request_id, stream, from_height)
 
     def _authored(self, items: Sequence[tuple[Item, bytes]]) -> bool:
@@ -427,7 +443,7 @@ class Connection:
 
     def height_certified(self) -> None:
         """Tell subscriptions that there is a new height."""
-        self._followers.bell.ring()
+        self._followers.advanced()
 
     def _end(self, request_id: int, status: Status, error: ComityError) -> None:
         self.fail(request_id, status, error)
@@ -455,7 +471,7 @@ class Connection:
     def _rest(self) -> None:
         """Start the idle clock when nothing is in flight and nothing is followed."""
         if not self._waiting and not len(self._followers):
-            self._scope.deadline = trio.current_time() + self.hub.limits.idle_seconds_max
+            self.due = trio.current_time() + self.hub.limits.idle_seconds_max
 
 
 def _problem(rejected: Rejected, item: int | None = None) -> Problem:

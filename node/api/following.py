@@ -13,8 +13,8 @@ from consensus import protocol
 from consensus.answers import HeightEvent
 from consensus.protocol import Status, Stream, Subscribe
 from node.api import access, reading
-from node.api.outbox import Bell
 from node.api.reading import CannotAnswer
+from node.bell import Bell
 
 if TYPE_CHECKING:
     from node.api.connection import Connection
@@ -32,7 +32,7 @@ class Followers:
     """The subscriptions of a connection, by the id of the request that began them."""
 
     def __init__(self, connection: Connection) -> None:
-        self.bell = Bell()
+        self._bell = Bell()
         self._connection = connection
         self._following: dict[int, Following] = {}
 
@@ -45,7 +45,12 @@ class Followers:
     def add(self, subscription_id: int, stream: Stream, from_height: int) -> None:
         """Begin a subscription; the caller bounds their number."""
         self._following[subscription_id] = Following(stream, from_height)
-        self.bell.ring()
+        self._bell.ring()
+
+    def advanced(self) -> None:
+        """A height was certified."""
+        if self._following:
+            self._bell.ring()
 
     def remove(self, subscription_id: int) -> None:
         """End a subscription; unknown ids are ignored, it may just have ended."""
@@ -56,13 +61,12 @@ class Followers:
         outbox = self._connection.outbox
         limits = self._connection.hub.limits
         while True:
-            await self.bell.heard()
+            await self._bell.heard()
             for subscription_id in list(self._following):
                 while self._due(subscription_id):
                     await outbox.below(limits.outbound_bytes_max)
                     if self._due(subscription_id):
                         self._send(subscription_id)
-                        outbox.bell.ring()
 
     def _due(self, subscription_id: int) -> bool:
         follower = self._following.get(subscription_id)

@@ -12,36 +12,19 @@ from consensus import answers, protocol
 from consensus.answers import StatementEvidence
 from consensus.codec import Value
 from consensus.protocol import Status
+from node.bell import Bell
 from node.network.framing import FrameWriter
 
 
-class Bell:
-    """Wakes the one task that waits for it; rung before, the next wait returns at once."""
-
-    __slots__ = ("_event",)
-
-    def __init__(self) -> None:
-        self._event = trio.Event()
-
-    def ring(self) -> None:
-        """Wake the waiting task, now or when it next waits."""
-        self._event.set()
-
-    async def heard(self) -> None:
-        """Wait until it was rung since the last time."""
-        await self._event.wait()
-        self._event = trio.Event()
-
-
 class Outbox:
-    """Answers ready to be sent. Whoever puts some in rings ``bell`` once at the end."""
+    """Answers ready to be sent."""
 
     def __init__(self, writer: FrameWriter) -> None:
-        self.bell = Bell()
         self._writer = writer
+        self._bell = Bell()
         self._payloads: list[bytes] = []
         self._bytes = 0
-        self._drained = trio.Event()
+        self._drained: trio.Event | None = None  # while somebody waits for room
         self._statements: dict[int, None] = {}
 
     def put(self, request_id: int, status: Status, result: Value) -> None:
@@ -49,6 +32,7 @@ class Outbox:
         payload = answers.encode_answer(request_id, status, result)
         self._payloads.append(payload)
         self._bytes += len(payload)
+        self._bell.ring()
 
     def statement(self, height: int, evidence: StatementEvidence) -> None:
         """Add the evidence of a height unless the client remembers it."""
@@ -62,6 +46,8 @@ class Outbox:
     async def below(self, bytes_max: int) -> None:
         """Wait until at most this many bytes wait."""
         while self._bytes > bytes_max:
+            if self._drained is None:
+                self._drained = trio.Event()
             await self._drained.wait()
 
     async def run(self) -> None:
@@ -71,10 +57,10 @@ class Outbox:
             ConnectionLost: the transport failed or the client does not read.
         """
         while True:
-            await self.bell.heard()
+            await self._bell.heard()
             payloads, self._payloads = self._payloads, []
-            size = sum(map(len, payloads))
-            await self._writer.write(payloads)
-            self._bytes -= size
-            self._drained.set()
-            self._drained = trio.Event()
+            await self._writer.send(protocol.frames(payloads))
+            self._bytes -= sum(map(len, payloads))
+            if self._drained is not None:
+                self._drained.set()
+                self._drained = None

@@ -22,8 +22,8 @@ from consensus.protocol import (
 )
 from node.api import access, reading
 from node.api.backend import ApiBackend, BehindError, ProvedRows
-from node.api.outbox import Bell
 from node.api.reading import CannotAnswer, Proving
+from node.bell import Bell
 
 if TYPE_CHECKING:
     from node.api.connection import Connection
@@ -59,7 +59,6 @@ class Querier:
                     continue
                 await connection.outbox.below(connection.hub.limits.outbound_bytes_max)
                 self._answer(request_id, request)
-                connection.outbox.bell.ring()
             if proving:
                 await self._prove(proving)
 
@@ -137,11 +136,9 @@ class Querier:
                         self._rows(request_id, request, proved, backend)
                     except CannotAnswer as error:
                         connection.refuse(request_id, error.status, error.problem)
-                    connection.outbox.bell.ring()
         except BehindError:
             for request_id, request in near:
                 self._behind(request_id, request.height_min)
-        connection.outbox.bell.ring()
 
     def _rows(
         self, request_id: int, request: Proving, proved: ProvedRows, backend: ApiBackend

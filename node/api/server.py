@@ -58,8 +58,8 @@ class ApiServer:
         self.chain = chain
         self.node_key = node_key
         self.limits = limits
-        self.requests: Counter[tuple[str, str]] = Counter()
-        """Answers by method and status name, for telemetry."""
+        self.requests: Counter[tuple[str, Status]] = Counter()
+        """Answers by method and status, for telemetry."""
         self._context = context
         self._random_bytes = random_bytes
         self._connections: dict[Connection, None] = {}
@@ -137,8 +137,6 @@ class ApiServer:
                 connection.receipts(block, part, path)
         for connection in self._connections:
             connection.height_certified()
-            if connection in found:
-                connection.outbox.bell.ring()
 
     def lapsed(self, txids: Sequence[bytes]) -> None:
         """Tell all who wait that these left the pool undecided, past their ``not_after``."""
@@ -146,7 +144,6 @@ class ApiServer:
             for connection, request_id, item, position in self._waiting.pop(txid, ()):
                 connection.txids.discard(txid)
                 connection.lapse(request_id, item, position)
-                connection.outbox.bell.ring()
 
     # --- what connections ask -----------------------------------------------------------------
 
@@ -174,7 +171,7 @@ class ApiServer:
 
     def answered(self, method: str, status: Status) -> None:
         """Count an answer."""
-        self.requests[method, status.name] += 1
+        self.requests[method, status] += 1
 
     # --- connections --------------------------------------------------------------------------
 
@@ -202,7 +199,7 @@ class ApiServer:
         connection = Connection(
             self,
             FrameReader(stream, limits.unproved_frame_bytes_max, limits.frame_seconds_max),
-            FrameWriter(stream, protocol.ANSWER_BYTES_MAX, limits.send_seconds_max),
+            FrameWriter(stream, limits.send_seconds_max),
             address,
             self._random_bytes(protocol.NONCE_BYTES),
         )

@@ -1,14 +1,15 @@
 """Length-prefixed frames over a trio stream: ``length (4 bytes, big-endian) ‖ payload``.
 
 Links between nodes and the client protocol share this module. A reader takes every whole frame out
-of one receive; a writer puts everything that waits into one send.
+of one receive; a writer sends many at once.
 
 - A length is checked when its four bytes are in, before anything is kept for it. Memory is bounded
   by ``frame_bytes_max`` plus one receive.
 - A frame has at least one byte of payload.
 - Deadlines count only the time spent waiting for the sender: a frame has ``frame_seconds_max`` from
   its first byte to its last, and the next frame's first byte has ``idle_seconds_max``. A reader
-  that is not called (its owner is busy) blames nobody.
+  that is not called (its owner is busy) blames nobody. Reader and writer only say when a wait will
+  have been too long; ``watch``, a task of its own, has the timer.
 
 Not here: what a payload means.
 """
@@ -17,15 +18,15 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable
-from typing import Final
+from typing import Final, NoReturn, Protocol
 
 import trio
 
-from consensus.errors import invariant
+from consensus.errors import ComityError
 from node.network.errors import (
     ConnectionLost,
     FrameEmpty,
+    FrameError,
     FrameTooLarge,
     FrameTruncated,
     SlowSender,
@@ -64,6 +65,8 @@ class FrameReader:
         *,
         idle_seconds_max: float = math.inf,
     ) -> None:
+        self.due = math.inf
+        self.seconds_min = min(frame_seconds_max, idle_seconds_max)
         self._stream = stream
         self._frame_bytes_max = frame_bytes_max
         self._frame_seconds_max = frame_seconds_max
@@ -81,7 +84,6 @@ class FrameReader:
             FrameTooLarge: a length beyond the limit; frames received with it are not returned.
             FrameEmpty: a length of zero.
             FrameTruncated: the stream ended inside a frame.
-            SlowSender: a deadline passed.
             ConnectionLost: the transport failed.
 
         Cost: about 30 µs a receive over TLS and 0.3 µs a frame; a payload is copied once.
@@ -89,24 +91,33 @@ class FrameReader:
         if self._unread:
             frames, self._unread = self._unread, []
             return frames
-        partial = bool(self._missing or self._head)
+        partial = self._partial
         patience = self._frame_seconds_max if partial else self._idle_seconds_max
-        with trio.CancelScope(deadline=trio.current_time() + patience) as scope:
+        self.due = trio.current_time() + patience
+        try:
             while True:
-                data = await self._receive()
+                data = bytes(await self._stream.receive_some(RECEIVE_BYTES_MAX))
                 if not data:
                     if partial:
                         raise FrameTruncated("the stream ended inside a frame")
                     return []
+                self.bytes_received += len(data)
                 frames = self._feed(data)
                 if frames:  # one that is under way now began with this receive
                     return frames
                 if not partial:
                     partial = True
-                    scope.deadline = trio.current_time() + self._frame_seconds_max
-        if partial:
-            raise SlowSender(f"a frame took longer than {self._frame_seconds_max:g} s")
-        raise SlowSender(f"nothing came for {self._idle_seconds_max:g} s")
+                    self.due = trio.current_time() + self._frame_seconds_max
+        except trio.BrokenResourceError as error:
+            raise ConnectionLost(f"receiving failed: {_cause(error)}") from error
+        finally:
+            self.due = math.inf
+
+    def overdue(self) -> SlowSender:
+        """Return what to raise when ``due`` has passed."""
+        if self._partial:
+            return SlowSender(f"a frame took longer than {self._frame_seconds_max:g} s")
+        return SlowSender(f"nothing came for {self._idle_seconds_max:g} s")
 
     def allow(self, frame_bytes_max: int) -> None:
         """Accept payloads up to this length in frames that begin after the last receive."""
@@ -118,13 +129,9 @@ class FrameReader:
         """
         self._unread = frames + self._unread
 
-    async def _receive(self) -> bytes:
-        try:
-            data = await self._stream.receive_some(RECEIVE_BYTES_MAX)
-        except trio.BrokenResourceError as error:
-            raise ConnectionLost(f"receiving failed: {_cause(error)}") from error
-        self.bytes_received += len(data)
-        return bytes(data)
+    @property
+    def _partial(self) -> bool:
+        return bool(self._missing or self._head)
 
     def _feed(self, data: bytes) -> list[bytes]:
         frames: list[bytes] = []
@@ -145,7 +152,8 @@ class FrameReader:
         size = len(data)
         while size - position >= HEADER_BYTES:
             (length,) = _HEADER.unpack_from(data, position)
-            self._check(length)
+            if not 0 < length <= self._frame_bytes_max:
+                raise self._misfit(length)
             position += HEADER_BYTES
             end = position + length
             if end > size:
@@ -157,91 +165,84 @@ class FrameReader:
         self._head = data[position:]
         return frames
 
-    def _check(self, length: int) -> None:
-        if length > self._frame_bytes_max:
-            raise FrameTooLarge(
-                f"a frame of {length} bytes, at most {self._frame_bytes_max} allowed"
-            )
+    def _misfit(self, length: int) -> FrameError:
         if length == 0:
-            raise FrameEmpty("a frame without a payload")
+            return FrameEmpty("a frame without a payload")
+        return FrameTooLarge(f"a frame of {length} bytes, at most {self._frame_bytes_max} allowed")
 
 
 class FrameWriter:
-    """Puts frames into a stream; what waits while a send is under way goes out in the next one.
-
-    Any number of tasks may write at the same time; each waits until its own frames are handed to
-    the transport, so what waits is bounded by the callers.
+    """Puts whole frames into a stream, for one task.
 
     Args:
         stream: where the bytes go; nobody else may send to it.
-        frame_bytes_max: longest payload we may send; a longer one is our own bug.
         send_seconds_max: longest wait for the other side to take ``SEND_BYTES_MAX`` bytes.
     """
 
-    def __init__(
-        self,
-        stream: trio.abc.SendStream,
-        frame_bytes_max: int,
-        send_seconds_max: float,
-    ) -> None:
+    def __init__(self, stream: trio.abc.SendStream, send_seconds_max: float) -> None:
+        self.due = math.inf
+        self.seconds_min = send_seconds_max
         self._stream = stream
-        self._frame_bytes_max = frame_bytes_max
         self._send_seconds_max = send_seconds_max
-        self._turn = trio.Lock()
-        self._waiting: dict[int, bytes] = {}  # by ticket, in order
-        self._tickets = 0
+        self._part_bytes = 0  # of the send under way
         self._broken = False
         self.bytes_sent = 0
 
-    async def write(self, payloads: Iterable[bytes]) -> None:
-        """Send payloads, in order and contiguous; return when the transport has them.
-
-        Raises:
-            ConnectionLost: the transport failed, now or in an earlier write.
-            LocalProtocolError: a payload is empty or longer than the limit.
-
-        Cost: about 30 µs a send over TLS and 0.3 µs a frame.
-        """
-        frames: list[bytes] = []
-        for payload in payloads:
-            invariant(0 < len(payload) <= self._frame_bytes_max, "a frame of ours is out of bounds")
-            frames += (_HEADER.pack(len(payload)), payload)
-        self._tickets += 1
-        ticket = self._tickets
-        self._waiting[ticket] = b"".join(frames)
-        try:
-            async with self._turn:
-                if ticket in self._waiting:
-                    data = b"".join(self._waiting.values())
-                    self._waiting.clear()
-                    await self.send(data)
-                elif self._broken:
-                    raise ConnectionLost("the send that held these frames failed")
-        finally:
-            self._waiting.pop(ticket, None)  # a cancelled caller takes its frames back
-
     async def send(self, data: bytes) -> None:
-        """Send bytes that are whole frames already. Not to be mixed with ``write``.
+        """Send bytes that are whole frames; return when the transport has them.
 
         Raises:
-            ConnectionLost: the transport failed, now or earlier, or the deadline passed.
+            ConnectionLost: the transport failed, now or earlier, or an earlier send was cancelled.
+
+        Cost: about 30 µs over TLS.
         """
         if self._broken:
             raise ConnectionLost("an earlier send failed")
         self._broken = True  # until this send has succeeded; a cancelled one leaves half a frame
-        for start in range(0, len(data), SEND_BYTES_MAX):
-            part = data if len(data) <= SEND_BYTES_MAX else data[start : start + SEND_BYTES_MAX]
-            with trio.move_on_after(self._send_seconds_max) as scope:
-                try:
-                    await self._stream.send_all(part)
-                except trio.BrokenResourceError as error:
-                    raise ConnectionLost(f"sending failed: {_cause(error)}") from error
-            if scope.cancelled_caught:
-                raise ConnectionLost(
-                    f"the other side took no {len(part)} bytes in {self._send_seconds_max:g} s"
-                )
-            self.bytes_sent += len(part)
+        try:
+            for start in range(0, len(data), SEND_BYTES_MAX):
+                part = data[start : start + SEND_BYTES_MAX]
+                self._part_bytes = len(part)
+                self.due = trio.current_time() + self._send_seconds_max
+                await self._stream.send_all(part)
+                self.bytes_sent += len(part)
+        except trio.BrokenResourceError as error:
+            raise ConnectionLost(f"sending failed: {_cause(error)}") from error
+        finally:
+            self.due = math.inf
         self._broken = False
+
+    def overdue(self) -> ConnectionLost:
+        """Return what to raise when ``due`` has passed."""
+        return ConnectionLost(
+            f"the other side took no {self._part_bytes} bytes in {self._send_seconds_max:g} s"
+        )
+
+
+class Wait(Protocol):
+    """Something that waits for the other side of a connection again and again."""
+
+    due: float
+    """When the wait under way will have been too long, on trio's clock; ``inf`` while none is."""
+    seconds_min: float
+    """Shortest time from the beginning of a wait to its ``due``."""
+
+    def overdue(self) -> ComityError:
+        """Return what to raise when ``due`` has passed."""
+
+
+async def watch(*waits: Wait) -> NoReturn:
+    """Raise what the first wait that lasts too long says, as soon as it does.
+
+    Each wait costs its task a look at the clock; the one timer of a connection is here.
+    """
+    between_seconds = min(wait.seconds_min for wait in waits)
+    while True:
+        now = trio.current_time()
+        for wait in waits:
+            if wait.due <= now:
+                raise wait.overdue()
+        await trio.sleep_until(min(now + between_seconds, *(wait.due for wait in waits)))
 
 
 def _cause(error: BaseException) -> str:

@@ -62,7 +62,7 @@ async def introduce(
     reader = FrameReader(
         stream, longest, limits.frame_seconds_max, idle_seconds_max=limits.idle_seconds_max
     )
-    writer = FrameWriter(stream, longest, limits.send_seconds_max)
+    writer = FrameWriter(stream, limits.send_seconds_max)
     try:
         if dialled:
             await writer.send(pack(wire.encode_hello(ours)))

@@ -1,8 +1,9 @@
 """One introduced connection between two members, carrying traffic until it ends.
 
-Three tasks: one takes frames in and hands them on, one empties the queues, one measures the round
-trip. The first that finds a reason to stop closes the link; the reason is kept. An error that is
-not the peer's or the network's goes up and stops the node.
+Four tasks: one takes frames in and hands each to the runtime before it reads on, one empties the
+queues, one has the deadlines, one measures the round trip. The first that finds a reason to stop
+closes the link; the reason is kept, and nothing more is handed on. An error that is not the peer's
+or the network's goes up and stops the node.
 
 Not here: how the connection was introduced (``introduction.py``); who dials whom, and when again
 (``peers.py``).
@@ -17,7 +18,7 @@ from typing import Final
 
 import trio
 
-from consensus.errors import ComityError, RemoteProtocolError, invariant
+from consensus.errors import ComityError, LocalProtocolError, RemoteProtocolError
 from node.network import wire
 from node.network.errors import (
     ConnectionLost,
@@ -27,13 +28,19 @@ from node.network.errors import (
     SlowSender,
     UnexpectedFrame,
 )
-from node.network.framing import FrameReader, FrameWriter
+from node.network.framing import FrameReader, FrameWriter, watch
 from node.network.outbound import Outbound, QueueLimits
 from node.network.stats import LinkStats
 from node.network.wire import Class, Hello
 
 CLOSE_SECONDS_MAX: Final = 0.5
 """How long the end of a TLS stream may take to be said."""
+FRAMES_AT_ONCE_MAX: Final = 64
+"""Handed on before other tasks have their turn."""
+
+Handler = Callable[[int, Class, bytes], None]
+"""Takes the peer's index, the class and the payload of a data frame: untrusted bytes without the
+link's framing."""
 
 
 def _frames() -> dict[Class, int]:
@@ -69,15 +76,6 @@ class LinkLimits:
     idle_seconds_max: float = 10.0
     send_seconds_max: float = 10.0
     ping_seconds: float = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Inbound:
-    """A data frame from ``peer``. ``payload`` is untrusted bytes without the link's framing."""
-
-    peer: int
-    payload: bytes
-    cls: Class
 
 
 class Link:
@@ -119,10 +117,10 @@ class Link:
         Raises:
             LocalProtocolError: the payload is empty or longer than its class allows.
         """
-        invariant(
-            0 < len(payload) <= self._limits.frame_bytes_max[cls],
-            f"a {cls.name} payload of {len(payload)} bytes is out of bounds",
-        )
+        if not 0 < len(payload) <= self._limits.frame_bytes_max[cls]:
+            raise LocalProtocolError(
+                f"a {cls.name} payload of {len(payload)} bytes is out of bounds"
+            )
         if self._closed:
             return False
         if self._outbound.offer(cls, payload):
@@ -140,12 +138,13 @@ class Link:
             self.fault = fault
             self._scope.cancel()
 
-    async def run(self, deliver: Callable[[Inbound], Awaitable[None]]) -> None:
+    async def run(self, handle: Handler) -> None:
         """Carry traffic until the link ends; ``reason`` then says why."""
         with self._scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._guard, self._receive, deliver)
+                nursery.start_soon(self._guard, self._receive, handle)
                 nursery.start_soon(self._guard, self._transmit)
+                nursery.start_soon(self._guard, watch, self._reader, self._writer)
                 nursery.start_soon(self._ping)
 
     async def aclose(self) -> None:
@@ -162,27 +161,27 @@ class Link:
             self._stats.slow += isinstance(error, SlowSender)
             self.close(error.message, fault=error.code if is_fault(error) else "")
 
-    async def _receive(self, deliver: Callable[[Inbound], Awaitable[None]]) -> None:
+    async def _receive(self, handle: Handler) -> None:
         classes = wire.CLASS_OF_KIND
         limits = self._limits.frame_bytes_max
         by_class = self._stats.by_class
         while frames := await self._reader.read():
-            for frame in frames:
+            for number, frame in enumerate(frames, 1):
                 cls = classes.get(frame[0])
                 if cls is None:
                     self._receive_control(frame)
                     continue
                 size = len(frame) - 1
-                if size > limits[cls]:
-                    raise FrameTooLarge(
-                        f"a {cls.name} frame of {size} bytes, at most {limits[cls]} allowed"
-                    )
-                if size == 0:
-                    raise UnexpectedFrame(f"a {cls.name} frame without a body")
+                if not 0 < size <= limits[cls]:
+                    raise _misfit(cls, size, limits[cls])
                 stats = by_class[cls]
                 stats.frames_received += 1
                 stats.bytes_received += size
-                await deliver(Inbound(self.peer, frame[1:], cls))
+                handle(self.peer, cls, frame[1:])
+                if self._closed:  # by the handler, for what this frame held
+                    return
+                if number % FRAMES_AT_ONCE_MAX == 0:
+                    await trio.lowlevel.checkpoint()
         self.close("the peer closed the link")
 
     def _receive_control(self, frame: bytes) -> None:
@@ -197,15 +196,13 @@ class Link:
 
     async def _transmit(self) -> None:
         while True:
-            data = self._outbound.take()
-            if data:
+            await self._outbound.bell.heard()
+            while data := self._outbound.take():
                 await self._writer.send(data)
-            else:
-                await self._outbound.wait()
 
     async def _ping(self) -> None:
         # An unanswered ping is repeated, not renumbered: the measurement counts from the first, and
-        # a peer hears from us even while our runtime is too busy to read its answers.
+        # a peer that is slow to answer hears from us all the same.
         number = 0
         while True:
             if not self._ping_body:
@@ -214,6 +211,12 @@ class Link:
                 self._ping_sent_at = trio.current_time()
             self._outbound.offer_control(wire.PING, self._ping_body)
             await trio.sleep(self._limits.ping_seconds)
+
+
+def _misfit(cls: Class, size: int, size_max: int) -> RemoteProtocolError:
+    if size == 0:
+        return UnexpectedFrame(f"a {cls.name} frame without a body")
+    return FrameTooLarge(f"a {cls.name} frame of {size} bytes, at most {size_max} allowed")
 
 
 async def close_stream(stream: trio.abc.AsyncResource) -> None:

@@ -14,8 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import trio
-
+from node.bell import Bell
 from node.network.framing import SEND_BYTES_MAX
 from node.network.stats import ClassStats
 from node.network.wire import Class
@@ -42,7 +41,8 @@ class Outbound:
         self._limits = limits
         self._stats = stats
         self._control: dict[int, bytes] = {}
-        self._wake = trio.Event()
+        self.bell = Bell()
+        """Rung when something waits to be taken."""
 
     def offer(self, cls: Class, payload: bytes) -> bool:
         """Queue a payload; False, counted as dropped, if the queue of its class is full."""
@@ -55,13 +55,13 @@ class Outbound:
         self._queues[cls].append(payload)
         stats.queued_frames += 1
         stats.queued_bytes += size
-        self._wake.set()
+        self.bell.ring()
         return True
 
     def offer_control(self, kind: int, body: bytes) -> None:
         """Queue a control frame ahead of everything; it replaces a waiting one of its kind."""
         self._control[kind] = body
-        self._wake.set()
+        self.bell.ring()
 
     def take(self) -> bytes:
         """Return whole frames, at most SEND_BYTES_MAX together unless the first one is larger.
@@ -96,12 +96,6 @@ class Outbound:
             if room <= 0:
                 break
         return b"".join(parts)
-
-    async def wait(self) -> None:
-        """Return once something may be waiting."""
-        if not self._control and not any(self._queues.values()):
-            self._wake = trio.Event()
-        await self._wake.wait()
 
     def clear(self) -> None:
         """Forget everything that waits."""

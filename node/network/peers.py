@@ -6,9 +6,10 @@ is left alone for longer, by both sides: the acceptor refuses it until then. A n
 connection of a peer replaces the older one, because only that peer holds its key and it would not
 dial twice with the first one working.
 
-The runtime hears ``Connected``, ``Inbound`` and ``Disconnected`` in this order for each link, and
-``send`` never blocks. A peer whose frames are not taken fast enough waits for its own turn in the
-runtime's channel; waiting peers are served in turn, one frame each.
+The runtime hears of each link that it is ``connected``, what it ``received``, and that it is
+``disconnected``, in this order; ``send`` never blocks. The link's own task calls the runtime, and
+reads no further while that works: what comes too fast waits in the kernel and at the peer. Links
+take turns, ``FRAMES_AT_ONCE_MAX`` frames each at most.
 
 Not here: what payloads mean; observers; what is sent again after a reconnect.
 """
@@ -19,14 +20,14 @@ import random
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 
 from consensus.errors import ComityError, RemoteProtocolError, invariant
 from node.network.errors import LINK_ERRORS, ConnectionLost, LinkRefused, WrongPeer
 from node.network.introduction import introduce, refuse
-from node.network.link import Inbound, Link, LinkLimits, close_stream, is_fault
+from node.network.link import Link, LinkLimits, close_stream, is_fault
 from node.network.listener import Doorstep, Place
 from node.network.stats import LinkStats, ListenerStats, NetworkStats
 from node.network.tls import (
@@ -41,16 +42,13 @@ from node.network.wire import NONCE_BYTES, Class, Hello, Refusal
 
 __all__ = [
     "Class",
-    "Connected",
-    "Disconnected",
     "Hello",
     "HelloState",
-    "Inbound",
     "LinkLimits",
     "NetworkConfig",
-    "NetworkEvent",
     "PeerAddress",
     "PeerNetwork",
+    "Runtime",
 ]
 
 BACKLOG_MAX: Final = 128
@@ -120,23 +118,17 @@ class NetworkConfig:
     stable_seconds: float = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Connected:
-    """``peer`` has answered on an authenticated connection; frames to it are queued from now on."""
+class Runtime(Protocol):
+    """Who hears of everything. Nothing here may block; what it raises stops the network."""
 
-    peer: int
-    hello: Hello
+    def connected(self, peer: int, hello: Hello) -> None:
+        """``peer`` has answered on an authenticated connection; frames to it are queued now."""
 
+    def received(self, peer: int, cls: Class, payload: bytes) -> None:
+        """``peer`` sent a data frame: untrusted bytes without the link's framing."""
 
-@dataclass(frozen=True, slots=True)
-class Disconnected:
-    """The link with ``peer`` has ended; what was queued for it is gone."""
-
-    peer: int
-    reason: str
-
-
-NetworkEvent = Connected | Disconnected | Inbound
+    def disconnected(self, peer: int, reason: str) -> None:
+        """The link with ``peer`` has ended; what was queued for it is gone."""
 
 
 @dataclass(slots=True)
@@ -153,16 +145,16 @@ class PeerNetwork:
 
     Args:
         config: who and how.
-        events: where the runtime hears of everything; its capacity bounds what waits there.
+        runtime: hears of everything, once ``run`` is called.
 
     Raises:
         LocalProtocolError: two peers share an index or key.
     """
 
-    def __init__(self, config: NetworkConfig, events: trio.MemorySendChannel[NetworkEvent]) -> None:
+    def __init__(self, config: NetworkConfig, runtime: Runtime) -> None:
         peers = [peer for peer in config.peers if peer.index != config.own_index]
         self._config = config
-        self._events = events
+        self._runtime = runtime
         self._peers = {peer.index: peer for peer in peers}
         self._by_key = {peer.node_key: peer for peer in peers}
         invariant(len(self._peers) == len(self._by_key) == len(peers), "two peers are one")
@@ -350,8 +342,8 @@ class PeerNetwork:
         stats.connects += 1
         stats.connected_since_seconds = started = trio.current_time()
         try:
-            await self._deliver(Connected(link.peer, link.hello))
-            await link.run(self._deliver)
+            self._runtime.connected(link.peer, link.hello)
+            await link.run(self._runtime.received)
         finally:
             del self._links[link.peer]
             await link.aclose()
@@ -359,14 +351,8 @@ class PeerNetwork:
             stats.round_trip_seconds = None
         stats.disconnects += 1
         self._note_end(link, trio.current_time() - started)
-        await self._deliver(Disconnected(link.peer, link.reason))
+        self._runtime.disconnected(link.peer, link.reason)
         link.gone.set()
-
-    async def _deliver(self, event: NetworkEvent) -> None:
-        try:
-            self._events.send_nowait(event)
-        except trio.WouldBlock:
-            await self._events.send(event)
 
     def _note_end(self, link: Link, lasted_seconds: float) -> None:
         standing = self._standing[link.peer]

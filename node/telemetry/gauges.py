@@ -119,8 +119,8 @@ class Gauges:
         metrics.sessions.set(api.sessions)
         metrics.waiting.set(api.waiting)
         for (method, status), count in api.requests.items():
-            requests = metrics.requests.labels(method=method, status=status)
-            self._catch_up(requests, count, "requests", method, status)
+            requests = metrics.requests.labels(method=method, status=status.name)
+            self._catch_up(requests, count, "requests", method, status.name)
 
     def _disk(self) -> None:
         metrics, engine = self._metrics, self._engine

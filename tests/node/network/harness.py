@@ -13,17 +13,10 @@ from typing import Any
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from node.network.link import Inbound, LinkLimits
-from node.network.peers import (
-    Connected,
-    Disconnected,
-    HelloState,
-    NetworkConfig,
-    NetworkEvent,
-    PeerAddress,
-    PeerNetwork,
-)
+from node.network.link import LinkLimits
+from node.network.peers import HelloState, NetworkConfig, PeerAddress, PeerNetwork
 from node.network.tls import SSLStream, make_certificate, peer_contexts
+from node.network.wire import Class, Hello
 
 CHAIN = bytes(range(32))
 PATIENCE_SECONDS = 20.0
@@ -62,13 +55,51 @@ async def until(condition: Callable[[], object]) -> None:
         await trio.lowlevel.checkpoint()
 
 
+@dataclass(frozen=True)
+class Connected:
+    peer: int
+    hello: Hello
+
+
+@dataclass(frozen=True)
+class Inbound:
+    peer: int
+    cls: Class
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Disconnected:
+    peer: int
+    reason: str
+
+
+Event = Connected | Inbound | Disconnected
+
+
+class Heard:
+    """A runtime that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def connected(self, peer: int, hello: Hello) -> None:
+        self.events.append(Connected(peer, hello))
+
+    def received(self, peer: int, cls: Class, payload: bytes) -> None:
+        self.events.append(Inbound(peer, cls, payload))
+
+    def disconnected(self, peer: int, reason: str) -> None:
+        self.events.append(Disconnected(peer, reason))
+
+
 class Node:
     """A running PeerNetwork, what it told its runtime, and where it listens."""
 
-    def __init__(self, config: NetworkConfig, capacity: int) -> None:
-        send, self.channel = trio.open_memory_channel[NetworkEvent](capacity)
+    def __init__(self, config: NetworkConfig) -> None:
         self.config = config
-        self.network = PeerNetwork(config, send)
+        self.heard = Heard()
+        self.network = PeerNetwork(config, self.heard)
         self.port = config.listen_port
         self.scope = trio.CancelScope()
 
@@ -79,18 +110,9 @@ class Node:
 
         self.port = await nursery.start(run)
 
-    async def event(self) -> NetworkEvent:
-        got: list[NetworkEvent] = []
-
-        def arrived() -> bool:
-            try:
-                got.append(self.channel.receive_nowait())
-            except trio.WouldBlock:
-                return False
-            return True
-
-        await until(arrived)
-        return got[0]
+    async def event(self) -> Event:
+        await until(lambda: self.heard.events)
+        return self.heard.events.pop(0)
 
     async def connected(self) -> Connected:
         event = await self.event()
@@ -108,7 +130,7 @@ class Node:
         return event
 
     def quiet(self) -> bool:
-        return self.channel.statistics().current_buffer_used == 0
+        return not self.heard.events
 
 
 def address(of: Member, port: int) -> PeerAddress:
@@ -122,7 +144,6 @@ def node(
     identity: Member | None = None,
     committee: list[Member] = COMMITTEE,
     port: int = 0,
-    capacity: int = 1000,
     chain: bytes = CHAIN,
     limits: LinkLimits | None = None,
     **settings: Any,
@@ -139,7 +160,7 @@ def node(
         jitter=random.Random(own),
         limits=limits or LinkLimits(),
     )
-    return Node(replace(config, **settings), capacity)
+    return Node(replace(config, **settings))
 
 
 @asynccontextmanager

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,10 +18,11 @@ from node.network import wire
 from node.network.errors import ConnectionLost, LinkRefused, UnexpectedFrame
 from node.network.framing import pack
 from node.network.introduction import introduce
-from node.network.link import Inbound, Link, LinkLimits
+from node.network.link import FRAMES_AT_ONCE_MAX, Link, LinkLimits
 from node.network.outbound import QueueLimits
 from node.network.stats import LinkStats
 from node.network.wire import Class, Hello, Refusal
+from tests.node.network.harness import Inbound
 
 CHAIN = bytes(range(32))
 LIMITS = LinkLimits(
@@ -159,8 +161,8 @@ async def test_traffic_right_behind_the_introduction_is_not_lost() -> None:
     await side.introduce()
     assert side.link is not None
     async with carrying(side.link) as (events, _):
-        assert await events.receive() == Inbound(0, b"early", Class.CONSENSUS)
-        assert await events.receive() == Inbound(0, b"bird", Class.BATCH)
+        assert await events.receive() == Inbound(0, Class.CONSENSUS, b"early")
+        assert await events.receive() == Inbound(0, Class.BATCH, b"bird")
 
 
 @pytest.mark.parametrize(
@@ -254,13 +256,20 @@ Carried = tuple["trio.MemoryReceiveChannel[Inbound]", trio.Event]
 
 
 @asynccontextmanager
-async def carrying(link: Link, capacity: int = 100) -> AsyncIterator[Carried]:
-    """Run a link for the length of the block; yield what it delivers and an event of its end."""
-    send, receive = trio.open_memory_channel[Inbound](capacity)
+async def carrying(
+    link: Link, handle: Callable[[Inbound], None] = lambda _: None
+) -> AsyncIterator[Carried]:
+    """Run a link for the length of the block; yield what it hands on and an event of its end."""
+    send, receive = trio.open_memory_channel[Inbound](1000)
     ended = trio.Event()
 
+    def received(peer: int, cls: Class, payload: bytes) -> None:
+        event = Inbound(peer, cls, payload)
+        send.send_nowait(event)
+        handle(event)
+
     async def run() -> None:
-        await link.run(send.send)
+        await link.run(received)
         await link.aclose()
         ended.set()
 
@@ -288,7 +297,7 @@ async def test_payloads_travel_both_ways_and_are_counted() -> None:
         assert link.offer(Class.SYNC, b"question")
         assert await peer.receive_data() == b"\x12question"
         await peer.send(b"\x12answer")
-        assert await events.receive() == Inbound(0, b"answer", Class.SYNC)
+        assert await events.receive() == Inbound(0, Class.SYNC, b"answer")
     sync = stats.by_class[Class.SYNC]
     assert (sync.frames_sent, sync.bytes_sent) == (1, 8)
     assert (sync.frames_received, sync.bytes_received) == (1, 6)
@@ -437,27 +446,49 @@ async def test_two_idle_nodes_stay_connected(autojump_clock: MockClock) -> None:
         assert not second.is_set()
 
 
-async def test_a_busy_runtime_does_not_blame_the_peer(autojump_clock: MockClock) -> None:
-    link, peer, _ = await introduced()
-    async with carrying(link, capacity=0) as (events, ended):
+async def test_a_busy_runtime_does_not_blame_the_peer(mock_clock: MockClock) -> None:
+    link, peer, stats = await introduced()
+    async with carrying(link, lambda _: mock_clock.jump(1000.0)) as (events, ended):
         await peer.send(b"\x10one", b"\x10two")
-        await trio.sleep(1000.0)  # nobody takes the event
-        assert not ended.is_set()
         assert (await events.receive()).payload == b"one"
         assert (await events.receive()).payload == b"two"
-
-
-async def test_a_node_with_a_busy_runtime_is_not_taken_for_dead(
-    autojump_clock: MockClock,
-) -> None:
-    pair = sides()
-    await met(*pair)
-    assert pair[0].link is not None
-    assert pair[1].link is not None
-    async with carrying(pair[0].link) as (_, ended), carrying(pair[1].link, capacity=0):
-        assert pair[0].link.offer(Class.SYNC, b"a question that nobody takes")
-        await trio.sleep(600.0)
+        await trio.testing.wait_all_tasks_blocked()
         assert not ended.is_set()
+    assert stats.slow == 0
+
+
+async def test_nothing_is_handed_on_after_the_runtime_closed_the_link() -> None:
+    link, peer, _ = await introduced()
+
+    def refuse(event: Inbound) -> None:
+        link.close(f"{event.payload!r} is forged", fault="PROTOCOL")
+
+    async with carrying(link, refuse) as (events, ended):
+        await peer.send(b"\x10one", b"\x10two")
+        await ended.wait()
+        assert events.statistics().current_buffer_used == 1
+    assert (link.reason, link.fault) == ("b'one' is forged", "PROTOCOL")
+
+
+async def test_other_tasks_have_their_turn_within_many_frames() -> None:
+    link, peer, _ = await introduced()
+    handled = 0
+    seen: list[int] = []
+
+    def count(_: Inbound) -> None:
+        nonlocal handled
+        handled += 1
+
+    async def look() -> None:
+        while handled < 1000:
+            seen.append(handled)
+            await trio.lowlevel.checkpoint()
+
+    await peer.send(*[b"\x10x"] * 1000)
+    async with carrying(link, count):
+        await look()
+    # Tasks that can go on do so in any order, so between two looks there may be two turns.
+    assert max(b - a for a, b in itertools.pairwise(seen)) <= 2 * FRAMES_AT_ONCE_MAX
 
 
 async def test_a_peer_that_stops_reading_is_cut(autojump_clock: MockClock) -> None:
@@ -513,12 +544,12 @@ async def test_a_link_closed_before_it_runs_ends_at_once() -> None:
 async def test_an_error_of_the_runtime_is_not_swallowed() -> None:
     link, peer, _ = await introduced()
 
-    async def deliver(event: Inbound) -> None:
+    def handle(peer: int, cls: Class, payload: bytes) -> None:
         raise LocalProtocolError("a bug of ours")
 
     await peer.send(b"\x10x")
     with pytest.raises(BaseException) as caught:
-        await link.run(deliver)
+        await link.run(handle)
     assert isinstance(caught.value, BaseExceptionGroup)
     assert caught.value.subgroup(LocalProtocolError) is not None
     await link.aclose()

@@ -107,29 +107,27 @@ def test_a_flood_of_pings_makes_one_pong_wait() -> None:
     assert outbound.take() == b"\0\0\0\x09\x05" + (999).to_bytes(8)
 
 
-async def test_waiting_ends_when_something_is_queued_and_not_before() -> None:
+async def test_the_bell_rings_when_something_is_queued_and_not_before() -> None:
     outbound, _ = queues()
-    passed = 0
+    heard = 0
 
-    async def wait() -> None:
-        nonlocal passed
-        await outbound.wait()
-        passed += 1
+    async def listen() -> None:
+        nonlocal heard
+        while True:
+            await outbound.bell.heard()
+            heard += 1
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(wait)
+        nursery.start_soon(listen)
         await trio.testing.wait_all_tasks_blocked()
-        assert passed == 0
+        assert heard == 0
         outbound.offer(Class.SYNC, b"x")
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(wait)  # still there
-    outbound.take()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(wait)
         await trio.testing.wait_all_tasks_blocked()
-        assert passed == 2
+        assert heard == 1
         outbound.offer_control(PING, bytes(8))
-    assert passed == 3
+        await trio.testing.wait_all_tasks_blocked()
+        assert heard == 2
+        nursery.cancel_scope.cancel()
 
 
 def test_forgetting_empties_queues_and_gauges() -> None:
