@@ -1,20 +1,22 @@
 """What other people's programs use: a client of the network that believes no single node.
 
-    client.py    Client: ask, draft, submit           sync.py       the same for plain scripts
+    client.py    Client: ask, draft, submit           blocking.py   the same for plain scripts
     verify.py    every check of an answer, pure       decisions.py  reading decisions
     drafting.py  from inputs to a transaction         results.py    what comes out
     network.py   retries   pool.py  connections       session.py    one connection
     sequence.py  numbers   keys.py  key files         errors.py     what can go wrong
-    words.py     values as people read them
+    words.py     values as people read them           sync.py       forerunner of blocking
     cli/         the ``comity`` command
 
 Depends on ``consensus``, never on ``node``; only ``comity node`` and its kin load it when called.
 """
 
+from comity.blocking import BlockingClient
 from comity.client import Client, RulesInForce, Signed
 from comity.drafting import Call
 from comity.errors import (
     ClientError,
+    ClosedError,
     DraftError,
     ForkError,
     KeyUnusableError,
@@ -28,9 +30,11 @@ from comity.results import Decision, Entry, Height, Hold, Holds, Refusal
 from comity.sync import SyncClient
 
 __all__ = [
+    "BlockingClient",
     "Call",
     "Client",
     "ClientError",
+    "ClosedError",
     "Decision",
     "DraftError",
     "Entry",

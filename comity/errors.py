@@ -6,7 +6,9 @@
     │   ├── UndecidedError           sent, and not known to be decided: submit the same bytes again
     │   ├── RequestError             a node answered with an error; knows status and code
     │   ├── KeyUnusableError         no key, or one that cannot be used here
-    │   └── DraftError               what was asked for cannot be written as a transaction
+    │   ├── DraftError               what was asked for cannot be written as a transaction
+    │   ├── ClosedError              a blocking client that is closed
+    │   └── WaitsForItselfError      a blocking client called in its own thread
     └── VerificationError
         ├── StaleAnswerError         older than what this client has already seen certified
         └── ForkError                two certified statements of one height: stop and report
@@ -75,6 +77,20 @@ class DraftError(ClientError):
 
     code = "BAD_DRAFT"
     advice = "`comity rules show DOMAIN` lists actions and their inputs"
+
+
+class ClosedError(ClientError):
+    """A blocking client is closed, or was closed while a call was under way."""
+
+    code = "CLOSED"
+    advice = "open a new one with BlockingClient.connect"
+
+
+class WaitsForItselfError(ClientError):
+    """A blocking client was called in its own thread, which would wait for itself for ever."""
+
+    code = "WAITS_FOR_ITSELF"
+    advice = "call it in another thread; functions that run in its thread, as dial, are async"
 
 
 class StaleAnswerError(VerificationError):
