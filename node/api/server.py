@@ -23,6 +23,7 @@ from node.api.backend import ApiBackend, CertifiedBlock
 from node.api.connection import RECEIPTS_BYTES_MAX, Connection, Waiter
 from node.api.limits import ApiLimits, ByteBudget, Tally
 from node.network.framing import FrameReader, FrameWriter
+from node.network.transport import Transport
 
 Found = list[tuple[int, Waiter]]
 """Indices of a block's decisions, each with one who waits for it."""
@@ -184,10 +185,10 @@ class ApiServer:
         if self._context is None:
             await self.serve(stream, address)
         else:
-            await self.serve(
-                trio.SSLStream(stream, self._context, server_side=True, https_compatible=True),
-                address,
+            tls = trio.SSLStream(
+                Transport(stream), self._context, server_side=True, https_compatible=True
             )
+            await self.serve(tls, address)
 
     async def _converse(self, stream: trio.abc.Stream, address: str) -> None:
         limits = self.limits

@@ -38,6 +38,7 @@ from node.network.tls import (
     check_peer_key,
     presented_certificate,
 )
+from node.network.transport import Transport
 from node.network.wire import NONCE_BYTES, Class, Hello, Refusal
 
 __all__ = [
@@ -245,11 +246,12 @@ class PeerNetwork:
 
     async def _answer(self, tcp: trio.SocketStream) -> None:
         link: Link | None = None
-        tls = trio.SSLStream(tcp, self._config.contexts.accept, server_side=True)
         try:
             host = tcp.socket.getpeername()[0]
         except OSError:  # it is gone already
             host = ""
+        transport = Transport(tcp)
+        tls = trio.SSLStream(transport, self._config.contexts.accept, server_side=True)
         place = self._doorstep.take(host)
         try:
             with place.scope:
@@ -259,7 +261,7 @@ class PeerNetwork:
         finally:
             self._doorstep.leave(place)
             if link is None:
-                await self._turn_away(tcp, tls, place)
+                await self._turn_away(transport, tls, place)
         if link is not None:
             await self._attend(link)
 
@@ -295,11 +297,11 @@ class PeerNetwork:
         await refuse(tls, refusal)
         raise refusal
 
-    async def _turn_away(self, tcp: trio.SocketStream, tls: SSLStream, place: Place) -> None:
+    async def _turn_away(self, transport: Transport, tls: SSLStream, place: Place) -> None:
         if place.scope.cancelled_caught:
             if not place.evicted:
                 self.stats.listener.expired += 1
-            await trio.aclose_forcefully(tcp)
+            await trio.aclose_forcefully(transport)
         else:
             await close_stream(tls)
 
@@ -386,9 +388,9 @@ class PeerNetwork:
             standing.refused_until = standing.dial_at
 
 
-async def _connect(peer: PeerAddress) -> trio.SocketStream:
+async def _connect(peer: PeerAddress) -> Transport:
     try:
-        return await trio.open_tcp_stream(peer.host, peer.port)
+        return Transport(await trio.open_tcp_stream(peer.host, peer.port))
     except OSError as error:
         raise ConnectionLost(f"cannot connect to {peer.host}:{peer.port}: {error}") from error
 
