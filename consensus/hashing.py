@@ -16,12 +16,20 @@ ZERO: Final = bytes(DIGEST_BYTES)
 Hash = Callable[[bytes], bytes]
 
 
+def hasher(purpose: str) -> blake3:
+    """Return a hasher of one purpose, to be copied by each user: ``update``, ``digest``, ``reset``.
+
+    The context string is fixed for ever by its vector.
+    """
+    return blake3(derive_key_context=f"comity 2026-11-21 {purpose} v1")
+
+
 def context(purpose: str) -> Hash:
     """Return the 32-byte hash function of one purpose, e.g. ``context("tx id")``.
 
-    Cost: 0.8 µs for a short input. The context string is fixed for ever by its vector.
+    Cost: 0.8 µs for a short input.
     """
-    base = blake3(derive_key_context=f"comity 2026-11-21 {purpose} v1")
+    base = hasher(purpose)
 
     def digest(data: bytes) -> bytes:
         hasher = base.copy()
@@ -37,7 +45,7 @@ def bulk(purpose: str) -> Callable[[Iterable[bytes | memoryview]], list[bytes]]:
     Cost: 0.5 µs an input of up to 128 bytes. Each call has a hasher of its own, so threads may
     share the function.
     """
-    base = blake3(derive_key_context=f"comity 2026-11-21 {purpose} v1")
+    base = hasher(purpose)
 
     def digests(items: Iterable[bytes | memoryview]) -> list[bytes]:
         hasher = base.copy()
@@ -55,7 +63,7 @@ def bulk(purpose: str) -> Callable[[Iterable[bytes | memoryview]], list[bytes]]:
 
 def stream(purpose: str) -> Callable[[bytes, int], bytes]:
     """Return an extendable-output function ``(data, length_bytes) -> bytes`` of one purpose."""
-    base = blake3(derive_key_context=f"comity 2026-11-21 {purpose} v1")
+    base = hasher(purpose)
 
     def xof(data: bytes, length: int) -> bytes:
         hasher = base.copy()

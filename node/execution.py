@@ -147,12 +147,7 @@ class Execution:
                 roots=[decision.root for decision in decisions],
                 decisions=[decision.encode() for decision in decisions],
                 codes=[Code(decision.code).name for decision in decisions],
-                changes=b"".join(
-                    [
-                        kh + vh + before.to_bytes(8, "big", signed=True)
-                        for kh, vh, before in applied.changes
-                    ]
-                ),
+                changes=b"".join(applied.changes),
                 batches=[BatchData(each.digest, each.public, each.private) for each in batches],
                 since=time.monotonic(),
             )

@@ -180,7 +180,8 @@ class CountTree:
     def _hash(self, inputs: list[bytes], level: int) -> list[bytes]:
         if level == 0:
             return self._leaf(inputs)
-        return self._node(item.ljust(_QUAD_BYTES, b"\0") for item in inputs)
+        inputs[-1] = inputs[-1].ljust(_QUAD_BYTES, b"\0")  # no other lacks children
+        return self._node(inputs)
 
     def _bind(self, count: int, top: bytes) -> bytes:
         return self._root(count.to_bytes(8, "big") + top)

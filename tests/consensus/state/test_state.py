@@ -54,7 +54,7 @@ class Pair:
             (kh, vh, before[kh].changed_height if kh in before else -1) for kh, vh, _ in writes
         ]
         self.heights.append({**before, **{kh: Row(vh, height, v) for kh, vh, v in writes}})
-        assert applied.changes == sorted(changes)
+        assert applied.changes == [kh + vh + model.eight(at) for kh, vh, at in sorted(changes)]
         assert applied.changes_root == model.changes_root(changes)
         assert applied.state_root == self.state.root
         self.check()
@@ -270,8 +270,58 @@ def test_memory_holds_only_what_is_not_flushed() -> None:
     pair.backend.write(pair.state.pending(4))
     pair.state.flushed(4)
     assert not pair.state._overlay
-    assert not pair.state._fresh
     assert not pair.state._blocks
+
+
+def test_row_is_read_from_the_store_once_and_an_absence_too() -> None:
+    asked: list[bytes] = []
+
+    class Counting(MemoryBackend):
+        def get(self, kh: bytes) -> Row | None:
+            asked.append(kh)
+            return super().get(kh)
+
+    backend = Counting([(key(1), Row(value_hash(1), 0, b"one"))])
+    state = State(backend, 4)
+    for _ in range(3):
+        assert state.get(key(1)) == Row(value_hash(1), 0, b"one")
+        assert state.get(key(2)) is None
+    assert asked == [key(1), key(2)]
+    state.apply([write(key(1), 5), write(key(2), 5)])
+    state.undo()
+    assert (state.get(key(1)), state.get(key(2))) == (Row(value_hash(1), 0, b"one"), None)
+    state.apply([write(key(1), 6), write(key(2), 6)])
+    backend.write(state.pending(1))
+    state.flushed(1)
+    assert state.get(key(1)) == Row(value_hash(6), 1, (6).to_bytes(8, "big"))
+    assert state.get(key(2)) == Row(value_hash(6), 1, (6).to_bytes(8, "big"))
+    assert asked == [key(1), key(2)]
+
+
+def test_rows_kept_of_the_store_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consensus.state.state.STORED_MAX", 8)
+    state = State(MemoryBackend(), 4)
+    for number in range(30):
+        assert state.get(key(number)) is None
+        assert len(state._stored) <= 8
+
+
+def test_nodes_that_the_store_has_are_forgotten_and_all_others_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tree, "NODES_MAX", 8)
+    pair = Pair(6)
+    for height in range(4):
+        pair.apply([write(key(number), height) for number in range(height, 40)])
+    pair.backend.write(pair.state.pending(1))
+    pair.state.flushed(1)
+    pair.apply([write(key(0), 4)])
+    pair.undo()
+    assert len(pair.state._tree._nodes) > 8
+    pair.backend.write(pair.state.pending(3))
+    pair.state.flushed(3)
+    assert len(pair.state._tree._nodes) <= 8
+    pair.apply([write(key(number), 5) for number in range(40)])
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -285,6 +335,7 @@ def test_any_sequence_of_blocks_undos_and_flushes_agrees_with_the_model(
     numbers = itertools.count()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tree, "NODES_MAX", cache)
+        patch.setattr("consensus.state.state.STORED_MAX", cache)
         pair = Pair(depth)
         waiting: int | None = None
         for _ in range(25):
@@ -311,6 +362,12 @@ def test_any_sequence_of_blocks_undos_and_flushes_agrees_with_the_model(
                     for kh in keys:
                         row = pair.rows.get(kh)
                         assert shown[kh] == (row and (row.vh, row.changed_height))
+        written = {name for block in pair.state._blocks for name in block.tree.nodes}
+        assert written <= pair.state._tree._nodes.keys()
+        for _ in range(25):  # past the heights of what was undone
+            pair.apply([])
+        pair.backend.write(pair.state.pending(pair.state.height))
+        pair.state.flushed(pair.state.height)
         assert len(pair.state._tree._nodes) <= cache
 
 
