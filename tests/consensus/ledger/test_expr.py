@@ -25,6 +25,7 @@ SCOPE = Names(
         ("ent", "ended"): Name(Type("time"), optional=True),
         ("ent", "child"): Name(Type("ref", "child")),
         ("ent", "person"): Name(Type("ref", "person")),
+        ("ent", "anyone"): Name(Type("ref")),
         ("ent", "secret"): Name(Type("sealed", "treasury")),
         ("ent", "proof"): Name(Type("commitment")),
         ("params", "large"): Name(Type("int"), fallible=True),
@@ -37,7 +38,7 @@ SCOPE = Names(
 def environment(**ent: Any) -> dict[str, Any]:
     fields = {
         "status": "active", "monthly": 25000, "euros": 1, "ended": None, "child": ["c"],
-        "person": ["p"], "secret": b"s" * 32, "proof": b"p" * 32,
+        "person": ["p"], "anyone": ["p"], "secret": b"s" * 32, "proof": b"p" * 32,
     }  # fmt: skip
     return {
         "now": 1_000,
@@ -98,6 +99,11 @@ def refusal(source: str, **options: Any) -> RulesError:
         ("ent.monthly / ent.monthly", 1),
         ("ent.proof == ent.secret", False),
         ("[1, input.days] == [1, 3]", True),
+        ("[ent.monthly] == [25000]", True),
+        ("ent.anyone == ent.person", True),
+        ("ent.anyone == ent.child", False),
+        ("ent.child in [ent.child]", True),
+        ("ent.anyone in [ent.child, ent.child]", False),
         ("true || false && false", True),
         ("true ? 1 : false ? 2 : 3", 1),
         ("b'\\x00A' == b'\\x00\\x41'", True),
@@ -206,6 +212,12 @@ def test_a_bare_optional_path_is_copied_as_absent_only_when_asked() -> None:
         compiled("ent.ended").evaluate(environment())
 
 
+def test_references_are_compared_by_the_types_of_their_components_too() -> None:
+    for source in ("ent.anyone == ent.person", "ent.anyone in [ent.person]"):
+        assert value(source, anyone=[1], person=[True]) is False
+        assert value(source, anyone=[1], person=[1]) is True
+
+
 def test_evaluation_does_not_change_the_environment() -> None:
     env = environment()
     compiled("input.names.exists(n, n == 'a')").evaluate(env)
@@ -235,6 +247,7 @@ def test_evaluation_does_not_change_the_environment() -> None:
         ("'\\ud800'", "unknown escape"),
         ("b'é'", "bytes hold ASCII"),
         ("[1, 2][0]", "not indexed"),
+        ("params.rates.[0]", "expected a name after the dot"),
         ("(1).x", "only records and inputs have fields"),
         ("f(1)", "there is no function f"),
         ("startsWith('a', 'b')", "is written value.startsWith"),
@@ -260,6 +273,9 @@ def test_evaluation_does_not_change_the_environment() -> None:
         ("[]", "an empty list has no type"),
         ("[1, 'a']", "one type"),
         ("[[1]]", "holds no lists"),
+        (f"[{', '.join(['1'] * 65)}]", "a list has at most 64 items"),
+        ("[1] == ['a']", "cannot compare list:int with list:text"),
+        ("ent.child in [ent.person]", "cannot look for ref:child in list:ref:person"),
         ("!1", "the operand of ! is int"),
         ("1 && true", "an operand of && is int"),
         ("1 ? 2 : 3", "the condition before \\? is int"),
@@ -296,6 +312,10 @@ def test_result_of_another_type_than_wanted_is_refused() -> None:
     assert "expected int" in refusal("ent.monthly", want=Type("int")).message
     compiled("input.days", want=USD)
     compiled("ent.secret", want=Type("commitment"))
+    compiled("ent.child", want=Type("ref"))
+    compiled("[1, 2]", want=Type("list", "money:USD"))
+    assert "expected ref:child" in refusal("ent.anyone", want=Type("ref", "child")).message
+    assert "expected list:int" in refusal("[ent.monthly]", want=Type("list", "int")).message
     assert "expected sealed" in refusal("ent.proof", want=Type("sealed", "treasury")).message
 
 
