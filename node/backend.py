@@ -83,6 +83,7 @@ class Backend:
         self._status = status
         self._serving = serving
         self._metrics = metrics
+        self._ingress_seconds = metrics.stage_seconds.labels(stage="ingress")
         self._advanced = trio.Event()
 
     def advanced(self) -> None:
@@ -132,7 +133,7 @@ class Backend:
             items = await self._verifier.check_items([each.data for each in submissions])
         except (VerifierBusy, WorkerFailed) as error:
             return [self._rejected(error) for _ in submissions]
-        self._metrics.stage_seconds.labels(stage="ingress").observe(time.monotonic() - begin)
+        self._ingress_seconds.observe(time.monotonic() - begin)
         return [self._admit(item) for item in items]
 
     def _admit(self, item: Item | ComityError) -> Admission:

@@ -16,9 +16,10 @@ class Bell:
 
     def ring(self) -> None:
         """Wake the waiting task, now or when it next waits."""
-        self._rung = True
-        if self._waiting is not None:
-            self._waiting.set()
+        if not self._rung:
+            self._rung = True
+            if self._waiting is not None:
+                self._waiting.set()
 
     async def heard(self) -> None:
         """Wait until it was rung since the last time. No checkpoint if it was already."""

@@ -84,11 +84,11 @@ class Hub(Protocol):
     def spend(self, connection: Connection, count_bytes: int) -> float:
         """Charge received bytes and return how long to pause reading, in seconds."""
 
-    def room(self, connection: Connection, count: int, count_bytes: int) -> bool:
-        """Return whether a connection may have this much more in flight."""
+    def take_on(self, connection: Connection, count: int, count_bytes: int) -> bool:
+        """Count requests and bytes in flight; False if a connection may not have as many more."""
 
-    def charge(self, connection: Connection, count: int, count_bytes: int) -> None:
-        """Count requests and bytes in flight; negative when they are answered."""
+    def let_go(self, connection: Connection, count: int, count_bytes: int) -> None:
+        """Count that so many are answered."""
 
     def wait(self, txid: bytes, waiter: Waiter) -> None:
         """Have a waiter told of a transaction's certified decision."""
@@ -168,16 +168,19 @@ class Connection:
         self.outbox.put(0, Status.EVENT, greeting.to_value())
         with self._scope:
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._converse)
                 nursery.start_soon(self._send)
                 nursery.start_soon(self._watch)
                 nursery.start_soon(self._submit)
                 nursery.start_soon(self._querier.run)
                 nursery.start_soon(self._followers.run)
-                with self._reading:
-                    await self._read()
-                with trio.move_on_after(hub.limits.send_seconds_max):
-                    await self.outbox.below(0)
-                nursery.cancel_scope.cancel()
+
+    async def _converse(self) -> None:
+        with self._reading:
+            await self._read()
+        with trio.move_on_after(self.hub.limits.send_seconds_max):
+            await self.outbox.below(0)
+        self.stop()
 
     async def _send(self) -> None:
         try:
@@ -279,13 +282,12 @@ class Connection:
                 return
             case Submit(_, items):
                 count = len(items)
-                if self.access == answers.CITIZEN and not self._authored(items):
+                if self._access == answers.CITIZEN and not self._authored(items):
                     self._deny(request_id)
                     return
-        if not self.hub.room(self, count, size):
+        if not self.hub.take_on(self, count, size):
             self._busy(request_id, "too many requests of this key are in flight")
             return
-        self.hub.charge(self, count, size)
         method = protocol.method_of(request)
         self._waiting[request_id] = Waiting(method, count, count, size)
         self.due = math.inf
@@ -438,7 +440,7 @@ class Connection:
     def discharge(self) -> None:
         """Give back what is charged for requests that will not be answered any more."""
         for waiting in self._waiting.values():
-            self.hub.charge(self, -waiting.count, -waiting.bytes)
+            self.hub.let_go(self, waiting.count, waiting.bytes)
         self._waiting.clear()
 
     def height_certified(self) -> None:
@@ -465,7 +467,7 @@ class Connection:
         self.hub.answered(waiting.method, status)
         if waiting.left <= 0:
             del self._waiting[request_id]
-            self.hub.charge(self, -waiting.count, -waiting.bytes)
+            self.hub.let_go(self, waiting.count, waiting.bytes)
             self._rest()
 
     def _rest(self) -> None:

@@ -156,15 +156,19 @@ class ApiServer:
         """Charge received bytes and return how long to pause reading, in seconds."""
         return self._budget.spend(connection.holder, count_bytes, trio.current_time())
 
-    def room(self, connection: Connection, count: int, count_bytes: int) -> bool:
-        """Return whether a connection may have this much more in flight."""
+    def take_on(self, connection: Connection, count: int, count_bytes: int) -> bool:
+        """Count requests and bytes in flight; False if a connection may not have as many more."""
         holder = connection.holder
-        return self._counts.room(holder, count) and self._bytes.room(holder, count_bytes)
+        if not (self._counts.room(holder, count) and self._bytes.room(holder, count_bytes)):
+            return False
+        self._counts.add(holder, count)
+        self._bytes.add(holder, count_bytes)
+        return True
 
-    def charge(self, connection: Connection, count: int, count_bytes: int) -> None:
-        """Count requests and bytes in flight; negative when they are answered."""
-        self._counts.add(connection.holder, count)
-        self._bytes.add(connection.holder, count_bytes)
+    def let_go(self, connection: Connection, count: int, count_bytes: int) -> None:
+        """Count that so many are answered."""
+        self._counts.add(connection.holder, -count)
+        self._bytes.add(connection.holder, -count_bytes)
 
     def wait(self, txid: bytes, waiter: Waiter) -> None:
         """Have a waiter told of a transaction's certified decision."""
