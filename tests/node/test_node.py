@@ -1,0 +1,64 @@
+"""What a node does with what its links bring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from consensus.errors import LocalProtocolError, RemoteProtocolError
+from node import config
+from node.network.wire import Class
+from node.runtime import Node
+from scripts import localnet
+
+RULES = Path(__file__).resolve().parents[2] / "configs" / "rules"
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    """A node that is open and not running."""
+    network = localnet.found(tmp_path / "network", [RULES / "charter.toml"])
+    place = tmp_path / "network" / network.agencies[0] / "node.toml"
+    node = Node(config.load(place, {}), structlog.get_logger())
+    yield node
+    node.engine.close()
+
+
+def taking(node: Node, monkeypatch: pytest.MonkeyPatch, error: Exception) -> list[bytes]:
+    """Have the engine fail on every frame; return those it gets."""
+    taken: list[bytes] = []
+
+    def take(peer: int, cls: Class, payload: bytes) -> None:
+        taken.append(payload)
+        raise error
+
+    monkeypatch.setattr(node.engine, "take", take)
+    return taken
+
+
+def test_a_frame_that_proves_a_fault_closes_its_link_and_no_other(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[tuple[int, str, str]] = []
+    monkeypatch.setattr(node.network, "close_link", lambda *link: closed.append(link))
+    taken = taking(node, monkeypatch, RemoteProtocolError("a vote nobody signed"))
+    node.received(1, Class.CONSENSUS, b"forged")
+    node.received(2, Class.CONSENSUS, b"forged too")
+    assert taken == [b"forged", b"forged too"]
+    assert closed == [
+        (1, "a vote nobody signed", "PROTOCOL"),
+        (2, "a vote nobody signed", "PROTOCOL"),
+    ]
+
+
+def test_after_an_own_bug_the_engine_hears_of_nothing_more(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = taking(node, monkeypatch, LocalProtocolError("a bug of ours"))
+    with pytest.raises(LocalProtocolError, match="a bug of ours"):
+        node.received(1, Class.CONSENSUS, b"one")
+    node.received(2, Class.CONSENSUS, b"two")
+    assert taken == [b"one"]
