@@ -476,15 +476,12 @@ class Session:
         sent.delivery.expect(-1)
 
     async def _feed(self, subscription_id: int, answer: Answer) -> None:
-        feed = self._feeds[subscription_id]
-        if answer.status != Status.EVENT:
-            self._feeds.pop(subscription_id)
-            feed.close()
+        if answer.status != Status.EVENT:  # the session's end closes the feed: then why is known
             raise RequestError(answer.status, answers.read_problem(answer.result))
         event = answers.read_height_event(answer.result)
         statement = statement_of(self._statements, event.height)
         try:
-            await feed.send((statement, event.decisions))
+            await self._feeds[subscription_id].send((statement, event.decisions))
         except trio.BrokenResourceError:
             self.unsubscribe(subscription_id)
 
