@@ -9,7 +9,7 @@ Not here: executing (``execution``), and the rows of the state.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -36,7 +36,7 @@ class Height:
         statement: what commit votes sign.
         txids, authors: of its decisions, in execution order.
         roots, decisions: of each decision, encoded.
-        codes: outcome of each decision, by name, for metrics.
+        codes: how many decisions had each outcome, by its encoded leaf; for metrics.
         changes: ``kh ‖ vh ‖ previous height`` of each changed key.
         batches: of its payload, as they are stored.
         since: when it was executed, of the monotonic clock, seconds.
@@ -49,7 +49,7 @@ class Height:
     authors: list[bytes]
     roots: list[bytes]
     decisions: list[bytes]
-    codes: list[str]
+    codes: Mapping[bytes, int]
     changes: bytes
     batches: Sequence[BatchData]
     since: float

@@ -16,7 +16,6 @@ with (``opening``).
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from consensus.hotstuff.certificates import Verifier as MessageVerifier
 from consensus.hotstuff.events import Halt, PayloadHeld, Started
 from consensus.hotstuff.types import Block, CommitCert, genesis_cert
 from consensus.keyfile import KeyPair
+from consensus.ledger.codes import Code
 from consensus.ledger.ledger import Ledger
 from consensus.state.history import HistoryTree
 from consensus.state.state import State
@@ -315,8 +315,9 @@ class Engine:
         metrics = self._metrics
         metrics.stage_seconds.labels(stage="commit").observe(time.monotonic() - height.since)
         self.dissemination.delivered(block, height.txids)
-        for code, count in Counter(height.codes).items():
-            metrics.transactions.labels(code=code).inc(count)
+        for leaf, count in height.codes.items():
+            code = Code(codec.parse(leaf, "code")[0])
+            metrics.transactions.labels(code=code.name).inc(count)
         if certificate.statement.height == block.height:
             signers = {validator for validator, _ in certificate.signatures}
             for index, validator in enumerate(self.identity.committee.validators):

@@ -10,6 +10,7 @@ Not here: the executor itself (``consensus.ledger``), and when blocks are flushe
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -19,7 +20,6 @@ from consensus.errors import invariant
 from consensus.hotstuff.events import Executed, ExecutionResult
 from consensus.hotstuff.execution import statement_of
 from consensus.hotstuff.types import Block
-from consensus.ledger.codes import Code
 from consensus.ledger.executor import EXECUTOR, BlockContext, BlockResult, BlockRun
 from consensus.ledger.ledger import Ledger
 from consensus.ledger.transaction import Transaction
@@ -66,7 +66,7 @@ class Execution:
         self._chronicle = chronicle
         self._find_batch = find_batch
         self._done = done
-        self._metrics = metrics
+        self._seconds = metrics.stage_seconds.labels(stage="execute")
         self._next: Block | None = None
         self._bell = trio.Event()
         self._scope = trio.CancelScope()
@@ -107,23 +107,22 @@ class Execution:
         begin = time.perf_counter()
         batches = [self._find_batch(item.digest) for item in block.payload]
         transactions: list[Transaction] = []
+        turn = SLICE_TRANSACTIONS
         for batch in batches:
             transactions += batch.decode(self._chain).transactions
-            await trio.lowlevel.checkpoint()
+            if len(transactions) >= turn:
+                turn = len(transactions) + SLICE_TRANSACTIONS
+                await trio.lowlevel.checkpoint()
         context = BlockContext(block.epoch, block.height, block.time_ms, EXECUTOR)
         run = BlockRun(self._ledger, self.state, context, transactions)
         while run.step(SLICE_TRANSACTIONS):
             await trio.lowlevel.checkpoint()
-        result = self._apply(block, run.finish(), transactions, batches)
-        self._metrics.stage_seconds.labels(stage="execute").observe(time.perf_counter() - begin)
+        result = self._apply(block, run.finish(), batches)
+        self._seconds.observe(time.perf_counter() - begin)
         return result
 
     def _apply(
-        self,
-        block: Block,
-        outcome: BlockResult,
-        transactions: list[Transaction],
-        batches: list[CheckedBatch],
+        self, block: Block, outcome: BlockResult, batches: list[CheckedBatch]
     ) -> ExecutionResult:
         applied = self.state.apply(outcome.writes)
         result = ExecutionResult(
@@ -135,18 +134,16 @@ class Execution:
         )
         statement = statement_of(self._chain, block, result)
         self.history.append(statement.hash)
-        authors = {each.txid: each.author for each in transactions}
-        decisions = outcome.decisions
-        txids = [decision.header.txid for decision in decisions]
+        transactions, decisions = outcome.transactions, outcome.decisions
         self._chronicle.add(
             Height(
                 block=block,
                 statement=statement,
-                txids=txids,
-                authors=[authors[txid] for txid in txids],
+                txids=[each.txid for each in transactions],
+                authors=[each.author for each in transactions],
                 roots=[decision.root for decision in decisions],
                 decisions=[decision.encode() for decision in decisions],
-                codes=[Code(decision.code).name for decision in decisions],
+                codes=Counter([decision.leaves["code"] for decision in decisions]),
                 changes=b"".join(applied.changes),
                 batches=[BatchData(each.digest, each.public, each.private) for each in batches],
                 since=time.monotonic(),

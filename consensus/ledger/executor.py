@@ -69,10 +69,11 @@ class BlockContext:
 class BlockResult:
     """What a block came to.
 
-    ``decisions`` are in order of execution; ``writes`` ascend by key path, one a leaf, and become
-    the next state.
+    ``transactions`` are in order of execution, with one of ``decisions`` each; ``writes`` ascend by
+    key path, one a leaf, and become the next state.
     """
 
+    transactions: tuple[Transaction, ...]
     decisions: tuple[Decision, ...]
     writes: list[Write]
     results_root: bytes
@@ -157,7 +158,8 @@ class BlockRun:
             kh = self._ledger.paths.pool
             writes.append(single_write(kh, encode_bytes(pool), self._pool_salt, pool))
             writes.sort()
-        return BlockResult(tuple(self._decisions), writes, decisions.results_root(self._decisions))
+        root = decisions.results_root(self._decisions)
+        return BlockResult(self._queue, tuple(self._decisions), writes, root)
 
     # --- one transaction ----------------------------------------------------------------------
 

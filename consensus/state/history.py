@@ -66,13 +66,14 @@ class HistoryTree:
         size: statements in ``source``.
     """
 
-    __slots__ = ("_flushed", "_overlay", "_source", "size")
+    __slots__ = ("_flushed", "_overlay", "_peaks", "_source", "size")
 
     def __init__(self, source: NodeSource, size: int = 0) -> None:
         self._source = source
         self._overlay: dict[Place, bytes] = {}
         self._flushed = size
         self.size = size
+        self._peaks = [hash_ for _, hash_ in self.frontier()]
 
     def append(self, statement_hash: bytes) -> None:
         """Append the statement of height ``size``. Cost: about 2 µs."""
@@ -82,8 +83,9 @@ class HistoryTree:
         hash_ = _leaf(statement_hash)
         for level, index in _completed_by(self.size):
             if level:
-                hash_ = _node(self.node(level - 1, index * 2) + hash_)
+                hash_ = _node(self._peaks.pop() + hash_)
             self._overlay[level, index] = hash_
+        self._peaks.append(hash_)
         self.size += 1
 
     def truncate(self, size: int) -> None:
@@ -98,6 +100,7 @@ class HistoryTree:
             for place in _completed_by(leaf):
                 del self._overlay[place]
         self.size = size
+        self._peaks = [hash_ for _, hash_ in self.frontier()]
 
     def node(self, level: int, index: int) -> bytes:
         """Return the hash of a complete subtree.
@@ -112,8 +115,11 @@ class HistoryTree:
 
     def root(self, size: int | None = None) -> bytes:
         """Return the ``history_root`` over the first ``size`` leaves (None: all)."""
-        size = self._checked(size)
-        return _bind(size, self._hash(0, size) if size else ZERO)
+        peaks = self._peaks if size is None else [hash_ for _, hash_ in self.frontier(size)]
+        top = peaks[-1] if peaks else ZERO
+        for peak in reversed(peaks[:-1]):
+            top = _node(peak + top)
+        return _bind(self._checked(size), top)
 
     def frontier(self, size: int | None = None) -> list[tuple[Place, bytes]]:
         """Return the complete subtrees that make up the first ``size`` leaves, left to right.

@@ -167,7 +167,7 @@ async def test_heights_are_added_and_certified_in_order_and_only_so_many_wait(
         block = next_block(machine)
         assert known.newest is not None
         statement = replace(known.newest.statement, height=block.height)
-        height = Height(block, statement, [], [], [], [], [], b"", [], 0.0)
+        height = Height(block, statement, [], [], [], [], {}, b"", [], 0.0)
         with pytest.raises(LocalProtocolError, match="in order"):
             known.add(replace(height, block=replace(block, height=block.height + 1)))
         monkeypatch.setattr(chronicle, "HEIGHTS_MAX", len(known._executed))

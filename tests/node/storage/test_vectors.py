@@ -490,7 +490,7 @@ def test_a_certified_height_is_flushed_as_these_rows_and_read_from_them(tmp_path
             authors=authors,
             roots=roots,
             decisions=decisions,
-            codes=["OK", "OK"],
+            codes={},
             changes=H(HEIGHT["changes_row"]),
             batches=[],
             since=0.0,
