@@ -115,14 +115,14 @@ _TAGS_REFUSED: Final = dict.fromkeys(
 
 # --- shapes -----------------------------------------------------------------------------------
 
-_HEADS: Final = (1,) * 24 + (2,) * 232
+HEADS: Final = (1,) * 24 + (2,) * 232
 """Bytes of the head with an argument below 256: most heads, found without a call."""
 
 
 def head_bytes(argument: int) -> int:
     """Return how many bytes the shortest head with this argument (a length or integer) has."""
     if argument < 256:
-        return _HEADS[argument]
+        return HEADS[argument]
     if argument < 65536:
         return 3
     return 5 if argument < 2**32 else 9
@@ -141,7 +141,7 @@ def integer(low: int = INT64_MIN, high: int = INT64_MAX) -> Shape:
         if not low <= value <= high:
             raise DecodeError(f"{value} is outside {low}..{high}", path=path)
         if 0 <= value < 256:
-            return _HEADS[value]
+            return HEADS[value]
         return head_bytes(value if value >= 0 else -1 - value)
 
     return check
@@ -173,7 +173,7 @@ def octets(count: int | None = None, *, low: int = 0, high: int = 2**31) -> Shap
                 raise DecodeError(f"{size} bytes, expected {count}", path=path)
         elif not low <= size <= high:
             raise DecodeError(f"{size} bytes, allowed {low}..{high}", path=path)
-        return size + (_HEADS[size] if size < 256 else head_bytes(size))
+        return size + (HEADS[size] if size < 256 else head_bytes(size))
 
     return check
 
@@ -232,7 +232,7 @@ def list_of(shape: Shape, high: int, *, low: int = 0) -> Shape:
         length = len(value)
         if not low <= length <= high:
             raise DecodeError(f"{length} items, allowed {low}..{high}", path=path)
-        size = _HEADS[length] if length < 256 else head_bytes(length)
+        size = HEADS[length] if length < 256 else head_bytes(length)
         index = 0
         try:
             for item in value:
@@ -336,19 +336,19 @@ def plain(value: Value, path: str) -> int:
     kind = type(value)
     if kind is bytes:
         size = len(value)
-        return size + (_HEADS[size] if size < 256 else head_bytes(size))
+        return size + (HEADS[size] if size < 256 else head_bytes(size))
     if kind is int:
         if not INT64_MIN <= value <= INT64_MAX:
             raise DecodeError("integer beyond 64 bits", path=path)
         if 0 <= value < 256:
-            return _HEADS[value]
+            return HEADS[value]
         return head_bytes(value if value >= 0 else -1 - value)
     if kind is str:
         size = _text_bytes(value, path)
         return size + head_bytes(size)
     if kind is list:
         size = len(value)
-        size = _HEADS[size] if size < 256 else head_bytes(size)
+        size = HEADS[size] if size < 256 else head_bytes(size)
         index = 0
         try:
             for item in value:

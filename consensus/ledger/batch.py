@@ -42,6 +42,7 @@ FRAMING_BYTES_MAX: Final = 64
 
 Item = Transaction | Group
 
+_ONLY_BYTES: Final = frozenset({bytes})
 _HEADER: Final = codec.array(
     codec.integer(VERSION, VERSION),
     codec.integer(0, VALIDATORS_MAX - 1),
@@ -93,7 +94,7 @@ def decode_item(chain: bytes, data: bytes) -> Item:
     if type(value) is not list or len(value) not in (3, 5):
         raise DecodeError("expected an envelope of 3 items or a group of 5", path="item")
     if len(value) == 3:
-        return single.decode_envelope(chain, data)
+        return single.from_envelope(chain, value, len(data))
     if codec.plain(value, "group") != len(data):
         raise DecodeError("not the canonical encoding", path="group")
     rows = value[4]
@@ -205,7 +206,7 @@ def decode(chain: bytes, public: bytes, private: bytes, limits: Limits) -> Batch
 
     Cost: about 20 µs a transaction.
     """
-    batch = decode_public(chain, public, limits)
+    header, items = _decode_public(chain, public, limits)
     if len(public) + len(private) > limits.batch_bytes_max:
         raise CopyError(f"a batch of more than {limits.batch_bytes_max} bytes")
     try:
@@ -215,9 +216,7 @@ def decode(chain: bytes, public: bytes, private: bytes, limits: Limits) -> Batch
         raise CopyError(error.message) from error
     if size != len(private) or type(value) is not list:
         raise CopyError("the private part of a batch is a canonical array")
-    items = _with_private(chain, batch.items, value)
-    flat = tuple(transactions_of(items))
-    return replace(batch, private=private, items=tuple(items), transactions=flat)
+    return _batch(header, public, private, _with_private(chain, items, value))
 
 
 def decode_public(chain: bytes, public: bytes, limits: Limits) -> Batch:
@@ -226,6 +225,12 @@ def decode_public(chain: bytes, public: bytes, limits: Limits) -> Batch:
     Raises:
         DecodeError: malformed, too large or of mixed lanes.
     """
+    header, items = _decode_public(chain, public, limits)
+    return _batch(header, public, b"", items)
+
+
+def _decode_public(chain: bytes, public: bytes, limits: Limits) -> tuple[Value, list[Item]]:
+    """Return the header and the items of an untrusted public part."""
     if len(public) > limits.batch_bytes_max:
         raise DecodeError(
             f"{len(public)} bytes, at most {limits.batch_bytes_max} allowed", path="batch"
@@ -234,13 +239,12 @@ def decode_public(chain: bytes, public: bytes, limits: Limits) -> Batch:
     if type(value) is not list or len(value) != 2 or type(value[1]) is not list:
         raise DecodeError("expected [header, items]", path="batch")
     header, rows = value
-    _HEADER(header, "batch.header")
-    if codec.plain(value, "batch") != len(public):
+    if 1 + _HEADER(header, "batch.header") + codec.plain(rows, "batch[1]") != len(public):
         raise DecodeError("not the canonical encoding", path="batch")
     if not rows:
         raise DecodeError("no items", path="batch")
-    _, origin, number, lane = header
-    items = []
+    protective = header[3] == PROTECTIVE
+    items: list[Item] = []
     count = 0
     for index, row in enumerate(rows):
         item = _item(chain, row, f"batch[{index}]")
@@ -250,10 +254,16 @@ def decode_public(chain: bytes, public: bytes, limits: Limits) -> Batch:
             raise DecodeError(
                 f"more than {limits.batch_transactions_max} transactions", path="batch"
             )
+    for each in transactions_of(items):
+        if each.calls[0].protective is not protective:
+            raise DecodeError("a transaction of the other lane", path="batch")
+    return header, items
+
+
+def _batch(header: Value, public: bytes, private: bytes, items: Sequence[Item]) -> Batch:
+    _, origin, number, lane = header
     flat = tuple(transactions_of(items))
-    if any(each.lane != lane for each in flat):
-        raise DecodeError("a transaction of the other lane", path="batch")
-    return Batch(H_BATCH(public), origin, number, lane, public, b"", tuple(items), flat)
+    return Batch(H_BATCH(public), origin, number, lane, public, private, tuple(items), flat)
 
 
 def decode_trusted(public: bytes, private: bytes, txids: bytes = b"", *, chain: bytes) -> Batch:
@@ -332,13 +342,13 @@ def _signed(chain: bytes, row: Value, path: str) -> Transaction:
     if type(row) is not list or len(row) != 2 or type(row[0]) is not bytes:
         raise DecodeError("expected [body, [signature, ...]]", path=path)
     body, signatures = row
-    if type(signatures) is not list or not all(map(_is_bytes, signatures)):
+    if not _are_bytes(signatures):
         raise DecodeError("expected an array of signatures", path=path)
     return single.decode_signed(chain, body, signatures)
 
 
-def _is_bytes(value: Value) -> bool:
-    return type(value) is bytes
+def _are_bytes(values: Value) -> bool:
+    return type(values) is list and {*map(type, values)} <= _ONLY_BYTES
 
 
 def _with_private(chain: bytes, items: Sequence[Item], privates: Sequence[Value]) -> list[Item]:
@@ -360,7 +370,7 @@ def _open(chain: bytes, transaction: Transaction, private: Value) -> Transaction
     if type(private) is not list or len(private) != 2:
         raise CopyError("a private part is an array of openings and seed")
     openings, seed = private
-    if type(openings) is not list or not all(map(_is_bytes, openings)):
+    if not _are_bytes(openings):
         raise CopyError("openings are byte strings")
     if type(seed) is not bytes:
         raise CopyError("a seed is a byte string")

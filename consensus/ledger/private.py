@@ -37,6 +37,8 @@ _H_SEED: Final = context("private seed")
 _DIGEST_SIZE: Final = 2 + DIGEST_BYTES
 """Bytes of an encoded digest or key."""
 _NAME: Final = codec.text(NAME_BYTES_MAX, low=1)
+_NO_CONTEXT: Final = codec.encode([[], []])
+"""What a transaction says that relies on nothing: most transfers do."""
 _UNDER: Final = codec.list_of(codec.bytes32, UNDER_MAX)
 _REASON: Final = codec.text(REASON_BYTES_MAX)
 _ACKS: Final = codec.list_of(
@@ -101,6 +103,8 @@ def check_openings(calls: int, openings: Sequence[bytes]) -> None:
     """
     names = leaf_names(calls, len(openings))
     for index, opening in enumerate(openings):
+        if index == calls and opening == _NO_CONTEXT:
+            continue
         name = names[index]
         value = codec.parse(opening, name)
         if index < calls:

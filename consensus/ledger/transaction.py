@@ -221,13 +221,22 @@ def decode_envelope(chain: bytes, data: bytes) -> Transaction:
         DecodeError: malformed in any part, or a signature is missing.
         CopyError: the private part does not match the body.
     """
-    body, signatures, private = codec.decode(
-        data, _ENVELOPE, bytes_max=ENVELOPE_BYTES_MAX, what="envelope"
-    )
+    return from_envelope(chain, codec.parse(data, "envelope"), len(data))
+
+
+def from_envelope(chain: bytes, value: Value, size_bytes: int) -> Transaction:
+    """Return the transaction of ``size_bytes`` untrusted bytes that were parsed; else as above."""
+    if size_bytes > ENVELOPE_BYTES_MAX:
+        raise DecodeError(
+            f"{size_bytes} bytes, at most {ENVELOPE_BYTES_MAX} allowed", path="envelope"
+        )
+    if _ENVELOPE(value, "envelope") != size_bytes:
+        raise DecodeError("not the canonical encoding", path="envelope")
+    body, signatures, (openings, seed) = value
     transaction = decode_signed(chain, body, signatures)
-    if not all(transaction.signatures):
+    if not all(signatures):
         raise DecodeError("a signature is missing", path="envelope")
-    return with_private(chain, transaction, *private)
+    return with_private(chain, transaction, openings, seed)
 
 
 def decode_signed(chain: bytes, body: bytes, signatures: Sequence[bytes]) -> Transaction:
@@ -238,14 +247,14 @@ def decode_signed(chain: bytes, body: bytes, signatures: Sequence[bytes]) -> Tra
     Raises:
         DecodeError: the body is malformed, or signatures are too few, too many or of wrong length.
     """
-    transaction = decode_body(chain, body)
-    wanted = 1 + len(transaction.cosigners)
+    value = _parse_body(body)
+    wanted = 1 + len(value[5])
     if len(signatures) != wanted:
         raise DecodeError(f"{len(signatures)} signatures, expected {wanted}", path="envelope")
     for signature in signatures:
         if len(signature) not in (0, SIGNATURE_BYTES):
             raise DecodeError(f"a signature of {len(signature)} bytes", path="envelope")
-    return transaction.signed(signatures)
+    return _from_body(value, body, transaction_id(chain, body), tuple(signatures), (), b"")
 
 
 def decode_body(chain: bytes, body: bytes) -> Transaction:
@@ -255,14 +264,18 @@ def decode_body(chain: bytes, body: bytes) -> Transaction:
         DecodeError: too long, of another shape, not canonical, cosigners not distinct and
             ascending or with the author among them, or calls of both lanes.
 
-    Cost: about 6 µs.
+    Cost: about 5 µs.
     """
+    return _from_body(_parse_body(body), body, transaction_id(chain, body), (), (), b"")
+
+
+def _parse_body(body: bytes) -> Value:
     if len(body) > BODY_BYTES_MAX:
         raise DecodeError(f"{len(body)} bytes, at most {BODY_BYTES_MAX} allowed", path="body")
     value = codec.parse(body, "body")
     if _check_body(value) != len(body):
         raise DecodeError("not the canonical encoding", path="body")
-    return _from_body(value, body, transaction_id(chain, body), (), (), b"")
+    return value
 
 
 def decode_trusted(
@@ -330,7 +343,7 @@ def _from_body(
 
 
 def _check_body(value: Value) -> int:
-    """Return how many bytes the canonical encoding has (``codec.measure``).
+    """Return how many bytes the canonical encoding has, as a ``codec.Shape``.
 
     Written out, because the generic shapes cost three times as much for every transaction.
     """
@@ -354,8 +367,7 @@ def _check_body(value: Value) -> int:
     if type(calls) is not list or not 1 <= len(calls) <= CALLS_MAX:
         raise DecodeError(f"expected 1 to {CALLS_MAX} calls", path="body.calls")
     size = 3 + 2 * _KEY_SIZE + codec.head_bytes(sequence) + codec.head_bytes(not_after_ms)
-    size += codec.head_bytes(len(cosigners)) + _KEY_SIZE * len(cosigners)
-    size += codec.head_bytes(len(calls))
+    size += codec.HEADS[len(cosigners)] + _KEY_SIZE * len(cosigners) + codec.HEADS[len(calls)]
     for index, call in enumerate(calls):
         size += _check_call(call, index)
         if call[3] is not calls[0][3]:
@@ -393,7 +405,7 @@ def _check_call(call: Value, index: int) -> int:
         else:
             _NAME(name, f"body.calls[{index}]")
             length = len(name.encode())
-        size += length + codec.head_bytes(length)
+        size += length + codec.HEADS[length]
     if type(action_id) is not bytes or len(action_id) != DIGEST_BYTES:
         raise DecodeError("expected 32 bytes", path=f"body.calls[{index}].action_id")
     if type(protective) is not bool:
