@@ -20,7 +20,7 @@ from consensus.codec import Value
 from consensus.committee import Committee
 from consensus.errors import ComityError, CopyError, DecodeError, SignatureError
 from consensus.hashing import ZERO
-from consensus.ledger.batch import Item, transactions_of
+from consensus.ledger.batch import Item
 from consensus.ledger.layout import ACTIVE, Agency, Key, Principal
 from consensus.ledger.ledger import Ledger
 from consensus.protocol import StateKey, Status
@@ -138,9 +138,12 @@ class Backend:
 
     def _admit(self, item: Item | ComityError) -> Admission:
         if not isinstance(item, ComityError):
-            txids = tuple(each.txid for each in transactions_of([item]))
-            places = {i: self._chronicle.find(txid) for i, txid in enumerate(txids)}
-            decided = {i: place for i, place in places.items() if place is not None}
+            txids = tuple([each.txid for each in item.transactions])
+            decided: dict[int, Place] = {}
+            for position, txid in enumerate(txids):
+                place = self._chronicle.find(txid)
+                if place is not None:
+                    decided[position] = place
             if len(decided) == len(txids):
                 return Admitted(txids, decided)
             try:

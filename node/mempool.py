@@ -15,7 +15,7 @@ Not here: checking (``verifier``), numbering and keeping batches (``batches``).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -71,6 +71,17 @@ class PoolLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class _Room:
+    """What one lane may fill: a tenth of everything is kept for the protective one."""
+
+    author_transactions: int
+    author_bytes: int
+    pool_transactions: int
+    pool_bytes: int
+    in_flight_bytes: int
+
+
+@dataclass(slots=True)
 class _Waiting:
     """An item in a queue: it travels in one batch."""
 
@@ -87,7 +98,7 @@ class _Known:
 
     author: bytes
     size_bytes: int
-    in_flight: bool
+    in_flight: bool = False
 
 
 @dataclass(slots=True)
@@ -96,6 +107,13 @@ class _Charge:
 
     transactions: int = 0
     size_bytes: int = 0
+
+    def add(self, entry: _Known) -> None:
+        self.transactions += 1
+        self.size_bytes += entry.size_bytes
+
+
+_NOTHING: Final = _Charge()
 
 
 class _Queue:
@@ -165,7 +183,7 @@ class Mempool:
     """
 
     def __init__(self, limits: PoolLimits, network: Limits) -> None:
-        self._limits = limits
+        self._rooms = {lane: _room(limits, lane) for lane in LANES}
         self._network = network
         self._queues: dict[int, _Queue] = {lane: _Queue() for lane in LANES}
         self._known: dict[bytes, _Known] = {}
@@ -205,31 +223,33 @@ class Mempool:
             TooLarge: it fits into no batch.
             DecodeError: a group with transactions of both lanes.
         """
-        flat = batches.transactions_of([item])
-        unknown = {each.txid: each for each in flat if each.txid not in self._known}
-        fresh = list(unknown.values())
+        flat = item.transactions
+        fresh = {each.txid: _known(each) for each in flat if each.txid not in self._known}
         if not fresh:
             return ()
         lane = flat[0].lane
-        if any(each.lane != lane for each in flat):
-            raise DecodeError(
-                "a group with transactions of both lanes",
-                path="group",
-                hint="make one group of the protective transactions and one of the others",
-            )
+        for each in flat:
+            if each.lane != lane:
+                raise DecodeError(
+                    "a group with transactions of both lanes",
+                    path="group",
+                    hint="make one group of the protective transactions and one of the others",
+                )
         pieces = self._fitting(item, now_ms)
-        self._check_room(fresh, lane)
-        for each in fresh:
-            self._enter(each, in_flight=False)
+        self._check_room(fresh.values(), self._rooms[lane])
+        for txid, entry in fresh.items():
+            self._enter(txid, entry)
         for piece in pieces:
             self._queues[lane].push(flat[0].author, piece)
-        return tuple(unknown)
+        return tuple(fresh)
 
     def adopt(self, transactions: Iterable[Transaction]) -> None:
         """Count transactions of own batches, found in the log at start, as in flight."""
         for each in transactions:
             if each.txid not in self._known:
-                self._enter(each, in_flight=True)
+                entry = _known(each)
+                self._enter(each.txid, entry)
+                self._depart(entry)
 
     # --- cutting batches ---
 
@@ -257,14 +277,13 @@ class Mempool:
         while (waiting := queue.pop_turn(room_count, room_bytes)) is not None:
             entries = [
                 entry
-                for each in batches.transactions_of([waiting.item])
+                for each in waiting.item.transactions
                 if (entry := self._known.get(each.txid)) is not None and not entry.in_flight
             ]
             if not entries:
                 continue
             for entry in entries:
-                entry.in_flight = True
-                self._in_flight_bytes += entry.size_bytes
+                self._depart(entry)
             items.append(waiting.item)
             room_count -= waiting.count
             room_bytes -= waiting.size_bytes
@@ -272,7 +291,7 @@ class Mempool:
         return items
 
     def _may_go(self, lane: int) -> bool:
-        room = self._in_flight_bytes < _share(IN_FLIGHT_BYTES_MAX, lane)
+        room = self._in_flight_bytes < self._rooms[lane].in_flight_bytes
         return room and self._queues[lane].transactions > 0
 
     def _due_lane(self, lane: int) -> int:
@@ -296,7 +315,7 @@ class Mempool:
         lapsed: list[bytes] = []
         for queue in self._queues.values():
             for each in queue.remove_expired(chain_time_ms):
-                for transaction in batches.transactions_of([each.item]):
+                for transaction in each.item.transactions:
                     entry = self._known.get(transaction.txid)
                     if entry is not None and not entry.in_flight:
                         lapsed.append(transaction.txid)
@@ -328,36 +347,33 @@ class Mempool:
             and waiting.size_bytes <= self._network.batch_bytes_max - FRAMING_BYTES_MAX
         )
 
-    def _check_room(self, fresh: Sequence[Transaction], lane: int) -> None:
-        limits = self._limits
-        size = sum(each.size_bytes for each in fresh)
-        if self._bytes + size > _share(limits.pool_bytes_max, lane) or len(self._known) + len(
-            fresh
-        ) > _share(POOL_TRANSACTIONS_MAX, lane):
-            raise Busy("the pool of this node is full", RETRY_POOL_MS)
+    def _check_room(self, fresh: Collection[_Known], room: _Room) -> None:
         wanted: dict[bytes, _Charge] = {}
-        for each in fresh:
-            charge = wanted.setdefault(each.author, _Charge())
-            charge.transactions += 1
-            charge.size_bytes += each.size_bytes
+        for entry in fresh:
+            wanted.setdefault(entry.author, _Charge()).add(entry)
+        size = sum([charge.size_bytes for charge in wanted.values()])
+        count = len(self._known) + len(fresh)
+        if self._bytes + size > room.pool_bytes or count > room.pool_transactions:
+            raise Busy("the pool of this node is full", RETRY_POOL_MS)
         for author, more in wanted.items():
-            has = self._charges.get(author, _Charge())
-            if has.transactions + more.transactions > _share(
-                limits.author_transactions_max, lane
-            ) or has.size_bytes + more.size_bytes > _share(limits.author_bytes_max, lane):
+            has = self._charges.get(author, _NOTHING)
+            if (
+                has.transactions + more.transactions > room.author_transactions
+                or has.size_bytes + more.size_bytes > room.author_bytes
+            ):
                 raise Busy(
                     f"{has.transactions} transactions of this key wait for a decision",
                     RETRY_AUTHOR_MS,
                 )
 
-    def _enter(self, transaction: Transaction, *, in_flight: bool) -> None:
-        size = transaction.size_bytes
-        self._known[transaction.txid] = _Known(transaction.author, size, in_flight)
-        charge = self._charges.setdefault(transaction.author, _Charge())
-        charge.transactions += 1
-        charge.size_bytes += size
-        self._bytes += size
-        self._in_flight_bytes += size if in_flight else 0
+    def _enter(self, txid: bytes, entry: _Known) -> None:
+        self._known[txid] = entry
+        self._charges.setdefault(entry.author, _Charge()).add(entry)
+        self._bytes += entry.size_bytes
+
+    def _depart(self, entry: _Known) -> None:
+        entry.in_flight = True
+        self._in_flight_bytes += entry.size_bytes
 
     def _forget(self, txid: bytes) -> None:
         entry = self._known.pop(txid, None)
@@ -373,13 +389,22 @@ class Mempool:
         invariant(self._bytes >= 0 <= self._in_flight_bytes, "the pool's accounts are wrong")
 
 
-def _share(whole: int, lane: int) -> int:
-    """Return what a lane may fill: a tenth is kept for the protective one."""
-    return whole if lane == PROTECTIVE else whole - whole // 10
+def _room(limits: PoolLimits, lane: int) -> _Room:
+    whole = (
+        limits.author_transactions_max,
+        limits.author_bytes_max,
+        POOL_TRANSACTIONS_MAX,
+        limits.pool_bytes_max,
+        IN_FLIGHT_BYTES_MAX,
+    )
+    return _Room(*[each if lane == PROTECTIVE else each - each // 10 for each in whole])
+
+
+def _known(transaction: Transaction) -> _Known:
+    return _Known(transaction.author, transaction.size_bytes)
 
 
 def _waiting(item: Item, now_ms: int) -> _Waiting:
-    flat = batches.transactions_of([item])
-    last = max(each.not_after_ms for each in flat)
-    size = batches.public_bytes(item) + batches.private_bytes(item)
-    return _Waiting(item, len(flat), size, last, now_ms)
+    flat = item.transactions
+    last = max([each.not_after_ms for each in flat])
+    return _Waiting(item, len(flat), batches.item_bytes(item), last, now_ms)

@@ -31,12 +31,13 @@ from consensus.errors import (
     DecodeError,
     LocalProtocolError,
     SignatureError,
+    VerificationError,
 )
 from consensus.genesis import Limits
 from consensus.ledger import batch as batches
 from consensus.ledger.batch import Item
 from node import verifier_worker as worker
-from node.checked import CheckedBatch
+from node.checked import CheckedBatch, from_batch
 from node.errors import NodeError
 from node.verifier_worker import LENGTH, Answer, Job, Judge, Setup, Verdict
 
@@ -48,7 +49,7 @@ IN_FLIGHT_MAX: Final = 2
 """Messages that one worker has in hand: one to work on, one so that it never waits."""
 INLINE_BYTES_MAX: Final = 1536
 INLINE_REQUESTS_MAX: Final = 3
-"""Up to so much is checked at once in this process, while no worker has anything to do: three
+"""Up to so much is checked at once in this process, while nothing waits for a worker: three
 signatures take 0.2 ms, a message to a worker and back as much, and a millisecond to wait."""
 ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
 ANSWER_SECONDS_MAX: Final = 60.0
@@ -96,6 +97,8 @@ class _Request:
 class Verifier:
     """A pool of worker processes. ``run`` must be running; the checks may be called by any task.
 
+    What is so little that it is checked in this process is checked without a checkpoint.
+
     Args:
         chain: hash of the genesis file.
         limits: of the genesis file.
@@ -123,12 +126,16 @@ class Verifier:
         self._waiting_bytes = 0
         self._work = trio.Condition()
         self._stopped = False
-        self.signatures = 0
-        """Signatures checked by the workers so far."""
+        self._worker_signatures = 0
         self.restarts = 0
         """Workers replaced so far."""
         self.pids: list[int] = []
         """Process ids of the living workers."""
+
+    @property
+    def signatures(self) -> int:
+        """Signatures checked so far, by the workers and here."""
+        return self._worker_signatures + self._judge.signatures
 
     @property
     def depth(self) -> int:
@@ -155,9 +162,10 @@ class Verifier:
             VerifierBusy: too much is waiting.
             WorkerFailed: no worker could say.
         """
-        request = _Request(b"", data)
-        await self._check([request])
-        return batches.decode_item_trusted(data, _accepted(request).txids)
+        [found] = await self.check_items([data])
+        if isinstance(found, ComityError):
+            raise found
+        return found
 
     async def check_items(self, data: Sequence[bytes]) -> list[Item | ComityError]:
         """Return, for each of several untrusted items, what ``check_item`` returns or raises.
@@ -165,6 +173,9 @@ class Verifier:
         Raises:
             VerifierBusy: too much is waiting; none was looked at.
         """
+        self._require_running()
+        if len(data) <= INLINE_REQUESTS_MAX and self._is_small(sum(map(len, data))):
+            return [self._item_here(each) for each in data]
         requests = [_Request(b"", each) for each in data]
         await self._check(requests)
         found: list[Item | ComityError] = []
@@ -184,6 +195,12 @@ class Verifier:
             VerifierBusy: too much is waiting.
             WorkerFailed: no worker could say.
         """
+        self._require_running()
+        if self._is_small(len(public) + len(private)):
+            try:
+                return from_batch(self._judge.check_batch(public, private))
+            except (DecodeError, CopyError, VerificationError) as error:
+                raise _error(worker.refusal(error)) from error
         request = _Request(public, private)
         await self._check([request])
         found = _accepted(request)
@@ -198,14 +215,12 @@ class Verifier:
             found.not_after_ms,
         )
 
-    async def _check(self, requests: list[_Request]) -> None:
+    def _require_running(self) -> None:
         if self._stopped:
             raise WorkerFailed("the verifier has stopped")
-        if self._is_small(requests):
-            await trio.lowlevel.checkpoint()
-            for request in requests:
-                request.verdict = self._judge_here(request)
-            return
+
+    async def _check(self, requests: list[_Request]) -> None:
+        """Have the workers judge."""
         size = sum(request.size_bytes for request in requests)
         if (
             self.depth + len(requests) > REQUESTS_MAX
@@ -221,19 +236,19 @@ class Verifier:
             if request.verdict is None:
                 await request.done.wait()
 
-    def _is_small(self, requests: Sequence[_Request]) -> bool:
+    def _is_small(self, size_bytes: int) -> bool:
         """Whether the work is so little, and no worker so busy, that asking one would cost more."""
-        few = len(requests) <= INLINE_REQUESTS_MAX and not self.depth
-        return few and sum(request.size_bytes for request in requests) <= self._inline_bytes_max
+        return size_bytes <= self._inline_bytes_max and not self.depth
 
-    def _judge_here(self, request: _Request) -> Verdict:
-        before = self._judge.signatures
-        if request.public:
-            verdict = self._judge.judge_batch(request.public, request.data)
-        else:
-            verdict = self._judge.judge_item(request.data)
-        self.signatures += self._judge.signatures - before
-        return verdict
+    def _item_here(self, data: bytes) -> Item | ComityError:
+        try:
+            return self._judge.check_item(data)
+        except (DecodeError, CopyError, VerificationError) as error:
+            return _error(worker.refusal(error))
+
+    def count(self, signatures: int) -> None:
+        """Add signatures that a worker has checked."""
+        self._worker_signatures += signatures
 
     async def take(self) -> list[_Request]:
         """Return the next message's requests, waiting for some: retries, a batch, or items."""
@@ -265,15 +280,19 @@ def _accepted(request: _Request) -> Verdict:
     verdict = request.verdict
     if verdict is None:
         raise WorkerFailed("no worker could check this")
+    if verdict.code != worker.ACCEPTED:
+        raise _error(verdict)
+    return verdict
+
+
+def _error(verdict: Verdict) -> ComityError:
     match verdict.code:
-        case worker.ACCEPTED:
-            return verdict
         case worker.BAD_COPY:
-            raise CopyError(verdict.message)
+            return CopyError(verdict.message)
         case worker.BAD_SIGNATURE:
-            raise SignatureError(verdict.message)
+            return SignatureError(verdict.message)
         case _:
-            raise DecodeError(verdict.message)
+            return DecodeError(verdict.message)
 
 
 class _Worker:
@@ -347,7 +366,7 @@ class _Worker:
         if not self._in_hand or len(answer.verdicts) != len(self._in_hand[0]):
             return False
         requests = self._in_hand.popleft()
-        self._pool.signatures += answer.signatures
+        self._pool.count(answer.signatures)
         for request, verdict in zip(requests, answer.verdicts, strict=True):
             request.finish(verdict)
         self._room.release()

@@ -19,6 +19,7 @@ import os
 import signal
 import struct
 import sys
+from collections.abc import Sequence
 from typing import BinaryIO, Final
 
 import msgspec
@@ -27,7 +28,7 @@ from consensus.errors import ComityError, CopyError, DecodeError, SignatureError
 from consensus.genesis import Limits
 from consensus.hashing import context
 from consensus.ledger import batch as batches
-from consensus.ledger.batch import Item
+from consensus.ledger.batch import Batch, Item
 from consensus.signing import verify
 
 LENGTH: Final = struct.Struct(">I")
@@ -105,12 +106,11 @@ class Judge:
     def judge_batch(self, public: bytes, private: bytes) -> Verdict:
         """Return the verdict about one batch."""
         try:
-            batch = batches.decode(self._chain, public, private, self._limits)
-            self._check_signatures(batch.items)
+            batch = self.check_batch(public, private)
         except (DecodeError, CopyError, VerificationError) as error:
-            return _refusal(error)
+            return refusal(error)
         txids = b"".join([each.txid for each in batch.transactions])
-        last_ms = max(each.not_after_ms for each in batch.transactions)
+        last_ms = max([each.not_after_ms for each in batch.transactions])
         return Verdict(
             ACCEPTED, "", txids, batch.digest, batch.origin, batch.number, batch.lane, last_ms
         )
@@ -118,14 +118,24 @@ class Judge:
     def judge_item(self, data: bytes) -> Verdict:
         """Return the verdict about one envelope or group."""
         try:
-            item = batches.decode_item(self._chain, data)
-            self._check_signatures([item])
+            item = self.check_item(data)
         except (DecodeError, CopyError, VerificationError) as error:
-            return _refusal(error)
-        flat = batches.transactions_of([item])
-        return Verdict(ACCEPTED, txids=b"".join([each.txid for each in flat]))
+            return refusal(error)
+        return Verdict(ACCEPTED, txids=b"".join([each.txid for each in item.transactions]))
 
-    def _check_signatures(self, items: tuple[Item, ...] | list[Item]) -> None:
+    def check_batch(self, public: bytes, private: bytes) -> Batch:
+        """Return one batch, or raise what is wrong with it."""
+        batch = batches.decode(self._chain, public, private, self._limits)
+        self._check_signatures(batch.items)
+        return batch
+
+    def check_item(self, data: bytes) -> Item:
+        """Return one envelope or group, or raise what is wrong with it."""
+        item = batches.decode_item(self._chain, data)
+        self._check_signatures([item])
+        return item
+
+    def _check_signatures(self, items: Sequence[Item]) -> None:
         for key, message, signature in batches.messages(self._chain, items):
             mark = _H_VERIFIED(key + signature + message)
             if mark in self._verified:
@@ -137,7 +147,8 @@ class Judge:
             self._verified[mark] = None
 
 
-def _refusal(error: ComityError) -> Verdict:
+def refusal(error: ComityError) -> Verdict:
+    """Return the verdict that passes on an error of ``Judge.check_batch`` or ``check_item``."""
     match error:
         case CopyError():
             return Verdict(BAD_COPY, error.message)

@@ -137,21 +137,14 @@ def transactions_of(items: Sequence[Item]) -> list[Transaction]:
     """Return the transactions of items, flat, in order."""
     flat: list[Transaction] = []
     for item in items:
-        if isinstance(item, Group):
-            flat += item.transactions
-        else:
-            flat.append(item)
+        flat += item.transactions
     return flat
 
 
-def public_bytes(item: Item) -> int:
-    """Return how many bytes ``item`` takes in the public part of a batch."""
-    return codec.plain(_public_value(item), "item")
-
-
-def private_bytes(item: Item) -> int:
-    """Return how many bytes ``item`` takes in the private part of a batch."""
-    return sum(codec.plain(_private_value(each), "item") for each in transactions_of([item]))
+def item_bytes(item: Item) -> int:
+    """Return how many bytes ``item`` takes in both parts of a batch: as many as when submitted."""
+    value = item.to_value() if isinstance(item, Group) else single.to_value(item)
+    return codec.plain(value, "item")
 
 
 # --- encoding ----------------------------------------------------------------------------------
@@ -249,7 +242,7 @@ def _decode_public(chain: bytes, public: bytes, limits: Limits) -> tuple[Value, 
     for index, row in enumerate(rows):
         item = _item(chain, row, f"batch[{index}]")
         items.append(item)
-        count += len(item.transactions) if isinstance(item, Group) else 1
+        count += len(item.transactions)
         if count > limits.batch_transactions_max:
             raise DecodeError(
                 f"more than {limits.batch_transactions_max} transactions", path="batch"

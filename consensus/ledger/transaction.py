@@ -129,6 +129,11 @@ class Transaction(msgspec.Struct, frozen=True):
     seed: bytes = b""
 
     @property
+    def transactions(self) -> tuple[Transaction, ...]:
+        """This one alone: what ``Group.transactions`` is for a group."""
+        return (self,)
+
+    @property
     def signers(self) -> tuple[bytes, ...]:
         """Keys that must have signed, in order."""
         return (self.author, *self.cosigners)

@@ -168,7 +168,7 @@ def test_item_that_fits_no_batch_is_refused() -> None:
 
 def test_largest_item_fits_exactly() -> None:
     one = big(ANNA, 1, 5_000)
-    size = batches.public_bytes(one) + batches.private_bytes(one)
+    size = batches.item_bytes(one)
     network = Limits(batch_bytes_max=size + batches.FRAMING_BYTES_MAX)
     it = pool(network)
     it.add(one, NOW)
