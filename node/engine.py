@@ -143,7 +143,7 @@ class Engine:
         self.chronicle = Chronicle(store, history, tip.block)
         self.writer = LogWriter(
             recovered.log,
-            on_group=lambda seconds, _bytes, _requests: metrics.fsync_seconds.observe(seconds),
+            on_sync=metrics.fsync_seconds.observe,
             on_failure=self._failed,
         )
         self.outbox = Outbox(
@@ -233,7 +233,6 @@ class Engine:
     def start(self, nursery: trio.Nursery) -> None:
         """Start all tasks and take up what was recovered; from now on frames may be taken."""
         for task in (
-            self.writer.run,
             self.outbox.run,
             self.execution.run,
             self.dissemination.run_cutting,

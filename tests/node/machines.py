@@ -6,6 +6,7 @@ is LMDB in a folder. Time is trio's mock clock, threads run in place, so every r
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -324,13 +325,14 @@ def inline_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING", True)
     monkeypatch.setattr("trio._core._run._r", random.Random(7))
 
-    async def run_sync(work: Callable[..., Any], *args: Any, **_options: Any) -> Any:
-        with trio.CancelScope(shield=True):
-            await trio.sleep(draw.choice((0, 0.002, 0.01, 0.03)))
-            try:
-                return work(*args)
-            finally:
-                await trio.sleep(draw.choice((0, 0.002, 0.01)))
+    async def run_sync(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        async with options.get("limiter") or contextlib.nullcontext():
+            with trio.CancelScope(shield=True):
+                await trio.sleep(draw.choice((0, 0.002, 0.01, 0.03)))
+                try:
+                    return work(*args)
+                finally:
+                    await trio.sleep(draw.choice((0, 0.002, 0.01)))
 
     monkeypatch.setattr(trio.to_thread, "run_sync", run_sync)
 

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import trio
 
 from consensus import keyfile
 from consensus.errors import LocalProtocolError
@@ -268,15 +267,12 @@ async def test_log_then_mark_are_synced_before_a_message_may_leave(tmp_path: Pat
     recovered = opened(tmp_path)
     signer = signer_of(recovered, tmp_path)
     log_writer = LogWriter(recovered.log)
-    async with trio.open_nursery() as tasks:
-        tasks.start_soon(log_writer.run)
-        for round_ in range(1, 6):
-            signer.sign(SignKind.VOTE, 1, round_, b"vote %d" % round_)
-            mark = signer.snapshot()
-            signer.sign(SignKind.TIMEOUT, 1, round_, b"not yet in the log")
-            record = kinds.safety(b"record %d" % round_)
-            await log_writer.persist([record], partial(signer.write_mark, mark=mark))
-        log_writer.close()
+    for round_ in range(1, 6):
+        signer.sign(SignKind.VOTE, 1, round_, b"vote %d" % round_)
+        mark = signer.snapshot()
+        signer.sign(SignKind.TIMEOUT, 1, round_, b"not yet in the log")
+        record = kinds.safety(b"record %d" % round_)
+        await log_writer.persist([record], partial(signer.write_mark, mark=mark))
     signer.close()
     again = restarted(recovered, tmp_path)
     assert again.found.safety == b"record 5"
