@@ -32,7 +32,6 @@ from consensus.hotstuff.events import (
     Execute,
     FetchBlocks,
     Halt,
-    HeldCounts,
     PayloadAvailable,
     PeerHeld,
     Persist,
@@ -142,7 +141,6 @@ class Ordering:
         self._stepping = False
         self._closed = False
         self._payload_changed = False
-        self._told_held: tuple[int, ...] = ()
         self._told_items: tuple[PayloadItem, ...] = ()
         self._timers: dict[Timer, int] = {}
         self._timer_bell = trio.Event()
@@ -190,10 +188,6 @@ class Ordering:
             self._stepping = False
 
     def _tell_payload(self, dissemination: Dissemination) -> None:
-        held = dissemination.batches.held_counts()
-        if held != self._told_held:
-            self._told_held = held
-            self._step(HeldCounts(held))
         items = dissemination.unproposed()
         if items != self._told_items:
             self._told_items = items
@@ -204,20 +198,26 @@ class Ordering:
         while waiting:
             for effect in self.replica.step(waiting.popleft(), self._now_ms()):
                 match effect:
-                    case Sign(kind, epoch, round_, body, two_chain):
-                        signature = self._signer.sign(
-                            kind, epoch, round_, body, two_chain=two_chain
-                        )
-                        self._verifier.remember(kind, self._own, body, signature)
-                        waiting.append(Signed(kind, body, signature))
-                        if kind is SignKind.TIMEOUT:
-                            leader = self._committee.leader(round_)
-                            name = self._committee.validators[leader].agency
-                            self._metrics.timeouts.labels(leader=name).inc()
+                    case Sign():
+                        waiting.append(self._sign(effect))
                     case Persist() | Broadcast() | Send() | Deliver():
                         self._outbox.put(effect)
                     case _:
                         self._carry_out(effect)
+
+    def _sign(self, request: Sign) -> Signed:
+        kind, round_, body = request.kind, request.round, request.body
+        signature = self._signer.sign(
+            kind, request.epoch, round_, body, two_chain=request.two_chain
+        )
+        self._verifier.remember(kind, self._own, body, signature)
+        held: tuple[int, ...] = ()
+        if kind is SignKind.VOTE and self.dissemination is not None:
+            held = self.dissemination.batches.held_counts()
+        elif kind is SignKind.TIMEOUT:
+            name = self._committee.validators[self._committee.leader(round_)].agency
+            self._metrics.timeouts.labels(leader=name).inc()
+        return Signed(kind, body, signature, held)
 
     # --- effects out --------------------------------------------------------------------------
 

@@ -152,13 +152,6 @@ class PayloadAvailable:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldCounts:
-    """This node's contiguous count of batches held per origin; travels with its next votes."""
-
-    counts: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class PayloadHeld:
     """Every batch of the block is held, valid and logged."""
 
@@ -187,11 +180,15 @@ class Executed:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """The signature asked for by the oldest unanswered ``Sign``."""
+    """The signature asked for by the oldest unanswered ``Sign``.
+
+    ``held``: this node's contiguous count of batches held per origin, to travel with a vote.
+    """
 
     kind: SignKind
     body: bytes
     signature: bytes
+    held: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +215,6 @@ Event = (
     | Received
     | TimerFired
     | PayloadAvailable
-    | HeldCounts
     | PayloadHeld
     | Executed
     | Signed

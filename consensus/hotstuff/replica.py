@@ -33,7 +33,6 @@ from consensus.hotstuff.events import (
     Event,
     EvidenceKind,
     Executed,
-    HeldCounts,
     PayloadAvailable,
     PayloadHeld,
     PeerHeld,
@@ -129,7 +128,6 @@ class Replica:
         self._timeouts: Tally[Timeout] = Tally(committee.size)
         self._commit_votes: Tally[CommitVote] = Tally(committee.size, COMMIT_VOTES_MAX)
         self._orphans: dict[bytes, Proposal] = {}
-        self._held: tuple[int, ...] = ()
         self._answers = Answers(config, own_index, self._rounds, self._outbox)
         self._now_ms = 0
 
@@ -217,9 +215,6 @@ class Replica:
                 self._outbox.fired(token)
             case PayloadAvailable(items):
                 self._pool.replace(items)
-            case HeldCounts(counts):
-                self._held = counts  # told with the next vote; nothing becomes possible by it
-                return []
             case PayloadHeld(block_id):
                 node = self._tree.get(block_id)
                 if node is not None:
@@ -273,7 +268,7 @@ class Replica:
 
     def _signed(self, event: Signed) -> None:
         """Complete a message: keep it for the record, send it, and treat it as anybody's."""
-        message = self._safety.signed(event, self._held)
+        message = self._safety.signed(event)
         self._outbox.promise()
         if isinstance(message, Proposal) and (node := self._insert(message.block)) is not None:
             self._execution.require(node)

@@ -260,15 +260,8 @@ class Safety:
         self._pending.append((request, subject))
         return request
 
-    def signed(
-        self, event: Signed, held: tuple[int, ...]
-    ) -> Proposal | Vote | Timeout | CommitVote:
-        """Return the whole message of the oldest pending signature, and keep it for the record.
-
-        Args:
-            event: the signature.
-            held: counts to travel with a vote.
-        """
+    def signed(self, event: Signed) -> Proposal | Vote | Timeout | CommitVote:
+        """Return the whole message of the oldest pending signature, and keep it for the record."""
         invariant(self._pending, "a signature nobody asked for")
         request, subject = self._pending.popleft()
         invariant(
@@ -288,8 +281,9 @@ class Safety:
                 self._proposal = proposal if subject.round >= self.round else None
                 return proposal
             case Block(epoch, round_, height):
-                signature = event.signature
-                self._vote = Vote(epoch, round_, subject.id, height, self._own, signature, held)
+                self._vote = Vote(
+                    epoch, round_, subject.id, height, self._own, event.signature, event.held
+                )
                 return self._vote
 
     def own_messages(self) -> tuple[Proposal | Vote | Timeout | CommitVote, ...]:

@@ -80,7 +80,6 @@ class Life:
     events: deque[ev.Event] = field(default_factory=deque)
     stepping: bool = False
     payload_changed: bool = False
-    told_held: tuple[int, ...] = ()
     told_items: tuple[PayloadItem, ...] = ()
     timers: dict[ev.Timer, int] = field(default_factory=dict)
     fetch_ms: int | None = None
@@ -261,10 +260,6 @@ class SimNode:
         life.stepping = False
 
     def _tell_payload(self, life: Life) -> None:
-        held = life.batches.held_counts()
-        if held != life.told_held:
-            life.told_held = held
-            self._step(life, ev.HeldCounts(held))
         items = life.batches.proposable()
         if items != life.told_items:
             life.told_items = items
@@ -283,7 +278,8 @@ class SimNode:
                     life.verifier.remember(effect.kind, self.index, effect.body, signature)
                     self._watch.signed(self.index, effect)
                     self._clock.trace(f"{self.index} signs {effect.kind.name} {effect.round}")
-                    waiting.append(ev.Signed(effect.kind, effect.body, signature))
+                    held = life.batches.held_counts()
+                    waiting.append(ev.Signed(effect.kind, effect.body, signature, held))
                 else:
                     self._carry_out(life, effect)
 

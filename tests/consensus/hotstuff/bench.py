@@ -51,6 +51,7 @@ class Bench:
     ) -> None:
         self.own = own
         self.now_ms = START_MS
+        self.held: tuple[int, ...] = ()
         self.verifier = verifier(make.COMMITTEE)
         self.replica = Replica(
             config or ev.ReplicaConfig(CHAIN),
@@ -74,7 +75,7 @@ class Bench:
                 self.effects.append(effect)
                 if isinstance(effect, ev.Sign):
                     signature = sign(self.own, effect.kind, effect.body)
-                    waiting.append(ev.Signed(effect.kind, effect.body, signature))
+                    waiting.append(ev.Signed(effect.kind, effect.body, signature, self.held))
         return self.effects
 
     def receive(self, message: Message, sender: int, after_ms: int = 0) -> list[ev.Effect]:

@@ -134,7 +134,7 @@ def test_recovered_blocks_keep_their_payload_before_they_are_ordered() -> None:
 
 def test_held_counts_travel_with_votes_and_those_of_peers_are_passed_on() -> None:
     bench = Bench()
-    bench.feed(ev.HeldCounts((4, 3, 2, 1)))
+    bench.held = (4, 3, 2, 1)
     bench.receive(make.proposal(B1), 1)
     assert [vote.held for vote in bench.said(Vote)] == [(4, 3, 2, 1)]
     bench.receive(make.vote(B1, 2, held=(9, 8, 7, 6)), 2)

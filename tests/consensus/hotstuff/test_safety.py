@@ -46,7 +46,7 @@ def signed(key: Safety, request: Sign | Refused) -> Proposal | Vote | Timeout | 
     """Give the signature that was asked for."""
     assert isinstance(request, Sign), request
     signature = sign(OWN, request.kind, request.body)
-    return key.signed(Signed(request.kind, request.body, signature), ())
+    return key.signed(Signed(request.kind, request.body, signature))
 
 
 def rule(request: Sign | Refused) -> str:
@@ -433,9 +433,9 @@ def test_signatures_come_in_the_order_they_were_asked_for() -> None:
     key = safety()
     key.vote(B1)
     with pytest.raises(LocalProtocolError, match="order"):
-        key.signed(Signed(SignKind.TIMEOUT, b"", bytes(64)), ())
+        key.signed(Signed(SignKind.TIMEOUT, b"", bytes(64)))
     with pytest.raises(LocalProtocolError, match="nobody asked"):
-        key.signed(Signed(SignKind.VOTE, make.vote(B1, 0).body, bytes(64)), ())
+        key.signed(Signed(SignKind.VOTE, make.vote(B1, 0).body, bytes(64)))
 
 
 def test_signatures_asked_for_and_not_given_are_bounded() -> None:
@@ -463,7 +463,7 @@ def test_held_counts_travel_with_the_vote_and_stay_as_first_sent() -> None:
     key = safety()
     request = key.vote(B1)
     assert isinstance(request, Sign)
-    message = key.signed(Signed(request.kind, request.body, bytes(64)), (4, 3, 2, 1))
+    message = key.signed(Signed(request.kind, request.body, bytes(64), (4, 3, 2, 1)))
     assert isinstance(message, Vote)
     assert message.held == (4, 3, 2, 1)
     assert key.own_messages() == (message,)
