@@ -7,6 +7,8 @@ proposal and own vote share one sync, and nothing leaves before the promise it c
 
 from __future__ import annotations
 
+from typing import Final
+
 from consensus.hotstuff.blocktree import Node
 from consensus.hotstuff.events import (
     Broadcast,
@@ -23,6 +25,8 @@ from consensus.hotstuff.events import (
 from consensus.hotstuff.safety import Refused, Safety
 from consensus.hotstuff.wire import encode_record
 
+TIMERS: Final = tuple(Timer)
+
 
 class Outbox:
     """Collects the effects of one step after another."""
@@ -33,6 +37,7 @@ class Outbox:
         self._to_log: list[Node] = []
         self._promised = False
         self._timers: dict[Timer, int] = {}
+        self._due_ms: int | None = None
         self.halted = False
 
     def emit(self, effect: Effect) -> None:
@@ -75,16 +80,22 @@ class Outbox:
         """Note that a timer is no longer set."""
         self._timers.pop(token, None)
 
+    def is_due(self, now_ms: int) -> bool:
+        """Whether a timer that was set has come due, fired or not."""
+        return self._due_ms is not None and self._due_ms <= now_ms
+
     def set_timers(self, wanted: dict[Timer, int], now_ms: int) -> None:
         """Set and cancel timers so that exactly those ``wanted`` in the future are set."""
-        for token in Timer:
-            at_ms = wanted.get(token)
-            if at_ms is not None and at_ms > now_ms:
-                if self._timers.get(token) != at_ms:
-                    self._timers[token] = at_ms
-                    self._effects.append(SetTimer(token, at_ms))
-            elif self._timers.pop(token, None) is not None:
-                self._effects.append(CancelTimer(token))
+        ahead = {token: at_ms for token, at_ms in wanted.items() if at_ms > now_ms}
+        self._due_ms = min(ahead.values(), default=None)
+        if ahead == self._timers:
+            return
+        for token in TIMERS:
+            at_ms = ahead.get(token)
+            if at_ms == self._timers.get(token):
+                continue
+            self._effects.append(CancelTimer(token) if at_ms is None else SetTimer(token, at_ms))
+        self._timers = ahead
 
     def finish(self, safety: Safety) -> list[Effect]:
         """Return the effects of the step."""

@@ -83,11 +83,11 @@ class Pacemaker:
     def propose_from_ms(self, situation: Situation) -> int:
         """Return the earliest moment at which the leader proposes, be it an empty block."""
         config = self._config
-        starts = [situation.ordered_ms + config.heartbeat_ms]
         if situation.by_timeout:
-            starts.append(situation.entered_ms)
+            return situation.entered_ms
+        start = situation.ordered_ms + config.heartbeat_ms
         if (payload_from := self.payload_from_ms(situation)) is not None:
-            starts.append(payload_from)
+            start = min(start, payload_from)
         if not situation.parent_certified:
             gap = config.empty_block_ms * (2 if situation.execution_behind else 1)
             if situation.results_disagree:
@@ -95,12 +95,15 @@ class Pacemaker:
             wait = situation.entered_ms + self.round_time_ms
             if situation.parent_bytes == 0 or situation.results_disagree:
                 wait = max(wait, situation.parent_ms + gap)
-            starts.append(wait)
-        return max(situation.entered_ms, min(starts))
+            start = min(start, wait)
+        return max(situation.entered_ms, start)
 
-    def start_ms(self, situation: Situation) -> int:
-        """Return the moment from which the round's timer counts."""
-        start = self.propose_from_ms(situation)
-        if situation.proposal_ms is not None:
-            start = min(start, max(situation.entered_ms, situation.proposal_ms))
-        return start
+    def start_ms(self, situation: Situation, propose_ms: int) -> int:
+        """Return the moment from which the round's timer counts.
+
+        Args:
+            propose_ms: what ``propose_from_ms`` says of the same situation.
+        """
+        if situation.proposal_ms is None:
+            return propose_ms
+        return min(propose_ms, max(situation.entered_ms, situation.proposal_ms))

@@ -1,9 +1,10 @@
 """The ordering state machine: ``Replica.step(event, now_ms) -> effects``.
 
 Each step takes one event into account, then ``_settle`` does whatever has become possible: execute,
-vote, propose, give the round up, resend, fetch, set timers. What is signed passes through
-``safety``; what is sent waits in the outbox until the step that completes the signatures, behind
-the ``Persist`` that covers them. The rules are numbered as follows.
+vote, propose, give the round up, resend, fetch, set timers. It is left out where it would do
+nothing: after an event by which nothing can have become possible, while no timer is due. What is
+signed passes through ``safety``; what is sent waits in the outbox until the step that completes the
+signatures, behind the ``Persist`` that covers them. The rules are numbered as follows.
 
 1 propose once per round · 2 vote · 3 ordered by a quorum certificate · 4 commit vote ·
 5 certified by a commit certificate, delivered by height, each once · 6 timeout · 7 f + 1 timeouts
@@ -206,31 +207,37 @@ class Replica:
         if self._outbox.halted:
             return []
         self._now_ms = now_ms
+        if self._take(event) or self._outbox.is_due(now_ms):
+            self._settle()
+        return self._outbox.finish(self._safety)
+
+    def _take(self, event: Event) -> bool:
+        """Take an event into account; return whether anything may have become possible by it."""
         match event:
             case Started():
                 self._start()
             case Received(sender, verified):
-                self._handle(verified.message, sender)
+                return self._handle(verified.message, sender)
             case TimerFired(token):
                 self._outbox.fired(token)
             case PayloadAvailable(items):
-                self._pool.replace(items)
+                return self._rounds.offered(items, self._now_ms)
             case PayloadHeld(block_id):
                 node = self._tree.get(block_id)
-                if node is not None:
-                    node.held = True
+                if node is None or node.held:
+                    return False
+                node.held = True
             case Executed():
                 self._execution.executed(event)
             case Signed():
-                self._signed(event)
+                return self._signed(event)
             case Connected(peer, certificates):
                 self._connected(peer)
                 if certificates is not None:
                     self._handle(certificates.message, peer)
             case BlocksFetched(peer, response):
                 self._handle(response.message, peer)
-        self._settle()
-        return self._outbox.finish(self._safety)
+        return True
 
     def _settle(self) -> None:
         """Do what has become possible."""
@@ -266,7 +273,7 @@ class Replica:
             self._handle(message, self._own)
         self._rounds.resend()
 
-    def _signed(self, event: Signed) -> None:
+    def _signed(self, event: Signed) -> bool:
         """Complete a message: keep it for the record, send it, and treat it as anybody's."""
         message = self._safety.signed(event)
         self._outbox.promise()
@@ -275,7 +282,7 @@ class Replica:
             node.held = True
             self._outbox.log(node)
         self._outbox.post(Broadcast(message))
-        self._handle(message, self._own)
+        return self._handle(message, self._own)
 
     def _connected(self, peer: int) -> None:
         """Send a peer that just connected everything it may have missed."""
@@ -286,16 +293,17 @@ class Replica:
 
     # --- messages ---
 
-    def _handle(self, message: Message, sender: int) -> None:
+    def _handle(self, message: Message, sender: int) -> bool:
+        """Take a message into account; return whether anything may have become possible by it."""
         match message:
             case Proposal():
                 self._on_proposal(message, sender)
             case Vote():
-                self._on_vote(message, sender)
+                return self._on_vote(message, sender)
             case Timeout():
                 self._on_timeout(message, sender)
             case CommitVote():
-                self._on_commit_vote(message, sender)
+                return self._on_commit_vote(message, sender)
             case Certificates():
                 self._learn(message.high_qc, message.timeout_cert, message.commit_cert, sender)
                 if self._answers.is_behind(message):
@@ -308,6 +316,7 @@ class Replica:
                         self._outbox.emit(task)
             case BlocksResponse():
                 self._on_blocks(message, sender)
+        return True
 
     def _on_proposal(self, message: Proposal, sender: int) -> None:
         block = message.block
@@ -330,22 +339,25 @@ class Replica:
         else:
             self._execution.require(node)
 
-    def _on_vote(self, vote: Vote, sender: int) -> None:
+    def _on_vote(self, vote: Vote, sender: int) -> bool:
+        """Count a vote. While it completes no certificate, nothing follows from it."""
         if sender != self._own and vote.held:
             self._outbox.emit(PeerHeld(sender, vote.held))
         if vote.round <= self._safety.high_qc.round:
             if vote.round + LATE_ROUNDS <= self._safety.round:
                 self._answers.give(sender, self._now_ms)
-            return
+            return False
         if vote.round > self._safety.round + self._config.round_ahead_max:
-            return
+            return False
         if (pair := self._votes.add(vote)) is not None:
             self._outbox.emit(ReportEvidence(EvidenceKind.TWO_VOTES, *pair))
-            return
+            return False
         certificate = quorum_cert(self._votes.matching(vote), self._committee)
-        if certificate is not None:
-            self._learn(certificate, None, None, sender)
-            self._tell_leader(Certificates(vote.epoch, certificate, None, None), vote.round + 1)
+        if certificate is None:
+            return False
+        self._learn(certificate, None, None, sender)
+        self._tell_leader(Certificates(vote.epoch, certificate, None, None), vote.round + 1)
+        return True
 
     def _on_timeout(self, timeout: Timeout, sender: int) -> None:
         self._learn(timeout.high_qc, timeout.timeout_cert, timeout.commit_cert, sender)
@@ -362,27 +374,31 @@ class Replica:
                 Certificates(timeout.epoch, None, certificate, None), timeout.round + 1
             )
 
-    def _on_commit_vote(self, vote: CommitVote, sender: int) -> None:
+    def _on_commit_vote(self, vote: CommitVote, sender: int) -> bool:
+        """Count a commit vote. Nothing follows until they make a certificate, or never will."""
         commit = self._safety.commit_cert
         if commit is not None and vote.round <= commit.statement.round:
             if self._is_late(vote):
                 self._answers.give(sender, self._now_ms)
-            return
+            return False
         if vote.round > self._safety.round + self._config.round_ahead_max:
-            return
+            return False
         if (pair := self._commit_votes.add(vote)) is not None:
             self._outbox.emit(ReportEvidence(EvidenceKind.TWO_COMMIT_VOTES, *pair))
-            return
-        matching = self._commit_votes.matching(vote)
-        certificate = commit_cert(matching, self._committee)
+            return False
+        certificate = commit_cert(self._commit_votes.matching(vote), self._committee)
         if certificate is not None:
             self._learn(None, None, certificate, sender)
-        elif vote.round > self._rounds.disagreement_round:
-            votes = self._commit_votes.of_round(vote.round)
-            if unattainable(votes, self._committee):
-                self._rounds.disagreement_round = vote.round
-                other = next(v for v in votes if v.statement != vote.statement)
-                self._outbox.emit(ReportEvidence(EvidenceKind.RESULTS_DISAGREE, other, vote))
+            return True
+        votes = self._commit_votes.of_round(vote.round)
+        if vote.round <= self._rounds.disagreement_round or not unattainable(
+            votes, self._committee
+        ):
+            return False
+        self._rounds.disagreement_round = vote.round
+        other = next(v for v in votes if v.statement != vote.statement)
+        self._outbox.emit(ReportEvidence(EvidenceKind.RESULTS_DISAGREE, other, vote))
+        return True
 
     def _on_blocks(self, message: BlocksResponse, sender: int) -> None:
         """Take blocks that were asked for and are proved by their last one's certificate.

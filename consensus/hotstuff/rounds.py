@@ -106,6 +106,17 @@ class Rounds:
         """Whether a proposal could be news: a first one, or the first contradiction."""
         return proposal.block.round not in self._disputed
 
+    def offered(self, items: tuple[PayloadItem, ...], now_ms: int) -> bool:
+        """Take the node's newest list of available batches; return whether that changes anything.
+
+        It does when there was no work and now is, or the reverse: whoever leads proposes for it,
+        and everybody's timer counts from it. Which work there is matters only once a block is made.
+        """
+        before = self._pool.since_ms
+        self._pool.replace(items)
+        self._pool.refresh(self._parent() or self._tree.ordered_tip, now_ms)
+        return self._pool.since_ms != before
+
     # --- acting ---
 
     def act(self, joined: bool, now_ms: int) -> dict[Timer, int]:
@@ -116,36 +127,45 @@ class Rounds:
         """
         parent = self._parent()
         self._pool.refresh(parent or self._tree.ordered_tip, now_ms)
-        situation = self._situation(parent)
+        proposal = self._proposal_node()
+        situation = self._situation(parent, proposal)
+        propose_ms = self._pacemaker.propose_from_ms(situation)
+        start_ms = self._pacemaker.start_ms(situation, propose_ms)
         timers: dict[Timer, int] = {}
-        self._vote(timers, now_ms)
-        self._propose(parent, situation, timers, now_ms)
-        self._give_up(situation, joined, timers, now_ms)
-        self._resend(situation, timers, now_ms)
+        if proposal is not None:
+            self._vote(proposal, timers, now_ms)
+        if parent is not None and self._may_propose():
+            if propose_ms <= now_ms:
+                self._propose(parent, situation, now_ms)
+            else:
+                timers[Timer.PROPOSE] = propose_ms
+        self._give_up(start_ms, joined, timers, now_ms)
+        self._resend(start_ms, timers, now_ms)
         return timers
 
     def _parent(self) -> Node | None:
         return self._tree.get(self._safety.high_qc.block_id)
 
-    def _situation(self, parent: Node | None) -> Situation:
+    def _situation(self, parent: Node | None, proposal: Node | None) -> Situation:
         safety = self._safety
         high, commit = safety.high_qc, safety.commit_cert
         certified = high.round == 0
         if commit is not None and commit.statement.round >= high.round:
             certified = True
-        proposal = self._proposal_node()
+        behind = parent is not None and self._execution_behind(parent, 1)
+        disagree = self.results_disagree
         return Situation(
             entered_ms=self._entered_ms,
             by_timeout=high.round < safety.round - 1,
             ordered_ms=self._ordered_ms,
             work_since_ms=self._pool.since_ms,
-            payload_allowed=self._payload_allowed(parent, 1) and not self.results_disagree,
+            payload_allowed=self._in_window(parent, 1) and not behind and not disagree,
             proposal_ms=None if proposal is None else proposal.seen_ms,
             parent_ms=self._ordered_ms if parent is None else parent.seen_ms,
             parent_bytes=0 if parent is None else parent.block.payload_bytes,
             parent_certified=certified,
-            execution_behind=parent is not None and self._execution_behind(parent, 1),
-            results_disagree=self.results_disagree,
+            execution_behind=behind,
+            results_disagree=disagree,
         )
 
     @property
@@ -162,17 +182,15 @@ class Rounds:
         proposal = self._proposals.get(self._safety.round)
         return None if proposal is None else self._tree.get(proposal.block.id)
 
-    def _payload_allowed(self, parent: Node | None, factor: int) -> bool:
-        """Whether payload may go on ``parent`` within ``factor`` times the windows (rule 9)."""
+    def _in_window(self, parent: Node | None, factor: int) -> bool:
+        """Whether ``parent`` is within ``factor`` times the window of certification (rule 9)."""
         if parent is None:
             return False
-        tree, commit = self._tree, self._safety.commit_cert
-        certified = tree.root.block.height
+        commit = self._safety.commit_cert
+        certified = self._tree.root.block.height
         if commit is not None:
             certified = max(certified, commit.statement.height)
-        ahead = parent.block.height - certified
-        in_window = ahead <= factor * self._config.certified_ahead_max
-        return in_window and not self._execution_behind(parent, factor)
+        return parent.block.height - certified <= factor * self._config.certified_ahead_max
 
     def _execution_behind(self, parent: Node, factor: int) -> bool:
         """Whether more blocks up to ``parent`` wait for execution than the window permits."""
@@ -181,11 +199,10 @@ class Rounds:
         behind = parent.block.height - executed.block.height
         return behind > factor * self._config.execution_ahead_max
 
-    def _vote(self, timers: dict[Timer, int], now_ms: int) -> None:
+    def _vote(self, node: Node, timers: dict[Timer, int], now_ms: int) -> None:
         """Vote for the round's block as soon as rule 2 permits."""
-        safety, node = self._safety, self._proposal_node()
-        round_ = safety.round
-        if node is None or max(safety.voted_round, safety.timeout_round) >= round_:
+        safety = self._safety
+        if max(safety.voted_round, safety.timeout_round) >= safety.round:
             return
         parent = node.parent
         if parent is None:
@@ -198,7 +215,9 @@ class Rounds:
             )
         if not node.acceptable or not node.held:
             return
-        if node.block.payload and not self._payload_allowed(parent, 2):
+        if node.block.payload and (
+            not self._in_window(parent, 2) or self._execution_behind(parent, 2)
+        ):
             return
         early_ms = node.block.time_ms - self._config.time_ahead_ms
         if node.block.time_ms > parent.block.time_ms + 1 and now_ms < early_ms:
@@ -206,20 +225,17 @@ class Rounds:
             return
         self._outbox.sign(safety.vote(node.block), node)
 
-    def _propose(
-        self, parent: Node | None, situation: Situation, timers: dict[Timer, int], now_ms: int
-    ) -> None:
-        """Propose if we lead the round and the moment has come (rules 1, 9, 10)."""
+    def _may_propose(self) -> bool:
+        """Whether we lead the round and have neither proposed in it nor given it up (rule 1)."""
         safety = self._safety
         round_ = safety.round
-        if parent is None or self._tree.full or self._committee.leader(round_) != self._own:
-            return
-        if max(safety.proposed_round, safety.timeout_round) >= round_:
-            return
-        start_ms = self._pacemaker.propose_from_ms(situation)
-        if now_ms < start_ms:
-            timers[Timer.PROPOSE] = start_ms
-            return
+        free = max(safety.proposed_round, safety.timeout_round) < round_
+        return free and self._committee.leader(round_) == self._own and not self._tree.full
+
+    def _propose(self, parent: Node, situation: Situation, now_ms: int) -> None:
+        """Propose: the moment has come (rules 1, 9, 10)."""
+        safety = self._safety
+        round_ = safety.round
         payload: tuple[PayloadItem, ...] = ()
         payload_ms = self._pacemaker.payload_from_ms(situation)
         if payload_ms is not None and payload_ms <= now_ms:
@@ -239,23 +255,19 @@ class Rounds:
         )
         self._outbox.sign(safety.propose(block), None)
 
-    def _give_up(
-        self, situation: Situation, joined: bool, timers: dict[Timer, int], now_ms: int
-    ) -> None:
+    def _give_up(self, start_ms: int, joined: bool, timers: dict[Timer, int], now_ms: int) -> None:
         """Sign a timeout when the round has lasted too long or f + 1 others did (rules 6, 7)."""
         safety = self._safety
         if safety.timeout_round >= safety.round:
             return
-        duration_ms = self._pacemaker.duration_ms(self._failures)
-        deadline_ms = self._pacemaker.start_ms(situation) + duration_ms
+        deadline_ms = start_ms + self._pacemaker.duration_ms(self._failures)
         if joined or now_ms >= deadline_ms:
             self._outbox.sign(safety.timeout(), None)
         else:
             timers[Timer.ROUND] = deadline_ms
 
-    def _resend(self, situation: Situation, timers: dict[Timer, int], now_ms: int) -> None:
+    def _resend(self, start_ms: int, timers: dict[Timer, int], now_ms: int) -> None:
         """Send certificates and own messages again at intervals while something is undecided."""
-        start_ms = self._pacemaker.start_ms(situation)
         due_ms = max(start_ms, self._resent_ms) + self._config.resend_ms
         if now_ms < due_ms:
             timers[Timer.RESEND] = due_ms

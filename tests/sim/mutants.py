@@ -44,9 +44,9 @@ def _votes_late(replica: Replica) -> None:
     safety, rounds = replica._safety, replica._rounds
     vote = rounds._vote
 
-    def vote_late(timers: dict[Timer, int], now_ms: int) -> None:
+    def vote_late(node: Node, timers: dict[Timer, int], now_ms: int) -> None:
         kept, safety.timeout_round = safety.timeout_round, 0
-        vote(timers, now_ms)
+        vote(node, timers, now_ms)
         safety.timeout_round = kept
 
     rounds._vote = vote_late  # type: ignore[method-assign]
