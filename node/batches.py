@@ -154,7 +154,7 @@ class BatchStore:
 
     def held_counts(self) -> tuple[int, ...]:
         """Return, per origin, how many batches from number 1 on are held without a gap."""
-        return tuple(origin.contiguous for origin in self._origins)
+        return tuple([origin.contiguous for origin in self._origins])
 
     def restore(self, counts: Sequence[int], batches: Iterable[CheckedBatch], now_ms: int) -> None:
         """Begin with what the node's own log and store say.
@@ -247,7 +247,7 @@ class BatchStore:
             drop = self._unwelcome(sender, origin_index, number, digest, len(public) + len(private))
             if drop is not None:
                 return drop
-        if sum(who == sender for who in self._checking.values()) >= CHECKING_MAX:
+        if list(self._checking.values()).count(sender) >= CHECKING_MAX:
             return Drop.NO_ROOM
         self._checking[digest] = sender
         return Verify(sender, digest, public, private)
@@ -428,8 +428,8 @@ class BatchStore:
             turns[batch.lane, batch.origin] = turn + 1
             lane = 0 if batch.lane == LANE_PROTECTIVE else 1
             rows.append((lane, turn, entry.since_ms, batch.origin, entry.item))
-        rows.sort(key=lambda row: row[:4])
-        return tuple(row[4] for row in rows)
+        rows.sort()  # no two have the same lane, turn and origin
+        return tuple([row[4] for row in rows])
 
     def undelivered(self) -> list[CheckedBatch]:
         """Return every batch that is not delivered, held or about to be, whatever its number."""

@@ -15,7 +15,13 @@ from typing import Final
 from consensus.hotstuff.blocktree import BlockTree
 from consensus.hotstuff.events import FetchBlocks, ReplicaConfig, Send, ServeBlocks
 from consensus.hotstuff.safety import Safety
-from consensus.hotstuff.types import BlocksRequest, BlocksResponse, Proposal
+from consensus.hotstuff.types import (
+    BlocksRequest,
+    BlocksResponse,
+    Proposal,
+    QuorumCert,
+    Statement,
+)
 from consensus.hotstuff.wire import BLOCKS_PER_RESPONSE_MAX
 
 NEAR_MAX: Final = BLOCKS_PER_RESPONSE_MAX // 2
@@ -122,18 +128,16 @@ def certified_ids(safety: Safety, orphans: dict[bytes, Proposal]) -> tuple[bytes
 
 def missing(tree: BlockTree, safety: Safety, orphans: dict[bytes, Proposal]) -> Target | None:
     """Return the certified block most wanted and not in the tree: final, ordered, extended."""
-    commit, high, root = safety.commit_cert, safety.high_qc, tree.root.block
-    named: list[tuple[bytes, int, int]] = []
+    commit, root = safety.commit_cert, tree.root.block
+    named: list[Statement | QuorumCert] = [safety.high_qc]
     if commit is not None:
-        statement = commit.statement
-        named.append((statement.block_id, statement.height, statement.round))
-    named.append((high.block_id, high.height, high.round))
+        named.insert(0, commit.statement)
     if orphans:
-        justify = max(orphans.values(), key=lambda p: p.block.round).block.justify
-        named.append((justify.block_id, justify.height, justify.round))
-    for block_id, height, round_ in named:
-        if height > root.height and round_ > root.round and tree.get(block_id) is None:
-            return Target(block_id, height)
+        named.append(max(orphans.values(), key=lambda p: p.block.round).block.justify)
+    for each in named:
+        ahead = each.height > root.height and each.round > root.round
+        if ahead and tree.get(each.block_id) is None:
+            return Target(each.block_id, each.height)
     return None
 
 

@@ -50,9 +50,11 @@ class PayloadPool:
         if self._items:
             taken = set(chain_digests(tip))
             self._fresh = tuple(
-                item
-                for item in self._items
-                if item.digest not in taken and item.digest not in self._delivered
+                [
+                    item
+                    for item in self._items
+                    if item.digest not in taken and item.digest not in self._delivered
+                ]
             )
         else:
             self._fresh = ()

@@ -248,8 +248,10 @@ class Replica:
         if self._orphans:
             settled = self._tree.root.block.round
             self._orphans = {i: p for i, p in self._orphans.items() if p.block.round > settled}
-        given_up = self._timeouts.count(safety.round)
-        joined = given_up > self._committee.faulty_max and safety.timeout_round < safety.round
+        joined = (
+            safety.timeout_round < safety.round
+            and self._timeouts.count(safety.round) > self._committee.faulty_max
+        )
         timers = self._rounds.act(joined, self._now_ms)
         self._fetcher.look(missing(self._tree, self._safety, self._orphans), self._now_ms)
         if (request := self._fetcher.ask(self._tree, self._now_ms)) is not None:
@@ -376,26 +378,26 @@ class Replica:
 
     def _on_commit_vote(self, vote: CommitVote, sender: int) -> bool:
         """Count a commit vote. Nothing follows until they make a certificate, or never will."""
-        commit = self._safety.commit_cert
-        if commit is not None and vote.round <= commit.statement.round:
+        round_, commit = vote.round, self._safety.commit_cert
+        if commit is not None and round_ <= commit.statement.round:
             if self._is_late(vote):
                 self._answers.give(sender, self._now_ms)
             return False
-        if vote.round > self._safety.round + self._config.round_ahead_max:
+        if round_ > self._safety.round + self._config.round_ahead_max:
             return False
         if (pair := self._commit_votes.add(vote)) is not None:
             self._outbox.emit(ReportEvidence(EvidenceKind.TWO_COMMIT_VOTES, *pair))
             return False
-        certificate = commit_cert(self._commit_votes.matching(vote), self._committee)
+        matching = self._commit_votes.matching(vote)
+        certificate = commit_cert(matching, self._committee)
         if certificate is not None:
             self._learn(None, None, certificate, sender)
             return True
-        votes = self._commit_votes.of_round(vote.round)
-        if vote.round <= self._rounds.disagreement_round or not unattainable(
-            votes, self._committee
-        ):
+        votes = self._commit_votes.of_round(round_)
+        agreed = len(votes) == len(matching) or round_ <= self._rounds.disagreement_round
+        if agreed or not unattainable(votes, self._committee):
             return False
-        self._rounds.disagreement_round = vote.round
+        self._rounds.disagreement_round = round_
         other = next(v for v in votes if v.statement != vote.statement)
         self._outbox.emit(ReportEvidence(EvidenceKind.RESULTS_DISAGREE, other, vote))
         return True
@@ -515,9 +517,10 @@ class Replica:
             self._outbox.post(Send(leader, message))
 
     def _is_news(self, tally: Tally[Vote] | Tally[CommitVote], message: Vote | CommitVote) -> bool:
-        if message.round > self._safety.round + self._config.round_ahead_max:
+        round_ = message.round
+        if round_ > self._safety.round + self._config.round_ahead_max:
             return False
-        return not tally.has(message.validator, message.round, message.body)
+        return not tally.has(message.validator, round_, message.body)
 
     def _is_late(self, vote: CommitVote) -> bool:
         commit = self._safety.commit_cert

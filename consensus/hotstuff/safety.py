@@ -80,6 +80,8 @@ class Safety:
         self._own = own
         self.high_qc = record.high_qc
         self.entry_cert = record.entry_cert
+        self.round = record.entry_cert.round + 1
+        """The current round: the one after the certificate by which it was entered."""
         self.commit_cert = record.commit_cert
         self._vote = record.last_vote
         self._timeout = record.last_timeout
@@ -93,11 +95,6 @@ class Safety:
         self.proposed_round = 0 if self._proposal is None else self._proposal.block.round
         self._commit_rounds = dict.fromkeys(self._commit_votes)
         self._pending: deque[tuple[Sign, Block | Timeout | Statement]] = deque()
-
-    @property
-    def round(self) -> int:
-        """The current round: the one after the certificate by which it was entered."""
-        return self.entry_cert.round + 1
 
     @property
     def pending(self) -> int:
@@ -136,6 +133,7 @@ class Safety:
         if certificate.round < self.round:
             return False
         self.entry_cert = certificate
+        self.round = certificate.round + 1
         if self._proposal is not None and self._proposal.block.round < self.round:
             self._proposal = None
         return True

@@ -65,10 +65,10 @@ class Tally(Generic[B]):
 
         Each slot reports one contradiction, then no more.
         """
-        slots = self._signers[ballot.validator]
-        slot = slots.get(ballot.round)
+        round_, slots = ballot.round, self._signers[ballot.validator]
+        slot = slots.get(round_)
         if slot is None:
-            slots[ballot.round] = _Slot(ballot, ballot.body)
+            slots[round_] = _Slot(ballot, ballot.body)
             if len(slots) > self._rounds_max:
                 del slots[min(slots)]
             return None
@@ -90,13 +90,13 @@ class Tally(Generic[B]):
 
     def count(self, round_: int) -> int:
         """Number of signers with a ballot of the round."""
-        return sum(round_ in slots for slots in self._signers)
+        return len([None for slots in self._signers if round_ in slots])
 
     def matching(self, ballot: B) -> list[B]:
         """Return the ballots counted in the same round for the same body, by validator index."""
         round_, body = ballot.round, ballot.body
-        found = (slots.get(round_) for slots in self._signers)
-        return [slot.ballot for slot in found if slot is not None and slot.body == body]
+        found = [slots[round_] for slots in self._signers if round_ in slots]
+        return [slot.ballot for slot in found if slot.body == body]
 
     def forget(self, below: int) -> None:
         """Drop the rounds below ``below``."""
@@ -117,7 +117,7 @@ def quorum_cert(votes: Sequence[Vote], committee: Committee) -> QuorumCert | Non
         return None
     first = votes[0]
     invariant(all(vote.block_id == first.block_id for vote in votes), "votes on several blocks")
-    signatures = tuple((vote.validator, vote.signature) for vote in votes[: committee.quorum])
+    signatures = tuple([(vote.validator, vote.signature) for vote in votes[: committee.quorum]])
     return QuorumCert(first.epoch, first.round, first.block_id, first.height, signatures)
 
 
@@ -146,7 +146,7 @@ def commit_cert(votes: Sequence[CommitVote], committee: Committee) -> CommitCert
         return None
     statement = votes[0].statement
     invariant(all(vote.statement == statement for vote in votes), "votes on several statements")
-    signatures = tuple((vote.validator, vote.signature) for vote in votes[: committee.quorum])
+    signatures = tuple([(vote.validator, vote.signature) for vote in votes[: committee.quorum]])
     return CommitCert(statement, signatures)
 
 

@@ -143,7 +143,7 @@ def test_vote_on_a_skipped_round_needs_the_timeout_certificate_and_its_highest()
 
 def test_no_vote_before_the_blocks_certificate_is_kept() -> None:
     key = safety()
-    key.entry_cert = QC1
+    key.entry_cert, key.round = QC1, 2
     assert rule(key.vote(B2)) == "the block's certificate is not kept"
 
 
