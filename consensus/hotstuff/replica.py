@@ -187,6 +187,8 @@ class Replica:
                         message.validator, self._now_ms
                     )
                 return self._is_news(self._commit_votes, message)
+            case Certificates(_, QuorumCert() as high, None, None):
+                return high.round > self._safety.high_qc.round
             case _:
                 return True
 

@@ -691,6 +691,8 @@ def test_duplicates_settled_rounds_and_the_far_future_are_not_wanted() -> None:
     assert not wants(make.commit_vote(result_statement(B1), 3))
     assert wants(make.commit_vote(result_statement(B2), 3))
     assert wants(certificates())
+    assert wants(Certificates(1, QC2, None, None))
+    assert not wants(Certificates(1, QC1, None, None))
     assert wants(BlocksRequest(1, 1, None, 1))
 
 
