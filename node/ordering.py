@@ -158,9 +158,14 @@ class Ordering:
         self._drain()
 
     def payload_changed(self) -> None:
-        """Other batches may be proposed than was told last."""
+        """Other batches may be proposed than was told last.
+
+        To a replica without work this is news. Else it changes what the next block holds, not when
+        that is made, and is told before the next event.
+        """
         self._payload_changed = True
-        self._drain()
+        if not self.replica.has_work:
+            self._drain()
 
     def close(self) -> None:
         """Take up nothing any more."""

@@ -150,6 +150,11 @@ class Replica:
         return self._tree.ordered_tip.block.height
 
     @property
+    def has_work(self) -> bool:
+        """Whether batches are available that the ordered chain lacks."""
+        return self._pool.since_ms is not None
+
+    @property
     def halted(self) -> bool:
         """Whether ``Halt`` was emitted; every later step does nothing."""
         return self._outbox.halted

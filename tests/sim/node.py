@@ -244,7 +244,8 @@ class SimNode:
 
     def _changed(self) -> None:
         self.alive.payload_changed = True
-        self._drain(self.alive)
+        if not self.alive.replica.has_work:
+            self._drain(self.alive)
 
     def _drain(self, life: Life) -> None:
         if life.stepping:
