@@ -125,11 +125,8 @@ class _Loop:
     def run(self, work: Callable[[Client], Awaitable[T]]) -> T:
         """Return what ``work`` returns, or raise what it raises."""
         call = _Call(work)
-        try:
-            with self.under_way(call):
-                return call.future.result()
-        finally:
-            del call  # holds the error, whose traceback holds this frame
+        with self.under_way(call):
+            return call.future.result()
 
     @contextmanager
     def under_way(self, call: _Call[T]) -> Iterator[None]:
