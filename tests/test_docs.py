@@ -360,6 +360,7 @@ def twin_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[]
     async def connect(data: bytes, **options: Any) -> AsyncIterator[Client]:
         network = twins.Twin(genesis=genesis)
         reached.append(network)
+        options.pop("dial", None)
         options["servers"] = ["north"]
         async with twins.harness(network) as h, real(data, dial=h.dial, **options) as client:
             await prepare(client)
