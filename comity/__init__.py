@@ -5,7 +5,7 @@
     drafting.py  from inputs to a transaction         results.py    what comes out
     network.py   retries   pool.py  connections       session.py    one connection
     sequence.py  numbers   keys.py  key files         errors.py     what can go wrong
-    words.py     values as people read them           sync.py       forerunner of blocking
+    words.py     values as people read them
     cli/         the ``comity`` command
 
 Depends on ``consensus``, never on ``node``; only ``comity node`` and its kin load it when called.
@@ -27,7 +27,6 @@ from comity.errors import (
 )
 from comity.keys import Key
 from comity.results import Decision, Entry, Height, Hold, Holds, Refusal
-from comity.sync import SyncClient
 
 __all__ = [
     "BlockingClient",
@@ -50,6 +49,5 @@ __all__ = [
     "RulesInForce",
     "Signed",
     "StaleAnswerError",
-    "SyncClient",
     "UndecidedError",
 ]
