@@ -258,7 +258,7 @@ class Verifier:
         check_signers((v for v, _ in certificate.signatures), self._committee)
 
     def _commit_signatures(self, certificate: CommitCert) -> None:
-        body = certificate.statement.encode()
+        body = certificate.statement.encoded
         for validator, signature in certificate.signatures:
             self._signature(SignKind.COMMIT_VOTE, validator, body, signature)
 

@@ -227,7 +227,7 @@ class Safety:
             self._commit_floor = min(self._commit_rounds)
             del self._commit_rounds[self._commit_floor]
             self._commit_votes.pop(self._commit_floor, None)
-        return self._ask(SignKind.COMMIT_VOTE, round_, statement.encode(), statement, exempt)
+        return self._ask(SignKind.COMMIT_VOTE, round_, statement.encoded, statement, exempt)
 
     def _guard_allows(self, round_: int) -> bool:
         if round_ < max(self._commit_rounds, default=0):

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 from consensus import codec
 from consensus.codec import Value
@@ -45,6 +45,10 @@ SIGN_TAGS: Final = {
     SignKind.TIMEOUT: TAG_TIMEOUT,
     SignKind.COMMIT_VOTE: TAG_COMMIT_VOTE,
 }
+
+
+def _encode(whole: Any) -> bytes:
+    return codec.encode(whole.to_value())
 
 
 # --- blocks and certificates ------------------------------------------------------------------
@@ -84,6 +88,9 @@ class QuorumCert:
         """The bytes that each voter signed."""
         return vote_body(self.epoch, self.round, self.block_id, self.height)
 
+    encoded = cached_property(_encode)
+    """The canonical bytes, made once."""
+
     def to_value(self) -> Value:
         """Return ``[epoch, round, block_id, height, [[validator, signature], ...]]``."""
         return [self.epoch, self.round, self.block_id, self.height, _rows(self.signatures)]
@@ -105,6 +112,9 @@ class TimeoutCert:
     def high_round(self) -> int:
         """The largest high_round among the entries; -1 when there is none."""
         return max((high for _, high, _ in self.entries), default=-1)
+
+    encoded = cached_property(_encode)
+    """The canonical bytes, made once."""
 
     def to_value(self) -> Value:
         """Return ``[epoch, round, [[validator, high_round, signature], ...], high_qc]``."""
@@ -133,12 +143,15 @@ class Block:
     @cached_property
     def id(self) -> bytes:
         """H_BLOCK of the whole encoding; computed once."""
-        return H_BLOCK(codec.encode(self.to_value()))
+        return H_BLOCK(self.encoded)
 
     @cached_property
     def payload_bytes(self) -> int:
         """Sum of the batches' sizes."""
         return sum(item.size_bytes for item in self.payload)
+
+    encoded = cached_property(_encode)
+    """The canonical bytes, made once."""
 
     def to_value(self) -> Value:
         """Return the canonical array of nine items."""
@@ -174,16 +187,15 @@ class Statement:
 
     def encode(self) -> bytes:
         """Return the canonical bytes, which a commit vote signs."""
-        return self._encoded
+        return self.encoded
 
-    @cached_property
-    def _encoded(self) -> bytes:
-        return codec.encode(self.to_value())
+    encoded = cached_property(_encode)
+    """The same, made once."""
 
     @cached_property
     def hash(self) -> bytes:
         """H_STATEMENT of the encoding: the leaf of the history tree."""
-        return H_STATEMENT(self._encoded)
+        return H_STATEMENT(self.encoded)
 
     def to_value(self) -> Value:
         """Return the canonical array of twelve items."""
@@ -209,6 +221,9 @@ class CommitCert:
 
     statement: Statement
     signatures: Signatures
+
+    encoded = cached_property(_encode)
+    """The canonical bytes, made once."""
 
     def to_value(self) -> Value:
         """Return ``[statement, [[validator, signature], ...]]``."""
@@ -313,7 +328,7 @@ class CommitVote:
     @property
     def body(self) -> bytes:
         """The signed bytes."""
-        return self.statement.encode()
+        return self.statement.encoded
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,7 +192,37 @@ RECORD: Final = codec.array(
 
 def encode_message(message: Message) -> bytes:
     """Return the canonical bytes of a message."""
-    return codec.encode(_message_value(message))
+    match message:
+        case Proposal(block, signature):
+            return _array(
+                codec.encode(KIND_PROPOSAL),
+                block.encoded,
+                codec.encode(signature),
+                *_highest(message),
+            )
+        case Vote(epoch, round_, block_id, height, validator, signature, held):
+            row = [KIND_VOTE, epoch, round_, block_id, height, validator, signature, list(held)]
+            return codec.encode(row)
+        case Timeout(epoch, round_, high_round, validator, signature):
+            row = [KIND_TIMEOUT, epoch, round_, high_round, validator, signature]
+            return _array(*map(codec.encode, row), *_highest(message))
+        case CommitVote(statement, validator, signature):
+            return _array(
+                codec.encode(KIND_COMMIT_VOTE),
+                statement.encoded,
+                codec.encode(validator),
+                codec.encode(signature),
+            )
+        case Certificates(epoch):
+            return _array(codec.encode(KIND_CERTIFICATES), codec.encode(epoch), *_highest(message))
+        case BlocksRequest(epoch, from_height, block_id, count):
+            return codec.encode([KIND_BLOCKS_REQUEST, epoch, from_height, block_id, count])
+        case BlocksResponse(blocks, certificate):
+            return _array(
+                codec.encode(KIND_BLOCKS_RESPONSE),
+                _array(*[block.encoded for block in blocks]),
+                _NULL if certificate is None else _certificate(certificate),
+            )
 
 
 def decode_message(data: bytes) -> Message:
@@ -212,7 +242,7 @@ def decode_message(data: bytes) -> Message:
 
 def encode_block(block: Block) -> bytes:
     """Return the canonical bytes whose hash is the block's id (for the log)."""
-    return codec.encode(block.to_value())
+    return block.encoded
 
 
 def decode_block(data: bytes) -> Block:
@@ -222,7 +252,7 @@ def decode_block(data: bytes) -> Block:
 
 def encode_commit_cert(certificate: CommitCert) -> bytes:
     """Return the canonical bytes of a commit certificate (for storage and clients)."""
-    return codec.encode(certificate.to_value())
+    return certificate.encoded
 
 
 def decode_commit_cert(data: bytes) -> CommitCert:
@@ -232,19 +262,17 @@ def decode_commit_cert(data: bytes) -> CommitCert:
 
 def encode_record(record: SafetyRecord) -> bytes:
     """Return the canonical bytes of a safety record."""
-    return codec.encode(
-        [
-            record.epoch,
-            record.high_qc.to_value(),
-            _certificate_value(record.entry_cert),
-            _optional_value(record.commit_cert),
-            None if record.last_vote is None else _message_value(record.last_vote),
-            None if record.last_timeout is None else _message_value(record.last_timeout),
-            None if record.last_proposal is None else _message_value(record.last_proposal),
-            [_message_value(vote) for vote in record.commit_votes],
-            record.commit_floor,
-            [list(pair) for pair in record.signed_timeouts],
-        ]
+    return _array(
+        codec.encode(record.epoch),
+        record.high_qc.encoded,
+        _certificate(record.entry_cert),
+        _optional(record.commit_cert),
+        _NULL if record.last_vote is None else encode_message(record.last_vote),
+        _NULL if record.last_timeout is None else encode_message(record.last_timeout),
+        _NULL if record.last_proposal is None else encode_message(record.last_proposal),
+        _array(*[encode_message(vote) for vote in record.commit_votes]),
+        codec.encode(record.commit_floor),
+        codec.encode([list(pair) for pair in record.signed_timeouts]),
     )
 
 
@@ -269,66 +297,33 @@ def decode_record(data: bytes) -> SafetyRecord:
     )
 
 
-# --- values: to ---------------------------------------------------------------------------------
+# --- arrays of what is encoded already ------------------------------------------------------------
+
+_NULL: Final = codec.encode(None)
 
 
-def _optional_value(certificate: QuorumCert | TimeoutCert | CommitCert | None) -> Value:
-    return None if certificate is None else certificate.to_value()
+def _array(*items: bytes) -> bytes:
+    """Return the canonical array of at most 255 items, each given by its canonical encoding."""
+    count = len(items)
+    head = bytes([0x80 + count]) if count < 24 else bytes([0x98, count])
+    return head + b"".join(items)
 
 
-def _certificate_value(certificate: QuorumCert | TimeoutCert | CommitCert) -> Value:
-    match certificate:
-        case QuorumCert():
-            return [0, certificate.to_value()]
-        case TimeoutCert():
-            return [1, certificate.to_value()]
-        case CommitCert():
-            return [2, certificate.to_value()]
+def _optional(certificate: QuorumCert | TimeoutCert | CommitCert | None) -> bytes:
+    return _NULL if certificate is None else certificate.encoded
 
 
-def _message_value(message: Message) -> Value:
-    match message:
-        case Proposal(block, signature, high_qc, timeout_cert, commit_cert):
-            return [
-                KIND_PROPOSAL,
-                block.to_value(),
-                signature,
-                _optional_value(high_qc),
-                _optional_value(timeout_cert),
-                _optional_value(commit_cert),
-            ]
-        case Vote(epoch, round_, block_id, height, validator, signature, held):
-            return [KIND_VOTE, epoch, round_, block_id, height, validator, signature, list(held)]
-        case Timeout():
-            return [
-                KIND_TIMEOUT,
-                message.epoch,
-                message.round,
-                message.high_round,
-                message.validator,
-                message.signature,
-                message.high_qc.to_value(),
-                _optional_value(message.timeout_cert),
-                _optional_value(message.commit_cert),
-            ]
-        case CommitVote(statement, validator, signature):
-            return [KIND_COMMIT_VOTE, statement.to_value(), validator, signature]
-        case Certificates(epoch, high_qc, timeout_cert, commit_cert):
-            return [
-                KIND_CERTIFICATES,
-                epoch,
-                _optional_value(high_qc),
-                _optional_value(timeout_cert),
-                _optional_value(commit_cert),
-            ]
-        case BlocksRequest(epoch, from_height, block_id, count):
-            return [KIND_BLOCKS_REQUEST, epoch, from_height, block_id, count]
-        case BlocksResponse(blocks, certificate):
-            return [
-                KIND_BLOCKS_RESPONSE,
-                [block.to_value() for block in blocks],
-                None if certificate is None else _certificate_value(certificate),
-            ]
+def _highest(message: Proposal | Timeout | Certificates) -> tuple[bytes, bytes, bytes]:
+    return (
+        _optional(message.high_qc),
+        _optional(message.timeout_cert),
+        _optional(message.commit_cert),
+    )
+
+
+def _certificate(certificate: QuorumCert | TimeoutCert | CommitCert) -> bytes:
+    kind = (QuorumCert, TimeoutCert, CommitCert).index(type(certificate))
+    return _array(codec.encode(kind), certificate.encoded)
 
 
 # --- values: from, after their shape was checked ------------------------------------------------

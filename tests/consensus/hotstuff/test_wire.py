@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cbor2
 import pytest
 from hypothesis import given, settings
@@ -161,3 +163,15 @@ def test_record_survives_with_everything_in_it() -> None:
             wire.decode_record(bytes(changed))
         except DecodeError:
             continue
+
+
+@pytest.mark.parametrize("count", [0, 23, 24, wire.COMMIT_VOTES_MAX])
+def test_arrays_of_encoded_items_are_what_a_plain_encoder_writes(count: int) -> None:
+    blocks = tuple(make.chain(*range(1, count + 1)))
+    votes = tuple(make.commit_vote(make.statement(block), 0) for block in blocks)
+    record = replace(first_record(make.GENESIS), commit_votes=votes)
+    data = wire.encode_record(record)
+    assert cbor2.dumps(cbor2.loads(data), canonical=True) == data
+    assert wire.decode_record(data) == record
+    page = wire.encode_message(BlocksResponse(blocks, None))
+    assert cbor2.dumps(cbor2.loads(page), canonical=True) == page
