@@ -136,7 +136,7 @@ class BatchStore:
         self._own_next = 1
         self._origins = [_Origin() for _ in range(size)]
         self._entries: dict[bytes, _Entry] = {}
-        self._delivered: dict[bytes, CheckedBatch] = {}
+        self._delivered: dict[bytes, _Entry] = {}
         self._delivered_bytes = 0
         self._checking: dict[bytes, int] = {}
         self._refused: dict[bytes, None] = {}
@@ -323,15 +323,14 @@ class BatchStore:
         """
         missing: set[bytes] = set()
         for item in payload:
-            batch = self.get(item.digest)
+            entry = self._find(item.digest)
             if item.origin >= len(self._origins):
                 return Payload.INVALID
-            if item.digest in self._refused or (batch is not None and batch.item != item):
+            if item.digest in self._refused or (entry is not None and entry.item != item):
                 return Payload.INVALID
-            entry = self._entries.get(item.digest)
-            if batch is None or (entry is not None and not entry.held):
+            if entry is None or not entry.held:
                 missing.add(item.digest)
-                if batch is None and item.digest not in self._wanted:
+                if entry is None and item.digest not in self._wanted:
                     self._wanted[item.digest] = _Want(item, now_ms)
         self._required[block_id] = tuple(payload)
         self._heights[block_id] = height
@@ -409,8 +408,11 @@ class BatchStore:
 
     def get(self, digest: bytes) -> CheckedBatch | None:
         """Return a batch in memory, for execution or for a peer that asks."""
-        entry = self._entries.get(digest)
-        return entry.batch if entry is not None else self._delivered.get(digest)
+        entry = self._find(digest)
+        return None if entry is None else entry.batch
+
+    def _find(self, digest: bytes) -> _Entry | None:
+        return self._entries.get(digest) or self._delivered.get(digest)
 
     def proposable(self) -> tuple[PayloadItem, ...]:
         """Return every batch that could be proposed, in proposing order.
@@ -446,13 +448,13 @@ class BatchStore:
             self._name(origin, item.number, item.digest)
             self._wanted.pop(item.digest, None)
             if item.digest in self._entries:
-                batch = self._remove(item.digest)
-                self._delivered[item.digest] = batch
-                self._delivered_bytes += batch.size_bytes
-                gone.append(batch)
+                entry = self._delivered[item.digest] = self._remove(item.digest)
+                entry.held = True
+                self._delivered_bytes += entry.item.size_bytes
+                gone.append(entry.batch)
         while self._delivered_bytes > DELIVERED_BYTES_MAX:
             old = self._delivered.pop(next(iter(self._delivered)))
-            self._delivered_bytes -= old.size_bytes
+            self._delivered_bytes -= old.item.size_bytes
         return gone
 
     def expire(self, chain_time_ms: int) -> list[CheckedBatch]:
@@ -463,27 +465,28 @@ class BatchStore:
             for digest, entry in self._entries.items()
             if entry.batch.not_after_ms < chain_time_ms and digest not in needed
         ]
-        return [self._remove(digest) for digest in expired]
+        return [self._remove(digest).batch for digest in expired]
 
     # --- bookkeeping ---
 
     def _insert(self, batch: CheckedBatch, now_ms: int) -> None:
         origin = self._origins[batch.origin]
-        self._entries[batch.digest] = _Entry(batch, batch.item, now_ms)
+        item = batch.item
+        self._entries[batch.digest] = _Entry(batch, item, now_ms)
         self._name(origin, batch.number, batch.digest)
         origin.batches += 1
-        origin.size_bytes += batch.size_bytes
+        origin.size_bytes += item.size_bytes
 
     def _name(self, origin: _Origin, number: int, digest: bytes) -> None:
         if abs(number - origin.contiguous) <= NUMBERS_AHEAD_MAX:
             origin.digests.setdefault(number, digest)
 
-    def _remove(self, digest: bytes) -> CheckedBatch:
-        batch = self._entries.pop(digest).batch
-        origin = self._origins[batch.origin]
+    def _remove(self, digest: bytes) -> _Entry:
+        entry = self._entries.pop(digest)
+        origin = self._origins[entry.item.origin]
         origin.batches -= 1
-        origin.size_bytes -= batch.size_bytes
-        return batch
+        origin.size_bytes -= entry.item.size_bytes
+        return entry
 
     def _mark(self, origin: _Origin, number: int) -> None:
         """Count a number as held, if it is within the window."""

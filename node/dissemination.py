@@ -92,6 +92,7 @@ class Dissemination:
         self._complete = complete
         self._now_ms = now_ms
         self._metrics = metrics
+        self._check_seconds = metrics.stage_seconds.labels(stage="batch")
         self._names = names
         self._bell = trio.Event()
         self._fetch_bell = trio.Event()
@@ -186,7 +187,7 @@ class Dissemination:
                     self._links.close_link(request.sender, f"a batch was refused: {error}")
                 self._fetch_bell.set()
                 continue
-            self._metrics.stage_seconds.labels(stage="batch").observe(time.monotonic() - begin)
+            self._check_seconds.observe(time.monotonic() - begin)
             self.batches.checked(request, batch, self._now_ms())
             self._log(batch)
             self._held(batch.digest)

@@ -107,6 +107,11 @@ class Engine:
         self._now_ms = now_ms
         self._log = log
         self._metrics = metrics
+        self._commit_seconds = metrics.stage_seconds.labels(stage="commit")
+        self._votes_missing = [
+            metrics.votes_missing.labels(validator=each.agency)
+            for each in identity.committee.validators
+        ]
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._recovered = recover(folder, chain=identity.chain, disk=disk)
         try:
@@ -312,16 +317,16 @@ class Engine:
     def _delivered(self, block: Block, certificate: CommitCert) -> None:
         height = self.chronicle.certify(block.id, certificate)
         metrics = self._metrics
-        metrics.stage_seconds.labels(stage="commit").observe(time.monotonic() - height.since)
+        self._commit_seconds.observe(time.monotonic() - height.since)
         self.dissemination.delivered(block, height.txids)
         for leaf, count in height.codes.items():
             code = Code(codec.parse(leaf, "code")[0])
             metrics.transactions.labels(code=code.name).inc(count)
         if certificate.statement.height == block.height:
             signers = {validator for validator, _ in certificate.signatures}
-            for index, validator in enumerate(self.identity.committee.validators):
+            for index, missing in enumerate(self._votes_missing):
                 if index not in signers:
-                    metrics.votes_missing.labels(validator=validator.agency).inc()
+                    missing.inc()
             self._announce(self.chronicle.announced())
         self.flusher.ring()
 

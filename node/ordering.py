@@ -137,6 +137,10 @@ class Ordering:
         self._now_ms = now_ms
         self._log = log
         self._metrics = metrics
+        self._vote_seconds = metrics.stage_seconds.labels(stage="vote")
+        self._clock_skew = [
+            metrics.clock_skew.labels(validator=each.agency) for each in committee.validators
+        ]
         self._events: deque[Event] = deque()
         self._stepping = False
         self._closed = False
@@ -274,8 +278,7 @@ class Ordering:
             case Broadcast(Vote(block_id=block_id) as vote):
                 begin = self._received.get(block_id)
                 if begin is not None:
-                    seconds = time.monotonic() - begin
-                    self._metrics.stage_seconds.labels(stage="vote").observe(seconds)
+                    self._vote_seconds.observe(time.monotonic() - begin)
                 self._links.broadcast(Class.CONSENSUS, wire.encode_message(vote))
             case Broadcast(message):
                 self._links.broadcast(Class.CONSENSUS, wire.encode_message(message))
@@ -347,9 +350,7 @@ class Ordering:
             return
         if isinstance(message, Proposal):
             skew = message.block.time_ms - self._now_ms()
-            leader = self._committee.leader(message.block.round)
-            name = self._committee.validators[leader].agency
-            self._metrics.clock_skew.labels(validator=name).set(skew / 1000)
+            self._clock_skew[self._committee.leader(message.block.round)].set(skew / 1000)
         verified = self._verifier.verify(message, peer)
         self._look_for_own(message)
         if isinstance(message, BlocksResponse):
