@@ -1,13 +1,14 @@
-"""Certified data in LMDB: one writer (the flush), readers on snapshots beside it.
+"""Certified data in LMDB: one writer (the flush), and the main thread's reads beside it.
 
 - ``flush`` is the only write transaction. It runs in a worker thread, is synced (LMDB's default
   modes, never no-sync), and holds the height it brings the store to.
 - ``view`` is one read transaction, used by the main thread and renewed after each flush; between
   the return of ``flush`` and the caller's next checkpoint nothing else runs, so the caller can
   drop its overlay of flushed rows in the same breath.
-- ``snapshot`` gives worker threads read transactions of their own.
-- The map grows by doubling when it is full. LMDB must have no transaction open then: the flush
-  waits for snapshots, and the main thread's view is renewed.
+- The map grows by doubling when it is full. LMDB must have no transaction open then, so the view
+  is renewed.
+- The system maps the neighbourhood of every page that is read, so in time the whole file counts as
+  this process's memory. When too much does, the file is mapped anew, after a flush.
 
 A failed flush other than a full map is final for the process (``StorageFailedError``); reads go on.
 
@@ -16,9 +17,8 @@ Not here: what is flushed when (the runtime), and the rows' meaning. Tables: ``t
 
 from __future__ import annotations
 
-import threading
+import mmap
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -42,9 +42,11 @@ from node.storage.tables import BLANK, Tables, height_key, height_of
 MAP_BYTES: Final = 16 * 2**30
 """First size of the map: address space, not disk or memory."""
 MAP_BYTES_MAX: Final = 2**46
-SNAPSHOTS_MAX: Final = 64
+RESIDENT_BYTES_MAX: Final = 128 * 2**20
+"""Pages of files that count as this process's memory; with more the store is mapped anew."""
 LOCK_NAME: Final = "lock"
-_READERS_MAX: Final = SNAPSHOTS_MAX + 8
+_READERS_MAX: Final = 8
+_MEMORY_FILE: Final = Path("/proc/self/statm")
 
 
 class View:
@@ -203,9 +205,6 @@ class Store:
         self._environment = environment
         self._opened = opened
         self._lock: int | None = lock
-        self._snapshots = 0
-        self._growing = False
-        self._changed = threading.Condition()
         self._flushing = trio.Lock()
         self.view = View(environment.begin(), opened)
         self.state = StateBackend(self)
@@ -262,7 +261,6 @@ class Store:
             async with self._flushing:
                 flush.check(batch, self._alive_height())
                 while not await trio.to_thread.run_sync(self._commit, batch):
-                    await trio.to_thread.run_sync(self._stop_snapshots)
                     self._grow()
                 self._renew()
 
@@ -270,27 +268,8 @@ class Store:
         """Do what ``flush`` does, in this thread; for start and tools."""
         flush.check(batch, self._alive_height())
         while not self._commit(batch):
-            self._stop_snapshots()
             self._grow()
         self._renew()
-
-    @contextmanager
-    def snapshot(self) -> Iterator[View]:
-        """Give a worker thread a view of its own. Keep it short: old pages are kept for it.
-
-        Never from the main thread: it may have to wait for a growing map.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: not self._growing and self._snapshots < SNAPSHOTS_MAX)
-            self._snapshots += 1
-            view = View(self._environment.begin(), self._opened)
-        try:
-            yield view
-        finally:
-            with self._changed:
-                view.close()
-                self._snapshots -= 1
-                self._changed.notify_all()
 
     @property
     def used_bytes(self) -> int:
@@ -299,7 +278,7 @@ class Store:
         return (info["last_pgno"] + 1) * self._environment.stat()["psize"]
 
     def close(self) -> None:
-        """Release the store. No flush or snapshot may be under way."""
+        """Release the store. No flush may be under way."""
         lock, self._lock = self._lock, None
         if lock is not None:
             self.view.close()
@@ -325,35 +304,39 @@ class Store:
             raise self.failed from error
         return True
 
-    def _stop_snapshots(self) -> None:
-        """Wait until no worker reads, and let none begin."""
-        with self._changed:
-            self._growing = True
-            self._changed.wait_for(lambda: self._snapshots == 0)
-
     def _grow(self) -> None:
         size = self._environment.info()["map_size"] * 2
-        try:
-            if size > MAP_BYTES_MAX:
-                self.failed = StorageFailedError(f"the store has reached {MAP_BYTES_MAX} bytes")
-                raise self.failed
+        if size > MAP_BYTES_MAX:
+            self.failed = StorageFailedError(f"the store has reached {MAP_BYTES_MAX} bytes")
+            raise self.failed
+        self._map(size)
+
+    def _renew(self) -> None:
+        if _resident_bytes() > RESIDENT_BYTES_MAX:
+            self._map(self._environment.info()["map_size"])
+        else:
             self.view.close()
+            self.view = View(self._environment.begin(), self._opened)
+
+    def _map(self, size: int) -> None:
+        """Map the file anew, with room for ``size`` bytes."""
+        self.view.close()
+        try:
             try:
                 self._environment.set_mapsize(size)
             finally:
                 self.view = View(self._environment.begin(), self._opened)
         except lmdb.Error as error:
-            self.failed = StorageFailedError(f"the store's map cannot grow to {size}: {error}")
+            self.failed = StorageFailedError(f"the store cannot be mapped to {size}: {error}")
             raise self.failed from error
-        finally:
-            with self._changed:
-                self._growing = False
-                self._changed.notify_all()
 
-    def _renew(self) -> None:
-        old = self.view
-        self.view = View(self._environment.begin(), self._opened)
-        old.close()
+
+def _resident_bytes() -> int:
+    """Return how many bytes of files count as this process's memory; 0 where nobody says."""
+    try:
+        return int(_MEMORY_FILE.read_bytes().split()[2]) * mmap.PAGESIZE
+    except OSError:
+        return 0
 
 
 def _open_environment(

@@ -21,7 +21,7 @@ from node.errors import (
 )
 from node.storage import flush, tables
 from node.storage.flush import BatchData, BlockData, FlushBatch
-from node.storage.store import Store
+from node.storage.store import Store, _resident_bytes
 
 CHAIN = bytes(range(32))
 MAP_BYTES = 4 * 2**20
@@ -304,30 +304,6 @@ async def test_the_main_view_reads_the_old_height_until_the_flush_has_returned(
     assert store.height == 1
 
 
-async def test_snapshots_in_threads_see_whole_heights_while_flushes_go_on(store: Store) -> None:
-    keys = [key(n) for n in range(50)]
-    store.write(FlushBatch(0, rows=[(kh, Row(bytes(32), 0, b"0")) for kh in keys]))
-    stop = threading.Event()
-    seen: set[int] = set()
-
-    def reader() -> None:
-        while not stop.is_set():
-            with store.snapshot() as view:
-                values = {view.get(kh) for kh in keys}
-                assert values == {Row(bytes(32), view.height, b"%d" % view.height)}
-                seen.add(view.height)
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(2):
-            nursery.start_soon(trio.to_thread.run_sync, reader)
-        for height in range(1, 40):
-            rows = [(kh, Row(bytes(32), height, b"%d" % height)) for kh in keys]
-            await store.flush(FlushBatch(height, rows=rows, blocks=[block(height)]))
-            assert store.state.get(keys[0]) == Row(bytes(32), height, b"%d" % height)
-        stop.set()
-    assert len(seen) > 1
-
-
 async def test_flushes_asked_for_at_once_are_served_one_after_the_other(store: Store) -> None:
     store.write(FlushBatch(0))
     async with trio.open_nursery() as nursery:
@@ -362,49 +338,30 @@ def test_a_full_map_grows_and_the_flush_is_whole(tmp_path: Path, asynchronous: b
     again.close()
 
 
-async def test_growing_waits_for_snapshots_and_holds_new_ones_back(
+def test_a_file_of_which_too_much_is_resident_is_mapped_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = Store.open(tmp_path / "state", chain=CHAIN, map_bytes=256 * 1024)
-    reading, release = threading.Event(), threading.Event()
-    events: list[str] = []
-    real = store._grow
-
-    def grow() -> None:
-        events.append(f"grown beside {store._snapshots} snapshots")
-        real()
-
-    def reader() -> None:
-        with store.snapshot() as view:
-            reading.set()
-            release.wait(5)
-            assert view.get(key(0)) is None
-            events.append("early reader done")
-
-    def late_reader() -> None:
-        with store.snapshot():
-            events.append("late reader began")
-
-    monkeypatch.setattr(store, "_grow", grow)
-    rows = [(key(n), Row(key(-n), 0, bytes(2000))) for n in range(200)]
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.to_thread.run_sync, reader)
-        await trio.to_thread.run_sync(reading.wait)
-        nursery.start_soon(store.flush, FlushBatch(0, rows=rows))
-        with trio.fail_after(5):
-            while not store._growing and not events:
-                await trio.lowlevel.checkpoint()
-            nursery.start_soon(trio.to_thread.run_sync, late_reader)
-            waiters = store._changed._waiters  # type: ignore[attr-defined]
-            while len(waiters) < 2 and not events:
-                await trio.lowlevel.checkpoint()
-        assert events == []
-        assert store.state.get(key(0)) is None, "the main view works meanwhile"
-        release.set()
-    in_order = list(dict.fromkeys(events))  # the map may double more than once
-    assert in_order == ["early reader done", "grown beside 0 snapshots", "late reader began"]
-    assert store.height == 0
+    store = Store.open(tmp_path / "state", chain=CHAIN, map_bytes=2**26)
+    rows = [(key(n), Row(key(-n), 0, bytes(5000))) for n in range(5000)]
+    store.write(FlushBatch(0, rows=rows))
+    assert sum(1 for _ in store.state.entries()) == 5000
+    whole = _resident_bytes()
+    monkeypatch.setattr("node.storage.store.RESIDENT_BYTES_MAX", whole - 2**20)
+    store.write(FlushBatch(0, meta=[(b"name", b"value")]))
+    assert _resident_bytes() < whole - 15 * 2**20
+    assert store.view.meta(b"name") == b"value"
+    assert sum(1 for _ in store.state.entries()) == 5000
     store.close()
+
+
+def test_where_the_system_does_not_tell_the_map_stays(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.storage.store._MEMORY_FILE", tmp_path / "absent")
+    monkeypatch.setattr("node.storage.store.RESIDENT_BYTES_MAX", 0)
+    monkeypatch.setattr(store, "_map", None)
+    store.write(FlushBatch(0, meta=[(b"name", b"value")]))
+    assert store.view.meta(b"name") == b"value"
 
 
 def test_a_map_at_its_limit_fails_the_store_and_keeps_reads(
@@ -417,8 +374,7 @@ def test_a_map_at_its_limit_fails_the_store_and_keeps_reads(
     with pytest.raises(StorageFailedError, match="reached"):
         store.write(FlushBatch(0, rows=rows))
     assert store.state.get(key(1)) == Row(key(2), 0, b"kept")
-    with store.snapshot() as view:
-        assert view.height == 0
+    assert store.height == 0
     store.close()
 
 
