@@ -85,15 +85,13 @@ def read(data: bytes) -> Decision:
 
 
 _CODE: Final = ledger.SHAPES["code"]
+_NAMES: Final = MappingProxyType({int(code): code.name for code in Code})
 
 
 def _outcome(found: ledger.Decision) -> tuple[str, int | None, Value]:
-    if not found.names or found.names[0] != "code":
+    if next(iter(found.leaves), None) != "code":
         raise ProofError("a decision that does not show its code")
     value = codec.parse(found.leaves["code"], "code")
     _CODE(value, "code")
     code, call, detail = value
-    try:
-        return Code(code).name, call, detail
-    except ValueError:
-        return f"CODE_{code}", call, detail
+    return _NAMES.get(code) or f"CODE_{code}", call, detail

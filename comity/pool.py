@@ -183,6 +183,8 @@ class Pool:
                 place.reason = None
 
     async def _session(self, place: _Place) -> Session | None:
+        if place.session is not None and place.session.alive:
+            return place.session
         async with place.opening:
             if place.session is not None and place.session.alive:
                 return place.session

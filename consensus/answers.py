@@ -68,15 +68,12 @@ def decode_answer(payload: bytes) -> Answer:
     value = codec.parse(payload, "answer")
     if type(value) is not list or len(value) != 3:
         raise DecodeError("expected an array of 3 items", path="answer")
-    _ANSWER_ID(value[0], "request id")
-    _STATUS(value[1], "status")
-    try:
-        canonical = codec.encode(value)
-    except (ValueError, TypeError) as error:
-        raise DecodeError("not a plain value", path="answer") from error
-    if canonical != payload:
+    request_id, status, result = value
+    size = 1 + _ANSWER_ID(request_id, "request id") + _STATUS(status, "status")
+    size += (_STATUS_MAP if type(result) is dict else codec.plain)(result, "answer")
+    if size != len(payload):
         raise DecodeError("not the canonical encoding", path="answer")
-    return Answer(*value)
+    return Answer(request_id, status, result)
 
 
 # --- errors -----------------------------------------------------------------------------------

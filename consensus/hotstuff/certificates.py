@@ -317,7 +317,13 @@ def check_signers(signers: Iterable[int], committee: Committee) -> None:
     _require(count == committee.quorum, f"{count} signatures, {committee.quorum} needed")
 
 
-def check_commit_cert(certificate: CommitCert, committee: Committee, chain: bytes) -> None:
+def check_commit_cert(
+    certificate: CommitCert,
+    committee: Committee,
+    chain: bytes,
+    *,
+    verify: VerifySignature = signing.verify,
+) -> None:
     """Check a commit certificate alone, as a light client does.
 
     Raises:
@@ -325,7 +331,7 @@ def check_commit_cert(certificate: CommitCert, committee: Committee, chain: byte
         SignatureError: a signature does not verify.
     """
     nothing = QuorumCert(committee.epoch, 0, chain, 0, ())
-    Verifier(chain, committee, nothing).check_commit_cert(certificate)
+    Verifier(chain, committee, nothing, verify=verify).check_commit_cert(certificate)
 
 
 def describes(statement: Statement, block: Block) -> bool:
