@@ -36,6 +36,8 @@ from consensus import codec
 from consensus.codec import Value
 from consensus.errors import invariant
 from consensus.hashing import DIGEST_BYTES, derive_key, keyed
+from consensus.state.salted import TEXTS
+from consensus.table import Table
 
 ACTIVE: Final = 0
 """Status of an agency, principal, key or role in force."""
@@ -193,27 +195,14 @@ _LEAVES: Final[dict[tuple[str, int], Callable[..., Any]]] = {
 # --- encodings --------------------------------------------------------------------------------
 
 NULL: Final = codec.encode(None)
-_TEXTS_MAX: Final = 4096
-_TEXT_BYTES_MAX: Final = 32
-"""Longest text worth a place in the table; names are shorter."""
-_texts: dict[str, bytes] = {}
 _HEADS: Final = tuple(codec.encode(bytes(length))[: 1 + (length > 23)] for length in range(256))
 _ARRAYS: Final = tuple(bytes([0x80 + length]) for length in range(24))
-_ONE_DIGEST: Final = b"\x81\x58\x20"
 _SMALL: Final = tuple(codec.encode(value) for value in range(1024))
 
 
 def encode_text(text: str) -> bytes:
-    """Return canonical CBOR of a text that may recur (a name), from a bounded table."""
-    found = _texts.get(text)
-    if found is None:
-        found = codec.encode(text)
-        if len(found) > _TEXT_BYTES_MAX:
-            return found
-        if len(_texts) >= _TEXTS_MAX:
-            _texts.clear()
-        _texts[text] = found
-    return found
+    """Return canonical CBOR of a text that may recur (a name); ``TEXTS`` without the call."""
+    return TEXTS[text]
 
 
 def encode_int(value: int) -> bytes:
@@ -235,19 +224,16 @@ def encode_int(value: int) -> bytes:
 def encode_bytes(value: bytes) -> bytes:
     """Return canonical CBOR of a byte string."""
     length = len(value)
-    return _HEADS[length] + value if length < 256 else codec.encode(value)
+    if length < 256:
+        return _HEADS[length] + value
+    if length < 65_536:
+        return b"\x59" + length.to_bytes(2, "big") + value
+    return codec.encode(value)
 
 
 def encode_value(value: Value) -> bytes:
     """Return canonical CBOR of a plain value: what ``codec.encode`` gives, sooner where simple."""
-    kind = type(value)
-    if value is None:
-        return NULL
-    if kind is int:
-        return encode_int(value)
-    if kind is bytes:
-        return encode_bytes(value)
-    return encode_id(value) if kind is list else codec.encode(value)
+    return ENCODERS[type(value)](value)
 
 
 def encode_id(components: Sequence[Value]) -> bytes:
@@ -255,21 +241,35 @@ def encode_id(components: Sequence[Value]) -> bytes:
     count = len(components)
     if count == 1:
         only = components[0]
-        if type(only) is bytes and len(only) == DIGEST_BYTES:
-            return _ONE_DIGEST + only
-    parts = [_ARRAYS[count] if count < 24 else array_head(count)]
-    for each in components:
-        kind = type(each)
-        if kind is str:
-            parts.append(_texts.get(each) or encode_text(each))
-        elif kind is list:
-            parts.append(encode_id(each))
-        elif kind is bytes:
-            length = len(each)
-            parts.append(_HEADS[length] + each if length < 256 else codec.encode(each))
-        else:
-            parts.append(encode_int(each) if kind is int else encode_value(each))
-    return b"".join(parts)
+        return b"\x81" + ENCODERS[type(only)](only)
+    head = _ARRAYS[count] if count < 24 else array_head(count)
+    return head + b"".join([ENCODERS[type(each)](each) for each in components])
+
+
+def _encode_null(value: None) -> bytes:
+    return NULL
+
+
+class _Encoders(dict[type, Callable[[Any], bytes]]):
+    def __missing__(self, kind: type) -> Callable[[Any], bytes]:
+        return codec.encode
+
+
+ENCODERS: Final = _Encoders(
+    {
+        type(None): _encode_null,
+        int: encode_int,
+        str: encode_text,
+        bytes: encode_bytes,
+        list: encode_id,
+    }
+)
+"""``ENCODERS[type(value)](value)`` is ``encode_value(value)`` without its call."""
+
+
+def encode_array(items: Sequence[bytes]) -> bytes:
+    """Return canonical CBOR of an array of encoded items."""
+    return array_head(len(items)) + b"".join(items)
 
 
 def array_head(length: int) -> bytes:
@@ -277,6 +277,10 @@ def array_head(length: int) -> bytes:
     if length < 24:
         return _ARRAYS[length]
     return b"\x98" + bytes([length]) if length < 256 else b"\x99" + length.to_bytes(2, "big")
+
+
+PATHS_MAX: Final = 16_384
+"""Key paths kept: what a block touches, most blocks touch again."""
 
 
 class Paths:
@@ -289,20 +293,20 @@ class Paths:
     ``of`` takes the components already encoded, for callers that need the encoding too.
     """
 
-    __slots__ = ("_digest", "pool", "rules")
+    __slots__ = ("_digests", "pool", "rules")
 
     def __init__(self, chain: bytes) -> None:
         invariant(len(chain) == DIGEST_BYTES, "a chain has 32 bytes")
-        self._digest: Callable[[bytes], bytes] = keyed(derive_key("key path", chain))
+        self._digests = Table(keyed(derive_key("key path", chain)), PATHS_MAX)
         self.pool = self("pool", [])
         self.rules = self("rules", [])
 
     def __call__(self, space: str, components: Sequence[Value]) -> bytes:
-        return self._digest(b"\x82" + encode_text(space) + encode_id(components))
+        return self._digests[b"\x82" + TEXTS[space] + encode_id(components)]
 
     def of(self, space: str, components_cbor: bytes) -> bytes:
         """Return the key path of components in their canonical encoding."""
-        return self._digest(b"\x82" + encode_text(space) + components_cbor)
+        return self._digests[b"\x82" + TEXTS[space] + components_cbor]
 
     def named(self, kind: str, id_: Sequence[Value]) -> bytes:
         """Return the key path of what ``[kind, id]`` names in ``expects`` and ``basis``."""

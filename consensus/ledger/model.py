@@ -226,7 +226,7 @@ def _id_bytes(value: Value, depth: int) -> int:
             length = len(each) if each.isascii() else len(each.encode())
             if length > ID_TEXT_BYTES_MAX:
                 raise InputError(f"text in an id has at most {ID_TEXT_BYTES_MAX} bytes")
-            size += length + head_bytes(length)
+            size += length + (1 if length < 24 else 2 if length < 256 else 3)
         elif kind is list:
             if depth >= ID_DEPTH_MAX:
                 raise InputError(f"an id nests at most {ID_DEPTH_MAX} deep")
@@ -297,6 +297,10 @@ class Field:
     """Number of the kind's definition that introduced the field; earlier records read null."""
 
 
+FieldMap = Mapping[str, tuple[int, int]]
+"""Index of a field's leaf in its layout, and of the field in the leaf; WHOLE if it is the leaf."""
+WHOLE: Final = -1
+
 Layout = Mapping[str, tuple[str, ...]]
 """Leaf name -> the fields it holds, in ascending leaf order, with the kernel's leaves ``basis``,
 ``by``, ``status`` and ``~holds`` (which hold no declared field). A leaf named after its one field
@@ -313,6 +317,8 @@ class Kind:
     """The newest definition: what the next write lays a record out as."""
     fields: Mapping[str, Field]
     layouts: tuple[Layout, ...]
+    places: tuple[FieldMap, ...]
+    """``places[d - 1]``: where the fields, ``status``, ``basis`` and ``by`` lie in ``d``."""
     leaf_of: Mapping[str, str]
     """Field (or ``status``) -> its leaf in the newest layout."""
     start: str
@@ -542,7 +548,7 @@ class Action:
         for each, value in zip(self.inputs, values, strict=True):
             if value is not None or not each.optional:
                 try:
-                    each.type.check(value)
+                    _CHECKS[each.type.base](each.type, value)
                 except InputError as error:
                     raise InputError(error.reason, each.name) from None
             bound[each.name] = value

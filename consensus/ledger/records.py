@@ -18,42 +18,27 @@ from typing import Any, Final
 from consensus import codec
 from consensus.codec import Value
 from consensus.hashing import DIGEST_BYTES
-from consensus.ledger.layout import (
-    NULL,
-    array_head,
-    encode_bytes,
-    encode_int,
-    encode_text,
-    encode_value,
-)
-from consensus.ledger.model import Kind
+from consensus.ledger.layout import ENCODERS, NULL, array_head, encode_int, encode_value
+from consensus.ledger.model import WHOLE, FieldMap, Kind
 from consensus.state import record as stored_record
 from consensus.state import salted
 from consensus.state.record import HOLDS, StoredRecord
+from consensus.state.salted import TEXTS
 
-Place = tuple[int, int]
-"""Index of a leaf in its layout, and of the field within the leaf; -1 if the leaf is the field."""
-WHOLE: Final = -1
 _NO_HOLDS: Final = encode_int(0)
-
-FieldMap = Mapping[str, Place]
-
-
-def field_map(kind: Kind, definition: int) -> FieldMap:
-    """Return where each field of a kind, ``status``, ``basis`` and ``by`` lie in a definition."""
-    places: dict[str, Place] = {}
-    for index, (leaf, fields) in enumerate(kind.layouts[definition - 1].items()):
-        if not fields or fields == (leaf,):
-            places[leaf] = (index, WHOLE)
-        else:
-            places.update({field: (index, at) for at, field in enumerate(fields)})
-    return places
 
 
 def definition_of(kind: Kind, stored: StoredRecord) -> int:
     """Return the number of the definition by which a stored record of ``kind`` is laid."""
-    first = stored.stem[len(encode_text(kind.name))]  # the stem is kind, definition, id
+    first = stored.stem[len(TEXTS[kind.name])]  # the stem is kind, definition, id
     return first if first < 24 else stored.definition
+
+
+def _new_stem(kind: Kind, id_cbor: bytes) -> bytes:
+    """Return the stem of a new record from the encoding of ``[kind, *id]``, at most 9 items."""
+    name = TEXTS[kind.name]
+    components = id_cbor[1 + len(name) :]
+    return name + encode_int(kind.definition) + array_head(id_cbor[0] - 0x81) + components
 
 
 class Record(dict[str, Any]):
@@ -87,7 +72,7 @@ class Record(dict[str, Any]):
         self[field] = value
         return value
 
-    def _decode(self, place: Place) -> Value:
+    def _decode(self, place: tuple[int, int]) -> Value:
         data = self.stored.values[place[0]]
         if data == NULL:
             return None
@@ -223,7 +208,7 @@ class Draft(Record):
         return record, entry
 
     def _create(self, pool: bytes) -> tuple[Record, bytes]:
-        kind = self.kind
+        kind, kh, id_cbor = self.kind, self.kh, self.id_cbor
         values: dict[str, bytes] = {}
         get = self.get
         for leaf, fields in kind.leaves.items():
@@ -231,14 +216,11 @@ class Draft(Record):
                 values[leaf] = self._leaf_cbor(leaf, fields)
             else:
                 value = get(leaf)
-                values[leaf] = NULL if value is None else encode_value(value)
-        count = stored_record.salts_needed(None, values)
-        salts = salted.salts(pool, self.kh, count)
-        stored, vh = stored_record.create(
-            self.kh, kind.name, kind.definition, self.id, values, salts
-        )
-        record = Record(self.kh, self.id_cbor, kind, self.places, stored, vh)
-        return record, write_entry("record", self.id_cbor, 0, 1, vh)
+                values[leaf] = NULL if value is None else ENCODERS[type(value)](value)
+        salts = salted.salts(pool, kh, stored_record.salts_needed(None, values))
+        stored, vh = stored_record.create(kh, _new_stem(kind, id_cbor), values, salts)
+        record = Record(kh, id_cbor, kind, self.places, stored, vh)
+        return record, write_entry("record", id_cbor, 0, 1, vh)
 
     def _leaf_cbor(self, leaf: str, fields: tuple[str, ...]) -> bytes:
         if len(fields) > 1 or (fields and fields[0] != leaf):
@@ -277,17 +259,7 @@ def write_entry(
         parts = [array_head(len(overwritten))]
         for leaf in overwritten:
             at = names.index(leaf) * DIGEST_BYTES
-            parts += (b"\x82", encode_text(leaf), encode_bytes(hashes[at : at + DIGEST_BYTES]))
+            parts += (b"\x82", TEXTS[leaf], b"\x58\x20", hashes[at : at + DIGEST_BYTES])
         replaced = b"".join(parts)
-    return b"".join(
-        (
-            b"\x85\x82",
-            encode_text(space),
-            components_cbor,
-            encode_int(old_version),
-            encode_int(new_version),
-            b"\x58\x20",
-            vh,
-            replaced,
-        )
-    )
+    versions = encode_int(old_version) + encode_int(new_version)
+    return b"\x85\x82" + TEXTS[space] + components_cbor + versions + b"\x58\x20" + vh + replaced

@@ -24,28 +24,26 @@ from typing import Any, Final, NamedTuple, Protocol
 from consensus import codec
 from consensus.codec import Value
 from consensus.errors import invariant
-from consensus.hashing import DIGEST_BYTES, ZERO
+from consensus.hashing import ZERO
 from consensus.ledger import sequence
 from consensus.ledger.accounts import NO_VERSION, Account, Change, fresh_account, hash_accounts
 from consensus.ledger.layout import (
     Balance,
     Paths,
     array_head,
+    encode_bytes,
     encode_id,
-    encode_text,
     encode_value,
     leaf_value,
     place,
 )
 from consensus.ledger.model import Kind, Rulebook
-from consensus.ledger.records import Draft, FieldMap, Record, definition_of, field_map, write_entry
+from consensus.ledger.records import Draft, Record, definition_of, write_entry
 from consensus.ledger.sequence import Window
 from consensus.state import salted
 from consensus.state.record import decode_row, decode_single, encode_row, encode_single
-from consensus.state.salted import NO_SALT
+from consensus.state.salted import NO_SALT, TEXTS
 
-_PAIR: Final = b"\x82"
-_DIGEST_HEAD: Final = b"\x58\x20"
 CHARTER: Final = "charter"
 """The kernel's own domain."""
 AUTHORITY: Final = frozenset({"agency", "principal", "key", "role", "rules"})
@@ -140,10 +138,8 @@ class View:
         # of the block
         self._singles: dict[bytes, Single | None] = {}
         self._records: dict[bytes, Record | None] = {}
-        self._record_paths: dict[bytes, bytes] = {}
         self._accounts: dict[bytes, Account | None] = {}
         self._slots: dict[bytes, _Slot] = {}
-        self._places: dict[tuple[str, int], FieldMap] = {}
         self._written_accounts: dict[bytes, Account] = {}
         self._written_singles: dict[bytes, bytes] = {}
         self._written_records: dict[bytes, Record] = {}
@@ -179,7 +175,7 @@ class View:
         reads = self.reads
         full = b"".join(sorted(map(add, reads, reads.values())))
         only = b"".join(sorted([kh for kh in self.moved if kh not in reads]))
-        return b"\x82" + encode_long(full) + encode_long(only)
+        return b"\x82" + encode_bytes(full) + encode_bytes(only)
 
     def commit(self, pool: bytes) -> dict[str, list[bytes]]:
         """Let the block see what the transaction writes.
@@ -305,10 +301,7 @@ class View:
     def record_path(self, kind: str, id_: Sequence[Value]) -> tuple[bytes, bytes]:
         """Return encoded components and key path of a record."""
         components = record_components(kind, id_)
-        kh = self._record_paths.get(components)
-        if kh is None:
-            kh = self._record_paths[components] = self.paths.of("record", components)
-        return components, kh
+        return components, self.paths.of("record", components)
 
     def record(self, kind: Kind, id_: Sequence[Value]) -> Record | None:
         """Return a record as the transaction sees it, or None; records the read."""
@@ -325,16 +318,9 @@ class View:
         found = None
         if row is not None and row.vh != ZERO:
             stored = decode_row(row.value)
-            places = self.places(kind, definition_of(kind, stored))
+            places = kind.places[definition_of(kind, stored) - 1]
             found = Record(kh, components, kind, places, stored, row.vh)
         self._records[kh] = found
-        return found
-
-    def places(self, kind: Kind, definition: int) -> FieldMap:
-        """Return where the fields of a kind lie in one of its definitions."""
-        found = self._places.get((kind.name, definition))
-        if found is None:
-            found = self._places[kind.name, definition] = field_map(kind, definition)
         return found
 
     def draft(self, record: Record) -> Draft:
@@ -346,8 +332,7 @@ class View:
         if found is not None:
             return found
         kind = record.kind
-        places = self.places(kind, kind.definition)
-        draft = Draft(record.kh, record.id_cbor, kind, places, record, record["id"])
+        draft = Draft(record.kh, record.id_cbor, kind, kind.places[-1], record, record["id"])
         self._drafts[record.kh] = draft
         return draft
 
@@ -357,7 +342,7 @@ class View:
         The caller has found that there is none, or has made the id from the transaction.
         """
         components, kh = self.record_path(kind.name, id_)
-        draft = Draft(kh, components, kind, self.places(kind, kind.definition), None, id_)
+        draft = Draft(kh, components, kind, kind.places[-1], None, id_)
         self._drafts[kh] = draft
         return draft
 
@@ -509,24 +494,8 @@ def single_write(
 def record_components(kind: str, id_: Sequence[Value]) -> bytes:
     """Return canonical CBOR of a record's place, ``[kind, *id]``."""
     count = len(id_)
-    if count == 1:
-        only = id_[0]
-        if type(only) is bytes and len(only) == DIGEST_BYTES:
-            return _PAIR + encode_text(kind) + _DIGEST_HEAD + only
     skipped = 1 if count < 24 else len(array_head(count))
-    return array_head(count + 1) + encode_text(kind) + encode_id(id_)[skipped:]
-
-
-def encode_long(data: bytes) -> bytes:
-    """Return canonical CBOR of a byte string of any length below 2^16, quickly."""
-    length = len(data)
-    if length < 24:
-        return bytes([0x40 + length]) + data
-    if length < 256:
-        return bytes([0x58, length]) + data
-    if length < 65_536:
-        return b"\x59" + length.to_bytes(2, "big") + data
-    return codec.encode(data)
+    return array_head(count + 1) + TEXTS[kind] + encode_id(id_)[skipped:]
 
 
 # --- rule sets' rows --------------------------------------------------------------------------

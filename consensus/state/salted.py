@@ -26,6 +26,7 @@ from consensus import codec
 from consensus.errors import ProofError, invariant
 from consensus.hashing import DIGEST_BYTES, bulk, context, stream
 from consensus.state.merkle import SALTED
+from consensus.table import Table
 
 SALT_BYTES: Final = 16
 LIST_LEAVES_MAX: Final = 16
@@ -53,8 +54,6 @@ _pool = context("pool")
 _single_salt = context("single salt")
 
 _KH_HEAD: Final = b"\x83\x58\x20"
-_NAMES_MAX: Final = 4096
-_names: dict[str, bytes] = {}
 _UINTS: Final = tuple(codec.encode(value) for value in range(1024))
 
 
@@ -71,15 +70,18 @@ def split(data: bytes, size: int) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
-def _name(name: str) -> bytes:
-    """Return the canonical CBOR of a leaf's name, from a bounded table."""
-    found = _names.get(name)
-    if found is None:
-        found = codec.encode(name)
-        if len(_names) >= _NAMES_MAX:
-            _names.clear()
-        _names[name] = found
-    return found
+TEXTS_MAX: Final = 4096
+TEXT_BYTES_MAX: Final = 64
+"""Longest text worth a place in the table; names are shorter."""
+
+
+class _Texts(Table[str, bytes]):
+    def __missing__(self, text: str) -> bytes:
+        return codec.encode(text) if len(text) > TEXT_BYTES_MAX else super().__missing__(text)
+
+
+TEXTS: Final = _Texts(codec.encode, TEXTS_MAX)
+"""``TEXTS[text]`` is the canonical CBOR of a text, kept where it is short: names recur."""
 
 
 def value_hash(salt: bytes, value_cbor: bytes) -> bytes:
@@ -99,7 +101,7 @@ def leaf_hash(kh: bytes, name: str, version: int, salt: bytes, value_cbor: bytes
 
     Cost: about 2 µs.
     """
-    return _field(_KH_HEAD + kh + _name(name) + uint(version) + _value(salt + value_cbor))
+    return _field(_KH_HEAD + kh + TEXTS[name] + uint(version) + _value(salt + value_cbor))
 
 
 def leaf_hash_of(kh: bytes, name: str, version: int, hidden: bytes) -> bytes:
@@ -108,7 +110,7 @@ def leaf_hash_of(kh: bytes, name: str, version: int, hidden: bytes) -> bytes:
     Args:
         hidden: the value's ``value_hash``.
     """
-    return _field(_KH_HEAD + kh + _name(name) + uint(version) + hidden)
+    return _field(_KH_HEAD + kh + TEXTS[name] + uint(version) + hidden)
 
 
 def leaf_hashes(
@@ -123,14 +125,11 @@ def leaf_hashes(
     Cost: about 1.4 µs a leaf.
     """
     invariant(len(salts_) >= len(values), "a leaf lacks its salt")
-    if len(values) == 1:
-        [(name, value)] = values.items()
-        return [leaf_hash(kh, name, version, salts_[0], value)]
     head = _KH_HEAD + kh
     tail = uint(version)
     hidden = _values([salt + value for salt, value in zip(salts_, values.values(), strict=False)])
     return _fields(
-        [head + _name(name) + tail + hash_ for name, hash_ in zip(values, hidden, strict=True)]
+        [head + TEXTS[name] + tail + hash_ for name, hash_ in zip(values, hidden, strict=True)]
     )
 
 

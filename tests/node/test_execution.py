@@ -221,7 +221,8 @@ async def test_a_flush_ends_where_a_certificate_is_and_counts_delivered_numbers(
 
 def record_row(id_: list[codec.Value], *, writes: int = 1) -> Row:
     values = {"note": codec.encode(0)}
-    stored, vh = record.create(b"k" * 32, "file", 1, id_, values, [bytes(16)])
+    stem = codec.encode("file") + codec.encode(1) + codec.encode(id_)
+    stored, vh = record.create(b"k" * 32, stem, values, [bytes(16)])
     for number in range(1, writes):
         stored, vh = record.update(
             stored, b"k" * 32, {"note": codec.encode(number)}, [bytes(16)], number + 1

@@ -9,7 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from consensus.ledger.model import AccountFamily, Field, Kind, Layout, Param, Type
+from consensus.ledger.model import (
+    WHOLE,
+    AccountFamily,
+    Field,
+    FieldMap,
+    Kind,
+    Layout,
+    Param,
+    Type,
+)
 from consensus.ledger.rules.definition import (
     PARAM_VALUES_TOTAL_MAX,
     AccountDef,
@@ -154,6 +163,7 @@ def _compile_kind(
         definition=len(layouts),
         fields=fields,
         layouts=layouts,
+        places=tuple(_places(layout) for layout in layouts),
         leaf_of={**leaf_of, "status": "status"},
         start=start,
         steps=steps,
@@ -216,6 +226,16 @@ def _layouts(fields: Mapping[str, Field], place: Place) -> tuple[Layout, ...]:
                 leaves[leaf] = (*leaves.get(leaf, ()), each.name)
         layouts.append({leaf: leaves[leaf] for leaf in sorted(leaves)})
     return tuple(layouts)
+
+
+def _places(layout: Layout) -> FieldMap:
+    places: dict[str, tuple[int, int]] = {}
+    for index, (leaf, fields) in enumerate(layout.items()):
+        if not fields or fields == (leaf,):
+            places[leaf] = (index, WHOLE)
+        else:
+            places.update({field: (index, at) for at, field in enumerate(fields)})
+    return places
 
 
 def _compile_status(

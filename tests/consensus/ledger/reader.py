@@ -12,7 +12,7 @@ from consensus.hashing import ZERO
 from consensus.ledger.holds import HOLDS_MAX
 from consensus.ledger.layout import Balance, Hold, HoldsIndex, Paths, leaf_value
 from consensus.ledger.model import Kind
-from consensus.ledger.records import definition_of, field_map
+from consensus.ledger.records import definition_of
 from consensus.ledger.rules import decode_definition, parts_root
 from consensus.ledger.sequence import Window, from_value
 from consensus.ledger.view import ATTACHED, Source, split_attached
@@ -55,7 +55,7 @@ def read_record(row: bytes, kind: Kind) -> RecordView:
     leaves = [codec.parse(value, "field") for value in stored.values]
     fields: dict[str, Value] = dict.fromkeys(kind.fields)
     versions = dict.fromkeys(fields, 0)
-    for field, (index, at) in field_map(kind, definition_of(kind, stored)).items():
+    for field, (index, at) in kind.places[definition_of(kind, stored) - 1].items():
         if field == HOLDS:
             continue
         value = leaves[index]

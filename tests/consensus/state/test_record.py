@@ -15,6 +15,7 @@ from . import model
 
 KH = model.digest("test", b"record")
 POOL = model.digest("test", b"pool")
+STEM = cbor2.dumps("entitlement") + cbor2.dumps(3) + cbor2.dumps(["E-17"])
 FIELDS: dict[str, object] = {
     "status": "active",
     "monthly": 21000,
@@ -35,7 +36,7 @@ def salts(write: int, count: int) -> list[bytes]:
 
 def made(values: dict[str, object]) -> tuple[StoredRecord, bytes]:
     count = record.salts_needed(None, list(values))
-    return record.create(KH, "entitlement", 3, ["E-17"], encoded(values), salts(0, count))
+    return record.create(KH, STEM, encoded(values), salts(0, count))
 
 
 def test_new_record_has_the_root_of_its_definition() -> None:
@@ -154,7 +155,7 @@ def test_wrong_number_of_salts_or_a_version_that_does_not_step_is_our_bug() -> N
         with pytest.raises(LocalProtocolError):
             record.update(stored, KH, encoded({"status": "x"}), given_salts, version)
     with pytest.raises(LocalProtocolError):
-        record.create(KH, "k", 1, [], encoded(FIELDS), salts(0, 5))
+        record.create(KH, STEM, encoded(FIELDS), salts(0, 5))
 
 
 def test_a_field_is_found_by_name_or_not_at_all() -> None:
@@ -188,15 +189,18 @@ def test_row_gives_the_record_back(values: dict[str, object], version: int) -> N
 
 
 def test_tables_of_names_are_bounded_and_may_be_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record, "_LAYOUTS_MAX", 2)
-    monkeypatch.setattr(salted, "_NAMES_MAX", 2)
+    tables = (record._NAMES, record._ENCODED_NAMES, salted.TEXTS)
+    for table in tables:
+        monkeypatch.setattr(table, "entries_max", 2)
+        table.clear()
     for _ in range(2):
         for number in range(5):
             stored, vh = made({f"a{number}": 1, f"b{number}": 2})
             assert record.decode_row(record.encode_row(stored)).root() == vh
-            assert len(record._layouts) <= 2
-            assert len(record._encoded_layouts) <= 2
-            assert len(salted._names) <= 2
+            assert all(len(table) <= 2 for table in tables)
+    long = "x" * (salted.TEXT_BYTES_MAX + 1)
+    assert salted.TEXTS[long] == cbor2.dumps(long)
+    assert long not in salted.TEXTS
 
 
 def test_damaged_row_stops_the_node() -> None:

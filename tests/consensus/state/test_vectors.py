@@ -86,14 +86,8 @@ def test_record() -> None:
     kh = H(case["kh"])
     first, second, third = (H(pool) for pool in case["pools"])
     fields = {name: H(value) for name, value in case["fields"].items()}
-    stored, vh = record.create(
-        kh,
-        case["kind"],
-        case["definition"],
-        case["id"],
-        fields,
-        salted.salts(first, kh, len(fields)),
-    )
+    stem = b"".join(cbor2.dumps(case[part]) for part in ("kind", "definition", "id"))
+    stored, vh = record.create(kh, stem, fields, salted.salts(first, kh, len(fields)))
     assert vh.hex() == case["created"]
     written = {"status": H(case["updated_status"])}
     stored, vh = record.update(stored, kh, written, salted.salts(second, kh, 1), 2)
