@@ -1,9 +1,10 @@
 """Who acts, and whether they may: judged at the moment of effect.
 
 A ``Standing`` says whether a key, its principal and its agency are in force; a ``Power`` whether a
-principal holds the role that an action asks for. Both depend on the state alone, so a block may
-keep them until a leaf they rest on is written; their reads are recorded anew for every transaction.
-``where``, ``self`` and ``not`` depend on the call and are evaluated every time.
+principal holds the role that an action asks for. Both follow from the leaves they rest on (and the
+time), so ``Authority`` keeps them from block to block while these leaves have the same value
+hashes; their reads are recorded anew for every transaction. ``where``, ``self`` and ``not`` depend
+on the call and are evaluated every time.
 
 Not here: which checks come before and after (``executor``, ``calls``).
 """
@@ -11,7 +12,7 @@ Not here: which checks come before and after (``executor``, ``calls``).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from consensus.codec import Value, same
 from consensus.ledger.codes import Code, Refused
@@ -30,6 +31,11 @@ from consensus.ledger.layout import (
 from consensus.ledger.model import Action, Env, EvaluationError
 from consensus.ledger.view import View
 
+STANDINGS_MAX: Final = 4096
+"""Standings kept."""
+POWERS_MAX: Final = 64
+"""Powers kept of one standing."""
+
 
 class Standing:
     """A key with the principal and agency it speaks for.
@@ -38,13 +44,15 @@ class Standing:
     says that there is such a key. ``reads`` are the leaves this rests on.
     """
 
-    __slots__ = ("agency", "cbor", "fault", "key", "known", "principal", "reads")
+    __slots__ = ("agency", "cbor", "fault", "key", "known", "powers", "principal", "reads")
 
     def __init__(self, view: View, key: bytes) -> None:
         self.key = key
         self.reads: dict[bytes, bytes] = {}
         self.fault: Refused | None = None
         self.known = False
+        self.powers: dict[str, Power] = {}
+        """What ``Authority`` keeps of its roles."""
         self.cbor = NULL
         """``[principal id, agency, key]`` for the decision's authority leaf."""
         found: Key | None = self._read(view, "key", [key])
@@ -85,13 +93,14 @@ class Standing:
 class Power:
     """What a principal has from one role: ``who`` for conditions, or the reason for a refusal."""
 
-    __slots__ = ("cbor", "fault", "reads", "who")
+    __slots__ = ("_given", "cbor", "fault", "reads", "who")
 
     def __init__(self, view: View, standing: Standing, role: str, now_ms: int) -> None:
         principal = standing.principal
         scope: dict[str, str] = {}
         self.reads: dict[bytes, bytes] = {}
         self.fault = ""
+        self._given: Role | None = None
         if role:
             kh = view.paths("role", [principal.id, role])
             found = view.single("role", [principal.id, role], kh)
@@ -100,6 +109,7 @@ class Power:
                 self.fault = "missing"
             else:
                 given: Role = found.value
+                self._given = given
                 self.fault = given.fault(now_ms)
                 scope = {pair[0]: pair[1] for pair in given.scope}
         self.who: Mapping[str, Any] = {
@@ -111,6 +121,45 @@ class Power:
         pairs = [[name, value] for name, value in scope.items()]
         self.cbor = b"\x82" + (encode_text(role) if role else NULL) + encode_value(pairs)
         """``[role | null, scope]`` for the decision's authority leaf."""
+
+    def lasts(self, view: View, now_ms: int) -> bool:
+        """Return whether it would be the same if it were judged now."""
+        if self._given is not None and self._given.fault(now_ms) != self.fault:
+            return False
+        return view.unchanged(self.reads)
+
+
+class Authority:
+    """Standings and powers from block to block; each is judged anew once a leaf it rests on moves.
+
+    The value hash of a leaf commits to all of it, so what rests on the same hashes is the same.
+    """
+
+    __slots__ = ("_standings",)
+
+    def __init__(self) -> None:
+        self._standings: dict[bytes, Standing] = {}
+
+    def standing(self, view: View, key: bytes) -> Standing:
+        """Return the standing of a key as the block sees it."""
+        found = self._standings.get(key)
+        if found is None or not view.unchanged(found.reads):
+            found = Standing(view, key)
+            if found.known:  # anybody can make up keys
+                if len(self._standings) >= STANDINGS_MAX:
+                    self._standings.clear()
+                self._standings[key] = found
+        return found
+
+    def power(self, view: View, standing: Standing, role: str, now_ms: int) -> Power:
+        """Return what a known key has from a role as the block sees it."""
+        found = standing.powers.get(role)
+        if found is None or not found.lasts(view, now_ms):
+            found = Power(view, standing, role, now_ms)
+            if len(standing.powers) >= POWERS_MAX:
+                standing.powers.clear()
+            standing.powers[role] = found
+        return found
 
 
 def authorize(view: View, standing: Standing, power: Power, action: Action, env: Env) -> None:

@@ -10,7 +10,8 @@ the author's key, and not even that where the key is unknown or the number canno
 failures are outcomes, not exceptions; nothing here reads a clock or anything outside ``source``.
 
 Within a block the standing of keys, the powers of principals and the actions in force are kept
-until a leaf they rest on is written; their reads are noted anew for every transaction.
+until a leaf they rest on is written; their reads are noted anew for every transaction. What
+earlier blocks found is taken over where these leaves are as they were (``ledger``, ``authority``).
 
 Not here: calls (``calls``), and the state tree that takes the writes (``state``).
 """
@@ -135,7 +136,7 @@ class BlockRun:
         self._decisions: list[Decision] = []
         self._standings: dict[bytes, Standing] = {}
         self._powers: dict[tuple[bytes, str], Power] = {}
-        self._active: dict[tuple[str, str], Active | None] = {}
+        self._active = self._rules.actives
         self._finished = False
 
     def step(self, count: int) -> bool:
@@ -205,9 +206,9 @@ class BlockRun:
             )
         )
         if view.authority_moved:
-            self._standings.clear()
-            self._powers.clear()
-            self._active.clear()
+            self._standings = {}
+            self._powers = {}
+            self._active = {}
 
     def _judge(
         self, transaction: Transaction, standing: Standing, judged: _Judged
@@ -265,38 +266,36 @@ class BlockRun:
     def _standing(self, key: bytes) -> Standing:
         found = self._standings.get(key)
         if found is None:
-            found = self._standings[key] = Standing(self._view, key)
-        else:
-            self._view.reads.update(found.reads)
+            found = self._standings[key] = self._ledger.authority.standing(self._view, key)
+        self._view.reads.update(found.reads)
         return found
 
     def _power(self, standing: Standing, role: str) -> Power:
         """Return what the author has from ``role``, as the transaction sees it."""
-        view = self._view
+        view, now_ms = self._view, self._context.time_ms
         if view.authority_moved:
-            return Power(view, standing, role, self._context.time_ms)
+            return Power(view, standing, role, now_ms)
         found = self._powers.get((standing.key, role))
         if found is None:
-            found = Power(view, standing, role, self._context.time_ms)
+            found = self._ledger.authority.power(view, standing, role, now_ms)
             self._powers[standing.key, role] = found
-        else:
-            view.reads.update(found.reads)
+        view.reads.update(found.reads)
         return found
 
     def _action(self, call: Call) -> Active | None:
         """Return the action in force that a call names; notes the rules it rests on."""
         view = self._view
         key = (call.domain, call.action)
-        if key in self._active and not view.authority_moved:
-            active = self._active[key]
-            if active is not None:
-                view.reads.update(active.reads)
-            return active
-        action = self._rules.book.action(*key)
-        active = None if action is None else self._make_active(action)
-        if not view.authority_moved:
-            self._active[key] = active
-        return active
+        found = None if view.authority_moved else self._active.get(key)
+        if found is None:
+            action = self._rules.book.action(*key)
+            if action is None:
+                return None
+            found = self._make_active(action)
+            if not view.authority_moved:
+                self._active[key] = found
+        view.reads.update(found.reads)
+        return found
 
     def _make_active(self, action: Action) -> Active:
         view, in_force = self._view, self._rules.in_force
@@ -311,7 +310,6 @@ class BlockRun:
                 held = head.value.held_for(action.name)
             reads[kh] = view.reads[kh]
             reads[in_force[domain].kh] = in_force[domain].vh
-        view.reads.update(reads)
         number = in_force[action.domain].number
         return Active(action, number, self._context.time_ms, held, reads)
 

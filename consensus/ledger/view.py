@@ -17,7 +17,7 @@ Not here: which reads and writes are allowed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import add
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -266,6 +266,15 @@ class View:
         version, salt, data = decode_single(row.value)
         value = leaf_value(space, components, codec.parse(data, "leaf"))
         return Single(version, value, row.vh, salt)
+
+    def unchanged(self, leaves: Mapping[bytes, bytes]) -> bool:
+        """Return whether single leaves, ``kh`` to ``vh``, are so in the block; records no read."""
+        singles, get = self._singles, self._get
+        for kh, vh in leaves.items():
+            now = singles.get(kh) or get(kh)
+            if (ZERO if now is None else now.vh) != vh:
+                return False
+        return True
 
     def put(
         self,
