@@ -31,7 +31,7 @@ from consensus.ledger.codes import Code, Refused
 from consensus.ledger.decision import Decision
 from consensus.ledger.effects import Active
 from consensus.ledger.expects import Expectations
-from consensus.ledger.layout import array_head, encode_bytes, encode_int, encode_value
+from consensus.ledger.layout import encode_array, encode_bytes, encode_value
 from consensus.ledger.ledger import Ledger
 from consensus.ledger.model import Action, Move
 from consensus.ledger.transaction import EXECUTE, PROTECTIVE, Call, Transaction
@@ -100,13 +100,13 @@ class BlockRun:
         "_decisions",
         "_finished",
         "_ledger",
+        "_maker",
         "_pool",
         "_pool_salt",
         "_powers",
         "_queue",
         "_rules",
         "_standings",
-        "_time_cbor",
         "_view",
     )
 
@@ -121,9 +121,7 @@ class BlockRun:
         invariant(len(transactions) <= TRANSACTIONS_MAX, "too many transactions in a block")
         self._ledger = ledger
         self._context = context
-        first = [each for each in transactions if each.lane == PROTECTIVE]
-        rest = [each for each in transactions if each.lane != PROTECTIVE]
-        self._queue = (*first, *rest)
+        self._queue = tuple(sorted(transactions, key=_is_ordinary))
         self._view = View(source, ledger.paths)
         self._rules = ledger.rules(source, context.time_ms)
         self._view.book = self._rules.book
@@ -132,7 +130,7 @@ class BlockRun:
             raise LocalProtocolError("the state has no salt pool")
         _, self._pool_salt, pool = decode_single(row.value)
         self._pool: bytes = codec.parse(pool, "pool")
-        self._time_cbor = encode_int(context.time_ms)
+        self._maker = decisions.Maker(context.height, context.time_ms)
         self._decisions: list[Decision] = []
         self._standings: dict[bytes, Standing] = {}
         self._powers: dict[tuple[bytes, str], Power] = {}
@@ -191,18 +189,10 @@ class BlockRun:
         leaves["reads"] = view.reads_cbor()
         for kind, by_domain in (("writes:", entries), ("moves:", moves)):
             for domain in sorted(by_domain) if len(by_domain) > 1 else by_domain:
-                rows = by_domain[domain]
-                leaves[kind + domain] = array_head(len(rows)) + b"".join(rows)
+                leaves[kind + domain] = encode_array(by_domain[domain])
         self._decisions.append(
-            decisions.make(
-                transaction.txid,
-                self._context.height,
-                len(self._decisions),
-                self._time_cbor,
-                state,
-                judged.actions,
-                leaves,
-                self._pool,
+            self._maker.make(
+                transaction.txid, len(self._decisions), state, judged.actions, leaves, self._pool
             )
         )
         if view.authority_moved:
@@ -241,7 +231,7 @@ class BlockRun:
             judged.roles.append(power.cbor)
             calls.run(index, call, active, power)
         judged.call = None
-        if transaction.lane != PROTECTIVE:
+        if expects.entries and transaction.lane != PROTECTIVE:
             expects.check_rest()
         return calls.moves
 
@@ -327,16 +317,11 @@ class _Judged:
 
     def authority(self, standing: Standing) -> bytes:
         """Return the authority leaf, encoded."""
-        return b"".join(
-            (
-                b"\x83",
-                standing.cbor,
-                array_head(len(self.roles)),
-                *self.roles,
-                array_head(len(self.cosigners)),
-                *self.cosigners,
-            )
-        )
+        return b"\x83" + standing.cbor + encode_array(self.roles) + encode_array(self.cosigners)
+
+
+def _is_ordinary(transaction: Transaction) -> bool:
+    return transaction.lane != PROTECTIVE
 
 
 def _domains_of(action: Action) -> list[str]:

@@ -33,11 +33,12 @@ _NOTHING: Final = codec.encode([[], []])
 class Expectations:
     """The expected versions of one transaction."""
 
-    __slots__ = ("_entries", "_used", "_view", "under")
+    __slots__ = ("_used", "_view", "entries", "under")
 
     def __init__(self, view: View, transaction: Transaction) -> None:
         self._view = view
-        self._entries: dict[bytes, tuple[str, list[Value], int]] = {}
+        self.entries: dict[bytes, tuple[str, list[Value], int]] = {}
+        """Kind, id and version by encoded components."""
         self._used: dict[bytes, None] = {}
         self.under: Sequence[bytes] = ()
         """Ids of the grants it acts under."""
@@ -46,7 +47,7 @@ class Expectations:
             return
         expects, self.under = codec.parse(opening, "context")  # decoded before; not built again
         for (kind, id_), version in expects:
-            self._entries[record_components(kind, id_)] = (kind, id_, version)
+            self.entries[record_components(kind, id_)] = (kind, id_, version)
 
     def check_record(self, record: Record, fields: Iterable[str]) -> None:
         """Refuse unless the record is named, and ``fields`` are as of the version named.
@@ -86,14 +87,14 @@ class Expectations:
         Raises:
             Refused: STALE.
         """
-        for key, (kind, id_, version) in self._entries.items():
+        for key, (kind, id_, version) in self.entries.items():
             if key not in self._used:
                 now = self._view.version_named(kind, id_)
                 if version != now:
                     raise Refused(Code.STALE, [[kind, id_], now, []])
 
     def _expected(self, key: bytes) -> int | None:
-        entry = self._entries.get(key)
+        entry = self.entries.get(key)
         if entry is None:
             return None
         self._used[key] = None

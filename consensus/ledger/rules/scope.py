@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Final
 
 from consensus.codec import Value
 from consensus.errors import RulesError
+from consensus.hashing import DIGEST_BYTES
 from consensus.ledger.expr import Fault, Name, compile_expression
 from consensus.ledger.model import (
     ID_COMPONENTS_MAX,
@@ -198,7 +200,7 @@ class ActionScope:
         if len(segments) > ID_COMPONENTS_MAX:
             raise place.refuse(f"{len(segments)} components, at most {ID_COMPONENTS_MAX} in an id")
         types: list[Type] = []
-        runs: list[Callable[[Env], Value]] = []
+        parts: list[Value | Callable[[Env], Value]] = []
         reads: dict[Path, None] = {}
         for segment in segments:
             if segment.startswith("{") and segment.endswith("}"):
@@ -210,24 +212,22 @@ class ActionScope:
                         f"{segment} is {found.type.text}, which may not stand in an id"
                     )
                 types.append(found.type)
-                runs.append(found.evaluate)
+                parts.append(found.evaluate)
                 reads.update(dict.fromkeys(found.reads))
             elif _LITERAL.fullmatch(segment):
                 types.append(Type("text"))
-                runs.append(_constant(segment))
+                parts.append(segment)
             else:
                 raise place.refuse(
                     f"{segment!r} is neither {{path}} nor plain text",
                     "separate components with /; text is never joined",
                 )
-        if not any(kind.base in _UNBOUNDED for kind in types):
-            return types, lambda env: [run(env) for run in runs], tuple(reads)
-        if all(run_type.base == "text" for run_type in types) and not reads:
-            fixed = [run({}) for run in runs]
-            return types, lambda env: list(fixed), ()
+        collect = _collector(parts)
+        if not reads or _always_fits(types, parts):
+            return types, collect, tuple(reads)
 
         def resolve(env: Env) -> list[Value]:
-            found = [run(env) for run in runs]
+            found = collect(env)
             try:
                 check_id(found)
             except InputError as error:
@@ -278,6 +278,28 @@ class ActionScope:
             )
         _, resolve, reads = self.components(segments, place)
         return Reference("account", family.name, template, reads, resolve), family
+
+
+def _collector(parts: Sequence[Value | Callable[[Env], Value]]) -> Callable[[Env], list[Value]]:
+    """Return what makes the components of an id from literal texts and closures."""
+    texts = list(takewhile(lambda part: not callable(part), parts))
+    runs = [part if callable(part) else _constant(part) for part in parts[len(texts) :]]
+    if len(runs) == 1:
+        (run,) = runs
+        return lambda env: [*texts, run(env)]
+    return lambda env: [*texts, *[run(env) for run in runs]]
+
+
+def _always_fits(types: Sequence[Type], parts: Sequence[object]) -> bool:
+    """Return whether no component can break the bounds of an id: short texts, and fixed types."""
+    if any(callable(part) and kind.base in _UNBOUNDED for part, kind in zip(parts, types)):
+        return False
+    sample: list[Value] = [bytes(DIGEST_BYTES) if callable(part) else part for part in parts]
+    try:
+        check_id(sample)
+    except InputError:
+        return False
+    return True
 
 
 def _constant(value: Value) -> Callable[[Env], Value]:

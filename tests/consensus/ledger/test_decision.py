@@ -174,7 +174,7 @@ def many_leaves() -> Decision:
     leaves |= {
         f"writes:d{n:02}": codec.encode([[["record", [n]], 0, 1, bytes(32), []]]) for n in range(20)
     }
-    return decisions.make(bytes(32), 3, 4, b"\x05", 1, [], leaves, bytes(32))
+    return decisions.Maker(3, 5).make(bytes(32), 4, 1, [], leaves, bytes(32))
 
 
 def test_more_than_sixteen_leaves_make_a_tree_with_decoys() -> None:
