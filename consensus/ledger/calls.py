@@ -19,7 +19,7 @@ from consensus.codec import Value
 from consensus.ledger import holds
 from consensus.ledger.authority import Power, Standing, authorize
 from consensus.ledger.codes import Code, Refused
-from consensus.ledger.effects import Active, Effects, hold_id, written_fields
+from consensus.ledger.effects import Active, Effects, hold_id
 from consensus.ledger.expects import Expectations, check_fresh
 from consensus.ledger.holds import Target
 from consensus.ledger.kernel.perform import HANDLERS
@@ -74,14 +74,15 @@ class Calls:
         effects = Effects(self._view, self._tx.txid, index, active, env, records)
         effects.resolve()
         authorize(self._view, self._standing, power, action, env)
-        if not action.protective and (records or active.creates):
+        if not action.protective and (active.versioned or effects.named):
             self._check_versions(effects)
         for load in action.fresh:
             check_fresh(self._view, records[load])
         scopes = (ALL | PAY | EDIT) & ~active.ignored
-        if scopes:
+        if scopes & self._any_mask(effects):
             self._check_holds(effects, scopes)
-        _check_requirements(action, env)
+        if action.require:
+            _check_requirements(action, env)
         effects.evaluate()
         self._carry_out(effects)
 
@@ -119,35 +120,29 @@ class Calls:
         return records
 
     def _check_versions(self, effects: Effects) -> None:
-        active, records = effects.active, effects.records
-        fields: dict[str, list[str]] = {}
-        for load, field in active.action.depends:
-            if load in records:
-                fields.setdefault(load, []).append(field)
-        for assign in active.assigns:
-            fields.setdefault(assign.load, []).extend(written_fields(assign))
-        for load, names in fields.items():
-            self._expects.check_record(records[load], names)
-        for create, id_ in zip(active.creates, effects.created, strict=False):
-            if id_ is not None:
-                self._expects.check_object(create.kind.name, id_)
+        expects, view = self._expects, self._view
+        for load, fields in effects.active.versioned.items():
+            expects.check_record(effects.records[load], fields)
+        for each in effects.named:
+            kind = each.create.kind
+            record = view.record_at(kind, each.id_cbor, each.kh)
+            expects.check(kind.name, each.id, each.id_cbor, 0 if record is None else record.version)
 
     def _any_mask(self, effects: Effects) -> int:
         """Return the masks of all that the call touches; all scopes where something is absent."""
-        active, view = effects.active, self._view
-        if effects.opened or any(effects.created):
+        if effects.opened or effects.named:
             return ALL | PAY | EDIT
-        mask = self._standing.agency.held | active.held
-        for record in effects.records.values():
-            mask |= record.held
+        view = self._view
+        mask = self._standing.agency.held | effects.active.held
+        if effects.records:
+            for record in effects.records.values():
+                mask |= record.held
         for _, account in effects.ends:
             if account is not None:
                 mask |= view.account_held(account)
         return mask
 
     def _check_holds(self, effects: Effects, minding: int) -> None:
-        if not self._any_mask(effects) & minding:
-            return
         active, view, now_ms = effects.active, self._view, self._now_ms
         ids: list[bytes] = []
         paying = PAY if active.moves else 0
@@ -163,10 +158,10 @@ class Calls:
         for id_, account in effects.ends:
             if account is not None and view.account_held(account) & scopes:
                 ids += holds.blocking(view, now_ms, Target("account", id_), scopes)
-        for create, created in zip(active.creates, effects.created, strict=False):
-            if created is not None:
-                target = Target("record", [create.kind.name, *created])
-                ids += holds.blocking(view, now_ms, target, (ALL | EDIT) & minding)
+        scopes = (ALL | EDIT) & minding
+        for each in effects.named:
+            if each.held(view) & scopes:
+                ids += holds.blocking(view, now_ms, each.target, scopes)
         for id_ in effects.opened:
             ids += holds.blocking(view, now_ms, Target("account", id_), ALL & minding)
         if ids:
@@ -189,12 +184,11 @@ class Calls:
         if effects.opened:
             effects.open(taken)
         if active.moves:
-            for domain, entries in effects.move(self._move_count).items():
-                self.moves.setdefault(domain, []).extend(entries)
+            effects.move(self._move_count, self.moves)
             self._move_count += len(active.moves)
         for slot in effects.slots:
             self._take(slot, taken)
-        if active.creates:
+        if effects.named:
             self._check_created(effects, taken)
         if taken:
             raise Refused(Code.NOT_UNIQUE, taken)
@@ -214,12 +208,11 @@ class Calls:
     def _check_created(self, effects: Effects, taken: list[Value]) -> None:
         """Refuse ids that the transaction itself has used; others fail on their version."""
         seen: dict[bytes, None] = {}
-        for create, id_ in zip(effects.active.creates, effects.created, strict=True):
-            if id_ is not None:
-                _, kh = self._view.record_path(create.kind.name, id_)
-                if kh in seen or self._view.record(create.kind, id_) is not None:
-                    taken.append([create.kind.name, id_])
-                seen[kh] = None
+        for each in effects.named:
+            kind, kh = each.create.kind, each.kh
+            if kh in seen or self._view.record_at(kind, each.id_cbor, kh) is not None:
+                taken.append([kind.name, each.id])
+            seen[kh] = None
 
     def _kernel(self, index: int, active: Active, power: Power, env: Env) -> None:
         action, view = active.action, self._view

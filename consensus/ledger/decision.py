@@ -248,7 +248,8 @@ class Maker:
         place = self._height_cbor + encode_int(index) + self._time_cbor + _STATES[state]
         header = b"\x86\x58\x20" + txid + place + encode_array(actions)
         kh = _slot(txid + self._height_bytes + index.to_bytes(8, "big"))
-        count = len(leaves) + salted.decoy_count(len(leaves))
+        count = len(leaves)
+        count += salted.decoy_count(count)
         return Decision(header, kh, leaves, salted.salts(pool, kh, count))
 
 

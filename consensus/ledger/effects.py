@@ -57,6 +57,30 @@ End = tuple[list[Value], Account | None]
 """An account that a move touches; None while the call has yet to open it."""
 
 
+class Created:
+    """A record that a call makes: where it will lie and which fields it will have."""
+
+    __slots__ = ("_held", "create", "id", "id_cbor", "kh", "values")
+
+    def __init__(self, view: View, create: Create, id_: list[Value]) -> None:
+        self.create = create
+        self.id = id_
+        self.id_cbor, self.kh = view.record_path(create.kind.name, id_)
+        self.values: dict[str, Value] = {}
+        self._held: int | None = None
+
+    @property
+    def target(self) -> Target:
+        """The record as a hold names it."""
+        return Target("record", [self.create.kind.name, *self.id])
+
+    def held(self, view: View) -> int:
+        """Return the mask of unreleased holds that were placed before the record exists."""
+        if self._held is None:
+            self._held = holds.index_of(view, self.target).held
+        return self._held
+
+
 class Active:
     """An action as it is in force in a block, with what every call of it needs.
 
@@ -79,6 +103,7 @@ class Active:
         "reads",
         "releases",
         "sealed",
+        "versioned",
     )
 
     def __init__(
@@ -98,6 +123,13 @@ class Active:
         self.places = [each for each in effects if isinstance(each, PlaceHold)]
         self.releases = [each for each in effects if isinstance(each, ReleaseHold)]
         self.sealed = [each for each in action.inputs if each.type.base == "sealed"]
+        fields = {each.name: dict[str, None]() for each in action.loads if each.kind is not None}
+        for load, field in action.depends:
+            fields[load][field] = None
+        for assign in self.assigns:
+            fields[assign.load].update(dict.fromkeys(_written_fields(assign)))
+        self.versioned = {load: tuple(names) for load, names in fields.items() if names}
+        """Fields of loads whose expected versions matter."""
         self.ignored = 0
         for scope in action.ignores_holds:
             self.ignored |= SCOPE_MASKS[scope]
@@ -119,7 +151,6 @@ class Effects:
     """
 
     __slots__ = (
-        "_created_values",
         "_fault",
         "_index",
         "_placed",
@@ -132,6 +163,7 @@ class Effects:
         "created",
         "ends",
         "env",
+        "named",
         "opened",
         "records",
         "slots",
@@ -157,11 +189,12 @@ class Effects:
         """Ids of accounts to open."""
         self.ends: list[End] = []
         """Source and target of every move, in turn."""
-        self.created: Sequence[list[Value] | None] = ()
-        """Ids of records to make; None where it comes from the transaction."""
+        self.created: Sequence[Created] = ()
+        """Records to make."""
+        self.named: Sequence[Created] = ()
+        """Those of them whose id the call names; others get theirs from the transaction."""
         self.amounts: list[int] = []
         self.slots: list[list[Value]] = []
-        self._created_values: list[dict[str, Value]] = []
         self._set_values: list[dict[str, Value]] = []
         self._placed: list[tuple[Target, int, int | None]] = []
         self._released: list[Hold] = []
@@ -186,7 +219,8 @@ class Effects:
             if active.moves:
                 self._find_ends(active.moves)
             if active.creates:
-                self.created = [self._id(c.id) if c.id else None for c in active.creates]
+                self.created = [self._creation(each) for each in active.creates]
+                self.named = [each for each in self.created if each.create.id is not None]
         except _NoValue as fault:
             self._fault = fault.refused
 
@@ -200,6 +234,13 @@ class Effects:
                     view.absent_account(id_)
                     raise Refused(Code.NOT_FOUND, [id_[0], ["account", id_]])
                 self.ends.append((id_, account))
+
+    def _creation(self, create: Create) -> Created:
+        if create.id is None:
+            id_: list[Value] = [record_id(self._txid, self._index, create.index)]
+        else:
+            id_ = self._id(create.id)
+        return Created(self._view, create, id_)
 
     def _id(self, reference: Reference) -> list[Value]:
         try:
@@ -225,8 +266,9 @@ class Effects:
                 if amount < 0:
                     raise Refused(Code.REQUIREMENT, ["NEGATIVE", f"{move.amount.source} is < 0"])
                 self.amounts.append(amount)
-            for create in active.creates:
-                self._created_values.append(self._values(create.kind, create.assignments))
+            for created in self.created:
+                create = created.create
+                created.values = self._values(create.kind, create.assignments)
             if active.assigns:
                 self._evaluate_assigns()
             for unique in active.action.unique:
@@ -311,30 +353,32 @@ class Effects:
                 continue
             holds.open_account(view, id_)
 
-    def move(self, position: int) -> dict[str, list[bytes]]:
-        """Move the amounts; return the entries of the decision's moves by owning domain.
+    def move(self, position: int, entries: dict[str, list[bytes]]) -> None:
+        """Move the amounts.
 
         Args:
             position: of the first move in the transaction.
+            entries: of the decision's moves by owning domain; those of the call are added.
 
         Raises:
             Refused: INSUFFICIENT.
         """
-        view = self._view
-        entries: dict[str, list[bytes]] = {}
-        for at, move in enumerate(self.active.moves):
-            amount = self.amounts[at]
-            source, target = self._end(2 * at), self._end(2 * at + 1)
-            view.move(source).debit(amount, move.source_family.floor)
-            view.move(target).credit(amount)
-            place = encode_int(position + at)
-            _note(entries, source, place, -amount)
-            _note(entries, target, place, amount)
-        return entries
+        view, ends = self._view, iter(self.ends)
+        for move, amount, source, target in zip(
+            self.active.moves, self.amounts, ends, ends, strict=True
+        ):
+            debtor = source[1] or self._opened(source[0])
+            creditor = target[1] or self._opened(target[0])
+            view.move(debtor).debit(amount, move.source_family.floor)
+            view.move(creditor).credit(amount)
+            head = b"\x83" + encode_int(position)
+            for account, delta in ((debtor, -amount), (creditor, amount)):
+                entry = head + account.id_cbor + encode_int(delta)
+                entries.setdefault(account.domain, []).append(entry)
+            position += 1
 
-    def _end(self, index: int) -> Account:
-        id_, account = self.ends[index]
-        account = account or self._view.account(id_)
+    def _opened(self, id_: list[Value]) -> Account:
+        account = self._view.account(id_)
         if account is None:
             raise LocalProtocolError("an account that the call opened is missing")
         return account
@@ -347,16 +391,16 @@ class Effects:
         """
         author = (standing.principal.id, standing.agency.name)
         active, view = self.active, self._view
-        basis = [self._basis(create.basis) for create in active.creates]
-        set_basis = [None if a.basis is None else self._basis(a.basis) for a in active.assigns]
-        for at, create in enumerate(active.creates):
-            self._create(create, self.created[at], self._created_values[at], basis[at], author)
+        bases = [self._basis(create.basis) for create in active.creates]
+        set_bases = [None if a.basis is None else self._basis(a.basis) for a in active.assigns]
+        for created, basis in zip(self.created, bases, strict=True):
+            self._create(created, basis, author)
         for at, assign in enumerate(active.assigns):
             draft = view.draft(self.records[assign.load])
             for field, value in self._set_values[at].items():
                 draft.write(field, value)
             if assign.basis is not None:
-                draft.write("basis", set_basis[at] or None)
+                draft.write("basis", set_bases[at] or None)
             if assign.status:
                 draft.write("status", assign.status)
                 draft.enter_status(assign.status, *author)
@@ -375,19 +419,11 @@ class Effects:
         for hold in self._released:
             holds.release(view, hold, active.action.domain)
 
-    def _create(
-        self,
-        create: Create,
-        id_: list[Value] | None,
-        values: dict[str, Value],
-        basis: list[Value],
-        author: tuple[bytes, str],
-    ) -> None:
-        kind, view = create.kind, self._view
-        if id_ is None:
-            id_ = [record_id(self._txid, self._index, create.index)]
-        draft = view.create(kind, id_)
-        draft.update(values)
+    def _create(self, created: Created, basis: list[Value], author: tuple[bytes, str]) -> None:
+        create, view = created.create, self._view
+        kind = create.kind
+        draft = view.create(kind, created.id, created.id_cbor, created.kh)
+        draft.update(created.values)
         by: list[Value] = [["created", *author]]
         if kind.start:
             draft["status"] = kind.start
@@ -396,7 +432,7 @@ class Effects:
         if basis:
             draft["basis"] = basis
         if create.id is not None:
-            draft.held = holds.index_of(view, Target("record", [kind.name, *id_])).held
+            draft.held = created.held(view)
 
     def _basis(self, paths: tuple[Path, ...]) -> list[Value]:
         rows: list[Value] = []
@@ -424,7 +460,7 @@ def hold_id(txid: bytes, call: int, effect: int) -> bytes:
     return _H_HOLD(txid + call.to_bytes(4, "big") + effect.to_bytes(4, "big"))
 
 
-def written_fields(assign: Assign) -> list[str]:
+def _written_fields(assign: Assign) -> list[str]:
     """Return the fields whose expected version matters to an ``Assign``."""
     fields = [name for name, _ in assign.assignments]
     if assign.status:
@@ -439,8 +475,3 @@ def _mask(scopes: tuple[str, ...]) -> int:
     for scope in scopes:
         mask |= SCOPE_MASKS[scope]
     return mask
-
-
-def _note(entries: dict[str, list[bytes]], account: Account, place: bytes, delta: int) -> None:
-    entry = b"".join((b"\x83", place, account.id_cbor, encode_int(delta)))
-    entries.setdefault(account.domain, []).append(entry)

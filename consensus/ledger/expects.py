@@ -78,7 +78,18 @@ class Expectations:
             Refused: STALE.
         """
         now = self._view.version_named(kind, id_)
-        if self._expected(record_components(kind, id_)) != now:
+        self.check(kind, id_, record_components(kind, id_), now)
+
+    def check(self, kind: str, id_: list[Value], id_cbor: bytes, now: int) -> None:
+        """Refuse unless what ``[kind, id]`` names is named at version ``now``, its present one.
+
+        Args:
+            id_cbor: canonical CBOR of ``[kind, *id]``.
+
+        Raises:
+            Refused: STALE.
+        """
+        if self._expected(id_cbor) != now:
             raise Refused(Code.STALE, [[kind, id_], now, []])
 
     def check_rest(self) -> None:

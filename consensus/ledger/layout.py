@@ -259,7 +259,7 @@ ENCODERS: Final = _Encoders(
     {
         type(None): _encode_null,
         int: encode_int,
-        str: encode_text,
+        str: TEXTS.__getitem__,
         bytes: encode_bytes,
         list: encode_id,
     }
@@ -269,7 +269,8 @@ ENCODERS: Final = _Encoders(
 
 def encode_array(items: Sequence[bytes]) -> bytes:
     """Return canonical CBOR of an array of encoded items."""
-    return array_head(len(items)) + b"".join(items)
+    count = len(items)
+    return (_ARRAYS[count] if count < 24 else array_head(count)) + b"".join(items)
 
 
 def array_head(length: int) -> bytes:

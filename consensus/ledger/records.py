@@ -12,7 +12,6 @@ Not here: who may write what (``calls``), and the bytes of a row (``state.record
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from consensus import codec

@@ -28,7 +28,6 @@ from consensus.hashing import ZERO
 from consensus.ledger import sequence
 from consensus.ledger.accounts import NO_VERSION, Account, Change, fresh_account, hash_accounts
 from consensus.ledger.layout import (
-    Balance,
     Paths,
     array_head,
     encode_bytes,
@@ -314,23 +313,25 @@ class View:
 
     def record(self, kind: Kind, id_: Sequence[Value]) -> Record | None:
         """Return a record as the transaction sees it, or None; records the read."""
-        components, kh = self.record_path(kind.name, id_)
-        found = self._record(kh, components, kind)
+        return self.record_at(kind, *self.record_path(kind.name, id_))
+
+    def record_at(self, kind: Kind, components: bytes, kh: bytes) -> Record | None:
+        """Return ``record`` for the encoded components and key path that ``record_path`` gives."""
+        if kh in self._records:
+            found = self._records[kh]
+        else:
+            found = self._records[kh] = self._load_record(kh, components, kind)
         if kh not in self.reads:
             self.reads[kh] = ZERO if found is None else found.vh
         return self._drafts.get(kh, found) if self._drafts else found
 
-    def _record(self, kh: bytes, components: bytes, kind: Kind) -> Record | None:
-        if kh in self._records:
-            return self._records[kh]
+    def _load_record(self, kh: bytes, components: bytes, kind: Kind) -> Record | None:
         row = self._get(kh)
-        found = None
-        if row is not None and row.vh != ZERO:
-            stored = decode_row(row.value)
-            places = kind.places[definition_of(kind, stored) - 1]
-            found = Record(kh, components, kind, places, stored, row.vh)
-        self._records[kh] = found
-        return found
+        if row is None or row.vh == ZERO:
+            return None
+        stored = decode_row(row.value)
+        places = kind.places[definition_of(kind, stored) - 1]
+        return Record(kh, components, kind, places, stored, row.vh)
 
     def draft(self, record: Record) -> Draft:
         """Return the draft of a record that the transaction has read, making it if need be.
@@ -345,12 +346,11 @@ class View:
         self._drafts[record.kh] = draft
         return draft
 
-    def create(self, kind: Kind, id_: list[Value]) -> Draft:
-        """Return the draft of a new record.
+    def create(self, kind: Kind, id_: list[Value], components: bytes, kh: bytes) -> Draft:
+        """Return the draft of a new record, whose ``record_path`` is ``components`` and ``kh``.
 
         The caller has found that there is none, or has made the id from the transaction.
         """
-        components, kh = self.record_path(kind.name, id_)
         draft = Draft(kh, components, kind, kind.places[-1], None, id_)
         self._drafts[kh] = draft
         return draft
@@ -375,7 +375,7 @@ class View:
         account = None
         if row is not None and row.vh != ZERO:
             _, salt, data = decode_single(row.value)
-            value = Balance(*codec.parse(data, "account"))
+            value = codec.parse(data, "account")
             account = Account(kh, id_cbor, self._owner(id_), value, row.vh, salt)
         self._accounts[id_cbor] = account
         return account
@@ -420,7 +420,7 @@ class View:
 
     def account_held(self, account: Account) -> int:
         """Return the mask of scopes with unreleased holds on an account."""
-        change = self._changes.get(account.kh)
+        change = self._changes.get(account.kh) if self._changes else None
         return account.held if change is None else change.held
 
     def hold_account(self, account: Account, mask: int) -> None:

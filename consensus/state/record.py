@@ -281,9 +281,7 @@ def encode_row(record: StoredRecord) -> bytes:
     """Return the row that ``decode_row`` reads. Cost: about 2 µs."""
     names, stem, decoys, values = record.names, record.stem, record.decoys, record.values
     encoded = _ENCODED_NAMES[names]
-    head = _HEAD.pack(
-        _FORMAT, len(stem), len(encoded), len(decoys) // DIGEST_BYTES, record.version
-    )
+    head = _HEAD.pack(_FORMAT, len(stem), len(encoded), len(decoys) // DIGEST_BYTES, record.version)
     columns = _COLUMNS[len(names)].pack(*record.versions, *map(len, values))
     return b"".join((head, stem, encoded, columns, record.salts, record.hashes, decoys, *values))
 

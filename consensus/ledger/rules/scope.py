@@ -292,7 +292,9 @@ def _collector(parts: Sequence[Value | Callable[[Env], Value]]) -> Callable[[Env
 
 def _always_fits(types: Sequence[Type], parts: Sequence[object]) -> bool:
     """Return whether no component can break the bounds of an id: short texts, and fixed types."""
-    if any(callable(part) and kind.base in _UNBOUNDED for part, kind in zip(parts, types)):
+    if any(
+        callable(part) and kind.base in _UNBOUNDED for part, kind in zip(parts, types, strict=True)
+    ):
         return False
     sample: list[Value] = [bytes(DIGEST_BYTES) if callable(part) else part for part in parts]
     try:
