@@ -219,9 +219,10 @@ class Chronicle:
         return block, None if certificate is None else wire.decode_commit_cert(certificate)
 
     def _certificate_from(self, height: int) -> tuple[int, bytes] | None:
-        found = self._store.view.certificate_from(height)
-        if found is not None:
-            return found
+        if height <= self._store.height:
+            found = self._store.view.certificate_from(height)
+            if found is not None:
+                return found
         heights = self._certificates.heights
         position = bisect_left(heights, height)
         if position == len(heights):
