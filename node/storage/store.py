@@ -189,7 +189,8 @@ class StateBackend:
 
     def entries(self) -> Iterator[tuple[bytes, bytes, int]]:
         """Yield ``(kh, vh, changed height)`` of all rows, ascending; ends with the next flush."""
-        return self._store.view.entries()
+        yield from self._store.view.entries()
+        self._store.renew()  # by now the whole file is resident
 
 
 class Store:
@@ -262,14 +263,22 @@ class Store:
                 flush.check(batch, self._alive_height())
                 while not await trio.to_thread.run_sync(self._commit, batch):
                     self._grow()
-                self._renew()
+                self.renew()
 
     def write(self, batch: FlushBatch) -> None:
         """Do what ``flush`` does, in this thread; for start and tools."""
         flush.check(batch, self._alive_height())
         while not self._commit(batch):
             self._grow()
-        self._renew()
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin the view anew, and map the file anew when too much of it is resident."""
+        if _resident_bytes() > RESIDENT_BYTES_MAX:
+            self._map(self._environment.info()["map_size"])
+        else:
+            self.view.close()
+            self.view = View(self._environment.begin(), self._opened)
 
     @property
     def used_bytes(self) -> int:
@@ -310,13 +319,6 @@ class Store:
             self.failed = StorageFailedError(f"the store has reached {MAP_BYTES_MAX} bytes")
             raise self.failed
         self._map(size)
-
-    def _renew(self) -> None:
-        if _resident_bytes() > RESIDENT_BYTES_MAX:
-            self._map(self._environment.info()["map_size"])
-        else:
-            self.view.close()
-            self.view = View(self._environment.begin(), self._opened)
 
     def _map(self, size: int) -> None:
         """Map the file anew, with room for ``size`` bytes."""

@@ -344,13 +344,15 @@ def test_a_file_of_which_too_much_is_resident_is_mapped_anew(
     store = Store.open(tmp_path / "state", chain=CHAIN, map_bytes=2**26)
     rows = [(key(n), Row(key(-n), 0, bytes(5000))) for n in range(5000)]
     store.write(FlushBatch(0, rows=rows))
-    assert sum(1 for _ in store.state.entries()) == 5000
+    assert sum(1 for _ in store.view.entries()) == 5000
     whole = _resident_bytes()
     monkeypatch.setattr("node.storage.store.RESIDENT_BYTES_MAX", whole - 2**20)
     store.write(FlushBatch(0, meta=[(b"name", b"value")]))
     assert _resident_bytes() < whole - 15 * 2**20
     assert store.view.meta(b"name") == b"value"
     assert sum(1 for _ in store.state.entries()) == 5000
+    assert _resident_bytes() < whole - 15 * 2**20
+    assert store.state.get(key(1)) == rows[1][1]
     store.close()
 
 
