@@ -5,7 +5,7 @@ Not here: the checks (``verifier``), and which batches are kept (``batches``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from consensus.hashing import DIGEST_BYTES
 from consensus.hotstuff.types import PayloadItem
@@ -13,8 +13,7 @@ from consensus.ledger import batch as formats
 from consensus.ledger.batch import Batch
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedBatch:
+class CheckedBatch(msgspec.Struct, frozen=True, gc=False):
     """A batch whose every part was accepted.
 
     ``txids``: 32 bytes a transaction, in order. ``not_after_ms``: the last chain time at which any
@@ -62,7 +61,7 @@ def from_batch(batch: Batch) -> CheckedBatch:
         batch.public,
         batch.private,
         b"".join([each.txid for each in batch.transactions]),
-        max(each.not_after_ms for each in batch.transactions),
+        max([each.not_after_ms for each in batch.transactions]),
     )
 
 

@@ -20,8 +20,10 @@ Source: docs/protocol/transaction.cddl.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
+
+import msgspec
 
 from consensus import codec
 from consensus.codec import Value
@@ -51,8 +53,7 @@ _HEADER: Final = codec.array(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True):
     """A decoded batch. ``origin`` is a validator's index, ``number`` counts its batches from 1."""
 
     digest: bytes

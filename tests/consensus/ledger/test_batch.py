@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cbor2
+import msgspec
 import pycddl
 import pytest
 from blake3 import blake3
@@ -103,7 +103,7 @@ def test_trusted_decoding_gives_the_same_transactions() -> None:
     for given_txids in (b"", txids):
         found = batches.decode_trusted(batch.public, batch.private, given_txids, chain=CHAIN)
         assert found.transactions == batch.transactions
-        assert replace(found, items=batch.items) == batch
+        assert msgspec.structs.replace(found, items=batch.items) == batch
 
 
 def test_trusted_item_is_the_decoded_item() -> None:
