@@ -14,7 +14,7 @@ from consensus.answers import DecisionAnswer, StatementEvidence
 from consensus.errors import ComityError, ProofError, SignatureError
 from consensus.hotstuff import wire
 from consensus.hotstuff.types import CommitCert, Statement
-from consensus.ledger.decision import REFUSED, Decision, make
+from consensus.ledger.decision import REFUSED, Decision, Maker
 from consensus.state.merkle import RESULTS
 from tests.comity.twin import certify, make_genesis
 
@@ -22,11 +22,11 @@ GENESIS = make_genesis()
 CHAIN = genesis.chain_id(GENESIS.encode())
 TXIDS = [bytes([40 + i]) * 32 for i in range(5)]
 LEAVES = {"code": codec.encode([64, None, None]), "authority": codec.encode([None, [], []])}
-TIME = codec.encode(65_536)
+MAKER = Maker(height=7, time_ms=65_536)
 
 
 def decided(index: int) -> Decision:
-    return make(TXIDS[index], 7, index, TIME, REFUSED, [], dict(LEAVES), bytes(32))
+    return MAKER.make(TXIDS[index], index, REFUSED, [], dict(LEAVES), bytes(32))
 
 
 DECISIONS = [decided(index) for index in range(5)]
@@ -134,7 +134,7 @@ def with_another_path(answer: DecisionAnswer) -> DecisionAnswer:
 
 def with_another_leaf(answer: DecisionAnswer) -> DecisionAnswer:
     leaves = {**LEAVES, "code": codec.encode([0, None, None])}
-    forged = make(TXIDS[4], 7, 4, TIME, REFUSED, [], leaves, bytes(32))
+    forged = MAKER.make(TXIDS[4], 4, REFUSED, [], leaves, bytes(32))
     return replace(answer, decision=forged.encode())
 
 
