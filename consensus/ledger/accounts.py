@@ -49,6 +49,7 @@ class Account:
         "reserved",
         "salt",
         "salt_start",
+        "value_cbor",
         "vh",
     )
 
@@ -63,21 +64,15 @@ class Account:
         self.salt = self.salt_start = salt
         self.pool = b""
 
-    def value_cbor(self) -> bytes:
-        """Return canonical CBOR of the leaf's value."""
-        return b"".join(
-            (
-                b"\x84",
-                self.id_cbor,
-                encode_int(self.balance),
-                encode_int(self.reserved),
-                encode_int(self.held),
-            )
-        )
+    def encode(self) -> bytes:
+        """Return canonical CBOR of the leaf's value, and keep it for the row."""
+        numbers = encode_int(self.balance) + encode_int(self.reserved) + encode_int(self.held)
+        self.value_cbor = b"\x84" + self.id_cbor + numbers
+        return self.value_cbor
 
     def row(self) -> bytes:
-        """Return the account's row; its leaf has been hashed."""
-        return encode_single(NO_VERSION, self.salt, self.value_cbor())
+        """Return the account's row; its leaf has been hashed in this block."""
+        return encode_single(NO_VERSION, self.salt, self.value_cbor)
 
 
 class Change:
@@ -123,7 +118,7 @@ def hash_accounts(accounts: Iterable[Account]) -> None:
     salts = _salts([each.salt_start + each.pool + each.kh for each in stale])
     for account, salt in zip(stale, salts, strict=True):
         account.salt = salt[:SALT_BYTES]
-    hidden = _values([each.salt + each.value_cbor() for each in stale])
+    hidden = _values([each.salt + each.encode() for each in stale])
     leaves = _fields(
         [
             _FIELD_HEAD + each.kh + _FIELD_TAIL + value

@@ -23,6 +23,7 @@ from consensus.state import record as stored_record
 from consensus.state import salted
 from consensus.state.record import HOLDS, StoredRecord
 from consensus.state.salted import TEXTS
+from consensus.table import Table
 
 _NO_HOLDS: Final = encode_int(0)
 
@@ -38,6 +39,20 @@ def _new_stem(kind: Kind, id_cbor: bytes) -> bytes:
     name = TEXTS[kind.name]
     components = id_cbor[1 + len(name) :]
     return name + encode_int(kind.definition) + array_head(id_cbor[0] - 0x81) + components
+
+
+def decode_field(data: bytes) -> Value:
+    """Return the value of a field or leaf; short simple ones, such as a status, recur."""
+    short = len(data) <= FIELD_BYTES_MAX and not _ARRAY <= data[0] < _MAP
+    return _FIELDS[data] if short else codec.parse(data, "field")
+
+
+FIELDS_MAX: Final = 4096
+FIELD_BYTES_MAX: Final = 24
+"""Longest encoding of a field worth a place in the table."""
+_ARRAY: Final = 0x80
+_MAP: Final = 0xA0
+_FIELDS: Final = Table(codec.parse, FIELDS_MAX)
 
 
 class Record(dict[str, Any]):
@@ -75,7 +90,7 @@ class Record(dict[str, Any]):
         data = self.stored.values[place[0]]
         if data == NULL:
             return None
-        value = codec.parse(data, "field")
+        value = decode_field(data)
         return value if place[1] == WHOLE else value[place[1]]
 
     @property

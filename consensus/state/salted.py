@@ -18,6 +18,7 @@ Not here: which leaves a record, a private part or a decision has.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -180,6 +181,14 @@ def joined_root(kind: str, header: bytes, leaves: bytes, decoys_: bytes) -> byte
 # --- salts ------------------------------------------------------------------------------------
 
 
+def _salt_columns(count: int) -> struct.Struct:
+    return struct.Struct(f"{SALT_BYTES}s" * count)
+
+
+_SALTS: Final = Table(_salt_columns, LEAVES_MAX)
+"""How so many salts lie in a row."""
+
+
 def salts(pool: bytes, kh: bytes, count: int) -> list[bytes]:
     """Return ``count`` 16-byte salts of one list, in leaf order; decoys' salts come last.
 
@@ -187,7 +196,7 @@ def salts(pool: bytes, kh: bytes, count: int) -> list[bytes]:
         pool: the salt pool after the writing transaction; for a private part, its 32-byte seed.
         kh: 32 bytes of the list.
     """
-    return split(_stream(pool + kh, SALT_BYTES * count), SALT_BYTES)
+    return list(_SALTS[count].unpack(_stream(pool + kh, SALT_BYTES * count)))
 
 
 def next_pool(pool: bytes, seed: bytes) -> bytes:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cbor2
 import pytest
 
-from consensus.ledger import authority
+from consensus.ledger import authority, records
 from consensus.ledger.codes import Code
 from consensus.ledger.executor import BlockContext, BlockResult, BlockRun
 from consensus.ledger.ledger import Ledger, of_genesis
@@ -122,3 +123,18 @@ def test_standings_are_bounded_and_unknown_keys_are_not_kept(
         world.do(name, *TRANSFER)
         assert public_key(name) in kept
         assert len(kept) <= 2
+
+
+def test_short_fields_are_kept_and_lists_which_somebody_may_change_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(records._FIELDS, "entries_max", 3)
+    values = [0, -1, 2**63 - 1, "active", b"x", None, True, "x" * 30, [], [1], [["a"], b"x" * 32]]
+    for _ in range(2):
+        for value in values:
+            found = records.decode_field(cbor2.dumps(value))
+            assert found == value
+            assert type(found) is type(value)
+            assert len(records._FIELDS) <= 3
+            if isinstance(value, list):
+                assert records.decode_field(cbor2.dumps(value)) is not found
