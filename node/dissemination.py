@@ -266,7 +266,8 @@ class Dissemination:
         self.batches.delivered(block.payload)
         self.batches.settle(block.height)
         self.pool.settle(txids)
-        self._bell.set()
+        if self.pool.waiting:  # they may be due sooner now that less is in flight
+            self._bell.set()
 
     def expire(self, chain_time_ms: int) -> list[bytes]:
         """Drop what can no longer be applied; return txids that clients must be told of."""

@@ -224,7 +224,7 @@ class Verifier:
             _require(certificate == self._genesis, "round 0 is the genesis block's alone")
             return
         _require(certificate.height > 0, "only the genesis block has height 0")
-        check_signers((v for v, _ in certificate.signatures), self._committee)
+        check_signers([v for v, _ in certificate.signatures], self._committee)
 
     def _quorum_signatures(self, certificate: QuorumCert) -> None:
         for validator, signature in certificate.signatures:
@@ -232,7 +232,7 @@ class Verifier:
 
     def _timeout_shape(self, certificate: TimeoutCert) -> None:
         _require(certificate.epoch == self._committee.epoch, "timeout certificate of another epoch")
-        check_signers((v for v, _, _ in certificate.entries), self._committee)
+        check_signers([v for v, _, _ in certificate.entries], self._committee)
         for _, high, _ in certificate.entries:
             _require(high < certificate.round, "timeout certificate with a high round beyond it")
         _require(
@@ -255,7 +255,7 @@ class Verifier:
 
     def _commit_shape(self, certificate: CommitCert) -> None:
         self._statement(certificate.statement)
-        check_signers((v for v, _ in certificate.signatures), self._committee)
+        check_signers([v for v, _ in certificate.signatures], self._committee)
 
     def _commit_signatures(self, certificate: CommitCert) -> None:
         body = certificate.statement.encoded
@@ -309,12 +309,14 @@ def check_block(block: Block, committee: Committee) -> None:
 
 def check_signers(signers: Iterable[int], committee: Committee) -> None:
     """Raise CertificateError unless the signers are exactly a quorum, increasing, of members."""
-    last, count = -1, 0
+    last, count, size = -1, 0, committee.size
     for validator in signers:
-        _require(last < validator < committee.size, "signers unordered, repeated or foreign")
+        if not last < validator < size:
+            raise CertificateError("signers unordered, repeated or foreign")
         last = validator
         count += 1
-    _require(count == committee.quorum, f"{count} signatures, {committee.quorum} needed")
+    if count != committee.quorum:
+        raise CertificateError(f"{count} signatures, {committee.quorum} needed")
 
 
 def check_commit_cert(
