@@ -71,11 +71,15 @@ def raw(content: bytes) -> Attack:
 
 
 def forged(change: Callable[[QuorumCert], QuorumCert]) -> Attack:
-    """Certificates with the victim's own quorum certificate, changed."""
+    """The victim's own quorum certificate, said of a later round and changed: one that would count.
+
+    What a node has no use for, like one of a round that it is past, it drops without a check.
+    """
 
     async def attack(link: Link, thief: Thief) -> None:
         assert link.certificates.high_qc is not None
-        message = Certificates(1, change(link.certificates.high_qc), None, None)
+        later = replace(link.certificates.high_qc, round=link_round(link))
+        message = Certificates(1, change(later), None, None)
         await link.data(messages.encode_message(message))
 
     return attack
