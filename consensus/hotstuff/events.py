@@ -45,7 +45,8 @@ class ReplicaConfig:
         timeout_growth_num, timeout_growth_den: factor per consecutive failed round.
         timeout_max_ms: cap of that growth.
         heartbeat_ms: an idle chain gets an empty block this often.
-        block_spacing_ms: between a block with payload and the next one with payload.
+        block_spacing_ms, certified_spacing_ms: between the arrival of a block with payload and the
+            next payload; the second once the block is certified.
         empty_block_ms: between empty blocks; stalled_block_ms while results disagree.
         execution_ahead_max, certified_ahead_max: windows of heights in which payload is proposed;
             votes on payload wait beyond twice these.
@@ -68,6 +69,7 @@ class ReplicaConfig:
     timeout_max_ms: int = 4000
     heartbeat_ms: int = 3000
     block_spacing_ms: int = 50
+    certified_spacing_ms: int = 10
     empty_block_ms: int = 250
     stalled_block_ms: int = 1000
     execution_ahead_max: int = 2

@@ -77,7 +77,9 @@ class Pacemaker:
             return None
         start = max(situation.entered_ms, situation.work_since_ms)
         if situation.parent_bytes:  # each block costs the same to order, however full it is
-            start = max(start, situation.parent_ms + self._config.block_spacing_ms)
+            config, certified = self._config, situation.parent_certified
+            spacing_ms = config.certified_spacing_ms if certified else config.block_spacing_ms
+            start = max(start, situation.parent_ms + spacing_ms)
         return start
 
     def propose_from_ms(self, situation: Situation) -> int:
