@@ -5,9 +5,10 @@ or it can no longer have one; until then it counts against its author's quota, a
 changes nothing. What cannot be taken is refused with ``Busy`` and when to come back. Nothing that
 was accepted leaves without being named: ``settle`` by a decision, ``expire`` by returning it.
 
-Batches are cut at once while nothing is in flight, else after LIGHT_DELAY_MS or LIGHT_BYTES, and
-under load later and larger, because big batches are cheaper. The protective lane has its own queue,
-never waits longer than LIGHT_DELAY_MS, and a tenth of the room is its own. Authors take turns.
+Batches are cut at once while nothing is in flight, else LIGHT_DELAY_MS after the one before or with
+LIGHT_BYTES, and under load later and larger, because big batches are cheaper. The protective lane
+has its own queue, never waits longer than LIGHT_DELAY_MS, and a tenth of the room is its own.
+Authors take turns.
 
 Not here: checking (``verifier``), numbering and keeping batches (``batches``).
 """
@@ -125,6 +126,8 @@ class _Queue:
         self.size_bytes = 0
         self.since_ms = 0
         """Arrival of the oldest; meaningless while the queue is empty."""
+        self.cut_ms = 0
+        """When a batch was last taken from it."""
 
     def push(self, author: bytes, waiting: _Waiting) -> None:
         if not self._turns:
@@ -266,6 +269,7 @@ class Mempool:
             if self._may_go(lane) and self._due_lane(lane) <= now_ms:
                 items = self._take(self._queues[lane])
                 if items:
+                    self._queues[lane].cut_ms = now_ms
                     return lane, items
         return None
 
@@ -300,7 +304,10 @@ class Mempool:
         if self._in_flight_bytes == 0 or full or queue.size_bytes >= self._network.batch_bytes_max:
             return queue.since_ms
         if lane == PROTECTIVE or self._in_flight_bytes < LOAD_BYTES:
-            return queue.since_ms + (0 if queue.size_bytes >= LIGHT_BYTES else LIGHT_DELAY_MS)
+            if queue.size_bytes >= LIGHT_BYTES:
+                return queue.since_ms
+            earliest_ms = max(queue.since_ms, queue.cut_ms + LIGHT_DELAY_MS)
+            return min(earliest_ms, queue.since_ms + LIGHT_DELAY_MS)  # clocks may be set back
         return queue.since_ms + LOAD_DELAY_MS
 
     # --- leaving ---

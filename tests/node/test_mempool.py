@@ -208,26 +208,43 @@ def test_idle_node_cuts_at_once() -> None:
     assert it.due_ms() is None
 
 
-def test_lightly_loaded_node_waits_five_milliseconds() -> None:
+def test_batches_of_a_lightly_loaded_node_are_five_milliseconds_apart() -> None:
     it = pool()
     it.add(signed(ANNA, 1), NOW)
     it.cut(NOW)
-    it.add(signed(ANNA, 2), NOW + 10)
-    it.add(signed(ANNA, 3), NOW + 14)
-    assert it.due_ms() == NOW + 15
-    assert it.cut(NOW + 14) is None
-    assert [sequences(items) for _, items in cut_all(it, NOW + 15)] == [[2, 3]]
+    it.add(signed(ANNA, 2), NOW + 1)
+    it.add(signed(ANNA, 3), NOW + 4)
+    assert it.due_ms() == NOW + 5
+    assert it.cut(NOW + 4) is None
+    assert [sequences(items) for _, items in cut_all(it, NOW + 5)] == [[2, 3]]
+
+
+def test_lightly_loaded_node_cuts_at_once_what_comes_later_than_that() -> None:
+    it = pool()
+    it.add(signed(ANNA, 1), NOW)
+    it.cut(NOW)
+    it.add(signed(ANNA, 2), NOW + 6)
+    assert it.due_ms() == NOW + 6
+    assert [sequences(items) for _, items in cut_all(it, NOW + 6)] == [[2]]
+
+
+def test_clock_that_was_set_back_delays_no_batch_for_longer() -> None:
+    it = pool()
+    it.add(signed(ANNA, 1), NOW)
+    it.cut(NOW)
+    it.add(signed(ANNA, 2), NOW - 3_600_000)
+    assert it.due_ms() == NOW - 3_600_000 + 5
 
 
 def test_lightly_loaded_node_does_not_wait_for_256_kib() -> None:
     it = pool()
     it.add(signed(ANNA, 1), NOW)
     it.cut(NOW)
-    it.add(big(ANNA, 2, 140_000), NOW + 10)
-    assert it.due_ms() == NOW + 15
-    it.add(big(ANNA, 3, 140_000), NOW + 11)
-    assert it.due_ms() == NOW + 10
-    assert [sequences(items) for _, items in cut_all(it, NOW + 11)] == [[2, 3]]
+    it.add(big(ANNA, 2, 140_000), NOW + 1)
+    assert it.due_ms() == NOW + 5
+    it.add(big(ANNA, 3, 140_000), NOW + 2)
+    assert it.due_ms() == NOW + 1
+    assert [sequences(items) for _, items in cut_all(it, NOW + 2)] == [[2, 3]]
 
 
 def test_node_under_load_waits_fifty_milliseconds_for_a_larger_batch() -> None:
@@ -261,7 +278,7 @@ def test_protective_lane_goes_first_in_batches_of_its_own_and_waits_least() -> N
     cut_all(it, NOW)
     it.add(signed(ANNA, 4), NOW + 10)
     it.add(signed(BORIS, 1, protective=True), NOW + 20)
-    assert it.due_ms() == NOW + 25
+    assert it.due_ms() == NOW + 20
     assert [(lane, sequences(items)) for lane, items in cut_all(it, NOW + 25)] == [
         (PROTECTIVE, [1])
     ]
