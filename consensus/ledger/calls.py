@@ -20,6 +20,7 @@ from consensus.ledger import holds
 from consensus.ledger.authority import Power, Standing, authorize
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.effects import Active, Effects, hold_id
+from consensus.ledger.environment import LETS, Lets
 from consensus.ledger.expects import Expectations, check_fresh
 from consensus.ledger.holds import Target
 from consensus.ledger.kernel.perform import HANDLERS
@@ -71,6 +72,8 @@ class Calls:
         if action.kernel:
             self._kernel(index, active, power, env)
             return
+        if action.lets:
+            env[LETS] = Lets(action.lets, env)
         effects = Effects(self._view, self._tx.txid, index, active, env, records)
         effects.resolve()
         authorize(self._view, self._standing, power, action, env)

@@ -11,6 +11,7 @@ An **environment** maps names to what conditions may read::
     env["who"]      {"principal": 32 bytes, "agency": name, "role": text, "scope": {name: text}}
     env[<load>]     for each load, field -> value: every declared field, "status", "id" and "by"
                     of a record (absent optional field: None), "balance" of an account
+    env[LETS]       where the action has intermediate values: ``environment.Lets``
 
 A load may be any object with ``__getitem__``, so records can decode a leaf when it is first read.
 The ``by`` leaf of a record is ``[[step, principal id, agency name], …]``: ``created`` first, then
@@ -21,13 +22,13 @@ Not here: authority, versions, holds, balances (the executor) and rule text (``r
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
 from consensus.codec import Value, head_bytes
+from consensus.ledger.schedule import Schedule
 
 Env = Mapping[str, Any]
 Path = tuple[str, ...]
@@ -381,6 +382,14 @@ class Require:
 
 
 @dataclass(frozen=True, slots=True)
+class Let:
+    """A named intermediate value."""
+
+    name: str
+    value: Expression
+
+
+@dataclass(frozen=True, slots=True)
 class Actor:
     """Who may call: holders of ``role``, or the person whose record it is (``self_path``).
 
@@ -486,28 +495,6 @@ class Param:
 
 
 @dataclass(frozen=True, slots=True)
-class ParamValues:
-    """The parameters of one action at one time."""
-
-    values: Mapping[str, Value]
-    digest: bytes
-    """Hash of the values, as an author's inputs name it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """Values of an action's parameters over time: ``intervals[i]`` holds from ``starts[i]``."""
-
-    starts: tuple[int, ...]
-    """Ascending milliseconds; the first is the beginning of time."""
-    intervals: tuple[ParamValues, ...]
-
-    def at(self, now_ms: int) -> ParamValues:
-        """Return what is in force at ``now_ms``. Cost: O(log intervals)."""
-        return self.intervals[max(bisect_right(self.starts, now_ms), 1) - 1]
-
-
-@dataclass(frozen=True, slots=True)
 class Action:
     """One action, ready to execute: loads, actor, requirements, then effects in order."""
 
@@ -535,6 +522,8 @@ class Action:
     schedule: Schedule
     reads: tuple[Path, ...]
     """Every path that any part of the action reads, in order of first appearance."""
+    lets: tuple[Let, ...] = ()
+    """Intermediate values; each may use those before it."""
 
     def bind(self, values: Sequence[Value]) -> dict[str, Value]:
         """Return ``env["input"]`` for the values of a call, in declared order.

@@ -19,7 +19,7 @@ from typing import Final, Protocol
 
 from consensus.errors import RulesError
 from consensus.ledger.expr import closures
-from consensus.ledger.expr.closures import ARITHMETIC
+from consensus.ledger.expr.closures import ARITHMETIC, Run
 from consensus.ledger.expr.functions import check_call
 from consensus.ledger.expr.syntax import (
     Binary,
@@ -62,6 +62,8 @@ class Name:
     """The value may be None."""
     fallible: bool = False
     """The value may be missing altogether (a parameter before its first date, a scope)."""
+    run: Run | None = None
+    """What evaluates it, where the environment has no entry of that name."""
 
 
 class Scope(Protocol):
@@ -146,7 +148,7 @@ class _Checker:
         self.reads[parts] = None
         return Typed(
             name.type,
-            closures.getter(parts, fallible=name.fallible),
+            name.run or closures.getter(parts, fallible=name.fallible),
             not name.fallible,
             name.optional,
             parts,

@@ -23,6 +23,7 @@ from consensus.ledger.model import (
     Expression,
     Input,
     Kind,
+    Let,
     Load,
     Path,
     Reference,
@@ -54,6 +55,7 @@ _PERSONS: Final = ("ref", "token", "digest")
 _PHASES: Final = ("protective",)
 _ORDINARY_KEYS: Final = (
     "phase", "inputs", "load", "fresh", "depends", "unique", "effects", "ignores_holds",
+    "lets",
 )  # fmt: skip
 """What the kernel decides for its own actions."""
 
@@ -94,6 +96,7 @@ class _Compiler:
             place.of("phase").fault(
                 f"there is no phase {definition.phase!r}", suggest(definition.phase, _PHASES)
             )
+        self._lets(scope)
         actor = self._kept(lambda: self._actor(scope, place.of("actor")))
         require = self._require(scope)
         effects = Effects(scope, protective, place)
@@ -136,6 +139,7 @@ class _Compiler:
             ignores_holds=ignores,
             schedule=schedule(params),
             reads=reads,
+            lets=tuple(scope.lets.values()),
         )
 
     def _kept(self, make: Callable[[], T]) -> T | None:
@@ -163,8 +167,9 @@ class _Compiler:
             )
         for key in _ORDINARY_KEYS:
             if getattr(definition, key):
+                word = "let" if key == "lets" else key
                 raise place.refuse(
-                    f"the kernel decides {key} of {self.name}",
+                    f"the kernel decides {word} of {self.name}",
                     "a kernel action has actor, require, summary and legal",
                 )
 
@@ -239,6 +244,17 @@ class _Compiler:
             if name not in records:
                 here.fault(f"{name!r} is not a loaded record", suggest(name, records))
         return tuple(dict.fromkeys(self.definition.fresh))
+
+    def _lets(self, scope: ActionScope) -> None:
+        """Add the intermediate values to the scope, each to those after it."""
+        for number, (name, source) in enumerate(self.definition.lets):
+            here = self.place.of("let", number)
+            check_name(name, here, "an intermediate value")
+            if name in scope.lets:
+                raise here.refuse(f"{name} is named twice", "give each value a name of its own")
+            if name in scope.loads:
+                raise here.refuse(f"{name} is a load", "give the value a name of its own")
+            scope.lets[name] = Let(name, scope.expression(source, here.of(1)))
 
     # --- conditions
 

@@ -28,6 +28,7 @@ PARAM_VALUES_TOTAL_MAX: Final = 512
 ACTIONS_MAX: Final = 128
 INPUTS_MAX: Final = 32
 LOADS_MAX: Final = 16
+LETS_MAX: Final = 32
 REQUIREMENTS_MAX: Final = 32
 EFFECTS_MAX: Final = 32
 UNIQUE_MAX: Final = 8
@@ -199,6 +200,8 @@ class ActionDef:
     unique: tuple[tuple[str, ...], ...]
     effects: tuple[EffectDef, ...]
     ignores_holds: tuple[IgnoreDef, ...]
+    lets: tuple[tuple[str, str], ...] = ()
+    """Intermediate values: name, expression."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -266,7 +266,10 @@ def _action(action: Action) -> ActionSummary:
         inputs=tuple(f"{i.name}: {i.type.text}{'?' * i.optional}" for i in action.inputs),
         reads=tuple(reads),
         requires=tuple(f"{each.code}: {each.that.source}" for each in action.require),
-        does=tuple(_effect(each) for each in action.effects),
+        does=(
+            *(_effect(each) for each in action.effects),
+            *(f"where {each.name} = {each.value.source}" for each in action.lets),
+        ),
     )
 
 

@@ -420,6 +420,8 @@ class Struct:
     """Keys of the language that this version refuses."""
     prepare: Callable[[dict[str, Any], Place], dict[str, Any]] | None = None
     """Rewrites short forms of the TOML table before it is read."""
+    tail: int = 0
+    """How many of the last attributes the array leaves out from its end while they are absent."""
 
     def read(self, value: Any, place: Place) -> Any:
         if not isinstance(value, dict):
@@ -461,7 +463,26 @@ class Struct:
             shape = attr.shape() if isinstance(attr, Variants) else attr.node.shape()
             null = isinstance(attr, Attr) and attr.default is None
             shapes.append(codec.optional(shape) if null else shape)
-        return codec.array(*shapes)
+        if not self.tail:
+            return codec.array(*shapes)
+        least = len(shapes) - self.tail
+        by_count = {n: codec.array(*shapes[:n]) for n in range(least, len(shapes) + 1)}
+
+        def check(value: Value, path: str) -> int:
+            count = len(value) if type(value) is list else least
+            size = by_count.get(count, by_count[least])(value, path)
+            if count > least and self._is_absent(count - 1, value[-1]):
+                raise DecodeError("the last item says nothing; leave it out", path=path)
+            return size
+
+        return check
+
+    def _is_absent(self, index: int, packed: Value) -> bool:
+        attr = self.attrs[index]
+        if not isinstance(attr, Attr):
+            return False
+        absent = None if attr.default is None else attr.node.pack(attr.default)
+        return bool(packed == absent)
 
     def pack(self, value: Any) -> Value:
         packed: list[Value] = []
@@ -471,11 +492,16 @@ class Struct:
                 packed.append(attr.pack(item))
             else:
                 packed.append(None if item is None else attr.node.pack(item))
+        least = len(self.attrs) - self.tail
+        while len(packed) > least and self._is_absent(len(packed) - 1, packed[-1]):
+            packed.pop()
         return packed
 
     def unpack(self, value: Value) -> Any:
-        read: dict[str, Any] = {}
-        for attr, item in zip(self.attrs, value, strict=True):
+        read: dict[str, Any] = {
+            attr.name: attr.default for attr in self.attrs[len(value) :] if isinstance(attr, Attr)
+        }
+        for attr, item in zip(self.attrs, value, strict=False):
             if isinstance(attr, Variants):
                 read[attr.name] = attr.unpack(item)
             else:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Final
 
 from consensus.codec import Value
 from consensus.errors import RulesError
 from consensus.hashing import DIGEST_BYTES
+from consensus.ledger.environment import LETS
 from consensus.ledger.expr import Fault, Name, compile_expression
 from consensus.ledger.model import (
     ID_COMPONENTS_MAX,
@@ -23,6 +24,7 @@ from consensus.ledger.model import (
     Expression,
     InputError,
     Kind,
+    Let,
     Path,
     Reference,
     Type,
@@ -56,19 +58,29 @@ class ActionScope:
     domain: Domain
     inputs: Mapping[str, Name]
     loads: dict[str, Kind | AccountFamily] = field(default_factory=dict)
+    lets: dict[str, Let] = field(default_factory=dict)
+    """Intermediate values, in their order; their ``reads`` name no others of them."""
     reads: dict[Path, None] = field(default_factory=dict)
     """Every path that was resolved, in order of first appearance."""
 
     @property
     def roots(self) -> tuple[str, ...]:
         """First parts of all paths."""
-        return (*ROOTS, *self.loads)
+        return (*ROOTS, *self.loads, *self.lets)
 
     def resolve(self, parts: Path, position: int) -> Name:
         """Return what a path stands for, or raise Fault (see ``expr.Scope``)."""
+        if parts[0] in self.lets:
+            return self._let(parts, position)
         name = self._resolve(parts, position)
         self.reads[parts] = None
         return name
+
+    def _let(self, parts: Path, position: int) -> Name:
+        name = parts[0]
+        if len(parts) > 1:
+            raise Fault(f"{name} has no fields", position, hint="it is an intermediate value")
+        return Name(self.lets[name].value.type, run=_letter([*self.lets].index(name)))
 
     def _resolve(self, parts: Path, position: int) -> Name:
         root, rest = parts[0], parts[1:]
@@ -155,12 +167,21 @@ class ActionScope:
         line = place.line
         where = place.report.where if line else _unlined(place)
         try:
-            return compile_expression(
+            found = compile_expression(
                 source, self, want=want, optional=optional, where=where, line=line
             )
         except RulesError as error:
             place.report.problems.append(error)
             raise Skip from error
+        return self._read_through(found) if self.lets else found
+
+    def _read_through(self, found: Expression) -> Expression:
+        """Name what intermediate values read in their stead."""
+        reads: dict[Path, None] = {}
+        for path in found.reads:
+            let = self.lets.get(path[0])
+            reads.update(dict.fromkeys((path,) if let is None else let.value.reads))
+        return replace(found, reads=tuple(reads))
 
     def path(self, text: str, place: Place) -> Path:
         """Return ``(load, field)`` for a path to a leaf of a loaded record."""
@@ -205,7 +226,8 @@ class ActionScope:
         for segment in segments:
             if segment.startswith("{") and segment.endswith("}"):
                 found = self.expression(segment[1:-1], place)
-                if found.reads != (tuple(segment[1:-1].split(".")),):
+                name = segment[1:-1]
+                if name not in self.lets and found.reads != (tuple(name.split(".")),):
                     raise place.refuse(f"{segment} holds more than a path", "use `{ent.person}`")
                 if found.type.base not in _COMPONENT_BASES:
                     raise place.refuse(
@@ -278,6 +300,11 @@ class ActionScope:
             )
         _, resolve, reads = self.components(segments, place)
         return Reference("account", family.name, template, reads, resolve), family
+
+
+def _letter(index: int) -> Callable[[Env], Value]:
+    """Return what evaluates the ``index``-th intermediate value of a call."""
+    return lambda env: env[LETS].value(index)
 
 
 def _collector(parts: Sequence[Value | Callable[[Env], Value]]) -> Callable[[Env], list[Value]]:

@@ -22,6 +22,7 @@ from consensus.ledger.rules.definition import (
     FIELDS_MAX,
     INPUTS_MAX,
     KINDS_MAX,
+    LETS_MAX,
     LOADS_MAX,
     NUMBER_MAX,
     PARAM_VALUES_MAX,
@@ -70,6 +71,7 @@ _expression = Text(4 * SOURCE_CHARACTERS_MAX)
 _paths = Many(_path, PATHS_MAX)
 _template = Text(512)
 _plain = Plain(LIST_ITEMS_MAX)
+_LET_FORM: Final = 'a name and an expression, such as ["due", "ent.monthly * input.months"]'
 _LOAD_FORM: Final = 'a load such as ["ent", "entitlement/{input.entitlement}"]'
 
 
@@ -260,10 +262,11 @@ ACTION: Final = Struct(
             Many(_IGNORE, len(HOLD_SCOPES)),
             (),
         ),
+        Attr("lets", Many(Row((_name, _expression), _LET_FORM), LETS_MAX), (), key="let"),
     ),
+    tail=1,
     later=(
         "approvals",
-        "let",
         "period",
         "waterfall",
         "reserve",

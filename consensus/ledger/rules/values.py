@@ -17,12 +17,11 @@ from consensus.ledger.model import (
     BASES,
     InputError,
     Param,
-    ParamValues,
-    Schedule,
     Type,
 )
 from consensus.ledger.rules.definition import ParamDef
 from consensus.ledger.rules.schema import NOT_SUPPORTED, Place, Skip, suggest
+from consensus.ledger.schedule import ParamValues, Schedule
 
 H_PARAMS: Final = context("rule param values")
 

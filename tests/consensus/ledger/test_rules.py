@@ -525,7 +525,6 @@ def test_fault_of_an_author_is_refused_with_its_reason(
 UNSUPPORTED = [
     ("benefits", "[kinds.review]", '[kinds.review]\nindex = ["entitlement"]', "index"),
     ("benefits", 'fresh   = ["ent"]', 'approvals = { role = "a.b", count = 1 }', "approvals"),
-    ("benefits", 'fresh   = ["ent"]', 'let = [ ["a", "1"] ]', "let"),
     ("benefits", 'fresh   = ["ent"]', 'period = "input.period"', "period"),
     ("benefits", 'fresh   = ["ent"]', 'waterfall = { from = "account/program" }', "waterfall"),
     ("benefits", 'fresh   = ["ent"]', 'emergency = { approvals = "none" }', "emergency"),

@@ -6,6 +6,7 @@ import contextlib
 import tomllib
 from typing import Any
 
+import cbor2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -246,3 +247,42 @@ def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 @pytest.mark.parametrize("text", [TRICKY, *TEXTS.values()])
 def test_every_path_of_a_document_has_a_line(text: str) -> None:
     assert set(paths(tomllib.loads(text))) == set(locate(text))
+
+
+# --- the ends of arrays -----------------------------------------------------------------------
+
+ENDED = (
+    SMALL
+    + """
+[actions.plain]
+actor = { role = "small.clerk" }
+
+[actions.named]
+actor = { role = "small.clerk" }
+let = [ ["one", "1"] ]
+"""
+)
+
+
+def test_an_absent_entry_at_the_end_of_an_array_is_left_out() -> None:
+    actions = dict(cbor2.loads(encode_definition(load_toml(ENDED)))[1][8])
+    assert len(actions["plain"]) == 13
+    assert actions["named"] == [*actions["plain"], [["one", "1"]]]
+
+
+def test_bytes_that_end_with_an_absent_entry_are_refused() -> None:
+    value = cbor2.loads(encode_definition(load_toml(ENDED)))
+    assert value[1][8][1][0] == "plain"
+    value[1][8][1][1].append([])
+    with pytest.raises(DecodeError, match="the last item says nothing"):
+        decode_definition(cbor2.dumps(value, canonical=True))
+
+
+def test_bytes_with_too_many_or_few_entries_are_refused() -> None:
+    value = cbor2.loads(encode_definition(load_toml(ENDED)))
+    value[1][8][1][1] += [[["a", "1"]], "b", "c"]
+    with pytest.raises(DecodeError):
+        decode_definition(cbor2.dumps(value, canonical=True))
+    value[1][8][1][1] = value[1][8][1][1][:12]
+    with pytest.raises(DecodeError):
+        decode_definition(cbor2.dumps(value, canonical=True))

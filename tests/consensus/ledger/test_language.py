@@ -1,0 +1,194 @@
+"""Intermediate values, effects under conditions, records that may be absent, values of a period.
+
+The rules here are read by nobody but these tests; every expected value is worked out by hand.
+"""
+
+# ruff: noqa: E501  rule sets read best with one construct a line
+
+from __future__ import annotations
+
+import pytest
+
+from consensus.errors import RulesError
+from consensus.ledger.codes import Code
+from consensus.ledger.decision import Decision
+from consensus.ledger.rules import compile_rulebook, load_toml
+from tests.consensus.ledger.world import TEXTS, World, make_genesis
+
+HEAD = """\
+domain = "grants"
+number = 1
+legal_basis = "Grants Act"
+
+[params]
+rates = { by = "now", type = "list:int", values = [ { from = "2026-01", value = [300, 200, 100] } ] }
+
+[accounts.fund]
+currency = "USD"
+
+[kinds.note]
+fields.amount = { type = "int" }
+fields.about  = { type = "text", open = true, optional = true }
+status = { start = "new", steps = { new = ["seen", "shut"], seen = ["shut"] }, stops = ["shut"] }
+"""
+
+LETS = """
+[actions.share]
+actor   = { role = "payments.clerk", where = "half > 0" }
+inputs  = { child = "int", days = "int", of_days = "int", label = "text?" }
+require = [ { code = "DAYS", that = "input.of_days > 0", say = "no days" },
+            { code = "MUCH", that = "input.of_days < 0 || due <= 250", say = "too much" } ]
+let     = [ ["full", "item(params.rates, input.child - 1)"],
+            ["due", "muldiv(full, input.days, input.of_days, 'half_up')"],
+            ["half", "full / 2"],
+            ["never", "1 / 0"] ]
+unique  = [["share", "{due}"]]
+create  = [ { kind = "note", id = ["{half}", "{due}"], set = { amount = "due + half" } } ]
+"""
+
+
+def make(actions: str) -> World:
+    """Return a network with the rules under test beside its own."""
+    return World(make_genesis((*TEXTS, HEAD + actions)))
+
+
+def fault(actions: str) -> RulesError:
+    """Return what is wrong with rules."""
+    with pytest.raises(RulesError) as caught:
+        compile_rulebook([load_toml(HEAD + actions, "grants.toml")])
+    return caught.value
+
+
+def line_of(actions: str, what: str) -> int:
+    """Return the line on which ``what`` stands."""
+    text = HEAD + actions
+    return text[: text.index(what)].count("\n") + 1
+
+
+def share(world: World, child: int, days: int, of_days: int, *note: int) -> Decision:
+    """Make a note of a share; ``note`` is the id of the record that comes of it."""
+    expects = [("note", [*note], 0)] if note else []
+    return world.do("clerk", "grants.share", child, days, of_days, None, expects=expects)
+
+
+# --- let --------------------------------------------------------------------------------------
+
+
+def test_a_let_is_used_by_later_lets_conditions_templates_slots_and_values() -> None:
+    world = make(LETS)
+    # full 200, due 200 * 10 / 31 = 64.5 rounds to 65, half 100
+    assert share(world, 2, 10, 31, 100, 65).code == Code.APPLIED
+    assert world.record("note", [100, 65]).fields["amount"] == 165
+    assert share(world, 2, 65, 200, 100, 65).code == Code.STALE
+    # another child, the same amount due: the slot is taken
+    again = share(world, 3, 65, 100, 50, 65)
+    assert (again.code, again.detail) == (Code.NOT_UNIQUE, [["unique", "share"]])
+
+
+def test_a_requirement_stands_before_the_division_it_guards() -> None:
+    decision = share(make(LETS), 2, 10, 0)
+    assert (decision.code, decision.detail) == (Code.REQUIREMENT, ["DAYS", "no days"])
+
+
+def test_a_let_without_a_value_is_a_failed_condition() -> None:
+    # muldiv(300, 2^62, 1) does not fit 64 bits
+    decision = share(make(LETS), 1, 2**62, 1)
+    assert decision.code == Code.REQUIREMENT
+    assert decision.detail[0] in ("MUCH", "NO_VALUE")
+
+
+def test_an_actor_condition_on_a_let_without_a_value_is_not_met() -> None:
+    decision = share(make(LETS), 9, 1, 1)
+    assert (decision.code, decision.detail) == (Code.NOT_AUTHORIZED, [["where"]])
+
+
+def test_an_effect_on_a_let_without_a_value_is_refused() -> None:
+    text = """
+[actions.divide]
+actor  = { role = "payments.clerk" }
+inputs = { by = "int" }
+let    = [ ["part", "100 / input.by"] ]
+create = [ { kind = "note", id = "{tx}", set = { amount = "part" } } ]
+"""
+    world = make(text)
+    assert world.do("clerk", "grants.divide", 7).code == Code.APPLIED
+    decision = world.do("clerk", "grants.divide", 0)
+    assert (decision.code, decision.detail) == (Code.REQUIREMENT, ["NO_VALUE", "part has no value"])
+
+
+def test_a_chain_of_lets_is_computed_once_each_with_and_without_a_value() -> None:
+    # Were each let computed for every use, this would take 2^31 steps.
+    rows = ["[ 'v0', '1 / input.by' ]"]
+    rows += [f"[ 'v{n}', 'v{n - 1} > 1 || v{n - 1} < 1 ? 0 : v{n - 1}' ]" for n in range(1, 32)]
+    text = f"""
+[actions.chain]
+actor   = {{ role = "payments.clerk" }}
+inputs  = {{ by = "int" }}
+let     = [ {", ".join(rows)} ]
+require = [ {{ code = "V", that = "v31 == 1 || v31 == 2", say = "no" }} ]
+"""
+    world = make(text)
+    assert world.do("clerk", "grants.chain", 1).code == Code.APPLIED
+    assert world.do("clerk", "grants.chain", 0).detail == ["V", "no"]
+
+
+def test_a_let_is_seen_inside_a_macro_and_may_hold_a_list() -> None:
+    text = """
+[actions.scan]
+actor   = { role = "payments.clerk" }
+inputs  = { least = "int" }
+let     = [ ["rates", "params.rates"], ["bound", "input.least + 0"] ]
+require = [ { code = "LOW", that = "rates.all(r, r >= bound)", say = "low" } ]
+"""
+    world = make(text)
+    assert world.do("clerk", "grants.scan", 100).code == Code.APPLIED
+    assert world.do("clerk", "grants.scan", 101).detail == ["LOW", "low"]
+
+
+def test_what_lets_read_belongs_to_the_action() -> None:
+    (rules,) = compile_rulebook([load_toml(HEAD + LETS)]).rule_sets.values()
+    action = rules.actions["share"]
+    assert ("params", "rates") in action.reads
+    assert all(path[0] in ("input", "params") for path in action.reads)
+    guard = action.require[1].that
+    assert guard.reads == (
+        ("input", "of_days"), ("params", "rates"), ("input", "child"), ("input", "days"),
+    )  # fmt: skip
+
+
+BAD_LETS = [
+    ('["half", "full / 2"]', '["half", "later / 2"]', "nothing is called later"),
+    ('["half", "full / 2"]', '["due", "full / 2"]', "due is named twice"),
+    ('["half", "full / 2"]', '["input", "full / 2"]', "may not be called input"),
+    ('["half", "full / 2"]', '["Half", "full / 2"]', "is not a name"),
+    ('["half", "full / 2"]', '["half", "full /"]', "at the end"),
+    ('["half", "full / 2"]', '["half", "full && true"]', "an operand of && is int"),
+    ('["half", "full / 2"]', '["half"]', "expected a name and an expression"),
+    ('["half", "full / 2"]', '["half", "full.x"]', "full has no fields"),
+    ('["half", "full / 2"]', '["half", "input.label"], ["x", "has(half)"]', "has() takes a field"),
+    ('where = "half > 0"', 'where = "half"', "expected bool, the expression is int"),
+    ('where = "half > 0"', 'not = ["half"]', "expected a path"),
+    ('kind = "note", id = ["{half}"', 'kind = "note", id = ["{half + 1}"', "more than a path"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), BAD_LETS)
+def test_a_bad_let_is_refused_with_its_line(old: str, new: str, message: str) -> None:
+    text = LETS.replace(old, new)
+    assert text != LETS
+    error = fault(text)
+    assert message in error.message
+    assert error.line == line_of(text, new)
+
+
+def test_a_load_cannot_be_named_by_a_let_nor_share_its_name() -> None:
+    text = LETS.replace("require =", 'load = [ ["n", "note/{half}"] ]\nrequire =', 1)
+    assert "nothing is called half" in fault(text).message
+    text = LETS.replace("require =", 'load = [ ["half", "note/{input.child}"] ]\nrequire =', 1)
+    assert "half is a load" in fault(text).message
+
+
+def test_the_kernel_has_no_lets() -> None:
+    text = TEXTS[0].replace("kernel = true", 'kernel = true\nlet = [["a", "1"]]', 1)
+    with pytest.raises(RulesError, match="the kernel decides let"):
+        compile_rulebook([load_toml(text)])
