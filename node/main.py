@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import shutil
@@ -33,6 +34,7 @@ def run(path: Path) -> None:
     Raises:
         ComityError: it cannot start; the message says what to mend.
     """
+    faulthandler.enable()
     config = configs.load(path, os.environ)
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(GC_ALLOCATIONS)

@@ -71,6 +71,14 @@ async def test_workers_end_with_a_node_that_was_killed(town: LocalNetwork) -> No
     await start(town, "registry")
 
 
+async def test_a_node_ended_by_a_bus_error_leaves_a_word_of_it(town: LocalNetwork) -> None:
+    """So it ends when the store's file was cut: nothing else could tell the operator."""
+    town.kill("registry", signal.SIGBUS)
+    await until(lambda: town.processes["registry"].poll() is not None, "the node has ended")
+    assert "Fatal Python error: Bus error" in town.log("registry")
+    await start(town, "registry")
+
+
 async def test_a_node_that_stood_still_for_longer_than_all_timeouts_catches_up(
     town: LocalNetwork, books: Books
 ) -> None:
