@@ -34,23 +34,25 @@ from consensus.ledger.model import (
 from consensus.ledger.transaction import Expect, Unsigned
 from consensus.protocol import StateKey
 
-KERNEL_TOUCHES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = MappingProxyType(
+KERNEL_TOUCHES: Final[Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]]] = MappingProxyType(
     {
-        "add_agency": ("agency", ("agency",)),
-        "suspend_agency": ("agency", ("agency",)),
-        "reinstate_agency": ("agency", ("agency",)),
-        "add_principal": ("principal", ("principal",)),
-        "suspend_principal": ("principal", ("principal",)),
-        "reinstate_principal": ("principal", ("principal",)),
-        "add_key": ("key", ("key",)),
-        "revoke_key": ("key", ("key",)),
-        "give_role": ("role", ("principal", "role")),
-        "revoke_role": ("role", ("principal", "role")),
-        "confirm_hold": ("hold", ("hold",)),
-        "release_hold": ("hold", ("hold",)),
+        "add_agency": (("agency", ("agency",)),),
+        "suspend_agency": (("agency", ("agency",)),),
+        "reinstate_agency": (("agency", ("agency",)),),
+        "add_principal": (("principal", ("principal",)),),
+        "suspend_principal": (("principal", ("principal",)),),
+        "reinstate_principal": (("principal", ("principal",)),),
+        "add_key": (("key", ("key",)),),
+        "rotate_key": (("key", ("key",)), ("key", ("new",))),
+        "replace_key": (("key", ("key",)), ("key", ("new",))),
+        "revoke_key": (("key", ("key",)),),
+        "give_role": (("role", ("principal", "role")),),
+        "revoke_role": (("role", ("principal", "role")),),
+        "confirm_hold": (("hold", ("hold",)),),
+        "release_hold": (("hold", ("hold",)),),
     }
 )
-"""Kernel action -> kind and id (by input) of the object it writes, which ``expects`` must name."""
+"""Kernel action -> kinds and ids (by input) of what it writes, which ``expects`` must name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,9 +237,9 @@ class Needs:
             for effect in self._action.effects
             if isinstance(effect, Create) and effect.id is not None
         ]
-        touched = KERNEL_TOUCHES.get(self._action.name) if self._action.kernel else None
-        if touched is not None and not self._action.protective:
-            steps.append(("", touched, None))
+        if self._action.kernel and not self._action.protective:
+            touched = KERNEL_TOUCHES.get(self._action.name, ())
+            steps += [("", each, None) for each in touched]
         return steps
 
     def next_key(self) -> StateKey | None:

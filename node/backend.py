@@ -105,7 +105,7 @@ class Backend:
             return None
         holder = Key(*row)
         person = self._single("principal", [holder.principal])
-        if holder.status != ACTIVE or person is None:
+        if person is None or holder.fault(self._chronicle.time_ms()):
             return None
         principal = Principal(*person)
         agency = self._single("agency", [principal.agency])

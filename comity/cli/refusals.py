@@ -42,6 +42,8 @@ def _link(link: Value) -> str:
             return "the role does not reach this case (its scope, or what the action asks of it)"
         case ["self"]:
             return "only the person whose record it is may do that"
+        case ["key"]:
+            return "one rotates the key with which one signs; an administrator replaces others"
         case ["same_person"]:
             return "one person may not do both"
         case [what, *rest]:

@@ -25,7 +25,7 @@ STYLES: Final = {"applied": "green", "refused": "red", "proposed": "yellow"}
 HOLD_STATES: Final = ("unconfirmed", "confirmed", "released")
 STATUS_WORDS: Final = {
     "agency": ("active", "suspended"),
-    "key": ("active", "revoked", "compromised"),
+    "key": ("active",),
     "principal": ("active", "suspended"),
     "role": ("active", "revoked"),
 }
@@ -212,10 +212,17 @@ def _kernel_rows(entry: Entry, book: Rulebook | None) -> list[tuple[str, Any]]:
             family = book.families[str(entry.key.components[0])]
             rows.append((name, typed_word(value, Type("money", family.currency))))
         elif name == "status":
-            rows.append((name, STATUS_WORDS[entry.key.namespace][value]))
+            rows.append((name, _status_word(entry, value)))
         else:
             rows.append((name, word(value, short=True)))
     return rows
+
+
+def _status_word(entry: Entry, status: int) -> str:
+    """Return what a status says; a key that was replaced ends by itself, so it goes by the time."""
+    if entry.key.namespace == "key":
+        return layout.Key(*entry.value).fault(entry.time_ms) or STATUS_WORDS["key"][layout.ACTIVE]
+    return STATUS_WORDS[entry.key.namespace][status]
 
 
 def scopes_word(mask: int) -> str:

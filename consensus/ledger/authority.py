@@ -18,7 +18,6 @@ from consensus.codec import Value, same
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.layout import (
     ACTIVE,
-    COMPROMISED,
     NULL,
     Agency,
     Key,
@@ -44,9 +43,20 @@ class Standing:
     says that there is such a key. ``reads`` are the leaves this rests on.
     """
 
-    __slots__ = ("agency", "cbor", "fault", "key", "known", "powers", "principal", "reads")
+    __slots__ = (
+        "_given",
+        "_why",
+        "agency",
+        "cbor",
+        "fault",
+        "key",
+        "known",
+        "powers",
+        "principal",
+        "reads",
+    )
 
-    def __init__(self, view: View, key: bytes) -> None:
+    def __init__(self, view: View, key: bytes, now_ms: int) -> None:
         self.key = key
         self.reads: dict[bytes, bytes] = {}
         self.fault: Refused | None = None
@@ -60,15 +70,16 @@ class Standing:
             self.fault = Refused(Code.UNKNOWN_KEY, key)
             return
         self.known = True
+        self._given = found
+        self._why = found.fault(now_ms)
         principal: Principal = self._read(view, "principal", [found.principal])
         agency: Agency = self._read(view, "agency", [principal.agency])
         self.principal, self.agency = principal, agency
         self.cbor = b"".join(
             (b"\x83", encode_bytes(principal.id), encode_text(agency.name), encode_bytes(key))
         )
-        if found.status != ACTIVE:
-            why = "compromised" if found.status == COMPROMISED else "revoked"
-            self.fault = Refused(Code.KEY_INACTIVE, [key, why])
+        if self._why:
+            self.fault = Refused(Code.KEY_INACTIVE, [key, self._why])
         elif principal.status != ACTIVE:
             self.fault = Refused(Code.SUSPENDED, ["principal", [principal.id]])
         elif agency.status != ACTIVE:
@@ -79,6 +90,13 @@ class Standing:
         found = view.single(space, components, kh)
         self.reads[kh] = view.reads[kh]
         return None if found is None else found.value
+
+    def lasts(self, view: View, now_ms: int) -> bool:
+        """Return whether a known key's standing would be the same if it were judged now."""
+        given = self._given
+        if given.until_ms is not None and given.fault(now_ms) != self._why:
+            return False
+        return view.unchanged(self.reads)
 
     def is_same(self, value: Value) -> bool:
         """Return whether ``value`` names the author: principal, its id, person or their token."""
@@ -140,11 +158,11 @@ class Authority:
     def __init__(self) -> None:
         self._standings: dict[bytes, Standing] = {}
 
-    def standing(self, view: View, key: bytes) -> Standing:
+    def standing(self, view: View, key: bytes, now_ms: int) -> Standing:
         """Return the standing of a key as the block sees it."""
         found = self._standings.get(key)
-        if found is None or not view.unchanged(found.reads):
-            found = Standing(view, key)
+        if found is None or not found.lasts(view, now_ms):
+            found = Standing(view, key, now_ms)
             if found.known:  # anybody can make up keys
                 if len(self._standings) >= STANDINGS_MAX:
                     self._standings.clear()

@@ -11,7 +11,7 @@ object, as ``expects`` names it.
     SEQUENCE_AHEAD     [number, highest number now accepted]
     EXPIRED            [not_after_ms, block time_ms]
     NOT_AFTER_TOO_FAR  [not_after_ms, latest accepted]
-    KEY_INACTIVE       [key, "revoked" | "compromised" | "unknown"]
+    KEY_INACTIVE       [key, "revoked" | "compromised" | "rotated" | "unknown"]
     SUSPENDED          name of the principal or agency
     UNSUPPORTED        what: "proposal", "under" or "acks"
     RULES_MOVED        [active number, parameters moved: bool]
@@ -19,7 +19,8 @@ object, as ``expects`` names it.
     BAD_INPUT          [input or "", reason]
     NOT_FOUND          [load or input, name | null when a part of its id is absent]
     NOT_AUTHORIZED     [link, ...]: ["role", role, why], ["where"], ["self"], ["not", path],
-                       ["not_agency", path], ["debit", family], ["agency", agency], ["same_person"]
+                       ["not_agency", path], ["debit", family], ["agency", agency], ["same_person"],
+                       ["key"]
     STALE              [name, version now, [field, ...]]               empty: as a whole, or unnamed
     BASIS_MOVED        [name, field]: the source; or "limit"
     HELD               [hold id, ...]

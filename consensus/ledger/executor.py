@@ -256,7 +256,9 @@ class BlockRun:
     def _standing(self, key: bytes) -> Standing:
         found = self._standings.get(key)
         if found is None:
-            found = self._standings[key] = self._ledger.authority.standing(self._view, key)
+            now_ms = self._context.time_ms
+            found = self._ledger.authority.standing(self._view, key, now_ms)
+            self._standings[key] = found
         self._view.reads.update(found.reads)
         return found
 

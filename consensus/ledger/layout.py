@@ -2,7 +2,7 @@
 
     agency     [name]              [name, title, status, held]
     principal  [id]                [id, agency, kind, subject, person, status]
-    key        [key]               [key, principal, status, since_ms]
+    key        [key]               [key, principal, status, since_ms, until_ms, next]
     role       [principal, role]   [principal, role, scope, from_ms, until_ms, suspends_at_ms,
                                     status]
     rules      []                  [domain, ...]                    ascending
@@ -83,12 +83,25 @@ class Principal(NamedTuple):
 
 
 class Key(NamedTuple):
-    """A public key of a principal."""
+    """A public key of a principal.
+
+    A key that was replaced says by which (``next``) and ends by itself: it is usable while
+    ``t < until_ms``. It stays apart from one that was revoked as compromised, even if it is both:
+    what it signed while it was in force stands.
+    """
 
     key: bytes
     principal: bytes
     status: int
     since_ms: int
+    until_ms: int | None = None
+    next: bytes | None = None
+
+    def fault(self, now_ms: int) -> str:
+        """Return why the key may not sign at ``now_ms``; empty if it may."""
+        if self.status != ACTIVE:
+            return "compromised" if self.status == COMPROMISED else "revoked"
+        return "" if self.until_ms is None or now_ms < self.until_ms else "rotated"
 
 
 class Role(NamedTuple):

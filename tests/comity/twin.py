@@ -319,7 +319,7 @@ class Twin:
         row = self._read(StateKey("principal", (found.principal,)))
         assert row is not None
         who = layout.Principal(*codec.parse(decode_single(row)[2]))
-        if found.status != layout.ACTIVE or who.status != layout.ACTIVE:
+        if found.fault(self.now_ms) or who.status != layout.ACTIVE:
             return None
         person = None if who.person is None else tuple(who.person)
         return Identity(who.id, who.agency, who.kind, person)

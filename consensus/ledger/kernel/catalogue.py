@@ -27,6 +27,14 @@ class KernelAction:
     protective: bool = False
 
 
+_ROTATION: Final = (
+    ("agency", "text"),
+    ("principal", "digest"),
+    ("key", "bytes"),
+    ("new", "bytes"),
+    ("until", "time?"),  # when the replaced key ends by itself; null: at once
+)
+
 KERNEL_ACTIONS: Final[dict[str, KernelAction]] = {
     "add_agency": KernelAction((("agency", "text"), ("title", "text"))),
     "suspend_agency": KernelAction((("agency", "text"),), protective=True),
@@ -45,6 +53,8 @@ KERNEL_ACTIONS: Final[dict[str, KernelAction]] = {
     ),
     "reinstate_principal": KernelAction((("agency", "text"), ("principal", "digest"))),
     "add_key": KernelAction((("agency", "text"), ("principal", "digest"), ("key", "bytes"))),
+    "rotate_key": KernelAction(_ROTATION),  # with the key that is replaced, as oneself
+    "replace_key": KernelAction(_ROTATION),  # by whoever the charter says, an administrator
     "revoke_key": KernelAction(
         (("agency", "text"), ("principal", "digest"), ("key", "bytes"), ("compromised", "bool")),
         protective=True,

@@ -12,7 +12,7 @@ from consensus.ledger import holds
 from consensus.ledger.authority import one_person
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.holds import SPACES, Target
-from consensus.ledger.kernel.plan import Acting, Plan, bad, found
+from consensus.ledger.kernel.plan import Acting, Plan, bad, charter_ms, found
 from consensus.ledger.layout import (
     CONFIRMED,
     RELEASED,
@@ -26,8 +26,6 @@ from consensus.ledger.view import CHARTER
 
 UNCONFIRMED_HOURS: Final = "hold_unconfirmed_hours"
 UNCONFIRMED_HOURS_DEFAULT: Final = 72
-UNCONFIRMED_HOURS_MAX: Final = 24 * 365
-_HOUR_MS: Final = 3_600_000
 
 
 def open_account(acting: Acting) -> Plan:
@@ -50,7 +48,7 @@ def place_hold(acting: Acting) -> Plan:
     inputs, view = acting.inputs, acting.view
     target = _target(acting)
     mask = _mask(inputs["scopes"])
-    lapse_ms = acting.now_ms + _unconfirmed_hours(acting) * _HOUR_MS
+    lapse_ms = acting.now_ms + charter_ms(acting, UNCONFIRMED_HOURS, UNCONFIRMED_HOURS_DEFAULT)
     until_ms = inputs["until"]
     if until_ms is not None and until_ms <= acting.now_ms:
         raise bad("until", "not in the past")
@@ -94,18 +92,6 @@ def release_hold(acting: Acting) -> Plan:
     hold: Hold = found(acting, "hold", [acting.inputs["hold"]], "hold")
     failed = ("RELEASED", "the hold is released already") if hold.state == RELEASED else None
     return Plan(lambda: holds.release(view, hold, CHARTER), (("hold", [hold.id]),), failed=failed)
-
-
-def _unconfirmed_hours(acting: Acting) -> int:
-    """Return the charter's parameter, bounded; the default where it has none in force."""
-    rules = acting.view.book.rule_sets.get(CHARTER)
-    param = None if rules is None else rules.params.get(UNCONFIRMED_HOURS)
-    hours = UNCONFIRMED_HOURS_DEFAULT
-    if param is not None and param.type.base == "int":
-        for from_ms, value in param.values:
-            if from_ms <= acting.now_ms:
-                hours = value
-    return min(max(hours, 1), UNCONFIRMED_HOURS_MAX)
 
 
 def _target(acting: Acting) -> Target:

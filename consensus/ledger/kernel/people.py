@@ -1,4 +1,4 @@
-"""Agencies, principals, keys and roles: made, suspended, given back, revoked.
+"""Agencies, principals, keys and roles: made, suspended, given back, replaced, revoked.
 
 Nothing is deleted: a revoked key keeps its leaf, so it can neither be added again nor be mistaken
 for one that never was.
@@ -6,9 +6,20 @@ for one that never was.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from consensus.codec import Value
 from consensus.errors import SignatureError
 from consensus.genesis import CITIZEN, OFFICIAL, SYSTEM
-from consensus.ledger.kernel.plan import Acting, Plan, agency_of, bad, found, principal_of
+from consensus.ledger.kernel.plan import (
+    Acting,
+    Plan,
+    agency_of,
+    bad,
+    charter_ms,
+    found,
+    principal_of,
+)
 from consensus.ledger.layout import (
     ACTIVE,
     COMPROMISED,
@@ -26,6 +37,9 @@ KINDS = {"official": OFFICIAL, "system": SYSTEM, "citizen": CITIZEN}
 NAME_BYTES_MAX = 64
 TITLE_BYTES_MAX = 256
 SCOPE_PAIRS_MAX = 16
+OVERLAP_HOURS = "key_overlap_hours"
+"""The charter's parameter: how long a replaced key may go on."""
+OVERLAP_HOURS_DEFAULT = 24 * 30
 SCOPE_VALUE_BYTES_MAX = 256
 
 
@@ -102,24 +116,67 @@ def _principal_to(acting: Acting, status: int) -> Plan:
 
 def add_key(acting: Acting) -> Plan:
     """Let a principal sign with one more key."""
-    view, key = acting.view, acting.inputs["key"]
+    view = acting.view
+    key, taken = _new_key(acting, "key", principal_of(acting))
+    id_: list[Value] = [key.key]
+    return Plan(lambda: view.put("key", id_, key, CHARTER), (("key", id_),), taken=taken)
+
+
+def rotate_key(acting: Acting) -> Plan:
+    """Replace the key with which the author signs: one stolen key ends no other one."""
+    own = acting.inputs["key"] == acting.standing.key
+    return replace(replace_key(acting), forbidden=None if own else ["key"])
+
+
+def replace_key(acting: Acting) -> Plan:
+    """Replace a key of a principal by a new one; the old one ends by itself at ``until``."""
+    inputs, view, now_ms = acting.inputs, acting.view, acting.now_ms
     principal = principal_of(acting)
+    old = _key_of(acting, principal)
+    new, taken = _new_key(acting, "new", principal)
+    until_ms = now_ms if inputs["until"] is None else inputs["until"]
+    if until_ms < now_ms:
+        raise bad("until", "not in the past")
+    overlap_ms = charter_ms(acting, OVERLAP_HOURS, OVERLAP_HOURS_DEFAULT)
+    if until_ms - now_ms > overlap_ms:
+        raise bad("until", f"at most {overlap_ms // 3_600_000} hours ahead")
+    failed = None
+    if old.status != ACTIVE:
+        failed = ("REVOKED", "the key is revoked; add another")
+    elif old.next is not None:
+        failed = ("ROTATED", "the key was replaced already")
+    ending = old._replace(until_ms=until_ms, next=new.key)
+
+    def write() -> None:
+        view.put("key", [old.key], ending, CHARTER)
+        view.put("key", [new.key], new, CHARTER)
+
+    return Plan(write, (("key", [old.key]), ("key", [new.key])), failed=failed, taken=taken)
+
+
+def _key_of(acting: Acting, principal: Principal) -> Key:
+    """Return the key of the input ``key``, which is the principal's."""
+    key: Key = found(acting, "key", [acting.inputs["key"]], "key")
+    if key.principal != principal.id:
+        raise bad("key", "a key of another principal")
+    return key
+
+
+def _new_key(acting: Acting, name: str, principal: Principal) -> tuple[Key, Value]:
+    """Return the key of an input as a new one, and what takes its place if it is none."""
+    key = acting.inputs[name]
     try:
         check_key(key)
     except SignatureError as error:
-        raise bad("key", error.message) from error
-    taken = ["key", [key]] if view.single("key", [key]) is not None else None
-    value = Key(key, principal.id, ACTIVE, acting.now_ms)
-    return Plan(lambda: view.put("key", [key], value, CHARTER), (("key", [key]),), taken=taken)
+        raise bad(name, error.message) from error
+    taken = ["key", [key]] if acting.view.single("key", [key]) is not None else None
+    return Key(key, principal.id, ACTIVE, acting.now_ms), taken
 
 
 def revoke_key(acting: Acting) -> Plan:
-    """End a key, and say whether others may hold it."""
-    principal = principal_of(acting)
-    id_ = [acting.inputs["key"]]
-    key: Key = found(acting, "key", id_, "key")
-    if key.principal != principal.id:
-        raise bad("key", "a key of another principal")
+    """End a key at once, and say whether others may hold it."""
+    key = _key_of(acting, principal_of(acting))
+    id_: list[Value] = [key.key]
     status = COMPROMISED if acting.inputs["compromised"] else REVOKED
     return Plan(
         lambda: acting.view.put("key", id_, key._replace(status=status), CHARTER),

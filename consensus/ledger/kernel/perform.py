@@ -16,6 +16,8 @@ HANDLERS: Final[dict[str, Callable[[Acting], Plan]]] = {
     "suspend_principal": people.suspend_principal,
     "reinstate_principal": people.reinstate_principal,
     "add_key": people.add_key,
+    "rotate_key": people.rotate_key,
+    "replace_key": people.replace_key,
     "revoke_key": people.revoke_key,
     "give_role": people.give_role,
     "revoke_role": people.revoke_role,

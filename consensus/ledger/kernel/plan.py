@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from consensus.codec import Value
 from consensus.ledger.authority import Standing
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.layout import Agency, Principal
-from consensus.ledger.view import View
+from consensus.ledger.view import CHARTER, View
 
 Name = tuple[str, list[Value]]
 """Kind and id of a kernel object, as ``expects`` names it."""
@@ -48,6 +48,25 @@ class Plan:
     forbidden: Value = None
     taken: Value = None
     opens: list[Value] | None = None
+
+
+_HOUR_MS: Final = 3_600_000
+_HOURS_MAX: Final = 24 * 365
+
+
+def charter_ms(acting: Acting, name: str, default_hours: int) -> int:
+    """Return a duration that the charter's parameter ``name`` gives in hours, 1 to a year.
+
+    ``default_hours`` counts where the charter has no such number in force.
+    """
+    rules = acting.view.book.rule_sets.get(CHARTER)
+    param = None if rules is None else rules.params.get(name)
+    hours = default_hours
+    if param is not None and param.type.base == "int":
+        for from_ms, value in param.values:
+            if from_ms <= acting.now_ms:
+                hours = value
+    return min(max(hours, 1), _HOURS_MAX) * _HOUR_MS
 
 
 def bad(name: str, reason: str) -> Refused:
