@@ -22,6 +22,7 @@ from comity.results import Entry
 from consensus.codec import Value
 from consensus.errors import DecodeError
 from consensus.ledger import layout, transaction
+from consensus.ledger.environment import LETS, Lets
 from consensus.ledger.model import (
     Action,
     Assign,
@@ -215,16 +216,30 @@ class Needs:
             "params": action.schedule.at(now_ms).values,
             "now": now_ms,
         }
+        self._env[LETS] = Lets(action.lets, self._env)
         self._steps = self._plan()
-        self._named = self._touched_loads()
-        self._pending: tuple[str, bool, Kind | None] | None = None
+        self._pending: tuple[str, Kind | None] | None = None
         self.entries: list[Entry] = []
         """Everything that was read for the action."""
-        self.expected: list[Entry] = []
+        self._expected: list[tuple[str, Entry]] = []
 
-    def _touched_loads(self) -> set[str]:
+    @property
+    def expected(self) -> list[Entry]:
+        """The entries that ``expects`` must name, once all are given."""
         named = {load for load, _ in self._action.depends}
-        return named | {e.load for e in self._action.effects if isinstance(e, Assign)}
+        named |= {
+            effect.load
+            for effect in self._action.effects
+            if isinstance(effect, Assign) and self._takes_place(effect)
+        }
+        return [entry for name, entry in self._expected if not name or name in named]
+
+    def _takes_place(self, effect: Assign | Create) -> bool:
+        """Return whether an effect takes place, as far as can be said: yes, if in doubt."""
+        try:
+            return effect.when is None or bool(effect.when.evaluate(self._env))
+        except (EvaluationError, KeyError):
+            return True
 
     def _plan(self) -> list[tuple[str, Any, Kind | None]]:
         steps: list[tuple[str, Any, Kind | None]] = [
@@ -233,7 +248,7 @@ class Needs:
             if load.kind is not None
         ]
         steps += [
-            ("", effect.id, effect.kind)
+            ("", effect, effect.kind)
             for effect in self._action.effects
             if isinstance(effect, Create) and effect.id is not None
         ]
@@ -246,6 +261,10 @@ class Needs:
         """Return the next key to read, or None when nothing is missing."""
         while self._steps:
             name, what, kind = self._steps.pop(0)
+            if isinstance(what, Create):
+                if not self._takes_place(what):
+                    continue
+                what = what.id
             if isinstance(what, tuple):
                 namespace, inputs = what
                 key = StateKey(namespace, tuple(self._env["input"][each] for each in inputs))
@@ -255,16 +274,15 @@ class Needs:
                 except (EvaluationError, KeyError):
                     continue  # the ledger will say what is absent
                 key = StateKey("record", (what.name, *id_))
-            self._pending = (name, not name or name in self._named, kind)
+            self._pending = (name, kind)
             return key
         return None
 
     def give(self, entry: Entry) -> None:
         """Take the entry of the key that ``next_key`` returned last."""
-        name, expected, kind = self._pending or ("", False, None)
+        name, kind = self._pending or ("", None)
         self.entries.append(entry)
-        if expected:
-            self.expected.append(entry)
+        self._expected.append((name, entry))
         if name and kind is not None and entry.present:
             self._env[name] = fields_of(entry, kind)
 

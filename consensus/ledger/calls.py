@@ -77,7 +77,7 @@ class Calls:
         effects = Effects(self._view, self._tx.txid, index, active, env, records)
         effects.resolve()
         authorize(self._view, self._standing, power, action, env)
-        if not action.protective and (active.versioned or effects.named):
+        if not action.protective and (effects.acts.versioned or effects.named):
             self._check_versions(effects)
         for load in action.fresh:
             check_fresh(self._view, records[load])
@@ -124,7 +124,7 @@ class Calls:
 
     def _check_versions(self, effects: Effects) -> None:
         expects, view = self._expects, self._view
-        for load, fields in effects.active.versioned.items():
+        for load, fields in effects.acts.versioned.items():
             expects.check_record(effects.records[load], fields)
         for each in effects.named:
             kind = each.create.kind
@@ -148,10 +148,10 @@ class Calls:
     def _check_holds(self, effects: Effects, minding: int) -> None:
         active, view, now_ms = effects.active, self._view, self._now_ms
         ids: list[bytes] = []
-        paying = PAY if active.moves else 0
+        paying = PAY if effects.acts.moves else 0
         editing = EDIT if effects.writes_records else 0
         self._held_above(active, (ALL | paying | editing) & minding, ids)
-        written = [assign.load for assign in active.assigns]
+        written = [assign.load for assign in effects.acts.assigns]
         for load, record in effects.records.items():
             scopes = (ALL | EDIT if load in written else ALL) & minding
             if record.held & scopes:
@@ -182,13 +182,13 @@ class Calls:
             ids += holds.blocking(view, now_ms, target, scopes)
 
     def _carry_out(self, effects: Effects) -> None:
-        active = effects.active
+        active, acts = effects.active, effects.acts
         taken: list[Value] = []
         if effects.opened:
             effects.open(taken)
-        if active.moves:
+        if acts.moves:
             effects.move(self._move_count, self.moves)
-            self._move_count += len(active.moves)
+            self._move_count += len(acts.moves)
         for slot in effects.slots:
             self._take(slot, taken)
         if effects.named:
@@ -197,7 +197,7 @@ class Calls:
             raise Refused(Code.NOT_UNIQUE, taken)
         if active.sealed:
             _check_delivery(active, effects.env["input"])
-        if active.creates or active.assigns or active.places or active.releases:
+        if acts.creates or acts.assigns or acts.places or acts.releases:
             effects.write(self._standing, self._now_ms)
 
     def _take(self, slot: list[Value], taken: list[Value]) -> None:

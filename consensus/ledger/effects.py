@@ -36,6 +36,7 @@ from consensus.ledger.model import (
     Action,
     Assign,
     Create,
+    Effect,
     Env,
     EvaluationError,
     Expression,
@@ -81,55 +82,58 @@ class Created:
         return self._held
 
 
-class Active:
-    """An action as it is in force in a block, with what every call of it needs.
+class Acts:
+    """Effects by what they do, and the ``versioned`` fields of loads: expected versions matter."""
 
-    ``held`` is the mask of domain and action, ``ignored`` the scopes of holds that do not block,
-    ``reads`` the rules it rests on, ``cbor`` its item in a decision's header.
-    """
+    __slots__ = ("assigns", "creates", "moves", "opens", "places", "releases", "versioned")
 
-    __slots__ = (
-        "action",
-        "assigns",
-        "cbor",
-        "creates",
-        "held",
-        "ignored",
-        "moves",
-        "number",
-        "opens",
-        "params",
-        "places",
-        "reads",
-        "releases",
-        "sealed",
-        "versioned",
-    )
-
-    def __init__(
-        self, action: Action, number: int, now_ms: int, held: int, reads: dict[bytes, bytes]
-    ) -> None:
-        self.action = action
-        self.number = number
-        self.params = action.schedule.at(now_ms)
-        self.held = held
-        self.reads = reads
-        self.cbor = encode_action(action.domain, number, action.action_id)
-        effects = action.effects
+    def __init__(self, action: Action, effects: Sequence[Effect]) -> None:
         self.opens = [each for each in effects if isinstance(each, OpenAccount)]
         self.moves = [each for each in effects if isinstance(each, Move)]
         self.creates = [each for each in effects if isinstance(each, Create)]
         self.assigns = [each for each in effects if isinstance(each, Assign)]
         self.places = [each for each in effects if isinstance(each, PlaceHold)]
         self.releases = [each for each in effects if isinstance(each, ReleaseHold)]
-        self.sealed = [each for each in action.inputs if each.type.base == "sealed"]
         fields = {each.name: dict[str, None]() for each in action.loads if each.kind is not None}
         for load, field in action.depends:
             fields[load][field] = None
         for assign in self.assigns:
             fields[assign.load].update(dict.fromkeys(_written_fields(assign)))
         self.versioned = {load: tuple(names) for load, names in fields.items() if names}
-        """Fields of loads whose expected versions matter."""
+
+
+class Active(Acts):
+    """An action as it is in force in a block, with what every call of it needs.
+
+    It has all its effects; ``conditional`` says that not all of them need take place. ``held`` is
+    the mask of domain and action, ``ignored`` the scopes of holds that do not block,
+    ``reads`` the rules it rests on, ``cbor`` its item in a decision's header.
+    """
+
+    __slots__ = (
+        "action",
+        "cbor",
+        "conditional",
+        "held",
+        "ignored",
+        "number",
+        "params",
+        "reads",
+        "sealed",
+    )
+
+    def __init__(
+        self, action: Action, number: int, now_ms: int, held: int, reads: dict[bytes, bytes]
+    ) -> None:
+        super().__init__(action, action.effects)
+        self.action = action
+        self.number = number
+        self.params = action.schedule.at(now_ms)
+        self.held = held
+        self.reads = reads
+        self.cbor = encode_action(action.domain, number, action.action_id)
+        self.conditional = any(each.when is not None for each in action.effects)
+        self.sealed = [each for each in action.inputs if each.type.base == "sealed"]
         self.ignored = 0
         for scope in action.ignores_holds:
             self.ignored |= SCOPE_MASKS[scope]
@@ -159,6 +163,7 @@ class Effects:
         "_txid",
         "_view",
         "active",
+        "acts",
         "amounts",
         "created",
         "ends",
@@ -182,6 +187,8 @@ class Effects:
         self._txid = txid
         self._index = index
         self.active = active
+        self.acts: Acts = active
+        """The effects that take place."""
         self.env = env
         self.records = records
         self._fault: Refused | None = None
@@ -202,7 +209,7 @@ class Effects:
     @property
     def writes_records(self) -> bool:
         """Whether the call makes or changes records."""
-        return bool(self.active.creates or self.active.assigns)
+        return bool(self.acts.creates or self.acts.assigns)
 
     # --- where --------------------------------------------------------------------------------
 
@@ -212,17 +219,28 @@ class Effects:
         Raises:
             Refused: NOT_FOUND: an account to be moved neither exists nor is opened by the call.
         """
-        active = self.active
         try:
-            if active.opens:
-                self.opened = [self._id(each.account) for each in active.opens]
-            if active.moves:
-                self._find_ends(active.moves)
-            if active.creates:
-                self.created = [self._creation(each) for each in active.creates]
+            if self.active.conditional:
+                self.acts = self._chosen()
+            acts = self.acts
+            if acts.opens:
+                self.opened = [self._id(each.account) for each in acts.opens]
+            if acts.moves:
+                self._find_ends(acts.moves)
+            if acts.creates:
+                self.created = [self._creation(each) for each in acts.creates]
                 self.named = [each for each in self.created if each.create.id is not None]
         except _NoValue as fault:
             self._fault = fault.refused
+
+    def _chosen(self) -> Acts:
+        """Return the effects that take place; none if the condition of one has no value."""
+        action = self.active.action
+        self.acts = Acts(action, ())
+        return Acts(
+            action,
+            [each for each in action.effects if each.when is None or self._value(each.when)],
+        )
 
     def _find_ends(self, moves: Sequence[Move]) -> None:
         view = self._view
@@ -259,9 +277,9 @@ class Effects:
         """
         if self._fault is not None:
             raise self._fault
-        active = self.active
+        acts = self.acts
         try:
-            for move in active.moves:
+            for move in acts.moves:
                 amount = self._value(move.amount)
                 if amount < 0:
                     raise Refused(Code.REQUIREMENT, ["NEGATIVE", f"{move.amount.source} is < 0"])
@@ -269,15 +287,15 @@ class Effects:
             for created in self.created:
                 create = created.create
                 created.values = self._values(create.kind, create.assignments)
-            if active.assigns:
+            if acts.assigns:
                 self._evaluate_assigns()
-            for unique in active.action.unique:
+            for unique in self.active.action.unique:
                 self.slots.append(self._slot(unique.resolve, unique.source))
-            for place in active.places:
+            for place in acts.places:
                 until = None if place.until is None else self._value(place.until)
                 target = self._target(place.target)
                 self._placed.append((target, _mask(place.scopes), until))
-            for release in active.releases:
+            for release in acts.releases:
                 self._released.append(self._hold(release))
         except _NoValue as fault:
             raise fault.refused from None
@@ -316,7 +334,7 @@ class Effects:
 
     def _evaluate_assigns(self) -> None:
         present: dict[bytes, Value] = {}
-        for assign in self.active.assigns:
+        for assign in self.acts.assigns:
             record = self.records[assign.load]
             if assign.status:
                 before = present.get(record.kh, record["status"])
@@ -365,7 +383,7 @@ class Effects:
         """
         view, ends = self._view, iter(self.ends)
         for move, amount, source, target in zip(
-            self.active.moves, self.amounts, ends, ends, strict=True
+            self.acts.moves, self.amounts, ends, ends, strict=True
         ):
             debtor = source[1] or self._opened(source[0])
             creditor = target[1] or self._opened(target[0])
@@ -390,12 +408,12 @@ class Effects:
             Refused: LIMIT: a target has too many holds.
         """
         author = (standing.principal.id, standing.agency.name)
-        active, view = self.active, self._view
-        bases = [self._basis(create.basis) for create in active.creates]
-        set_bases = [None if a.basis is None else self._basis(a.basis) for a in active.assigns]
+        acts, view, domain = self.acts, self._view, self.active.action.domain
+        bases = [self._basis(create.basis) for create in acts.creates]
+        set_bases = [None if a.basis is None else self._basis(a.basis) for a in acts.assigns]
         for created, basis in zip(self.created, bases, strict=True):
             self._create(created, basis, author)
-        for at, assign in enumerate(active.assigns):
+        for at, assign in enumerate(acts.assigns):
             draft = view.draft(self.records[assign.load])
             for field, value in self._set_values[at].items():
                 draft.write(field, value)
@@ -404,20 +422,20 @@ class Effects:
             if assign.status:
                 draft.write("status", assign.status)
                 draft.enter_status(assign.status, *author)
-        for at, (target, mask, until_ms) in enumerate(self._placed):
+        for place, (target, mask, until_ms) in zip(acts.places, self._placed, strict=True):
             hold = Hold(
-                hold_id(self._txid, self._index, at),
+                hold_id(self._txid, self._index, place.index),
                 list(target),
                 mask,
                 now_ms,
                 until_ms,
                 *author,
                 CONFIRMED,
-                active.places[at].reason,
+                place.reason,
             )
-            holds.place(view, target, hold, active.action.domain)
+            holds.place(view, target, hold, domain)
         for hold in self._released:
-            holds.release(view, hold, active.action.domain)
+            holds.release(view, hold, domain)
 
     def _create(self, created: Created, basis: list[Value], author: tuple[bytes, str]) -> None:
         create, view = created.create, self._view

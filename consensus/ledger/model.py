@@ -416,6 +416,7 @@ class Create:
     basis: tuple[Path, ...]
     index: int
     """Position among the action's creates: the effect index of a ``{tx}`` id."""
+    when: Expression | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,6 +429,7 @@ class Assign:
     assignments: tuple[tuple[str, Expression], ...]
     basis: tuple[Path, ...] | None
     """Paths whose versions replace the record's basis; None keeps it."""
+    when: Expression | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,6 +441,7 @@ class Move:
     target: Reference
     target_family: AccountFamily
     amount: Expression
+    when: Expression | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -447,6 +450,7 @@ class OpenAccount:
 
     account: Reference
     family: AccountFamily
+    when: Expression | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -459,6 +463,9 @@ class PlaceHold:
     until: Expression | None
     """When the hold lapses (time), or None: until released."""
     reason: str
+    index: int
+    """Position among the action's placings: the effect index of the hold's id."""
+    when: Expression | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -467,8 +474,10 @@ class ReleaseHold:
 
     target: Reference
     hold: Expression
+    when: Expression | None = None
 
 
+# An effect takes place if ``when`` is None or true; otherwise it does nothing and needs nothing.
 Effect = Create | Assign | Move | OpenAccount | PlaceHold | ReleaseHold
 
 

@@ -1,13 +1,16 @@
 """What a draft says of the entries that its author read."""
 
+# ruff: noqa: E501  rule sets read best with one construct a line
+
 from __future__ import annotations
 
 import pytest
 
-from comity.drafting import expects_of
+from comity.drafting import Needs, expects_of, find_action
 from comity.errors import DraftError
 from comity.results import Entry
 from consensus.codec import Value
+from consensus.ledger.rules import compile_rulebook, load_toml
 from consensus.protocol import StateKey
 
 
@@ -28,3 +31,47 @@ def test_ids_of_several_components_are_expected_each_once() -> None:
 def test_one_entry_read_at_two_versions_is_refused() -> None:
     with pytest.raises(DraftError, match="read at two versions"):
         expects_of([entry(1, "payment", [b"child"], 1), entry(2, "payment", [b"child"], 1)])
+
+
+RULES = """\
+domain = "grants"
+number = 1
+legal_basis = "Grants Act"
+
+[kinds.note]
+fields.amount = { type = "int" }
+
+[actions.decide]
+actor  = { role = "grants.clerk" }
+inputs = { note = "ref:note", least = "int", mine = "bool" }
+load   = [ ["n", "note/{input.note}"] ]
+let    = [ ["enough", "n.amount >= input.least"], ["twice", "input.least * 2"] ]
+set    = [ { record = "n", fields = { amount = "0" }, when = "enough" } ]
+create = [ { kind = "note", id = ["{twice}"], set = { amount = "1" }, when = "!enough" },
+           { kind = "note", id = ["mine"], set = { amount = "1" }, when = "input.mine && who.agency == 'a'" } ]
+"""
+
+
+@pytest.mark.parametrize(
+    ("least", "mine", "expected"),
+    [
+        (5, False, [([7], 3)]),
+        (6, False, [([12], 0)]),
+        (6, True, [([12], 0), (["mine"], 0)]),  # who acts is not known here
+    ],
+)
+def test_an_effect_that_does_not_take_place_expects_nothing(
+    least: int, mine: bool, expected: list[tuple[list[Value], int]]
+) -> None:
+    book = compile_rulebook([load_toml(RULES)])
+    action = find_action(book, "grants", "decide")
+    needs = Needs(book, action, {"note": [7], "least": least, "mine": mine}, 0)
+    while (key := needs.next_key()) is not None:
+        known = key.components == ("note", 7)
+        needs.give(
+            Entry(key, 1, 1, version=3, definition=1, value={"amount": 5}, present=True)
+            if known
+            else Entry(key, 1, 1, version=0)
+        )
+    found = [(list(each.key.components[1:]), each.version) for each in needs.expected]
+    assert found == expected

@@ -134,6 +134,7 @@ class CreateDef:
     id: str | tuple[str, ...]
     values: tuple[tuple[str, str], ...]
     basis: tuple[str, ...]
+    when: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,7 @@ class SetDef:
     status: str
     fields: tuple[tuple[str, str], ...]
     basis: tuple[str, ...] | None
+    when: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,7 @@ class MoveDef:
     source: str
     target: str
     amount: str
+    when: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,7 @@ class OpenDef:
     """Make an account."""
 
     account: str
+    when: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +174,7 @@ class PlaceHoldDef:
     scopes: tuple[str, ...]
     until: str
     reason: str
+    when: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +183,7 @@ class ReleaseHoldDef:
 
     target: str
     hold: str
+    when: str = ""
 
 
 EffectDef = CreateDef | SetDef | MoveDef | OpenDef | PlaceHoldDef | ReleaseHoldDef

@@ -10,7 +10,7 @@ Not here: carrying effects out (``executor``).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NoReturn
 
 from consensus.ledger.model import (
@@ -73,16 +73,23 @@ class Effects:
             counts[key] = number + 1
             here = self.place.of(key, number)
             try:
-                if isinstance(definition, SetDef):
+                if isinstance(definition, SetDef) and not definition.when:
                     if definition.record in changed:
                         raise here.refuse(
                             f"{definition.record} is set twice", "join the two into one"
                         )
                     changed[definition.record] = None
-                found.append(self._effect(definition, number, here))
+                found.append(self._conditional(definition, number, here))
             except Skip:
                 continue
         return tuple(found)
+
+    def _conditional(self, definition: EffectDef, number: int, here: Place) -> Effect:
+        when = None
+        if definition.when:
+            when = self.scope.expression(definition.when, here.of("when"), Type("bool"))
+        effect = self._effect(definition, number, here)
+        return effect if when is None else replace(effect, when=when)
 
     def _effect(self, definition: EffectDef, number: int, here: Place) -> Effect:
         if self.protective and not isinstance(definition, SetDef | PlaceHoldDef):
@@ -100,7 +107,7 @@ class Effects:
             case OpenDef():
                 return self._open(definition, here)
             case PlaceHoldDef():
-                return self._place_hold(definition, here)
+                return self._place_hold(definition, number, here)
             case ReleaseHoldDef():
                 target = self._hold_target(definition.target, here.of("target"))
                 hold = self.scope.expression(definition.hold, here.of("hold"), Type("digest"))
@@ -254,7 +261,7 @@ class Effects:
             f"domain {owner} must list it in hold_by",
         )
 
-    def _place_hold(self, definition: PlaceHoldDef, here: Place) -> PlaceHold:
+    def _place_hold(self, definition: PlaceHoldDef, number: int, here: Place) -> PlaceHold:
         target = self._hold_target(definition.target, here.of("target"))
         scopes = tuple(name for name in HOLD_SCOPES if name in definition.scopes)
         unknown = [name for name in definition.scopes if name not in HOLD_SCOPES]
@@ -269,4 +276,4 @@ class Effects:
             )
         if not definition.reason:
             raise here.of("reason").refuse("a hold gives its reason", 'add reason = "…"')
-        return PlaceHold(target, scopes, until, definition.reason)
+        return PlaceHold(target, scopes, until, definition.reason, number)

@@ -267,10 +267,15 @@ def _action(action: Action) -> ActionSummary:
         reads=tuple(reads),
         requires=tuple(f"{each.code}: {each.that.source}" for each in action.require),
         does=(
-            *(_effect(each) for each in action.effects),
+            *(_conditional(each) for each in action.effects),
             *(f"where {each.name} = {each.value.source}" for each in action.lets),
         ),
     )
+
+
+def _conditional(effect: Effect) -> str:
+    when = "" if effect.when is None else f" when {effect.when.source}"
+    return _effect(effect) + when
 
 
 def _effect(effect: Effect) -> str:

@@ -157,6 +157,7 @@ _ACTOR: Final = Struct(
         Attr("excluded_agencies", Many(_path, 8), (), key="not_agency"),
     ),
 )
+_WHEN: Final = Attr("when", _expression, "")
 _assignments = Table(_expression, FIELDS_MAX)
 _EFFECTS: Final = Variants(
     "effects",
@@ -170,8 +171,9 @@ _EFFECTS: Final = Variants(
                     Attr("id", Template(ID_COMPONENTS_MAX)),
                     Attr("values", _assignments, (), key="set"),
                     Attr("basis", _paths, ()),
+                    _WHEN,
                 ),
-                later=("when",),
+                tail=1,
             ),
         ),
         (
@@ -183,8 +185,9 @@ _EFFECTS: Final = Variants(
                     Attr("status", _name, ""),
                     Attr("fields", _assignments, ()),
                     Attr("basis", _paths, None),
+                    _WHEN,
                 ),
-                later=("when",),
+                tail=1,
             ),
         ),
         (
@@ -195,11 +198,13 @@ _EFFECTS: Final = Variants(
                     Attr("source", _template, key="from"),
                     Attr("target", _template, key="to"),
                     Attr("amount", _expression),
+                    _WHEN,
                 ),
-                later=("when", "reserve", "post", "void", "expires"),
+                tail=1,
+                later=("reserve", "post", "void", "expires"),
             ),
         ),
-        ("open", Struct(OpenDef, (Attr("account", _template),), later=("when",))),
+        ("open", Struct(OpenDef, (Attr("account", _template), _WHEN), tail=1)),
         (
             "place_hold",
             Struct(
@@ -209,16 +214,17 @@ _EFFECTS: Final = Variants(
                     Attr("scopes", Many(_name, len(HOLD_SCOPES))),
                     Attr("until", _expression, ""),
                     Attr("reason", _prose, ""),
+                    _WHEN,
                 ),
-                later=("when",),
+                tail=1,
             ),
         ),
         (
             "release_hold",
             Struct(
                 ReleaseHoldDef,
-                (Attr("target", _template), Attr("hold", _expression)),
-                later=("when",),
+                (Attr("target", _template), Attr("hold", _expression), _WHEN),
+                tail=1,
             ),
         ),
     ),

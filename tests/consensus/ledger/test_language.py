@@ -7,13 +7,29 @@ The rules here are read by nobody but these tests; every expected value is worke
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+import cbor2
 import pytest
+from pycddl import Schema
 
 from consensus.errors import RulesError
+from consensus.genesis import OpeningBalance
 from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
-from consensus.ledger.rules import compile_rulebook, load_toml
+from consensus.ledger.effects import hold_id
+from consensus.ledger.rules import (
+    compile_rulebook,
+    decode_definition,
+    encode_definition,
+    load_toml,
+)
 from tests.consensus.ledger.world import TEXTS, World, make_genesis
+
+SCHEMA = Schema(
+    (Path(__file__).parents[3] / "docs/protocol/rules.cddl").read_text(encoding="utf-8")
+)
 
 HEAD = """\
 domain = "grants"
@@ -192,3 +208,174 @@ def test_the_kernel_has_no_lets() -> None:
     text = TEXTS[0].replace("kernel = true", 'kernel = true\nlet = [["a", "1"]]', 1)
     with pytest.raises(RulesError, match="the kernel decides let"):
         compile_rulebook([load_toml(text)])
+
+
+# --- when -------------------------------------------------------------------------------------
+
+WHEN = """
+[actions.note]
+actor  = { role = "payments.clerk" }
+inputs = { name = "text", amount = "int" }
+create = [ { kind = "note", id = ["{input.name}"], set = { amount = "input.amount" } } ]
+
+[actions.decide]
+actor  = { role = "payments.clerk" }
+inputs = { note = "ref:note", seen = "bool", more = "bool" }
+load   = [ ["n", "note/{input.note}"] ]
+set    = [ { record = "n", status = "seen", fields = { amount = "n.amount + 1" }, when = "input.seen" },
+           { record = "n", status = "shut", fields = { amount = "n.amount + 10" }, when = "input.more" } ]
+
+[actions.spread]
+actor   = { role = "payments.clerk" }
+inputs  = { to = "text", amount = "money:USD", other = "text", rest = "int" }
+require = [ { code = "SIGN", that = "input.amount != 7", say = "seven" } ]
+open    = [ { account = "account/fund/{input.to}", when = "input.amount > 100" } ]
+move    = [ { from = "account/fund/main", to = "account/fund/{input.to}", amount = "input.amount", when = "input.amount > 0" },
+            { from = "account/fund/main", to = "account/fund/{input.other}", amount = "input.rest", when = "100 / input.rest > 0" } ]
+create  = [ { kind = "note", id = ["{input.to}"], set = { amount = "1" }, when = "input.amount > 100" } ]
+
+[actions.freeze]
+actor      = { role = "payments.clerk" }
+inputs     = { a = "bool", b = "bool" }
+place_hold = [ { target = "account/fund/main", scopes = ["pay"], reason = "first", when = "input.a" },
+               { target = "account/fund/main", scopes = ["all"], reason = "second", when = "input.b" } ]
+
+[actions.thaw]
+actor        = { role = "payments.clerk" }
+inputs       = { hold = "digest?" }
+release_hold = [ { target = "account/fund/main", hold = "input.hold", when = "has(input.hold)" } ]
+"""
+
+
+def funded(actions: str) -> World:
+    """Return a network with a fund of 1,000."""
+    genesis = make_genesis((*TEXTS, HEAD + actions))
+    main = OpeningBalance("fund", ("main",), 1000)
+    return World(replace(genesis, accounts=(*genesis.accounts, main)))
+
+
+def decide(world: World, seen: bool, more: bool, *version: int) -> Decision:
+    """Decide on the note ``n``."""
+    expects = [("note", ["n"], each) for each in version]
+    return world.do("clerk", "grants.decide", ["n"], seen, more, expects=expects)
+
+
+def noted(world: World) -> World:
+    """Return the network with a note of 5 under ``n``."""
+    made = world.do("clerk", "grants.note", "n", 5, expects=[("note", ["n"], 0)])
+    assert made.code == Code.APPLIED
+    return world
+
+
+def test_an_effect_whose_condition_is_false_does_nothing_and_needs_no_version() -> None:
+    world = noted(make(WHEN))
+    assert decide(world, False, False).code == Code.APPLIED
+    assert decide(world, True, False).code == Code.STALE
+    assert world.record("note", ["n"]).version == 1
+    assert decide(world, True, False, 1).code == Code.APPLIED
+    record = world.record("note", ["n"])
+    assert (record.version, record.fields["status"], record.fields["amount"]) == (2, "seen", 6)
+
+
+def test_one_of_two_sets_takes_place_and_of_both_the_second_prevails() -> None:
+    world = noted(make(WHEN))
+    assert decide(world, False, True, 1).code == Code.APPLIED
+    assert world.record("note", ["n"]).fields["amount"] == 15
+    world = noted(make(WHEN))
+    assert decide(world, True, True, 1).code == Code.APPLIED
+    record = world.record("note", ["n"])
+    assert (record.version, record.fields["status"], record.fields["amount"]) == (2, "shut", 15)
+
+
+def test_a_status_step_is_checked_only_if_it_takes_place() -> None:
+    world = noted(make(WHEN))
+    assert decide(world, False, True, 1).code == Code.APPLIED
+    assert decide(world, False, False).code == Code.APPLIED
+    assert decide(world, True, False, 2).detail[0] == "NO_STEP"
+
+
+def spread(world: World, to: str, amount: int, other: str, rest: int, *named: int) -> Decision:
+    """Spread amounts over two accounts."""
+    expects = [("note", [to], each) for each in named]
+    return world.do("clerk", "grants.spread", to, amount, other, rest, expects=expects)
+
+
+def test_accounts_of_an_effect_that_does_not_take_place_need_not_exist() -> None:
+    world = funded(WHEN)
+    assert spread(world, "new", 200, "nobody", -1, 0).code == Code.APPLIED
+    assert world.balance("fund", "main") == 800
+    assert world.balance("fund", "new") == 200
+    assert spread(world, "new", 50, "nobody", -1).code == Code.APPLIED  # no open, no note
+    assert world.balance("fund", "new") == 250
+    assert spread(world, "nobody", 50, "new", -1).code == Code.NOT_FOUND
+    assert spread(world, "nobody", 0, "new", 30).code == Code.APPLIED
+    assert (world.balance("fund", "main"), world.balance("fund", "new")) == (720, 280)
+
+
+def test_a_condition_without_a_value_is_a_failed_requirement_after_those_written_down() -> None:
+    world = funded(WHEN)
+    decision = spread(world, "x", 7, "y", 0)
+    assert decision.detail == ["SIGN", "seven"]
+    decision = spread(world, "x", 6, "y", 0)
+    assert decision.code == Code.REQUIREMENT
+    assert decision.detail[0] == "NO_VALUE"
+    assert world.balance("fund", "main") == 1000
+
+
+def test_a_hold_stops_only_the_effects_that_take_place() -> None:
+    world = funded(WHEN)
+    assert spread(world, "new", 200, "nobody", -1, 0).code == Code.APPLIED
+    assert world.do("clerk", "grants.freeze", True, False).code == Code.APPLIED
+    assert spread(world, "new", 1, "new", -1).code == Code.HELD
+    assert spread(world, "new", 0, "new", -1).code == Code.APPLIED
+
+
+def test_the_id_of_a_hold_does_not_depend_on_effects_that_did_not_take_place() -> None:
+    world = funded(WHEN)
+    transaction = world.draft("clerk", ("grants.freeze", False, True))
+    assert world.one(transaction).code == Code.APPLIED
+    ids = [hold_id(transaction.txid, 0, at) for at in (0, 1)]
+    released = [world.do("clerk", "grants.thaw", each).detail for each in ids]
+    assert released == [["NO_HOLD", "the target has no such hold"], None]
+    assert world.do("clerk", "grants.thaw", None).code == Code.APPLIED
+
+
+def test_a_decision_names_moves_that_took_place() -> None:
+    world = funded(WHEN)
+    assert spread(world, "new", 200, "nobody", -1, 0).code == Code.APPLIED
+    decision = spread(world, "new", 0, "new", 30)
+    assert cbor2.loads(decision.leaves["moves:grants"]) == [
+        [0, ["fund", "main"], -30],
+        [0, ["fund", "new"], 30],
+    ]
+
+
+BAD_WHENS = [
+    ('when = "input.seen"', 'when = "n.amount"', "expected bool, the expression is int"),
+    ('when = "input.seen"', 'when = "input.sen"', "there is no input sen"),
+    ('when = "input.seen"', "when = true", "expected text, found true or false"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), BAD_WHENS)
+def test_a_bad_condition_of_an_effect_is_refused_with_its_line(
+    old: str, new: str, message: str
+) -> None:
+    text = WHEN.replace(old, new)
+    error = fault(text)
+    assert message in error.message
+    assert error.line == line_of(text, new)
+
+
+def test_two_sets_of_one_record_without_a_condition_are_refused() -> None:
+    text = WHEN.replace(', when = "input.seen"', "").replace(', when = "input.more"', "")
+    assert "n is set twice" in fault(text).message
+    compile_rulebook([load_toml(HEAD + WHEN.replace(', when = "input.seen"', ""))])
+
+
+def test_conditions_of_effects_have_the_shape_of_the_grammar_and_survive_it() -> None:
+    for text in (LETS, WHEN):
+        definition = load_toml(HEAD + text)
+        data = encode_definition(definition)
+        SCHEMA.validate_cbor(data)
+        assert decode_definition(data) == definition
