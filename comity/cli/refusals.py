@@ -34,6 +34,17 @@ def _stale(detail: Value) -> str:
     return f"{_name(name)} is at version {version} now;{what} read it again before you act"
 
 
+_GRANT_FAULTS: Final = {
+    "action": "does not name this action",
+    "cyclic": "leads back to itself",
+    "holder": "is somebody else's",
+    "missing": "does not exist",
+    "suspended": "is of a suspended agency",
+    "too deep": "is beyond the longest chain",
+    "when": "does not reach this case (its condition)",
+}
+
+
 def _link(link: Value) -> str:
     match link:
         case ["role", role, why]:
@@ -44,6 +55,12 @@ def _link(link: Value) -> str:
             return "only the person whose record it is may do that"
         case ["key"]:
             return "one rotates the key with which one signs; an administrator replaces others"
+        case ["office", role, "action"]:
+            return f"the office's role {role} is no longer the one that the action asks for"
+        case ["office", role, why]:
+            return f"the office's role {role} is {why}"
+        case ["grant", grant, why]:
+            return f"the grant {word(grant, short=True)} {_GRANT_FAULTS.get(why, f'is {why}')}"
         case ["same_person"]:
             return "one person may not do both"
         case [what, *rest]:

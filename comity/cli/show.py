@@ -25,6 +25,7 @@ STYLES: Final = {"applied": "green", "refused": "red", "proposed": "yellow"}
 HOLD_STATES: Final = ("unconfirmed", "confirmed", "released")
 STATUS_WORDS: Final = {
     "agency": ("active", "suspended"),
+    "grant": ("active", "revoked"),
     "key": ("active",),
     "principal": ("active", "suspended"),
     "role": ("active", "revoked"),
@@ -32,6 +33,7 @@ STATUS_WORDS: Final = {
 KERNEL_SHAPES: Final[dict[str, Any]] = {
     "account": layout.Balance,
     "agency": layout.Agency,
+    "grant": layout.Grant,
     "hold": layout.Hold,
     "key": layout.Key,
     "principal": layout.Principal,

@@ -29,6 +29,7 @@ from consensus.ledger.model import Action, Type
 KERNEL_NAMESPACES: Final = (
     "account",
     "agency",
+    "grant",
     "hold",
     "holds",
     "key",

@@ -1,28 +1,33 @@
 """Who acts, and whether they may: judged at the moment of effect.
 
 A ``Standing`` says whether a key, its principal and its agency are in force; a ``Power`` whether a
-principal holds the role that an action asks for. Both follow from the leaves they rest on (and the
-time), so ``Authority`` keeps them from block to block while these leaves have the same value
-hashes; their reads are recorded anew for every transaction. ``where``, ``self`` and ``not`` depend
-on the call and are evaluated every time.
+principal holds the role that an action asks for, or a grant from an office that does. Both follow
+from the leaves they rest on (and the time), so ``Authority`` keeps them from block to block while
+these leaves have the same value hashes; their reads are recorded anew for every transaction.
+``where``, ``when``, ``self`` and ``not`` depend on the call and are evaluated every time.
 
-Not here: which checks come before and after (``executor``, ``calls``).
+Not here: which checks come before and after (``executor``, ``calls``), chains of grants
+(``delegation``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from consensus.codec import Value, same
 from consensus.ledger.codes import Code, Refused
+from consensus.ledger.delegation import Chain, Conditions
 from consensus.ledger.layout import (
     ACTIVE,
     NULL,
     Agency,
+    Grant,
     Key,
     Principal,
     Role,
+    encode_array,
     encode_bytes,
     encode_text,
     encode_value,
@@ -61,8 +66,8 @@ class Standing:
         self.reads: dict[bytes, bytes] = {}
         self.fault: Refused | None = None
         self.known = False
-        self.powers: dict[str, Power] = {}
-        """What ``Authority`` keeps of its roles."""
+        self.powers: dict[str | bytes, Power] = {}
+        """What ``Authority`` keeps of its roles, and of grants by their ids."""
         self.cbor = NULL
         """``[principal id, agency, key]`` for the decision's authority leaf."""
         found: Key | None = self._read(view, "key", [key])
@@ -109,27 +114,35 @@ class Standing:
 
 
 class Power:
-    """What a principal has from one role: ``who`` for conditions, or the reason for a refusal."""
+    """What a principal has from one role: ``who`` for conditions, or the reason for a refusal.
 
-    __slots__ = ("_given", "cbor", "fault", "reads", "who")
+    ``missing`` is the detail of that refusal, empty if there is none. ``held`` and ``agencies`` are
+    of those whose power this is beside the author's own agency, ``whens`` of grants it came by.
+    """
+
+    __slots__ = ("_given", "agencies", "cbor", "held", "missing", "reads", "whens", "who")
 
     def __init__(self, view: View, standing: Standing, role: str, now_ms: int) -> None:
         principal = standing.principal
         scope: dict[str, str] = {}
         self.reads: dict[bytes, bytes] = {}
-        self.fault = ""
+        self.agencies: tuple[Agency, ...] = ()
+        self.held = 0
+        self.whens: tuple[tuple[bytes, Callable[[Action, Env], bool]], ...] = ()
+        fault = ""
         self._given: Role | None = None
         if role:
             kh = view.paths("role", [principal.id, role])
             found = view.single("role", [principal.id, role], kh)
             self.reads[kh] = view.reads[kh]
             if found is None:
-                self.fault = "missing"
+                fault = "missing"
             else:
                 given: Role = found.value
                 self._given = given
-                self.fault = given.fault(now_ms)
+                fault = given.fault(now_ms)
                 scope = {pair[0]: pair[1] for pair in given.scope}
+        self.missing: list[Value] = [["role", role, fault]] if fault else []
         self.who: Mapping[str, Any] = {
             "principal": principal.id,
             "agency": principal.agency,
@@ -142,9 +155,82 @@ class Power:
 
     def lasts(self, view: View, now_ms: int) -> bool:
         """Return whether it would be the same if it were judged now."""
-        if self._given is not None and self._given.fault(now_ms) != self.fault:
-            return False
+        if self._given is not None:
+            fault = self._given.fault(now_ms)
+            if fault != (self.missing[0][2] if self.missing else ""):
+                return False
         return view.unchanged(self.reads)
+
+
+class Granted(Power):
+    """What a principal has from a grant: power of an office, as far as the chain lets it through.
+
+    ``role`` is the office's, ``actions`` are those that the grant names; ``known`` says that there
+    is such a grant.
+    """
+
+    __slots__ = ("_chain", "actions", "known", "role")
+
+    def __init__(
+        self, view: View, standing: Standing, grant: bytes, now_ms: int, conditions: Conditions
+    ) -> None:
+        chain = Chain(view, grant, now_ms)
+        self._chain = chain
+        self.known = bool(chain.grants)
+        self.role = chain.role
+        self.actions = chain.grants[0].actions if self.known else []
+        fault = chain.fault or holder_fault(chain, standing, chain.grants[0])
+        self.missing = [] if fault is None else [fault]
+        self.reads = chain.reads
+        self.agencies = tuple(chain.agencies)
+        self.held = 0
+        for agency in self.agencies:
+            self.held |= agency.held
+        self.whens = tuple(
+            (each.id, partial(conditions.holds, each.when)) for each in chain.grants if each.when
+        )
+        self.who = {
+            "principal": standing.principal.id,
+            "agency": self.agencies[0].name if self.agencies else standing.agency.name,
+            "role": chain.role,
+            "scope": {pair[0]: pair[1] for pair in chain.scope},
+        }
+        parts = [encode_text(chain.role) if chain.role else NULL, encode_value(chain.scope)]
+        if chain.office is not None:
+            parts.append(encode_bytes(chain.office))
+            parts += [encode_bytes(each.id) for each in reversed(chain.grants)]
+        self.cbor = encode_array(parts)
+        """``[role, scope, office, grant, ...]`` for the authority leaf, the office's own grant
+        first; ``[null, []]`` where the chain leads to no office."""
+
+    def lasts(self, view: View, now_ms: int) -> bool:
+        """Return whether it would be the same if it were judged now."""
+        chain = self._chain
+        return chain.from_ms <= now_ms < chain.until_ms and view.unchanged(self.reads)
+
+
+class Powerless(Power):
+    """No power from a role, for reasons beyond it."""
+
+    __slots__ = ()
+
+    def __init__(self, power: Power, missing: list[Value]) -> None:
+        self.reads = power.reads
+        self.agencies, self.held, self.whens = (), 0, ()
+        self.who, self.cbor = power.who, power.cbor
+        self.missing = missing
+
+
+def holder_fault(chain: Chain, standing: Standing, grant: Grant) -> Value:
+    """Return the link that is missing for somebody to use a grant; None if it is theirs."""
+    if len(grant.holder) == 1:
+        mine = grant.holder[0] == standing.principal.id
+        return None if mine else ["grant", grant.id, "holder"]
+    agency, role = grant.holder
+    if agency != standing.agency.name:
+        return ["grant", grant.id, "holder"]
+    why = chain.role_fault(standing.principal.id, role)
+    return ["role", role, why] if why else None
 
 
 class Authority:
@@ -153,9 +239,10 @@ class Authority:
     The value hash of a leaf commits to all of it, so what rests on the same hashes is the same.
     """
 
-    __slots__ = ("_standings",)
+    __slots__ = ("_conditions", "_standings")
 
     def __init__(self) -> None:
+        self._conditions = Conditions()
         self._standings: dict[bytes, Standing] = {}
 
     def standing(self, view: View, key: bytes, now_ms: int) -> Standing:
@@ -169,15 +256,21 @@ class Authority:
                 self._standings[key] = found
         return found
 
-    def power(self, view: View, standing: Standing, role: str, now_ms: int) -> Power:
-        """Return what a known key has from a role as the block sees it."""
-        found = standing.powers.get(role)
+    def power(self, view: View, standing: Standing, source: str | bytes, now_ms: int) -> Power:
+        """Return what a known key has from a role or a grant as the block sees it."""
+        found = standing.powers.get(source)
         if found is None or not found.lasts(view, now_ms):
-            found = Power(view, standing, role, now_ms)
+            found = self.judge(view, standing, source, now_ms)
             if len(standing.powers) >= POWERS_MAX:
                 standing.powers.clear()
-            standing.powers[role] = found
+            standing.powers[source] = found
         return found
+
+    def judge(self, view: View, standing: Standing, source: str | bytes, now_ms: int) -> Power:
+        """Return what a known key has from a role or a grant as the transaction sees it."""
+        if isinstance(source, bytes):
+            return Granted(view, standing, source, now_ms, self._conditions)
+        return Power(view, standing, source, now_ms)
 
 
 def authorize(view: View, standing: Standing, power: Power, action: Action, env: Env) -> None:
@@ -187,10 +280,13 @@ def authorize(view: View, standing: Standing, power: Power, action: Action, env:
         Refused: NOT_AUTHORIZED, naming the link that is missing.
     """
     actor = action.actor
-    if power.fault:
-        raise Refused(Code.NOT_AUTHORIZED, [["role", actor.role, power.fault]])
+    if power.missing:
+        raise Refused(Code.NOT_AUTHORIZED, power.missing)
     if actor.where is not None and _value(actor.where.evaluate, env) is not True:
         raise Refused(Code.NOT_AUTHORIZED, [["where"]])
+    for grant, holds in power.whens:
+        if not holds(action, env):
+            raise Refused(Code.NOT_AUTHORIZED, [["grant", grant, "when"]])
     if actor.self_path is not None:
         owner = _value(actor.self_path.evaluate, env)
         if owner is None or not standing.is_same(owner):
@@ -201,8 +297,9 @@ def authorize(view: View, standing: Standing, power: Power, action: Action, env:
             raise Refused(Code.NOT_AUTHORIZED, [["not", path.source]])
     for path in actor.not_agencies:
         other = _value(path.evaluate, env)
-        if other is not None and other in (standing.agency.name, [standing.agency.name]):
-            raise Refused(Code.NOT_AUTHORIZED, [["not_agency", path.source]])
+        for agency in (standing.agency, *power.agencies):
+            if other is not None and other in (agency.name, [agency.name]):
+                raise Refused(Code.NOT_AUTHORIZED, [["not_agency", path.source]])
 
 
 def _value(evaluate: Any, env: Env) -> Value:

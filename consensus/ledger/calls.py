@@ -19,6 +19,7 @@ from consensus.codec import Value
 from consensus.ledger import holds
 from consensus.ledger.authority import Power, Standing, authorize
 from consensus.ledger.codes import Code, Refused
+from consensus.ledger.delegation import grant_id
 from consensus.ledger.effects import Active, Effects, hold_id
 from consensus.ledger.environment import LETS, Lets
 from consensus.ledger.expects import Expectations, check_fresh
@@ -82,8 +83,8 @@ class Calls:
         for load in action.fresh:
             check_fresh(self._view, records[load])
         scopes = (ALL | PAY | EDIT) & ~active.ignored
-        if scopes & self._any_mask(effects):
-            self._check_holds(effects, scopes)
+        if scopes & self._any_mask(effects, power):
+            self._check_holds(effects, power, scopes)
         if action.require:
             _check_requirements(action, env)
         effects.evaluate()
@@ -131,12 +132,12 @@ class Calls:
             record = view.record_at(kind, each.id_cbor, each.kh)
             expects.check(kind.name, each.id, each.id_cbor, 0 if record is None else record.version)
 
-    def _any_mask(self, effects: Effects) -> int:
+    def _any_mask(self, effects: Effects, power: Power) -> int:
         """Return the masks of all that the call touches; all scopes where something is absent."""
         if effects.opened or effects.named:
             return ALL | PAY | EDIT
         view = self._view
-        mask = self._standing.agency.held | effects.active.held
+        mask = self._standing.agency.held | power.held | effects.active.held
         if effects.records:
             for record in effects.records.values():
                 mask |= record.held
@@ -145,12 +146,12 @@ class Calls:
                 mask |= view.account_held(account)
         return mask
 
-    def _check_holds(self, effects: Effects, minding: int) -> None:
+    def _check_holds(self, effects: Effects, power: Power, minding: int) -> None:
         active, view, now_ms = effects.active, self._view, self._now_ms
         ids: list[bytes] = []
         paying = PAY if effects.acts.moves else 0
         editing = EDIT if effects.writes_records else 0
-        self._held_above(active, (ALL | paying | editing) & minding, ids)
+        self._held_above(active, power, (ALL | paying | editing) & minding, ids)
         written = [assign.load for assign in effects.acts.assigns]
         for load, record in effects.records.items():
             scopes = (ALL | EDIT if load in written else ALL) & minding
@@ -170,12 +171,12 @@ class Calls:
         if ids:
             raise Refused(Code.HELD, list(dict.fromkeys(ids)))
 
-    def _held_above(self, active: Active, scopes: int, ids: list[bytes]) -> None:
-        """Look at holds on the author's agency, the domain and the action."""
+    def _held_above(self, active: Active, power: Power, scopes: int, ids: list[bytes]) -> None:
+        """Look at holds on the agencies whose power this is, the domain and the action."""
         view, now_ms, action = self._view, self._now_ms, active.action
-        agency = self._standing.agency
-        if agency.held & scopes:
-            ids += holds.blocking(view, now_ms, Target("agency", [agency.name]), scopes)
+        for agency in (self._standing.agency, *power.agencies):
+            if agency.held & scopes:
+                ids += holds.blocking(view, now_ms, Target("agency", [agency.name]), scopes)
         if active.held & scopes:
             ids += holds.blocking(view, now_ms, Target("domain", [action.domain]), scopes)
             target = Target("action", [action.domain, action.name])
@@ -219,8 +220,14 @@ class Calls:
 
     def _kernel(self, index: int, active: Active, power: Power, env: Env) -> None:
         action, view = active.action, self._view
+        txid = self._tx.txid
         acting = Acting(
-            view, self._standing, self._now_ms, hold_id(self._tx.txid, index, 0), env["input"]
+            view,
+            self._standing,
+            self._now_ms,
+            hold_id(txid, index, 0),
+            grant_id(txid, index),
+            env["input"],
         )
         plan = HANDLERS[action.name](acting)
         authorize(view, self._standing, power, action, env)
@@ -232,7 +239,7 @@ class Calls:
         scopes = (ALL | PAY | EDIT) & ~active.ignored
         if scopes:
             ids: list[bytes] = []
-            self._held_above(active, scopes, ids)
+            self._held_above(active, power, scopes, ids)
             if plan.opens is not None and ALL & scopes:
                 ids += holds.blocking(view, self._now_ms, Target("account", plan.opens), ALL)
             if ids:

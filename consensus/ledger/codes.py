@@ -13,14 +13,15 @@ object, as ``expects`` names it.
     NOT_AFTER_TOO_FAR  [not_after_ms, latest accepted]
     KEY_INACTIVE       [key, "revoked" | "compromised" | "rotated" | "unknown"]
     SUSPENDED          name of the principal or agency
-    UNSUPPORTED        what: "proposal", "under" or "acks"
+    UNSUPPORTED        what: "proposal" or "acks"
     RULES_MOVED        [active number, parameters moved: bool]
     UNKNOWN_ACTION     [domain, action]
     BAD_INPUT          [input or "", reason]
     NOT_FOUND          [load or input, name | null when a part of its id is absent]
     NOT_AUTHORIZED     [link, ...]: ["role", role, why], ["where"], ["self"], ["not", path],
                        ["not_agency", path], ["debit", family], ["agency", agency], ["same_person"],
-                       ["key"]
+                       ["key"],
+                       ["grant", id, why], ["office", role, why]: see ``delegation``
     STALE              [name, version now, [field, ...]]               empty: as a whole, or unnamed
     BASIS_MOVED        [name, field]: the source; or "limit"
     HELD               [hold id, ...]

@@ -2,8 +2,10 @@
 
     header   [txid, height, index, time_ms, state, [[domain, number, action_id], ...]]
     leaves   code             [code, call | null, detail]       detail by code, see ``codes``
-             authority        [actor, [[role | null, scope], ...], [cosigner, ...]]
+             authority        [actor, [power, ...], [cosigner, ...]]
                               actor and cosigners: [principal, agency, key] or null
+                              power: [role | null, scope] of one's own, or
+                              [role, scope, office, grant, ...] passed on
              reads            [kh ‖ vh ..., kh ...]              two byte strings, ascending
              writes:<domain>  [[[space, components], old version, new version, vh,
                                 [[leaf name, old leaf hash], ...]], ...]
@@ -32,7 +34,14 @@ from consensus.codec import Value
 from consensus.errors import DecodeError
 from consensus.hashing import context
 from consensus.ledger.codes import Code
-from consensus.ledger.layout import NULL, encode_array, encode_bytes, encode_int, encode_text
+from consensus.ledger.layout import (
+    GRANT_DEPTH_MAX,
+    NULL,
+    encode_array,
+    encode_bytes,
+    encode_int,
+    encode_text,
+)
 from consensus.state import salted
 from consensus.state.merkle import RESULTS
 from consensus.state.salted import DECISION, SALT_BYTES, TEXTS, HiddenOpening, Opening
@@ -69,8 +78,12 @@ _ENCODED: Final = codec.array(
         low=1,
     ),
 )
-_ROLE: Final = codec.array(
-    codec.optional(_NAME), codec.list_of(codec.array(codec.text(64), codec.text(256)), 32)
+_SCOPE: Final = codec.list_of(codec.array(codec.text(64), codec.text(256)), 32)
+_POWER: Final = codec.one_of(
+    [
+        codec.array(codec.optional(_NAME), _SCOPE, *[codec.bytes32] * count)
+        for count in (0, *range(2, 2 + GRANT_DEPTH_MAX))
+    ]
 )
 _ACTOR: Final = codec.optional(codec.array(codec.bytes32, _NAME, codec.bytes32))
 _PLACE: Final = codec.array(_NAME, codec.list_of(codec.plain, 32))
@@ -82,7 +95,7 @@ SHAPES: Final = {
         codec.integer(0, 255), codec.optional(codec.integer(0, CALLS_MAX - 1)), codec.plain
     ),
     "authority": codec.array(
-        _ACTOR, codec.list_of(_ROLE, CALLS_MAX), codec.list_of(_ACTOR, CALLS_MAX)
+        _ACTOR, codec.list_of(_POWER, CALLS_MAX), codec.list_of(_ACTOR, CALLS_MAX)
     ),
     "reads": codec.array(codec.octets(), codec.octets()),
     "writes": codec.list_of(

@@ -23,9 +23,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from consensus import codec
+from consensus.codec import Value
 from consensus.errors import LocalProtocolError, invariant
 from consensus.ledger import decision as decisions
-from consensus.ledger.authority import Power, Standing
+from consensus.ledger.authority import Granted, Power, Powerless, Standing
 from consensus.ledger.calls import Calls
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.decision import Decision
@@ -133,7 +134,7 @@ class BlockRun:
         self._maker = decisions.Maker(context.height, context.time_ms)
         self._decisions: list[Decision] = []
         self._standings: dict[bytes, Standing] = {}
-        self._powers: dict[tuple[bytes, str], Power] = {}
+        self._powers: dict[tuple[bytes, str | bytes], Power] = {}
         self._active = self._rules.actives
         self._finished = False
 
@@ -216,8 +217,6 @@ class BlockRun:
         if transaction.mode != EXECUTE:
             raise Refused(Code.UNSUPPORTED, "proposal")
         expects = Expectations(view, transaction)
-        if expects.under:
-            raise Refused(Code.UNSUPPORTED, "under")
         if len(transaction.openings) > len(transaction.calls) + 2:
             raise Refused(Code.UNSUPPORTED, "acks")
         calls = Calls(view, transaction, standing, now_ms, expects)
@@ -226,7 +225,10 @@ class BlockRun:
             active = self._action(call)
             if active is None:
                 raise Refused(Code.UNKNOWN_ACTION, [call.domain, call.action])
-            power = self._power(standing, active.action.actor.role)
+            if expects.under:
+                power = self._power_under(standing, active.action, expects.under)
+            else:
+                power = self._power(standing, active.action.actor.role)
             judged.actions.append(active.cbor)
             judged.roles.append(power.cbor)
             calls.run(index, call, active, power)
@@ -262,17 +264,46 @@ class BlockRun:
         self._view.reads.update(found.reads)
         return found
 
-    def _power(self, standing: Standing, role: str) -> Power:
-        """Return what the author has from ``role``, as the transaction sees it."""
+    def _power(self, standing: Standing, source: str | bytes) -> Power:
+        """Return what the author has from a role or a grant, as the transaction sees it."""
         view, now_ms = self._view, self._context.time_ms
         if view.authority_moved:
-            return Power(view, standing, role, now_ms)
-        found = self._powers.get((standing.key, role))
+            return self._ledger.authority.judge(view, standing, source, now_ms)
+        found = self._powers.get((standing.key, source))
         if found is None:
-            found = self._ledger.authority.power(view, standing, role, now_ms)
-            self._powers[standing.key, role] = found
+            found = self._ledger.authority.power(view, standing, source, now_ms)
+            self._powers[standing.key, source] = found
         view.reads.update(found.reads)
         return found
+
+    def _power_under(self, standing: Standing, action: Action, under: Sequence[bytes]) -> Power:
+        """Return what the author has for ``action`` from the grants that the transaction names.
+
+        The first that names the action and carries power counts. An action that none of them names
+        is judged by the author's own role; a grant that does not exist is never passed over.
+        """
+        role, name = action.actor.role, f"{action.domain}.{action.name}"
+        faults: list[Value] = []
+        others: list[Value] = []
+        chosen: Power | None = None
+        for id_ in under:
+            power = self._power(standing, id_)
+            if not isinstance(power, Granted) or not power.known:
+                return power
+            if name not in power.actions:
+                others.append(["grant", id_, "action"])
+            elif power.missing:
+                faults += power.missing
+            elif power.role != role:
+                faults.append(["office", power.role, "action"])
+            elif chosen is None:
+                chosen = power
+        if chosen is not None:
+            return chosen
+        own = self._power(standing, role)
+        if faults:
+            return Powerless(own, faults)
+        return Powerless(own, [*own.missing, *others]) if own.missing else own
 
     def _action(self, call: Call) -> Active | None:
         """Return the action in force that a call names; notes the rules it rests on."""

@@ -5,6 +5,8 @@
     key        [key]               [key, principal, status, since_ms, until_ms, next]
     role       [principal, role]   [principal, role, scope, from_ms, until_ms, suspends_at_ms,
                                     status]
+    grant      [id]                [id, source, agency, issuer, holder, actions, when, from_ms,
+                                    until_ms, suspends_at_ms, depth, status]
     rules      []                  [domain, ...]                    ascending
     rules      [domain]            [domain, [[number, from_ms], ...], held, [[action, held], ...]]
     rules      [domain, number]    root of the rule set's parts     (its row also has the rule set)
@@ -20,7 +22,7 @@
 
 Each is one salted leaf with one version; accounts, holds indexes, sequences and the pool have no
 versions (always 1). ``held`` is a mask of the scopes with unreleased holds, expired or not: ALL,
-PAY, EDIT; changing it steps no version. ``index``, ``grant``, ``proposal``, ``corrections``,
+PAY, EDIT; changing it steps no version. ``index``, ``proposal``, ``corrections``,
 ``reservation``, ``disclosure`` and ``review`` are reserved for the acts of those names.
 
 Not here: how leaves are read and written within a block (``view``).
@@ -40,11 +42,11 @@ from consensus.state.salted import TEXTS
 from consensus.table import Table
 
 ACTIVE: Final = 0
-"""Status of an agency, principal, key or role in force."""
+"""Status of an agency, principal, key, role or grant in force."""
 SUSPENDED: Final = 1
 """Status of an agency or principal."""
 REVOKED: Final = 1
-"""Status of a key or role."""
+"""Status of a key, role or grant."""
 COMPROMISED: Final = 2
 """Status of a key that was revoked because others may hold it."""
 
@@ -58,7 +60,10 @@ UNCONFIRMED: Final = 0
 CONFIRMED: Final = 1
 RELEASED: Final = 2
 
-KERNEL_SPACES: Final = frozenset({"agency", "principal", "key", "role", "hold"})
+GRANT_DEPTH_MAX: Final = 3
+"""Grants in a chain."""
+
+KERNEL_SPACES: Final = frozenset({"agency", "principal", "key", "role", "grant", "hold"})
 """Kernel kinds that ``expects`` may name; any other kind is a kind of record."""
 
 
@@ -117,15 +122,46 @@ class Role(NamedTuple):
 
     def fault(self, now_ms: int) -> str:
         """Return why the role gives no power at ``now_ms``; empty if it does."""
-        if self.status != ACTIVE:
-            return "revoked"
-        if now_ms < self.from_ms:
-            return "not yet"
-        if self.until_ms is not None and now_ms >= self.until_ms:
-            return "expired"
-        if self.suspends_at_ms is not None and now_ms >= self.suspends_at_ms:
-            return "suspended"
-        return ""
+        return _fault(self, now_ms)
+
+
+class Grant(NamedTuple):
+    """Power passed on: some actions of an office's role, for a time.
+
+    ``source`` is ``[office, role]``, or ``[grant]`` for one made from another; ``agency`` the one
+    whose power was passed on, ``issuer`` the principal who signed for it; ``holder`` is
+    ``[principal]`` or ``[agency, role]``. ``actions`` are ``domain.action``, ascending; ``when`` is
+    empty for none; ``depth`` counts the grants that a chain may have from this one on.
+    """
+
+    id: bytes
+    source: list[Value]
+    agency: str
+    issuer: bytes
+    holder: list[Value]
+    actions: list[str]
+    when: str
+    from_ms: int
+    until_ms: int | None
+    suspends_at_ms: int | None
+    depth: int
+    status: int
+
+    def fault(self, now_ms: int) -> str:
+        """Return why the grant carries nothing at ``now_ms``; empty if it does."""
+        return _fault(self, now_ms)
+
+
+def _fault(given: Role | Grant, now_ms: int) -> str:
+    if given.status != ACTIVE:
+        return "revoked"
+    if now_ms < given.from_ms:
+        return "not yet"
+    if given.until_ms is not None and now_ms >= given.until_ms:
+        return "expired"
+    if given.suspends_at_ms is not None and now_ms >= given.suspends_at_ms:
+        return "suspended"
+    return ""
 
 
 class RulesHead(NamedTuple):
@@ -199,6 +235,7 @@ _LEAVES: Final[dict[tuple[str, int], Callable[..., Any]]] = {
     ("principal", 1): Principal,
     ("key", 1): Key,
     ("role", 2): Role,
+    ("grant", 1): Grant,
     ("rules", 1): RulesHead,
     ("holds", 2): HoldsIndex,
     ("hold", 1): Hold,

@@ -45,7 +45,7 @@ from consensus.state.salted import NO_SALT, TEXTS
 
 CHARTER: Final = "charter"
 """The kernel's own domain."""
-AUTHORITY: Final = frozenset({"agency", "principal", "key", "role", "rules"})
+AUTHORITY: Final = frozenset({"agency", "principal", "key", "role", "grant", "rules"})
 """Spaces on which cached judgements of authority rest."""
 
 

@@ -237,7 +237,7 @@ async def test_time_people_and_rules_are_judged_in_this_order(town: LocalNetwork
         judged = await d.judge("pay", pay, mode=1)
         assert judged == ("UNSUPPORTED", "proposal")
         judged = await d.judge("pay", pay, under=[bytes(32)])
-        assert judged == ("UNSUPPORTED", "under")
+        assert judged == ("NOT_AUTHORIZED", [["grant", bytes(32), "missing"]])
         judged = await d.judge("nothing", pay, like="pay")
         assert judged == ("UNKNOWN_ACTION", ["desk", "nothing"])
         judged = await d.judge("pay", pay, domain="nowhere")

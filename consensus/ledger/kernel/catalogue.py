@@ -35,6 +35,17 @@ _ROTATION: Final = (
     ("until", "time?"),  # when the replaced key ends by itself; null: at once
 )
 
+_PASSED_ON: Final = (
+    ("to_principal", "digest?"),  # to somebody, or else
+    ("to_agency", "text?"),  # to whoever has
+    ("to_role", "text?"),  # this role there
+    ("actions", "list:text"),  # domain.action; ascending
+    ("when", "text?"),  # a condition, judged with each of the actions
+    ("from", "time"),
+    ("until", "time?"),
+    ("depth", "int"),  # grants that a chain may have from this one on
+)
+
 KERNEL_ACTIONS: Final[dict[str, KernelAction]] = {
     "add_agency": KernelAction((("agency", "text"), ("title", "text"))),
     "suspend_agency": KernelAction((("agency", "text"),), protective=True),
@@ -72,6 +83,16 @@ KERNEL_ACTIONS: Final[dict[str, KernelAction]] = {
     "revoke_role": KernelAction(
         (("agency", "text"), ("principal", "digest"), ("role", "text")), protective=True
     ),
+    "give_grant": KernelAction(
+        (
+            ("agency", "text"),  # whose office
+            ("office", "digest"),  # a principal of kind system that has the role
+            ("role", "text"),
+            *_PASSED_ON,
+        )
+    ),
+    "pass_grant": KernelAction((("grant", "digest"), *_PASSED_ON)),
+    "revoke_grant": KernelAction((("agency", "text"), ("grant", "digest")), protective=True),
     "open_account": KernelAction((("family", "text"), ("id", "ref"))),
     "place_hold": KernelAction(
         (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from consensus.ledger.kernel import measures, people
+from consensus.ledger.kernel import grants, measures, people
 from consensus.ledger.kernel.plan import Acting, Plan
 
 HANDLERS: Final[dict[str, Callable[[Acting], Plan]]] = {
@@ -21,6 +21,9 @@ HANDLERS: Final[dict[str, Callable[[Acting], Plan]]] = {
     "revoke_key": people.revoke_key,
     "give_role": people.give_role,
     "revoke_role": people.revoke_role,
+    "give_grant": grants.give_grant,
+    "pass_grant": grants.pass_grant,
+    "revoke_grant": grants.revoke_grant,
     "open_account": measures.open_account,
     "place_hold": measures.place_hold,
     "confirm_hold": measures.confirm_hold,

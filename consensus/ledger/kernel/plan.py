@@ -30,6 +30,8 @@ class Acting:
     now_ms: int
     hold_id: bytes
     """The id of the hold that the call may place."""
+    grant_id: bytes
+    """The id of the grant that the call may make."""
     inputs: Mapping[str, Value]
 
 

@@ -151,7 +151,6 @@ def test_cosigner_must_be_in_force_though_its_signature_is_good() -> None:
 def test_what_this_version_does_not_support_is_refused_and_said() -> None:
     world = World()
     assert outcome(world.do("clerk", *TRANSFER, mode=PROPOSE)) == (Code.UNSUPPORTED, "proposal")
-    assert outcome(world.do("clerk", *TRANSFER, under=[bytes(32)])) == (Code.UNSUPPORTED, "under")
     ack = Ack("treasury", bytes(32), bytes(64))
     assert outcome(world.do("clerk", *TRANSFER, acks=[ack])) == (Code.UNSUPPORTED, "acks")
 
