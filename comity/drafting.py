@@ -22,7 +22,7 @@ from comity.results import Entry
 from consensus.codec import Value
 from consensus.errors import DecodeError
 from consensus.ledger import layout, transaction
-from consensus.ledger.environment import LETS, Lets
+from consensus.ledger.environment import ABSENT, LETS, Lets
 from consensus.ledger.model import (
     Action,
     Assign,
@@ -217,6 +217,7 @@ class Needs:
             "now": now_ms,
         }
         self._env[LETS] = Lets(action.lets, self._env)
+        self._optional = {load.name for load in action.loads if load.optional}
         self._steps = self._plan()
         self._pending: tuple[str, Kind | None] | None = None
         self.entries: list[Entry] = []
@@ -272,6 +273,8 @@ class Needs:
                 try:
                     id_ = what.resolve(self._env)
                 except (EvaluationError, KeyError):
+                    if name in self._optional:
+                        self._env[name] = ABSENT
                     continue  # the ledger will say what is absent
                 key = StateKey("record", (what.name, *id_))
             self._pending = (name, kind)
@@ -285,6 +288,8 @@ class Needs:
         self._expected.append((name, entry))
         if name and kind is not None and entry.present:
             self._env[name] = fields_of(entry, kind)
+        elif name in self._optional:
+            self._env[name] = ABSENT
 
 
 def fields_of(entry: Entry, kind: Kind) -> dict[str, Value]:

@@ -21,7 +21,7 @@ from consensus.ledger.authority import Power, Standing, authorize
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.delegation import grant_id
 from consensus.ledger.effects import Active, Effects, hold_id
-from consensus.ledger.environment import LETS, Lets
+from consensus.ledger.environment import ABSENT, LETS, Lets
 from consensus.ledger.expects import Expectations, check_fresh
 from consensus.ledger.holds import Target
 from consensus.ledger.kernel.perform import HANDLERS
@@ -69,19 +69,21 @@ class Calls:
             "now": self._now_ms,
             "who": power.who,
         }
-        records = self._load(action, env) if action.loads else {}
+        absent: dict[str, Target | None] = {}
+        records = self._load(action, env, absent) if action.loads else {}
         if action.kernel:
             self._kernel(index, active, power, env)
             return
         if action.lets:
             env[LETS] = Lets(action.lets, env)
-        effects = Effects(self._view, self._tx.txid, index, active, env, records)
+        effects = Effects(self._view, self._tx.txid, index, active, env, records, absent)
         effects.resolve()
         authorize(self._view, self._standing, power, action, env)
         if not action.protective and (effects.acts.versioned or effects.named):
             self._check_versions(effects)
         for load in action.fresh:
-            check_fresh(self._view, records[load])
+            if load in records:
+                check_fresh(self._view, records[load])
         scopes = (ALL | PAY | EDIT) & ~active.ignored
         if scopes & self._any_mask(effects, power):
             self._check_holds(effects, power, scopes)
@@ -102,23 +104,36 @@ class Calls:
         except InputError as error:
             raise Refused(Code.BAD_INPUT, [error.name, error.reason]) from None
 
-    def _load(self, action: Action, env: dict[str, Any]) -> dict[str, Record]:
+    def _load(
+        self, action: Action, env: dict[str, Any], absent: dict[str, Target | None]
+    ) -> dict[str, Record]:
+        """Return the loaded records; note in ``absent`` the optional ones, None without an id."""
         records: dict[str, Record] = {}
         view = self._view
         for load in action.loads:
             try:
                 id_ = load.reference.resolve(env)
             except EvaluationError:
+                if load.optional:
+                    env[load.name], absent[load.name] = ABSENT, None
+                    continue
                 raise Refused(Code.NOT_FOUND, [load.name, None]) from None
             if load.kind is not None:
                 record = view.record(load.kind, id_)
                 if record is None:
+                    if load.optional:
+                        env[load.name] = ABSENT
+                        absent[load.name] = Target("record", [load.kind.name, *id_])
+                        continue
                     raise Refused(Code.NOT_FOUND, [load.name, [load.kind.name, id_]])
                 env[load.name] = records[load.name] = record
                 continue
             account = view.account(id_)
             if account is None:
                 view.absent_account(id_)
+                if load.optional:
+                    env[load.name], absent[load.name] = ABSENT, Target("account", id_)
+                    continue
                 raise Refused(Code.NOT_FOUND, [load.name, ["account", id_]])
             env[load.name] = {"balance": view.read_account(account), "id": id_}
         return records
@@ -126,7 +141,11 @@ class Calls:
     def _check_versions(self, effects: Effects) -> None:
         expects, view = self._expects, self._view
         for load, fields in effects.acts.versioned.items():
-            expects.check_record(effects.records[load], fields)
+            found = effects.records.get(load)
+            if found is not None:
+                expects.check_record(found, fields)
+            elif (target := effects.absent[load]) is not None:
+                expects.check_object(target.components[0], target.components[1:])
         for each in effects.named:
             kind = each.create.kind
             record = view.record_at(kind, each.id_cbor, each.kh)
@@ -137,6 +156,11 @@ class Calls:
         if effects.opened or effects.named:
             return ALL | PAY | EDIT
         view = self._view
+        if effects.absent and any(
+            target is not None and holds.index_of(view, target).held
+            for target in effects.absent.values()
+        ):
+            return ALL | PAY | EDIT
         mask = self._standing.agency.held | power.held | effects.active.held
         if effects.records:
             for record in effects.records.values():
@@ -158,6 +182,9 @@ class Calls:
             if record.held & scopes:
                 target = Target("record", [record.kind.name, *record["id"]])
                 ids += holds.blocking(view, now_ms, target, scopes)
+        for absent in effects.absent.values():
+            if absent is not None:
+                ids += holds.blocking(view, now_ms, absent, ALL & minding)
         scopes = (ALL | PAY) & minding
         for id_, account in effects.ends:
             if account is not None and view.account_held(account) & scopes:

@@ -31,6 +31,7 @@ from consensus.ledger.layout import (
     SCOPE_MASKS,
     Hold,
     encode_int,
+    name_of,
 )
 from consensus.ledger.model import (
     Action,
@@ -152,6 +153,7 @@ class Effects:
     Args:
         env: what conditions read, with every load.
         records: the loads that are records.
+        absent: the optional loads that do not exist; None for one whose id has no value.
     """
 
     __slots__ = (
@@ -162,6 +164,7 @@ class Effects:
         "_set_values",
         "_txid",
         "_view",
+        "absent",
         "active",
         "acts",
         "amounts",
@@ -182,6 +185,7 @@ class Effects:
         active: Active,
         env: Env,
         records: Mapping[str, Record],
+        absent: Mapping[str, Target | None],
     ) -> None:
         self._view = view
         self._txid = txid
@@ -191,6 +195,7 @@ class Effects:
         """The effects that take place."""
         self.env = env
         self.records = records
+        self.absent = absent
         self._fault: Refused | None = None
         self.opened: Sequence[list[Value]] = ()
         """Ids of accounts to open."""
@@ -217,12 +222,19 @@ class Effects:
         """Find the ids of what the effects are on.
 
         Raises:
-            Refused: NOT_FOUND: an account to be moved neither exists nor is opened by the call.
+            Refused: NOT_FOUND: an account to be moved neither exists nor is opened by the call, or
+                a record to be set is absent.
         """
         try:
             if self.active.conditional:
                 self.acts = self._chosen()
             acts = self.acts
+            if self.absent:
+                for assign in acts.assigns:
+                    if assign.load in self.absent:
+                        target = self.absent[assign.load]
+                        name = None if target is None else name_of(*target)
+                        raise Refused(Code.NOT_FOUND, [assign.load, name])
             if acts.opens:
                 self.opened = [self._id(each.account) for each in acts.opens]
             if acts.moves:
@@ -455,6 +467,12 @@ class Effects:
     def _basis(self, paths: tuple[Path, ...]) -> list[Value]:
         rows: list[Value] = []
         for load, field in paths:
+            if load in self.absent:
+                target = self.absent[load]
+                if target is None:
+                    raise _NoValue(f"{load}.{field}").refused
+                rows.append([name_of(*target), field, 0])
+                continue
             record = self.records[load]
             rows.append([named(record), field, record.field_version(field)])
         return rows

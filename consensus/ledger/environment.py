@@ -1,4 +1,4 @@
-"""What a call adds to the environment of its conditions: intermediate values.
+"""What a call adds to the environment of its conditions: intermediate values, and what is absent.
 
 Not here: what an environment is (``model``), and loading (``calls``).
 """
@@ -13,6 +13,18 @@ from consensus.ledger.model import Env, EvaluationError, Let
 
 LETS: Final = "~lets"
 """The key of an environment's ``Lets``; no name of a rule set is written so."""
+
+
+class Absent:
+    """A record or account that an action may do without and that does not exist."""
+
+    __slots__ = ()
+
+    def __getitem__(self, field: str) -> None:
+        """Return the value of any field: none."""
+
+
+ABSENT: Final = Absent()
 
 
 class Lets:

@@ -5,7 +5,8 @@ state before the transaction. Conflicts are per field: only fields that the call
 on must not have changed since. An entry that no call needed is checked as a whole. Kernel objects
 have one version for the whole leaf. A record that the transaction itself made needs no entry.
 
-A basis is what a record was derived from: ``[[[kind, id], field, field version], ...]``. An action
+A basis is what a record was derived from: ``[[[kind, id], field, field version], ...]``, version 0
+if it was that a record does not exist. An action
 that relies on the record compares it now, through basis records, to a bounded depth.
 
 Not here: which fields a call writes (``effects``).
@@ -146,8 +147,11 @@ def _compare_basis(view: View, record: Record, seen: dict[bytes, None]) -> list[
     for (kind_name, id_), field, version in record["basis"] or ():
         kind = view.book.kinds.get(kind_name)
         source = None if kind is None else view.record(kind, id_)
-        if source is None or source.field_version(field) != version:
+        now = 0 if source is None else source.field_version(field)
+        if now != version:
             raise Refused(Code.BASIS_MOVED, [[kind_name, id_], field])
+        if source is None:
+            continue
         if source.kh not in seen:
             if len(seen) >= BASIS_READS_MAX:
                 raise Refused(Code.BASIS_MOVED, "limit")

@@ -364,12 +364,14 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A record or account that an action reads under ``name``; exactly one of the two is set."""
+    """A record or account to read under ``name``: kind or family is set. ``optional``: if absent,
+    none of its fields has a value (None)."""
 
     name: str
     reference: Reference
     kind: Kind | None
     family: AccountFamily | None
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,7 +430,7 @@ class Assign:
     status: str
     assignments: tuple[tuple[str, Expression], ...]
     basis: tuple[Path, ...] | None
-    """Paths whose versions replace the record's basis; None keeps it."""
+    """Their versions replace the record's basis; None keeps it."""
     when: Expression | None = None
 
 
@@ -455,8 +457,7 @@ class OpenAccount:
 
 @dataclass(frozen=True, slots=True)
 class PlaceHold:
-    """Place a hold of ``scopes`` on a record or account, own or of a domain that lists this one in
-    ``hold_by``."""
+    """Place a hold of ``scopes`` on a record or account."""
 
     target: Reference
     scopes: tuple[str, ...]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -94,11 +95,24 @@ def check_call(checker: Checker, node: Call) -> Typed:
 # --- values, text and lists -------------------------------------------------------------------
 
 
+def _loaded(checker: Checker, node: Node) -> Typed | None:
+    """Return what every record or account that is there has, if ``node`` names one that may not."""
+    if isinstance(node, Dotted) and len(node.parts) == 1:
+        for each in ("id", "balance"):
+            with suppress(Fault):
+                typed = checker.path(Dotted(node.position, (*node.parts, each)))
+                if typed.optional:
+                    return typed
+    return None
+
+
 def _has(checker: Checker, node: Call) -> Typed:
     path = node.arguments[0]
-    if not isinstance(path, Dotted) or len(path.parts) < 2:
-        raise Fault("has() takes a field such as person.residence", path.position)
-    typed = checker.path(path)
+    typed = _loaded(checker, path)
+    if typed is None:
+        if not isinstance(path, Dotted) or len(path.parts) < 2:
+            raise Fault("has() takes a field such as person.residence", path.position)
+        typed = checker.path(path)
     run = typed.run
     if typed.total:
         return Typed(BOOL, lambda env: run(env) is not None, total=True)

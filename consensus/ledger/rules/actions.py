@@ -199,8 +199,13 @@ class _Compiler:
         loads: list[Load] = []
         for number, (name, template) in enumerate(self.definition.load):
             here = self.place.of("load", number)
-            if name.endswith("?") or template.endswith("?"):
-                raise here.refuse(f"an optional load is {NOT_SUPPORTED}", "leave out the ?")
+            if template.endswith("?"):
+                raise here.refuse(
+                    "the ? of a load that may be absent follows its name",
+                    'write ["debt?", "debt/{input.debt}"]',
+                )
+            optional = name.endswith("?")
+            name = name.removesuffix("?")
             if template.startswith("index "):
                 raise here.refuse(f"loading an index is {NOT_SUPPORTED}")
             check_name(name, here, "a load")
@@ -208,10 +213,12 @@ class _Compiler:
                 raise here.refuse(f"{name} is loaded twice")
             reference, loaded = self._load(scope, template, here)
             scope.loads[name] = loaded
+            if optional:
+                scope.optional[name] = None
             if isinstance(loaded, Kind):
-                loads.append(Load(name, reference, loaded, None))
+                loads.append(Load(name, reference, loaded, None, optional))
             else:
-                loads.append(Load(name, reference, None, loaded))
+                loads.append(Load(name, reference, None, loaded, optional))
         return tuple(loads)
 
     def _load(
@@ -312,7 +319,7 @@ class _Compiler:
         column = 1 if author else 2
 
         def evaluate(env: Env) -> Value:
-            by: Any = env[load]["by"]
+            by: Any = env[load]["by"] or ()
             return next((row[column] for row in by if row[0] == step), None)
 
         path = (load, "by", step)

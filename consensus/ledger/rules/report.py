@@ -257,7 +257,9 @@ def _action(action: Action) -> ActionSummary:
     for each in (*actor.not_paths, *actor.not_agencies):
         who += f", not {each.source}"
     loads = {load.name: load for load in action.loads}
-    reads = [f"{name} = {load.reference.source}" for name, load in loads.items()]
+    reads = [
+        f"{name}{'?' * load.optional} = {load.reference.source}" for name, load in loads.items()
+    ]
     return ActionSummary(
         name=action.name,
         summary=action.summary,

@@ -58,6 +58,8 @@ class ActionScope:
     domain: Domain
     inputs: Mapping[str, Name]
     loads: dict[str, Kind | AccountFamily] = field(default_factory=dict)
+    optional: dict[str, None] = field(default_factory=dict)
+    """Loads that may be absent: then none of their fields has a value."""
     lets: dict[str, Let] = field(default_factory=dict)
     """Intermediate values, in their order; their ``reads`` name no others of them."""
     reads: dict[Path, None] = field(default_factory=dict)
@@ -84,7 +86,9 @@ class ActionScope:
 
     def _resolve(self, parts: Path, position: int) -> Name:
         root, rest = parts[0], parts[1:]
-        if root == "now" and not rest:
+        if root == "now":
+            if rest:
+                raise Fault("now has no fields", position, hint="now is the block's time")
             return Name(Type("time"))
         if root not in self.roots:
             raise Fault(f"nothing is called {root}", position, hint=suggest(root, self.roots))
@@ -106,7 +110,8 @@ class ActionScope:
                 known = list(self.domain.params)
                 raise Fault(f"there is no parameter {name}", position, hint=suggest(name, known))
             return Name(self.domain.params[name].type, fallible=True)
-        return self.field(root, name, position)
+        found = self.field(root, name, position)
+        return replace(found, optional=True) if root in self.optional else found
 
     def _who(self, rest: Path, position: int) -> Name:
         if len(rest) == 2 and rest[0] == "scope":

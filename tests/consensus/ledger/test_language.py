@@ -379,3 +379,161 @@ def test_conditions_of_effects_have_the_shape_of_the_grammar_and_survive_it() ->
         data = encode_definition(definition)
         SCHEMA.validate_cbor(data)
         assert decode_definition(data) == definition
+
+
+# --- optional loads ---------------------------------------------------------------------------
+
+OPTIONAL = """
+[kinds.debt]
+fields.open = { type = "int" }
+fields.heir = { type = "ref", kind = "debt", optional = true }
+status = { start = "due", steps = { due = ["settled"], settled = [] } }
+
+[kinds.report]
+fields.sum = { type = "int" }
+
+[actions.owe]
+actor  = { role = "payments.clerk", not = ["debt.by.settled"] }
+inputs = { person = "text", amount = "int" }
+load   = [ ["debt?", "debt/{input.person}"] ]
+create = [ { kind = "debt", id = ["{input.person}"], set = { open = "input.amount" }, when = "!has(debt)" } ]
+set    = [ { record = "debt", fields = { open = "debt.open + input.amount" }, when = "has(debt)" } ]
+
+[actions.settle]
+actor  = { role = "payments.clerk" }
+inputs = { person = "text" }
+load   = [ ["debt?", "debt/{input.person}"] ]
+set    = [ { record = "debt", status = "settled" } ]
+
+[actions.inherit]
+actor   = { role = "payments.clerk" }
+inputs  = { person = "text", sum = "int" }
+load    = [ ["debt?", "debt/{input.person}"], ["heir?", "debt/{debt.heir}"], ["fund?", "account/fund/{input.person}"] ]
+depends = ["debt.open", "heir.open"]
+require = [ { code = "SUM", that = "(has(debt) ? debt.open : 0) + (has(heir) ? heir.open : 0) + (has(fund) ? 1000 : 0) == input.sum", say = "another sum" } ]
+create  = [ { kind = "report", id = ["{input.person}"], set = { sum = "input.sum" }, basis = ["debt.open"] } ]
+
+[actions.rest]
+actor  = { role = "payments.clerk" }
+inputs = { report = "ref:report" }
+load   = [ ["r", "report/{input.report}"] ]
+fresh  = ["r"]
+
+[actions.hold]
+actor      = { role = "payments.clerk" }
+inputs     = { person = "text" }
+place_hold = [ { target = "debt/{input.person}", scopes = ["all"], reason = "inquiry" } ]
+
+[actions.look]
+actor   = { role = "payments.clerk" }
+inputs  = { person = "text" }
+load    = [ ["debt?", "debt/{input.person}"] ]
+require = [ { code = "OPEN", that = "debt.open == 0", say = "open" } ]
+"""
+
+
+def owe(world: World, amount: int, *version: int) -> Decision:
+    """Let ``p`` owe more."""
+    expects = [("debt", ["p"], each) for each in version]
+    return world.do("clerk", "grants.owe", "p", amount, expects=expects)
+
+
+def inherit(world: World, total: int, debt: int | None, report: int = 0) -> Decision:
+    """Report what ``p`` and its heir owe."""
+    expects = [("report", ["p"], report)] + [("debt", ["p"], debt)] * (debt is not None)
+    return world.do("clerk", "grants.inherit", "p", total, expects=expects)
+
+
+def test_one_action_makes_what_is_missing_and_changes_what_is_there() -> None:
+    world = make(OPTIONAL)
+    assert owe(world, 5, 0).code == Code.APPLIED
+    assert owe(world, 7, 0).code == Code.STALE
+    assert owe(world, 7, 1).code == Code.APPLIED
+    record = world.record("debt", ["p"])
+    assert (record.version, record.fields["open"]) == (2, 12)
+
+
+def test_two_calls_of_one_transaction_make_and_change_one_record() -> None:
+    world = make(OPTIONAL)
+    call = ("grants.owe", "p", 5)
+    assert world.one(world.draft("clerk", call, call, expects=[("debt", ["p"], 0)])).detail is None
+    record = world.record("debt", ["p"])
+    assert (record.version, record.fields["open"]) == (1, 10)
+
+
+def test_to_set_what_is_absent_is_not_found() -> None:
+    decision = make(OPTIONAL).do("clerk", "grants.settle", "p")
+    assert (decision.code, decision.detail) == (Code.NOT_FOUND, ["debt", ["debt", ["p"]]])
+
+
+def test_a_condition_on_a_field_of_what_is_absent_is_false() -> None:
+    decision = make(OPTIONAL).do("clerk", "grants.look", "p")
+    assert (decision.code, decision.detail) == (Code.REQUIREMENT, ["OPEN", "open"])
+
+
+def test_who_depends_on_what_is_absent_names_version_0() -> None:
+    world = make(OPTIONAL)
+    missing = inherit(world, 0, None)
+    assert (missing.code, missing.detail) == (Code.STALE, [["debt", ["p"]], 0, []])
+    assert inherit(world, 0, 1).code == Code.STALE
+    assert inherit(world, 0, 0).code == Code.APPLIED
+    assert owe(world, 5, 0).code == Code.APPLIED
+    assert inherit(world, 5, 0, 1).detail == [["debt", ["p"]], 1, []]
+
+
+def test_what_is_named_by_something_absent_is_absent_and_an_account_may_be() -> None:
+    world = make(OPTIONAL)
+    assert owe(world, 5, 0).code == Code.APPLIED
+    assert inherit(world, 6, 1).detail == ["SUM", "another sum"]
+    assert inherit(world, 5, 1).code == Code.APPLIED
+    genesis = make_genesis((*TEXTS, HEAD + OPTIONAL))
+    fund = OpeningBalance("fund", ("p",), 0)
+    rich = World(replace(genesis, accounts=(*genesis.accounts, fund)))
+    assert inherit(rich, 0, 0).detail == ["SUM", "another sum"]
+    assert inherit(rich, 1000, 0).code == Code.APPLIED
+
+
+def test_what_rests_on_an_absence_moves_when_it_ends() -> None:
+    world = make(OPTIONAL)
+    assert inherit(world, 0, 0).code == Code.APPLIED
+    assert world.do("clerk", "grants.rest", ["p"]).code == Code.APPLIED
+    assert owe(world, 5, 0).code == Code.APPLIED
+    decision = world.do("clerk", "grants.rest", ["p"])
+    assert (decision.code, decision.detail) == (Code.BASIS_MOVED, [["debt", ["p"]], "open"])
+
+
+def test_a_hold_on_what_does_not_exist_yet_blocks_its_optional_load() -> None:
+    world = make(OPTIONAL)
+    assert world.do("clerk", "grants.hold", "p").code == Code.APPLIED
+    assert world.do("clerk", "grants.look", "p").code == Code.HELD
+    assert world.do("clerk", "grants.look", "q").code == Code.REQUIREMENT
+
+
+def test_an_absence_is_among_the_reads_of_a_decision() -> None:
+    world = make(OPTIONAL)
+    decision = world.do("clerk", "grants.look", "p")
+    kh = world.ledger.paths("record", ["debt", "p"])
+    assert kh + bytes(32) in cbor2.loads(decision.leaves["reads"])[0]
+
+
+BAD_OPTIONALS = [
+    ('["debt?", "debt/{input.person}"]', '["debt", "debt/{input.person}?"]', "follows its name"),
+    ('["debt?", "debt/{input.person}"]', '["?", "debt/{input.person}"]', "is not a name"),
+    ('["debt?", "debt/{input.person}"]', '["debt", "debt/{input.person}"]', "has() takes a field"),
+    ('when = "!has(debt)"', 'when = "debt == debt"', "debt is not a value"),
+    ('when = "!has(debt)"', 'when = "!has(now)"', "has() takes a field"),
+    ('when = "!has(debt)"', 'when = "!has(debt.opn)"', "has no field opn"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), BAD_OPTIONALS)
+def test_a_bad_optional_load_is_refused_with_its_line(old: str, new: str, message: str) -> None:
+    text = OPTIONAL.replace(old, new, 1)
+    assert text != OPTIONAL
+    error = fault(text)
+    assert message in error.message
+    assert error.hint or "has()" in message or "is not a name" in message
+
+
+def test_the_time_has_no_fields() -> None:
+    assert "now has no fields" in fault(LETS.replace('"half > 0"', '"now.year > 0"')).message

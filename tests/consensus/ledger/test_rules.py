@@ -533,7 +533,6 @@ UNSUPPORTED = [
     ("payments", '{ from = "account/program", to', '{ reserve = ["x"], from = "a", to', "reserve"),
     ("payments", '{ from = "account/program", to', '{ post = ["x"], to', "post"),
     ("payments", '{ from = "account/program", to', '{ void = ["x"], to', "void"),
-    ("benefits", '["person", "person/', '["person?", "person/', "an optional load"),
     ("benefits", '"person/{input.person}"', '"index person.region {input.person} max 3"',
      "loading an index"),
     ("benefits", 'by = "now"', 'by = "period"', 'by = "period"'),
