@@ -40,6 +40,8 @@ KERNEL_TOUCHES: Final[Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]]] = M
         "add_agency": (("agency", ("agency",)),),
         "suspend_agency": (("agency", ("agency",)),),
         "reinstate_agency": (("agency", ("agency",)),),
+        "name_successor": (("agency", ("agency",)),),
+        "accept_succession": (("agency", ("agency",)), ("agency", ("predecessor",))),
         "add_principal": (("principal", ("principal",)),),
         "suspend_principal": (("principal", ("principal",)),),
         "reinstate_principal": (("principal", ("principal",)),),

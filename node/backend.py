@@ -18,10 +18,16 @@ from consensus import codec
 from consensus.answers import EpochStep, StatementEvidence
 from consensus.codec import Value
 from consensus.committee import Committee
-from consensus.errors import ComityError, CopyError, DecodeError, SignatureError
+from consensus.errors import (
+    ComityError,
+    CopyError,
+    DecodeError,
+    LocalProtocolError,
+    SignatureError,
+)
 from consensus.hashing import ZERO
 from consensus.ledger.batch import Item
-from consensus.ledger.layout import ACTIVE, Agency, Key, Principal
+from consensus.ledger.layout import ACTIVE, Agency, Key, Principal, in_force
 from consensus.ledger.ledger import Ledger
 from consensus.protocol import StateKey, Status
 from consensus.reads import Page, RuleText
@@ -108,11 +114,17 @@ class Backend:
         if person is None or holder.fault(self._chronicle.time_ms()):
             return None
         principal = Principal(*person)
-        agency = self._single("agency", [principal.agency])
-        if principal.status != ACTIVE or agency is None or Agency(*agency).status != ACTIVE:
+        agency = in_force(self._agency(principal.agency), self._agency)
+        if principal.status != ACTIVE or agency.status != ACTIVE:
             return None
         own = None if principal.person is None else tuple(principal.person)
-        return Identity(principal.id, principal.agency, principal.kind, own)
+        return Identity(principal.id, agency.name, principal.kind, own)
+
+    def _agency(self, name: str) -> Agency:
+        row = self._single("agency", [name])
+        if row is None:
+            raise LocalProtocolError(f"the state has no agency {name!r}")
+        return Agency(*row)
 
     def _single(self, namespace: str, components: list[Value]) -> Value | None:
         row = self._execution.state.get(self._ledger.paths(namespace, components))

@@ -31,6 +31,7 @@ from consensus.ledger.layout import (
     encode_bytes,
     encode_text,
     encode_value,
+    in_force,
 )
 from consensus.ledger.model import Action, Env, EvaluationError
 from consensus.ledger.view import View
@@ -42,7 +43,7 @@ POWERS_MAX: Final = 64
 
 
 class Standing:
-    """A key with the principal and agency it speaks for.
+    """A key with the principal and agency it speaks for; of an agency that left, its successor.
 
     ``fault`` is the refusal that anything it signs gets, None if all three are in force; ``known``
     says that there is such a key. ``reads`` are the leaves this rests on.
@@ -79,6 +80,8 @@ class Standing:
         self._why = found.fault(now_ms)
         principal: Principal = self._read(view, "principal", [found.principal])
         agency: Agency = self._read(view, "agency", [principal.agency])
+        if agency.successor is not None:
+            agency = in_force(agency, lambda name: self._read(view, "agency", [name]))
         self.principal, self.agency = principal, agency
         self.cbor = b"".join(
             (b"\x83", encode_bytes(principal.id), encode_text(agency.name), encode_bytes(key))
@@ -145,7 +148,7 @@ class Power:
         self.missing: list[Value] = [["role", role, fault]] if fault else []
         self.who: Mapping[str, Any] = {
             "principal": principal.id,
-            "agency": principal.agency,
+            "agency": standing.agency.name,
             "role": role,
             "scope": scope,
         }
@@ -297,8 +300,9 @@ def authorize(view: View, standing: Standing, power: Power, action: Action, env:
             raise Refused(Code.NOT_AUTHORIZED, [["not", path.source]])
     for path in actor.not_agencies:
         other = _value(path.evaluate, env)
+        name = other[0] if type(other) is list and len(other) == 1 else other
         for agency in (standing.agency, *power.agencies):
-            if other is not None and other in (agency.name, [agency.name]):
+            if name is not None and agency.stands_for(name):
                 raise Refused(Code.NOT_AUTHORIZED, [["not_agency", path.source]])
 
 

@@ -1,6 +1,6 @@
 """Where things lie in the state and what their leaves hold, apart from records.
 
-    agency     [name]              [name, title, status, held]
+    agency     [name]              [name, title, status, held, successor, predecessors]
     principal  [id]                [id, agency, kind, subject, person, status]
     key        [key]               [key, principal, status, since_ms, until_ms, next]
     role       [principal, role]   [principal, role, scope, from_ms, until_ms, suspends_at_ms,
@@ -60,6 +60,9 @@ UNCONFIRMED: Final = 0
 CONFIRMED: Final = 1
 RELEASED: Final = 2
 
+PREDECESSORS_MAX: Final = 16
+"""Agencies whose place one agency may take, directly or not."""
+
 GRANT_DEPTH_MAX: Final = 3
 """Grants in a chain."""
 
@@ -68,12 +71,38 @@ KERNEL_SPACES: Final = frozenset({"agency", "principal", "key", "role", "grant",
 
 
 class Agency(NamedTuple):
-    """A member organisation."""
+    """A member organisation.
+
+    One that leaves names its ``successor``; it has left once it is among the ``predecessors`` of
+    that one, which are all whose place it has taken, directly or not (None: nobody's). From then on
+    its leaf never changes.
+    """
 
     name: str
     title: str
     status: int
     held: int
+    successor: str | None = None
+    predecessors: list[str] | None = None
+
+    def stands_for(self, name: Value) -> bool:
+        """Return whether ``name`` is its own or that of an agency whose place it has taken."""
+        return name == self.name or (self.predecessors is not None and name in self.predecessors)
+
+
+def in_force(agency: Agency, read: Callable[[str], Agency]) -> Agency:
+    """Return who stands for an agency now: itself, or its successor's successor, as they are read.
+
+    Args:
+        read: gives an agency that exists; called for named successors only, at most
+            ``PREDECESSORS_MAX`` + 1 times.
+    """
+    while agency.successor is not None:
+        successor = read(agency.successor)
+        if not successor.stands_for(agency.name):
+            break
+        agency = successor
+    return agency
 
 
 class Principal(NamedTuple):

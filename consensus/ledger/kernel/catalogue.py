@@ -50,6 +50,9 @@ KERNEL_ACTIONS: Final[dict[str, KernelAction]] = {
     "add_agency": KernelAction((("agency", "text"), ("title", "text"))),
     "suspend_agency": KernelAction((("agency", "text"),), protective=True),
     "reinstate_agency": KernelAction((("agency", "text"),)),
+    # A leaving agency names its successor, which takes its place by accepting; null withdraws.
+    "name_successor": KernelAction((("agency", "text"), ("successor", "text?"))),
+    "accept_succession": KernelAction((("agency", "text"), ("predecessor", "text"))),
     "add_principal": KernelAction(
         (
             ("agency", "text"),

@@ -12,7 +12,7 @@ from consensus.ledger import holds
 from consensus.ledger.authority import one_person
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.holds import SPACES, Target
-from consensus.ledger.kernel.plan import Acting, Plan, bad, charter_ms, found
+from consensus.ledger.kernel.plan import Acting, Plan, bad, charter_ms, found, refuse_left
 from consensus.ledger.layout import (
     CONFIRMED,
     RELEASED,
@@ -59,7 +59,7 @@ def place_hold(acting: Acting) -> Plan:
         acting.now_ms,
         lapse_ms if until_ms is None else min(until_ms, lapse_ms),
         acting.standing.principal.id,
-        acting.standing.principal.agency,
+        acting.standing.agency.name,
         UNCONFIRMED,
         "",
     )
@@ -108,7 +108,7 @@ def _target(acting: Acting) -> Target:
             else:
                 view.read_account(account)
         case ("agency", [str()]):
-            found(acting, "agency", components, "target")
+            refuse_left(acting, found(acting, "agency", components, "target"), "target")
         case ("domain", [str() as domain]):
             found(acting, "rules", [domain], "target")
         case ("action", [str() as domain, str() as action]):

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from consensus.ledger.kernel import grants, measures, people
+from consensus.ledger.kernel import grants, measures, people, succession
 from consensus.ledger.kernel.plan import Acting, Plan
 
 HANDLERS: Final[dict[str, Callable[[Acting], Plan]]] = {
     "add_agency": people.add_agency,
     "suspend_agency": people.suspend_agency,
     "reinstate_agency": people.reinstate_agency,
+    "name_successor": succession.name_successor,
+    "accept_succession": succession.accept_succession,
     "add_principal": people.add_principal,
     "suspend_principal": people.suspend_principal,
     "reinstate_principal": people.reinstate_principal,

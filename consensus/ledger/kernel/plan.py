@@ -14,7 +14,7 @@ from typing import Any, Final
 from consensus.codec import Value
 from consensus.ledger.authority import Standing
 from consensus.ledger.codes import Code, Refused
-from consensus.ledger.layout import Agency, Principal
+from consensus.ledger.layout import Agency, Principal, in_force
 from consensus.ledger.view import CHARTER, View
 
 Name = tuple[str, list[Value]]
@@ -89,8 +89,30 @@ def found(acting: Acting, kind: str, id_: list[Value], name: str) -> Any:
 
 
 def agency_of(acting: Acting) -> Agency:
-    """Return the agency of the input ``agency``."""
+    """Return the agency of the input ``agency``, which has not left."""
     agency: Agency = found(acting, "agency", [acting.inputs["agency"]], "agency")
+    refuse_left(acting, agency, "agency")
+    return agency
+
+
+def successor_of(acting: Acting, agency: Agency) -> Agency:
+    """Return who stands for an agency now: itself unless it has left."""
+    return in_force(agency, lambda name: _agency(acting, name))
+
+
+def refuse_left(acting: Acting, agency: Agency, name: str) -> None:
+    """Refuse an agency that has left.
+
+    Raises:
+        Refused: BAD_INPUT, for the input ``name``, with who took its place.
+    """
+    now = successor_of(acting, agency)
+    if now.name != agency.name:
+        raise bad(name, f"it left; {now.name} took its place")
+
+
+def _agency(acting: Acting, name: str) -> Agency:
+    agency: Agency = found(acting, "agency", [name], "agency")
     return agency
 
 
@@ -98,10 +120,12 @@ def principal_of(acting: Acting) -> Principal:
     """Return the principal of the inputs ``principal`` and ``agency``.
 
     Raises:
-        Refused: NOT_FOUND: there is none, or it belongs to another agency.
+        Refused: NOT_FOUND: there is none, or it belongs to another agency. Who belonged to one that
+            left belongs to its successor.
     """
     id_ = [acting.inputs["principal"]]
     principal: Principal = found(acting, "principal", id_, "principal")
-    if principal.agency != acting.inputs["agency"]:
+    agency = successor_of(acting, _agency(acting, principal.agency))
+    if agency.name != acting.inputs["agency"]:
         raise Refused(Code.NOT_FOUND, ["principal", ["principal", id_]])
     return principal
