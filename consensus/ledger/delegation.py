@@ -209,15 +209,16 @@ class _Names:
         return None
 
     def _field(self, parts: Path, name: str) -> Name | None:
+        """Return a field; what is loaded may be absent, and a condition on it then is not true."""
         load = self._loads[parts[0]]
         if load.kind is None:
             if load.family is None or name != "balance":
                 return None
-            return Name(Type("money", load.family.currency), fallible=True)
+            return Name(Type("money", load.family.currency), optional=True)
         kind = load.kind
         if kind.domain != self._action.domain and parts not in self._read:
             return None
         if name == "status" and kind.start:
-            return Name(Type("text"), fallible=True)
+            return Name(Type("text"), optional=True)
         field = kind.fields.get(name)
-        return None if field is None else Name(field.stored, field.optional, fallible=True)
+        return None if field is None else Name(field.stored, optional=True)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import cbor2
 import pycddl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from consensus import codec
 from consensus.codec import Value
@@ -22,7 +25,7 @@ from consensus.ledger.layout import GRANT_DEPTH_MAX, Grant
 from consensus.ledger.ledger import of_genesis
 from consensus.ledger.transaction import Transaction
 from consensus.state.record import decode_single, encode_single
-from consensus.state.state import Row
+from consensus.state.state import MemoryBackend, Row
 from tests.consensus.ledger.reader import read_single
 from tests.consensus.ledger.world import (
     CHARTER,
@@ -50,6 +53,14 @@ actor = { self = "who.principal" }
 kernel = true
 actor = { role = "charter.admin", where = "who.agency == input.agency" }
 """
+OPEN_ANY = """
+[actions.open_any]
+actor   = { role = "payments.officer" }
+inputs  = { person = "ref:person" }
+load    = [ ["ent?", "entitlement/{input.person}"] ]
+require = [ { code = "X", that = "!has(ent.status) || ent.monthly > 0", say = "no" } ]
+open    = [ { account = "account/payee/{input.person}" } ]
+"""
 DESK = token("desk")
 """The office: it has no key."""
 OFFICER = "payments.officer"
@@ -70,7 +81,8 @@ def office_genesis() -> object:
         RoleGiven(DESK, OFFICER, REGION),
         RoleGiven(token("deputy"), "charter.admin"),
     )
-    return make_genesis((CHARTER + GRANTS, *TEXTS[1:]), principals=principals, roles=roles)
+    texts = (CHARTER + GRANTS, *TEXTS[1:3], TEXTS[3] + OPEN_ANY)
+    return make_genesis(texts, principals=principals, roles=roles)
 
 
 GENESIS = office_genesis()
@@ -168,6 +180,23 @@ def answer(decision: Decision) -> tuple[Code, Value]:
 
 
 SOCIAL, AUDITOR, DEPUTY, CLERK = (token(n) for n in ("social", "auditor", "deputy", "clerk"))
+
+
+@cache
+def _model() -> tuple[Town, list[tuple[bytes, Row]]]:
+    town = Town().entitle()
+    rows = ((kh, town.state.get(kh)) for kh, _, _ in town.state.entries())
+    return town, [(kh, row) for kh, row in rows if row is not None]
+
+
+def entitled() -> Town:
+    """Return a town of its own in which Ann is entitled, sooner."""
+    model, rows = _model()
+    town = Town()
+    town.state = MemoryBackend(rows)
+    town.height, town.now_ms = model.height, model.now_ms
+    town.sequences = dict(model.sequences)
+    return town
 
 
 # --- what a grant carries ---------------------------------------------------------------------
@@ -745,3 +774,97 @@ def test_vector_of_the_authority_leaf_and_made_ones_match_the_cddl() -> None:
     row = town.state.get(town.ledger.paths("grant", [grants[1]]))
     assert row is not None
     validate("grant-leaf", decode_single(row.value)[2])
+
+
+# --- any input --------------------------------------------------------------------------------
+
+SMALL = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.text(max_size=8),
+    st.binary(max_size=33),
+    st.sampled_from([SOCIAL, DESK, "treasury", OFFICER, DISBURSE, "now > 0", 0, 1, 3]),
+    st.lists(st.sampled_from([DISBURSE, FREEZE, "charter.give_grant", "", ".", 1]), max_size=3),
+)
+PIECES = st.lists(
+    st.sampled_from(
+        [*"()!&|?:+-*/%<>=[],.'1", "&&", "||", "==", "true", "now", "who", ".scope", ".region",
+         "input", ".period", "ent", ".monthly", ".status", ".startsWith", "has", "size", "person",
+         " in ", "all", "muldiv", "null", "é", "~lets", "\n"]
+    ),
+    max_size=24,
+).map("".join)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(SMALL, max_size=13), st.sampled_from(["give_grant", "pass_grant", "revoke_grant"]))
+def test_any_inputs_get_an_outcome(inputs: list[Value], action: str) -> None:
+    decision = Town().do("admin", f"charter.{action}", *inputs)
+    assert decision.code in (Code.BAD_INPUT, Code.NOT_FOUND, Code.NOT_AUTHORIZED, Code.REQUIREMENT)
+
+
+VALID: list[Value] = ["treasury", DESK, OFFICER, SOCIAL, None, None, [FREEZE], None, 0, None, 2]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 10), SMALL, st.integers(0, 10), SMALL, st.booleans())
+def test_any_change_to_valid_inputs_gets_an_outcome(
+    at: int, value: Value, other: int, second: Value, passing: bool
+) -> None:
+    town, inputs = Town(), list(VALID)
+    inputs[at] = value
+    inputs[other] = second
+    if passing:
+        grant = made(town.give(to=SOCIAL, actions=(FREEZE,)))
+        decision = town.do("social", "charter.pass_grant", grant, *inputs[3:])
+    else:
+        decision = town.do("admin", "charter.give_grant", *inputs)
+    assert decision.code in (
+        Code.APPLIED, Code.BAD_INPUT, Code.NOT_FOUND, Code.NOT_AUTHORIZED, Code.REQUIREMENT,
+    )  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(PIECES)
+def test_any_condition_is_refused_or_decides(when: str) -> None:
+    town = entitled()
+    decision = town.give(to=SOCIAL, actions=(DISBURSE,), when=when)
+    if decision.code == Code.APPLIED:
+        used = town.pay("social", made(decision))
+        assert used.code in (Code.APPLIED, Code.NOT_AUTHORIZED), when
+    else:
+        assert decision.code == Code.BAD_INPUT, when
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.one_of(st.binary(min_size=32, max_size=32), st.just(b"")), max_size=16))
+def test_any_ids_of_grants_get_an_outcome(ids: list[bytes]) -> None:
+    town = entitled()
+    grant = made(town.give(to=SOCIAL))
+    decision = town.pay("social", *[id_ or grant for id_ in ids])
+    expected = Code.APPLIED if ids and not any(ids) else Code.NOT_AUTHORIZED
+    assert decision.code == expected
+
+
+def test_when_on_what_is_absent_does_not_carry() -> None:
+    town = Town()
+    for when in ("ent.monthly > 0", "ent.status.startsWith('a')", "ent.status == 'active'"):
+        grant = made(town.give(to=SOCIAL, actions=("payments.open_any",), when=when))
+        done = town.do("social", "payments.open_any", person("nobody"), under=[grant])
+        assert refused(done) == [["grant", grant, "when"]]
+    grant = made(town.give(to=SOCIAL, actions=("payments.open_any",), when="!has(ent.status)"))
+    done = town.do("social", "payments.open_any", person("nobody"), under=[grant])
+    assert done.code == Code.APPLIED, done.detail
+
+
+def test_when_on_what_has_no_value_does_not_carry() -> None:
+    town = Town().entitle()
+    grant = made(town.give(to=SOCIAL, actions=(DISBURSE,), when="ent.status.startsWith('act')"))
+    assert town.pay("social", grant).code == Code.APPLIED
+    rules = town.ledger.rules(town.state, town.now_ms)
+    action = rules.book.action("payments", "disburse")
+    assert action is not None
+    nothing = {"ent": dict.fromkeys(("status", "monthly"))}
+    for when in ("ent.status.startsWith('act')", "ent.monthly < 1", "ent.status != 'x'"):
+        assert not delegation.Conditions().holds(when, action, nothing)
