@@ -11,6 +11,7 @@ Not here: reading (``client``), signatures (``keys``).
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from consensus.ledger.model import (
     Kind,
     Rulebook,
 )
+from consensus.ledger.schedule import ParamValues
 from consensus.ledger.transaction import Expect, Unsigned
 from consensus.protocol import StateKey
 
@@ -147,7 +149,7 @@ def build(
                 action.name,
                 action.action_id,
                 bind(action, call.inputs),
-                action.schedule.at(now_ms).digest,
+                _params(action, call.inputs, reads, now_ms).digest,
                 action.protective,
             )
         )
@@ -166,6 +168,32 @@ def build(
         )
     except DecodeError as error:
         raise DraftError(error.message) from error
+
+
+def _params(
+    action: Action, inputs: Mapping[str, Value], reads: Sequence[Entry], now_ms: int
+) -> ParamValues:
+    """Return the parameters that a call sees: now, and for its period."""
+    now, periods = action.schedule.at(now_ms), action.periods
+    if periods is None:
+        return now
+    env: dict[str, Any] = {"input": inputs}
+    for load in action.loads:
+        if load.name == periods.path[0] and load.kind is not None:
+            kind = load.kind
+            found = [each for each in reads if each.key.components[:1] == (kind.name,)]
+            with contextlib.suppress(EvaluationError, KeyError):
+                key = StateKey("record", (kind.name, *load.reference.resolve(env)))
+                found = [each for each in found if each.key == key]
+            if len(found) == 1 and found[0].present:
+                env[load.name] = fields_of(found[0], kind)
+    try:
+        return periods.with_those_of(now, periods.start_ms(env))
+    except KeyError:
+        raise DraftError(
+            f"{action.domain}.{action.name} goes by {'.'.join(periods.path)}, which was not read",
+            hint=f"pass the {periods.path[0]} that you read",
+        ) from None
 
 
 def expects_of(reads: Sequence[Entry]) -> list[Expect]:
@@ -229,6 +257,7 @@ class Needs:
     @property
     def expected(self) -> list[Entry]:
         """The entries that ``expects`` must name, once all are given."""
+        self._settle()
         named = {load for load, _ in self._action.depends}
         named |= {
             effect.load
@@ -236,6 +265,15 @@ class Needs:
             if isinstance(effect, Assign) and self._takes_place(effect)
         }
         return [entry for name, entry in self._expected if not name or name in named]
+
+    def _settle(self) -> None:
+        """Take the parameters of the period, once its load is given."""
+        action = self._action
+        if action.periods is not None:
+            with contextlib.suppress(KeyError):
+                start_ms = action.periods.start_ms(self._env)
+                now = action.schedule.at(self._env["now"])
+                self._env["params"] = action.periods.with_those_of(now, start_ms).values
 
     def _takes_place(self, effect: Assign | Create) -> bool:
         """Return whether an effect takes place, as far as can be said: yes, if in doubt."""
@@ -265,6 +303,7 @@ class Needs:
         while self._steps:
             name, what, kind = self._steps.pop(0)
             if isinstance(what, Create):
+                self._settle()
                 if not self._takes_place(what):
                     continue
                 what = what.id

@@ -86,3 +86,9 @@ def parse_point(base: str, text: str) -> int:
         raise InputError(f"expected a date as in 2026-01-31, found {text}")
     days = days_from_epoch(year, month, day)
     return days * DAY_MS if base == "time" else days
+
+
+def month_start_ms(month: int) -> int:
+    """Return the first millisecond (UTC) of a month, counted from January of the year 0."""
+    year, index = divmod(month, 12)
+    return days_from_epoch(year, index + 1, 1) * DAY_MS

@@ -74,6 +74,8 @@ class Calls:
         if action.kernel:
             self._kernel(index, active, power, env)
             return
+        if action.periods is not None:
+            env["params"] = self._dated(index, active, env)
         if action.lets:
             env[LETS] = Lets(action.lets, env)
         effects = Effects(self._view, self._tx.txid, index, active, env, records, absent)
@@ -95,7 +97,7 @@ class Calls:
     def _inputs(self, index: int, call: Call, active: Active) -> dict[str, Value]:
         action = active.action
         values, params = self._tx.inputs(index)
-        moved = params != active.params.digest
+        moved = action.periods is None and params != active.params.digest
         same = call.action_id == action.action_id and not moved
         if call.protective != action.protective or not (same or action.protective):
             raise Refused(Code.RULES_MOVED, [active.number, moved])
@@ -103,6 +105,13 @@ class Calls:
             return action.bind(values)
         except InputError as error:
             raise Refused(Code.BAD_INPUT, [error.name, error.reason]) from None
+
+    def _dated(self, index: int, active: Active, env: Env) -> Mapping[str, Value]:
+        """Return the values of the parameters for the period of the call."""
+        params = active.params_of(env)
+        if not active.action.protective and self._tx.inputs(index)[1] != params.digest:
+            raise Refused(Code.RULES_MOVED, [active.number, True])
+        return params.values
 
     def _load(
         self, action: Action, env: dict[str, Any], absent: dict[str, Target | None]

@@ -51,6 +51,7 @@ from consensus.ledger.model import (
     ReleaseHold,
 )
 from consensus.ledger.records import Record
+from consensus.ledger.schedule import ParamValues
 from consensus.ledger.view import View
 
 _H_HOLD: Final = context("hold id")
@@ -115,6 +116,7 @@ class Active(Acts):
         "action",
         "cbor",
         "conditional",
+        "dated",
         "held",
         "ignored",
         "number",
@@ -130,6 +132,8 @@ class Active(Acts):
         self.action = action
         self.number = number
         self.params = action.schedule.at(now_ms)
+        self.dated: dict[int, ParamValues] = {}
+        """Parameters by the start of the interval of periods to which they belong."""
         self.held = held
         self.reads = reads
         self.cbor = encode_action(action.domain, number, action.action_id)
@@ -140,6 +144,17 @@ class Active(Acts):
             self.ignored |= SCOPE_MASKS[scope]
         if action.protective or self._only_releases():
             self.ignored = ALL | PAY | EDIT
+
+    def params_of(self, env: Env) -> ParamValues:
+        """Return the parameters for the period of a call; ``env`` has every load."""
+        periods = self.action.periods
+        if periods is None:
+            return self.params
+        start = periods.schedule.start_of(periods.start_ms(env))
+        found = self.dated.get(start)
+        if found is None:
+            found = self.dated[start] = periods.with_those_of(self.params, start)
+        return found
 
     def _only_releases(self) -> bool:
         if self.action.kernel:

@@ -28,7 +28,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from consensus.codec import Value, head_bytes
-from consensus.ledger.schedule import Schedule
+from consensus.ledger.schedule import Periods, Schedule
 
 Env = Mapping[str, Any]
 Path = tuple[str, ...]
@@ -490,7 +490,6 @@ class Unique:
     source: str
     reads: tuple[Path, ...]
     resolve: Callable[[Env], list[Value]]
-    """Returns ``[domain, label, component, …]``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -500,7 +499,7 @@ class Param:
     name: str
     type: Type
     selector: str
-    """Which date selects the value: ``now``."""
+    """Which date selects the value: ``now`` or ``period``."""
     values: tuple[tuple[int, Value], ...]
 
 
@@ -530,10 +529,12 @@ class Action:
     ignores_holds: tuple[str, ...]
     """Scopes of holds that do not block this action."""
     schedule: Schedule
+    """Values of the parameters that the block's time selects; ``periods`` has the others."""
     reads: tuple[Path, ...]
     """Every path that any part of the action reads, in order of first appearance."""
     lets: tuple[Let, ...] = ()
     """Intermediate values; each may use those before it."""
+    periods: Periods | None = None
 
     def bind(self, values: Sequence[Value]) -> dict[str, Value]:
         """Return ``env["input"]`` for the values of a call, in declared order.

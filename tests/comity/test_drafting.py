@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import pytest
+from blake3 import blake3
 
-from comity.drafting import Needs, expects_of, find_action
+from comity.drafting import Call, Needs, build, expects_of, find_action
 from comity.errors import DraftError
 from comity.results import Entry
 from consensus.codec import Value
@@ -75,3 +76,52 @@ def test_an_effect_that_does_not_take_place_expects_nothing(
         )
     found = [(list(each.key.components[1:]), each.version) for each in needs.expected]
     assert found == expected
+
+
+PERIOD = """\
+domain = "grants"
+number = 1
+legal_basis = "Grants Act"
+
+[params]
+rate = { by = "period", type = "int", values = [ { from = "2026-01", value = 1 }, { from = "2026-03", value = 2 } ] }
+
+[kinds.cycle]
+fields.month = { type = "month" }
+
+[actions.pay]
+actor   = { role = "grants.clerk" }
+inputs  = { cycle = "ref:cycle" }
+load    = [ ["c", "cycle/{input.cycle}"] ]
+period  = "c.month"
+require = [ { code = "RATE", that = "params.rate > 0", say = "no rate" } ]
+"""
+
+
+def test_a_draft_names_the_parameters_of_its_period() -> None:
+    book = compile_rulebook([load_toml(PERIOD)])
+    needs = Needs(book, find_action(book, "grants", "pay"), {"cycle": [7]}, 0)
+    assert needs.next_key() == StateKey("record", ("cycle", 7))
+    march = 2026 * 12 + 2
+    read = Entry(
+        StateKey("record", ("cycle", 7)), 1, 1, 1, 1, {"month": march}, {}, 1, present=True
+    )
+    needs.give(read)
+    assert needs.next_key() is None
+    assert needs.expected == [read]
+
+    def drafted(*reads: Entry) -> bytes:
+        made = build(
+            bytes(32), book, [Call("grants", "pay", {"cycle": [7]})], author=bytes(32), sequence=1,
+            now_ms=0, not_after_ms=1, seed=bytes(32), reads=reads,
+        )  # fmt: skip
+        return bytes(made.transaction.inputs(0)[1])
+
+    assert (
+        drafted(read)
+        == blake3(
+            b"\x81\x82\x64rate\x02", derive_key_context="comity 2026-11-21 rule param values v1"
+        ).digest()
+    )
+    with pytest.raises(DraftError, match=r"goes by c.month, which was not read"):
+        drafted()

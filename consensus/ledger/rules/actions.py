@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from consensus.codec import Value
+from consensus.ledger.calendar import DAY_MS, month_start_ms
 from consensus.ledger.expr import Name
 from consensus.ledger.kernel.catalogue import CHARTER, KERNEL_ACTIONS
 from consensus.ledger.model import (
@@ -25,6 +26,7 @@ from consensus.ledger.model import (
     Kind,
     Let,
     Load,
+    Param,
     Path,
     Reference,
     Require,
@@ -39,6 +41,8 @@ from consensus.ledger.rules.schema import NOT_SUPPORTED, Place, Skip, suggest
 from consensus.ledger.rules.scope import ActionScope
 from consensus.ledger.rules.values import (
     INPUT_BASES,
+    NOW,
+    PERIOD,
     WORDS,
     check_code,
     check_name,
@@ -46,6 +50,7 @@ from consensus.ledger.rules.values import (
     parse_type,
     schedule,
 )
+from consensus.ledger.schedule import Periods
 
 T = TypeVar("T")
 
@@ -55,7 +60,7 @@ _PERSONS: Final = ("ref", "token", "digest")
 _PHASES: Final = ("protective",)
 _ORDINARY_KEYS: Final = (
     "phase", "inputs", "load", "fresh", "depends", "unique", "effects", "ignores_holds",
-    "lets",
+    "lets", "period",
 )  # fmt: skip
 """What the kernel decides for its own actions."""
 
@@ -96,12 +101,15 @@ class _Compiler:
             place.of("phase").fault(
                 f"there is no phase {definition.phase!r}", suggest(definition.phase, _PHASES)
             )
+        period = self._period(scope)
         self._lets(scope)
         actor = self._kept(lambda: self._actor(scope, place.of("actor")))
         require = self._require(scope)
         effects = Effects(scope, protective, place)
         compiled = effects.compile(definition.effects)
         depends = self._depends(scope, protective)
+        if period is not None and not protective and period.reads[0][0] in scope.loads:
+            depends = tuple(dict.fromkeys((*depends, *period.reads)))
         unique = self._unique(scope)
         ignores = self._ignores()
         fresh = self._fresh(scope)
@@ -137,9 +145,10 @@ class _Compiler:
             unique=unique,
             effects=compiled,
             ignores_holds=ignores,
-            schedule=schedule(params),
+            schedule=schedule([each for each in params if each.selector == NOW]),
             reads=reads,
             lets=tuple(scope.lets.values()),
+            periods=_periods(period, params),
         )
 
     def _kept(self, make: Callable[[], T]) -> T | None:
@@ -251,6 +260,22 @@ class _Compiler:
             if name not in records:
                 here.fault(f"{name!r} is not a loaded record", suggest(name, records))
         return tuple(dict.fromkeys(self.definition.fresh))
+
+    def _period(self, scope: ActionScope) -> Expression | None:
+        """Return the path of the month or date that selects parameters."""
+        text = self.definition.period
+        if not text:
+            return None
+        place = self.place.of("period")
+        found = scope.value(text, place, ("month", "date"))
+        if found.optional:
+            raise place.refuse(f"{text} may be absent", "a period is always there")
+        if found.reads[0][0] not in ("input", *scope.loads):
+            raise place.refuse(
+                f"{text} is no input and no field of a load", 'write period = "input.period"'
+            )
+        scope.dated = True
+        return found
 
     def _lets(self, scope: ActionScope) -> None:
         """Add the intermediate values to the scope, each to those after it."""
@@ -379,6 +404,21 @@ def _slot(
     domain: str, label: str, resolve: Callable[[Env], list[Value]]
 ) -> Callable[[Env], list[Value]]:
     return lambda env: [domain, label, *resolve(env)]
+
+
+def _periods(period: Expression | None, params: Sequence[Param]) -> Periods | None:
+    dated = [each for each in params if each.selector == PERIOD]
+    if period is None or not dated:
+        return None
+    return Periods(period.reads[0], _start_ms(period), schedule(dated))
+
+
+def _start_ms(period: Expression) -> Callable[[Env], int]:
+    """Return what gives the first millisecond of a period."""
+    evaluate = period.evaluate
+    if period.type.base == "date":
+        return lambda env: evaluate(env) * DAY_MS
+    return lambda env: month_start_ms(evaluate(env))
 
 
 def _foreign(scope: ActionScope, domain: str) -> list[ForeignFields]:

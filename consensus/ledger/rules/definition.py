@@ -208,6 +208,8 @@ class ActionDef:
     ignores_holds: tuple[IgnoreDef, ...]
     lets: tuple[tuple[str, str], ...] = ()
     """Intermediate values: name, expression."""
+    period: str = ""
+    """A path: which month or date selects the values of parameters that are dated by it."""
 
 
 @dataclass(frozen=True, slots=True)

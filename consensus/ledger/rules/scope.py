@@ -33,7 +33,7 @@ from consensus.ledger.model import (
 from consensus.ledger.rules.definition import CreateDef
 from consensus.ledger.rules.kinds import Domain, World
 from consensus.ledger.rules.schema import NOT_SUPPORTED, Place, Skip, suggest
-from consensus.ledger.rules.values import ROOTS
+from consensus.ledger.rules.values import PERIOD, ROOTS
 
 WHO: Final[Mapping[str, Type]] = {
     "principal": Type("digest"),
@@ -58,6 +58,8 @@ class ActionScope:
     domain: Domain
     inputs: Mapping[str, Name]
     loads: dict[str, Kind | AccountFamily] = field(default_factory=dict)
+    dated: bool = False
+    """Whether the period of the act is known."""
     optional: dict[str, None] = field(default_factory=dict)
     """Loads that may be absent: then none of their fields has a value."""
     lets: dict[str, Let] = field(default_factory=dict)
@@ -109,7 +111,14 @@ class ActionScope:
             if name not in self.domain.params:
                 known = list(self.domain.params)
                 raise Fault(f"there is no parameter {name}", position, hint=suggest(name, known))
-            return Name(self.domain.params[name].type, fallible=True)
+            param = self.domain.params[name]
+            if param.selector == PERIOD and not self.dated:
+                raise Fault(
+                    f"params.{name} is selected by a period, which is not known here",
+                    position,
+                    hint='write period = "input.…" in the action; loads come before it',
+                )
+            return Name(param.type, fallible=True)
         found = self.field(root, name, position)
         return replace(found, optional=True) if root in self.optional else found
 

@@ -269,11 +269,11 @@ ACTION: Final = Struct(
             (),
         ),
         Attr("lets", Many(Row((_name, _expression), _LET_FORM), LETS_MAX), (), key="let"),
+        Attr("period", _path, ""),
     ),
-    tail=1,
+    tail=2,
     later=(
         "approvals",
-        "period",
         "waterfall",
         "reserve",
         "post",

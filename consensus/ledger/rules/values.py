@@ -9,9 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from consensus import codec
 from consensus.codec import INT64_MIN, Value
-from consensus.hashing import context
 from consensus.ledger.calendar import DAY_MS, days_from_epoch, parse_date, parse_point
 from consensus.ledger.model import (
     BASES,
@@ -20,10 +18,12 @@ from consensus.ledger.model import (
     Type,
 )
 from consensus.ledger.rules.definition import ParamDef
-from consensus.ledger.rules.schema import NOT_SUPPORTED, Place, Skip, suggest
-from consensus.ledger.schedule import ParamValues, Schedule
+from consensus.ledger.rules.schema import Place, Skip, suggest
+from consensus.ledger.schedule import ParamValues, Schedule, param_values
 
-H_PARAMS: Final = context("rule param values")
+NOW: Final = "now"
+PERIOD: Final = "period"
+"""What selects the value of a parameter: the block's time, or the period that the action names."""
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _ROLE: Final = re.compile(r"[a-z][a-z0-9_]{0,47}\.[a-z][a-z0-9_]{0,47}")
@@ -158,10 +158,10 @@ def compile_param(name: str, definition: ParamDef, place: Place) -> Param:
     """Return a parameter; raises Skip after reporting."""
     check_name(name, place, "a parameter")
     kind = parse_type(definition.type, place.of("type"), PARAM_BASES)
-    if definition.by == "period":
-        raise place.of("by").refuse(f'by = "period" is {NOT_SUPPORTED}', 'write by = "now"')
-    if definition.by != "now":
-        raise place.of("by").refuse(f"by = {definition.by!r} is unknown", 'write by = "now"')
+    if definition.by not in (NOW, PERIOD):
+        raise place.of("by").refuse(
+            f"by = {definition.by!r} is unknown", 'write by = "now" or by = "period"'
+        )
     if not definition.values:
         raise place.of("values").refuse("a parameter has at least one value")
     values: list[tuple[int, Value]] = []
@@ -194,6 +194,5 @@ def schedule(params: Sequence[Param]) -> Schedule:
             current = [value for start, value in param.values if start <= at]
             if current:
                 values[param.name] = current[-1]
-        pairs = [[name, value] for name, value in values.items()]
-        intervals.append(ParamValues(values, H_PARAMS(codec.encode(pairs))))
+        intervals.append(param_values(values))
     return Schedule(tuple(starts), tuple(intervals))

@@ -7,26 +7,31 @@ The rules here are read by nobody but these tests; every expected value is worke
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import cbor2
 import pytest
+from blake3 import blake3
 from pycddl import Schema
 
+from consensus.codec import Value
 from consensus.errors import RulesError
 from consensus.genesis import OpeningBalance
 from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
-from consensus.ledger.effects import hold_id
+from consensus.ledger.effects import hold_id, record_id
 from consensus.ledger.rules import (
     compile_rulebook,
     decode_definition,
     encode_definition,
     load_toml,
 )
+from consensus.ledger.transaction import Draft
 from tests.consensus.ledger.world import TEXTS, World, make_genesis
 
+Expected = tuple[str, list[Value], int]
 SCHEMA = Schema(
     (Path(__file__).parents[3] / "docs/protocol/rules.cddl").read_text(encoding="utf-8")
 )
@@ -537,3 +542,176 @@ def test_a_bad_optional_load_is_refused_with_its_line(old: str, new: str, messag
 
 def test_the_time_has_no_fields() -> None:
     assert "now has no fields" in fault(LETS.replace('"half > 0"', '"now.year > 0"')).message
+
+
+# --- period -----------------------------------------------------------------------------------
+
+PERIOD = """
+[kinds.cycle]
+fields.month = { type = "month" }
+fields.extra = { type = "month", optional = true }
+
+[actions.open_cycle]
+actor  = { role = "payments.clerk" }
+inputs = { name = "text", month = "month" }
+create = [ { kind = "cycle", id = ["{input.name}"], set = { month = "input.month" } } ]
+
+[actions.by_month]
+actor  = { role = "payments.clerk" }
+inputs = { month = "month" }
+period = "input.month"
+create = [ { kind = "note", id = "{tx}", set = { amount = "params.rate + params.bonus" } } ]
+
+[actions.by_day]
+actor   = { role = "payments.clerk" }
+inputs  = { day = "date", rate = "int" }
+period  = "input.day"
+require = [ { code = "RATE", that = "params.rate == input.rate", say = "another rate" } ]
+
+[actions.by_cycle]
+actor   = { role = "payments.clerk" }
+inputs  = { cycle = "ref:cycle", rate = "int" }
+load    = [ ["c", "cycle/{input.cycle}"] ]
+period  = "c.month"
+require = [ { code = "RATE", that = "params.rate == input.rate", say = "another rate" } ]
+"""
+DATED = HEAD.replace(
+    "[params]\n",
+    """[params]
+rate  = { by = "period", type = "int", values = [ { from = "2025-03", value = 10 }, { from = "2025-12-15", value = 20 }, { from = "2027-01", value = 30 } ] }
+bonus = { by = "now", type = "int", values = [ { from = "2026-01", value = 1 } ] }
+""",
+)
+
+
+def month(year: int, number: int) -> int:
+    """Return months since January of the year 0."""
+    return year * 12 + number - 1
+
+
+def digest(**values: int) -> bytes:
+    """Return the hash of parameter values by the documented formula."""
+    data = cbor2.dumps([[name, values[name]] for name in sorted(values)])
+    return blake3(data, derive_key_context="comity 2026-11-21 rule param values v1").digest()
+
+
+def dated() -> World:
+    """Return a network with rates by period; its time is January 2026."""
+    return World(make_genesis((*TEXTS, DATED + PERIOD)))
+
+
+def seen(
+    world: World, action: str, *inputs: Value, params: bytes, expects: Sequence[Expected] = ()
+) -> Decision:
+    """Make a call of an author who saw ``params``."""
+    found = world.ledger.rules(world.state, world.now_ms).book.action("grants", action)
+    assert found is not None
+    call = Draft("grants", action, found.action_id, list(inputs), params, found.protective)
+    return world.one(world.draft("clerk", call, expects=expects))
+
+
+@pytest.mark.parametrize(
+    ("at", "rate"),
+    [
+        (month(2025, 3), 10),
+        (month(2025, 12), 10),  # its first day counts
+        (month(2026, 1), 20),
+        (month(2026, 12), 20),
+        (month(2027, 1), 30),
+        (month(9999, 12), 30),
+    ],
+)
+def test_the_month_of_the_act_selects_a_value_whatever_the_time(at: int, rate: int) -> None:
+    decision = seen(dated(), "by_month", at, params=digest(bonus=1, rate=rate))
+    assert decision.code == Code.APPLIED, decision.detail
+
+
+def test_the_value_of_the_period_is_what_expressions_read() -> None:
+    world = dated()
+    call = Draft(
+        "grants", "by_month", action_of(world, "by_month"), [month(2027, 5)], digest(bonus=1, rate=30)
+    )  # fmt: skip
+    transaction = world.draft("clerk", call)
+    assert world.one(transaction).code == Code.APPLIED
+    made = record_id(transaction.txid, 0, 0)
+    assert world.record("note", [made]).fields["amount"] == 31
+
+
+def action_of(world: World, name: str) -> bytes:
+    """Return the identity of an action in force."""
+    found = world.ledger.rules(world.state, world.now_ms).book.action("grants", name)
+    assert found is not None
+    return found.action_id
+
+
+def test_a_date_selects_by_the_day() -> None:
+    world = dated()
+    days = 20_436  # 2025-12-14, days since 1970-01-01
+    assert seen(world, "by_day", days, 10, params=digest(rate=10)).code == Code.APPLIED
+    assert seen(world, "by_day", days + 1, 20, params=digest(rate=20)).code == Code.APPLIED
+
+
+def test_values_of_another_period_than_the_author_saw_are_refused() -> None:
+    world = dated()
+    decision = seen(world, "by_day", 20_436, 20, params=digest(rate=20))
+    assert (decision.code, decision.detail) == (Code.RULES_MOVED, [1, True])
+    now_only = seen(world, "by_month", month(2026, 1), params=digest(bonus=1))
+    assert now_only.code == Code.RULES_MOVED
+
+
+def test_before_its_first_date_a_parameter_of_the_period_has_no_value() -> None:
+    world = dated()
+    decision = seen(world, "by_month", month(2025, 2), params=digest(bonus=1))
+    assert decision.code == Code.REQUIREMENT
+    assert decision.detail[0] == "NO_VALUE"
+    assert seen(world, "by_month", 0, params=digest(bonus=1)).code == Code.REQUIREMENT
+
+
+def test_a_period_in_a_loaded_record_counts_as_depended_on() -> None:
+    world = dated()
+    opened = ("grants.open_cycle", "c", month(2027, 1))
+    assert world.do("clerk", *opened, expects=[("cycle", ["c"], 0)]).code == Code.APPLIED
+    named: list[Expected] = [("cycle", ["c"], 1)]
+    good = digest(rate=30)
+    assert seen(world, "by_cycle", ["c"], 30, params=good, expects=named).code == Code.APPLIED
+    assert seen(world, "by_cycle", ["c"], 30, params=good).code == Code.STALE
+    bad = seen(world, "by_cycle", ["c"], 30, params=digest(rate=20), expects=named)
+    assert bad.code == Code.RULES_MOVED
+    assert seen(world, "by_cycle", ["d"], 30, params=good).code == Code.NOT_FOUND
+
+
+@pytest.mark.parametrize("value", [-1, 120_000, "2026-01", None, b""])
+def test_a_period_that_is_none_is_bad_input(value: Value) -> None:
+    decision = seen(dated(), "by_month", value, params=digest(bonus=1))
+    assert decision.code == Code.BAD_INPUT
+
+
+BAD_PERIODS = [
+    ('period  = "c.month"', 'period  = "c.extra"', "c.extra may be absent"),
+    ('period  = "c.month"', 'period  = "now"', "now is time, expected month or date"),
+    ('period  = "c.month"', 'period  = "c.mont"', "cycle has no field mont"),
+    ('period  = "c.month"', 'period  = "month_of(now, 0)"', "expected a path"),
+    ('period  = "c.month"\n', "", "selected by a period, which is not known here"),
+    ("cycle/{input.cycle}", "cycle/{params.rate}", "selected by a period, which is not known here"),
+    ('by = "period"', 'by = "month"', "by = 'month' is unknown"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), BAD_PERIODS)
+def test_a_bad_period_is_refused_with_its_line(old: str, new: str, message: str) -> None:
+    text = DATED + PERIOD
+    changed = text.replace(old, new)
+    assert changed != text
+    with pytest.raises(RulesError) as caught:
+        compile_rulebook([load_toml(changed, "grants.toml")])
+    assert message in caught.value.message
+    assert caught.value.line > 0
+
+
+def test_an_action_of_a_period_survives_its_canonical_form() -> None:
+    definition = load_toml(DATED + PERIOD)
+    data = encode_definition(definition)
+    SCHEMA.validate_cbor(data)
+    assert decode_definition(data) == definition
+    actions = dict(cbor2.loads(data)[1][8])
+    assert actions["by_cycle"][13:] == [[], "c.month"]

@@ -525,7 +525,6 @@ def test_fault_of_an_author_is_refused_with_its_reason(
 UNSUPPORTED = [
     ("benefits", "[kinds.review]", '[kinds.review]\nindex = ["entitlement"]', "index"),
     ("benefits", 'fresh   = ["ent"]', 'approvals = { role = "a.b", count = 1 }', "approvals"),
-    ("benefits", 'fresh   = ["ent"]', 'period = "input.period"', "period"),
     ("benefits", 'fresh   = ["ent"]', 'waterfall = { from = "account/program" }', "waterfall"),
     ("benefits", 'fresh   = ["ent"]', 'emergency = { approvals = "none" }', "emergency"),
     ("benefits", 'fresh   = ["ent"]', 'reversible = { by = "a.b" }', "reversible"),
@@ -535,7 +534,6 @@ UNSUPPORTED = [
     ("payments", '{ from = "account/program", to', '{ void = ["x"], to', "void"),
     ("benefits", '"person/{input.person}"', '"index person.region {input.person} max 3"',
      "loading an index"),
-    ("benefits", 'by = "now"', 'by = "period"', 'by = "period"'),
     ("payments", "prog.balance > ent", "prog.reserved > ent", "prog.reserved"),
 ]  # fmt: skip
 
