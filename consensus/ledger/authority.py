@@ -230,7 +230,7 @@ def holder_fault(chain: Chain, standing: Standing, grant: Grant) -> Value:
         mine = grant.holder[0] == standing.principal.id
         return None if mine else ["grant", grant.id, "holder"]
     agency, role = grant.holder
-    if agency != standing.agency.name:
+    if not standing.agency.stands_for(agency):
         return ["grant", grant.id, "holder"]
     why = chain.role_fault(standing.principal.id, role)
     return ["role", role, why] if why else None

@@ -19,7 +19,7 @@ from consensus.codec import INT64_MAX, INT64_MIN, Value
 from consensus.errors import RulesError
 from consensus.hashing import context
 from consensus.ledger.expr import Fault, Name, compile_expression
-from consensus.ledger.layout import ACTIVE, GRANT_DEPTH_MAX, Grant, Role
+from consensus.ledger.layout import ACTIVE, GRANT_DEPTH_MAX, Agency, Grant, Role, in_force
 from consensus.ledger.model import Action, Env, EvaluationError, Expression, Path, Type
 from consensus.ledger.view import View
 
@@ -70,6 +70,10 @@ class Chain:
         self.reads[kh] = view.reads[kh]
         return None if found is None else found.value
 
+    def _agency(self, name: str) -> Agency:
+        agency: Agency = self.read("agency", [name])
+        return agency
+
     def role_fault(self, principal: bytes, role: str) -> str:
         """Return why a principal has nothing from a role now; empty if it has."""
         given: Role | None = self.read("role", [principal, role])
@@ -95,7 +99,7 @@ class Chain:
         why = self._office_fault()
         fault: Value = ["office", self.role, why] if why else None
         for grant in reversed(self.grants):
-            agency = self.read("agency", [grant.agency])
+            agency = in_force(self._agency(grant.agency), self._agency)
             self.agencies.append(agency)
             why = self._fault(grant) or ("" if agency.status == ACTIVE else "suspended")
             if why and fault is None:

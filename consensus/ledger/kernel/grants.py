@@ -23,7 +23,15 @@ from consensus.ledger.delegation import (
     compile_condition,
 )
 from consensus.ledger.kernel.people import NAME_BYTES_MAX
-from consensus.ledger.kernel.plan import Acting, Plan, bad, found
+from consensus.ledger.kernel.plan import (
+    Acting,
+    Plan,
+    agency_of,
+    bad,
+    found,
+    refuse_left,
+    successor_of,
+)
 from consensus.ledger.layout import ACTIVE, GRANT_DEPTH_MAX, REVOKED, Agency, Grant, Principal, Role
 from consensus.ledger.view import CHARTER
 
@@ -31,9 +39,9 @@ from consensus.ledger.view import CHARTER
 def give_grant(acting: Acting) -> Plan:
     """Pass on power of an office of an agency."""
     inputs = acting.inputs
-    agency: Agency = found(acting, "agency", [inputs["agency"]], "agency")
+    agency = agency_of(acting)
     office: Principal = found(acting, "principal", [inputs["office"]], "office")
-    if office.agency != agency.name:
+    if _now(acting, office.agency, "office").name != agency.name:
         raise Refused(Code.NOT_FOUND, ["office", ["principal", [office.id]]])
     if office.kind != SYSTEM:
         raise bad("office", "an office is a principal of kind system")
@@ -70,13 +78,18 @@ def revoke_grant(acting: Acting) -> Plan:
     if not chain.grants:
         raise Refused(Code.NOT_FOUND, ["grant", ["grant", [id_]]])
     grant = chain.grants[0]
-    above = any(each.agency == agency for each in chain.grants)
+    above = any(_now(acting, each.agency, "grant").name == agency for each in chain.grants)
     return Plan(
         lambda: view.put("grant", [id_], grant._replace(status=REVOKED), CHARTER),
         (("grant", [id_]),),
         failed=("UNCHANGED", "it is so already") if grant.status == REVOKED else None,
         forbidden=None if above else ["agency", agency],
     )
+
+
+def _now(acting: Acting, agency: str, name: str) -> Agency:
+    """Return who stands for an agency now."""
+    return successor_of(acting, found(acting, "agency", [agency], name))
 
 
 def _writer(acting: Acting, grant: Grant) -> Callable[[], None]:
@@ -125,7 +138,7 @@ def _holder(acting: Acting) -> list[Value]:
     if principal is not None:
         found(acting, "principal", [principal], "to_principal")
         return [principal]
-    found(acting, "agency", [agency], "to_agency")
+    refuse_left(acting, found(acting, "agency", [agency], "to_agency"), "to_agency")
     if not 0 < len(role.encode()) <= NAME_BYTES_MAX:
         raise bad("to_role", f"1 to {NAME_BYTES_MAX} bytes")
     return [agency, role]

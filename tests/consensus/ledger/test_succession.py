@@ -12,7 +12,9 @@ from consensus.genesis import RoleGiven
 from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
 from consensus.ledger.layout import Agency, Principal, in_force
+from tests.consensus.ledger import test_grants
 from tests.consensus.ledger.reader import SingleView, read_single
+from tests.consensus.ledger.test_grants import Town, made
 from tests.consensus.ledger.world import (
     CHARTER,
     DEFAULT,
@@ -47,7 +49,12 @@ FIELDS = {
     "agencies": (*DEFAULT.agencies, *(Member(name, name) for name in SMALL)),
 }
 GENESIS = make_genesis((CHARTER + SUCCESSION, *TEXTS[1:]), **FIELDS)
-ADMINS = {"treasury": "admin", "registry": "registrar", "audit": "auditor"}
+ADMINS = {
+    "treasury": "admin",
+    "registry": "registrar",
+    "audit": "auditor",
+    "services": "social",
+}
 PAY = ("payments.transfer", "a", "b", 1)
 
 
@@ -313,3 +320,53 @@ def test_payment_of_an_entitlement_goes_on_after_a_succession() -> None:
     assert made.code == opened.code == Code.APPLIED
     succeed(world, "treasury", "audit")
     assert world.one(world.disburse("ann")).code == Code.APPLIED
+
+
+# --- grants -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def town() -> Town:
+    """A network with grants in which every agency has an administrator."""
+    admins = [
+        RoleGiven(token(each), "charter.admin", NORTH)
+        for each in ("registrar", "auditor", "social")
+    ]
+    charter = CHARTER + test_grants.GRANTS + SUCCESSION
+    principals = test_grants.GENESIS.principals  # type: ignore[attr-defined]
+    roles = (*test_grants.GENESIS.roles, *admins)  # type: ignore[attr-defined]
+    genesis = make_genesis((charter, *TEXTS[1:]), principals=principals, roles=roles)
+    return Town(genesis).entitle()
+
+
+def test_what_an_agency_passed_on_its_successor_can_take_back(town: Town) -> None:
+    grant = made(town.give(to=token("social")))
+    succeed(town, "treasury", "audit")
+    assert town.pay("social", grant).code == Code.APPLIED
+    assert refused(town.revoke(grant, "treasury")) == (Code.NOT_AUTHORIZED, [["where"]])
+    assert town.revoke(grant, "audit", "auditor").code == Code.APPLIED
+    decision = town.pay("social", grant, period=24_313)
+    assert refused(decision) == (Code.NOT_AUTHORIZED, [["grant", grant, "revoked"]])
+
+
+def test_suspending_the_successor_ends_what_was_passed_on(town: Town) -> None:
+    grant = made(town.give(to=token("social")))
+    succeed(town, "treasury", "audit")
+    assert town.do("auditor", "charter.suspend_agency", "audit").code == Code.APPLIED
+    decision = town.pay("social", grant)
+    assert refused(decision) == (Code.NOT_AUTHORIZED, [["grant", grant, "suspended"]])
+
+
+def test_post_that_holds_a_grant_goes_on_in_the_successor(town: Town) -> None:
+    grant = made(town.give(post=("services", "benefits.officer")))
+    succeed(town, "services", "audit")
+    assert town.pay("social", grant).code == Code.APPLIED
+
+
+def test_office_goes_on_under_the_successor_and_not_under_the_old_name(town: Town) -> None:
+    succeed(town, "treasury", "audit")
+    made(town.give(to=token("social"), agency="audit", author="auditor"))
+    left = "it left; audit took its place"
+    assert refused(town.give(agency="treasury")) == (Code.BAD_INPUT, ["agency", left])
+    decision = town.give(post=("treasury", "x"), agency="audit", author="auditor")
+    assert refused(decision) == (Code.BAD_INPUT, ["to_agency", left])
