@@ -26,6 +26,8 @@ from node.verifier_worker import GC_ALLOCATIONS
 SWITCH_SECONDS: Final = 0.0005
 """A thread that has synced the disk waits at most this long for the interpreter; default 5 ms."""
 DISK_FREE_BYTES_MIN: Final = 256 * 2**20
+STDERR: Final = 2
+"""The process's own: Python's may be another while somebody listens to what a command says."""
 
 
 def run(path: Path) -> None:
@@ -34,7 +36,7 @@ def run(path: Path) -> None:
     Raises:
         ComityError: it cannot start; the message says what to mend.
     """
-    faulthandler.enable()
+    faulthandler.enable(STDERR)
     config = configs.load(path, os.environ)
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(GC_ALLOCATIONS)
