@@ -223,6 +223,13 @@ def expects_of(reads: Sequence[Entry]) -> list[Expect]:
 # --- what an action reads and writes -----------------------------------------------------------
 
 
+class _Unknown:
+    """What is not known before the ledger judges: who acts, and balances."""
+
+    def __getitem__(self, name: str) -> _Unknown:
+        raise EvaluationError(f"{name} is not known here")
+
+
 class Needs:
     """Which entries an action needs to have been read, found step by step.
 
@@ -245,7 +252,9 @@ class Needs:
             "input": action.bind(bind(action, inputs)),
             "params": action.schedule.at(now_ms).values,
             "now": now_ms,
+            "who": _Unknown(),
         }
+        self._env.update((load.name, _Unknown()) for load in action.loads if load.family)
         self._env[LETS] = Lets(action.lets, self._env)
         self._optional = {load.name for load in action.loads if load.optional}
         self._steps = self._plan()

@@ -30,8 +30,9 @@ ABSENT: Final = Absent()
 class Lets:
     """The intermediate values of one call: each is computed when first asked for, and once.
 
-    So a requirement that guards a division is judged before it, and what nobody asks for costs
-    nothing. What has no value has none however often it is asked for.
+    So a requirement that guards a division is judged before it. What has no value has none however
+    often it is asked for. Those before it are computed first, one after the other, so that a long
+    chain of them is no deeper than one.
     """
 
     __slots__ = ("_env", "_found", "_lets")
@@ -39,7 +40,7 @@ class Lets:
     def __init__(self, lets: Sequence[Let], env: Env) -> None:
         self._lets = lets
         self._env = env
-        self._found: dict[int, Value | EvaluationError] = {}
+        self._found: list[Value | EvaluationError] = []
 
     def value(self, index: int) -> Value:
         """Return the value of the ``index``-th.
@@ -47,15 +48,13 @@ class Lets:
         Raises:
             EvaluationError: it has none.
         """
-        if index in self._found:
-            found = self._found[index]
-            if isinstance(found, EvaluationError):
-                raise EvaluationError(*found.args)
-            return found
-        try:
-            found = self._lets[index].value.evaluate(self._env)
-        except EvaluationError as error:
-            self._found[index] = error
-            raise
-        self._found[index] = found
-        return found
+        found = self._found
+        while len(found) <= index:
+            try:
+                found.append(self._lets[len(found)].value.evaluate(self._env))
+            except EvaluationError as error:
+                found.append(EvaluationError(*error.args))
+        value = found[index]
+        if isinstance(value, EvaluationError):
+            raise EvaluationError(*value.args)
+        return value

@@ -46,10 +46,10 @@ fields.amount = { type = "int" }
 actor  = { role = "grants.clerk" }
 inputs = { note = "ref:note", least = "int", mine = "bool" }
 load   = [ ["n", "note/{input.note}"] ]
-let    = [ ["enough", "n.amount >= input.least"], ["twice", "input.least * 2"] ]
+let    = [ ["ours", "who.agency == 'a'"], ["enough", "n.amount >= input.least"], ["twice", "input.least * 2"] ]
 set    = [ { record = "n", fields = { amount = "0" }, when = "enough" } ]
 create = [ { kind = "note", id = ["{twice}"], set = { amount = "1" }, when = "!enough" },
-           { kind = "note", id = ["mine"], set = { amount = "1" }, when = "input.mine && who.agency == 'a'" } ]
+           { kind = "note", id = ["mine"], set = { amount = "1" }, when = "input.mine && ours" } ]
 """
 
 

@@ -715,3 +715,40 @@ def test_an_action_of_a_period_survives_its_canonical_form() -> None:
     assert decode_definition(data) == definition
     actions = dict(cbor2.loads(data)[1][8])
     assert actions["by_cycle"][13:] == [[], "c.month"]
+
+
+# --- whatever is sent -------------------------------------------------------------------------
+
+
+def test_the_longest_chain_of_the_deepest_lets_has_a_value() -> None:
+    rows = ["['v0', 'input.day']"]
+    rows += [f"['v{n}', 'v{n - 1}{' + 1' * 20}']" for n in range(1, 32)]
+    text = f"""
+[actions.chain]
+actor   = {{ role = "payments.clerk" }}
+inputs  = {{ day = "date" }}
+let     = [ {", ".join(rows)} ]
+require = [ {{ code = "V", that = "v31 - input.day == 620", say = "no" }} ]
+"""
+    assert make(text).do("clerk", "grants.chain", 20_000).code == Code.APPLIED
+
+
+UGLY: list[Value] = [
+    0, -1, 2**63 - 1, -(2**63), True, None, "", "n", b"", bytes(32), [], ["n"], [["n"]], ["p", 1],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("rules", [HEAD + LETS, HEAD + WHEN, HEAD + OPTIONAL, DATED + PERIOD])
+def test_any_input_of_any_action_gets_an_outcome(rules: str) -> None:
+    world = World(make_genesis((*TEXTS, rules)))
+    actions = world.ledger.rules(world.state, world.now_ms).book.rule_sets["grants"].actions
+    calls = []
+    for action in actions.values():
+        for at in range(len(UGLY)):
+            inputs = [UGLY[(at + 3 * n) % len(UGLY)] for n in range(len(action.inputs))]
+            calls.append(("grants." + action.name, *inputs))
+            if action.inputs:
+                calls.append(("grants." + action.name, *[UGLY[at]] * len(action.inputs)))
+    decisions = world.run(*[world.draft("clerk", each) for each in calls]).decisions
+    assert len(decisions) == len(calls)
+    assert {each.code for each in decisions} >= {Code.BAD_INPUT}
