@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -782,7 +783,7 @@ SMALL = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-(2**63), 2**63 - 1),
-    st.text(max_size=8),
+    st.text(max_size=8).map(lambda text: unicodedata.normalize("NFC", text)),
     st.binary(max_size=33),
     st.sampled_from([SOCIAL, DESK, "treasury", OFFICER, DISBURSE, "now > 0", 0, 1, 3]),
     st.lists(st.sampled_from([DISBURSE, FREEZE, "charter.give_grant", "", ".", 1]), max_size=3),
