@@ -22,6 +22,7 @@ from consensus.genesis import OpeningBalance
 from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
 from consensus.ledger.effects import hold_id, record_id
+from consensus.ledger.executor import BlockContext, BlockRun
 from consensus.ledger.rules import (
     compile_rulebook,
     decode_definition,
@@ -29,7 +30,8 @@ from consensus.ledger.rules import (
     load_toml,
 )
 from consensus.ledger.transaction import Draft
-from tests.consensus.ledger.world import TEXTS, World, make_genesis
+from consensus.state.state import MemoryBackend, Row
+from tests.consensus.ledger.world import TEXTS, World, make_genesis, public_key
 
 Expected = tuple[str, list[Value], int]
 SCHEMA = Schema(
@@ -752,3 +754,48 @@ def test_any_input_of_any_action_gets_an_outcome(rules: str) -> None:
     decisions = world.run(*[world.draft("clerk", each) for each in calls]).decisions
     assert len(decisions) == len(calls)
     assert {each.code for each in decisions} >= {Code.BAD_INPUT}
+
+
+class Noting:
+    """A state that notes which keys were asked for."""
+
+    def __init__(self, state: MemoryBackend) -> None:
+        self.state = state
+        self.asked: dict[bytes, None] = {}
+
+    def get(self, kh: bytes) -> Row | None:
+        self.asked[kh] = None
+        return self.state.get(kh)
+
+
+@pytest.mark.parametrize(
+    ("rules", "call", "expects"),
+    [
+        (HEAD + WHEN, ("spread", "new", 200, "nobody", -1), [("note", ["new"], 0)]),
+        (HEAD + WHEN, ("spread", "new", 0, "nobody", -1), []),
+        (HEAD + OPTIONAL, ("inherit", "p", 0), [("report", ["p"], 0), ("debt", ["p"], 0)]),
+        (HEAD + OPTIONAL, ("owe", "p", 1), [("debt", ["p"], 0)]),
+        (HEAD + OPTIONAL, ("settle", "p"), []),
+    ],
+)
+def test_a_decision_names_all_that_was_read_for_it(
+    rules: str, call: tuple[Value, ...], expects: list[Expected]
+) -> None:
+    genesis = make_genesis((*TEXTS, rules))
+    main = OpeningBalance("fund", ("main",), 1000)
+    world = World(replace(genesis, accounts=(*genesis.accounts, main)))
+    transaction = world.draft("clerk", ("grants." + str(call[0]), *call[1:]), expects=expects)
+    source = Noting(world.state)
+    run = BlockRun(world.ledger, source, BlockContext(1, 1, world.now_ms), [transaction])
+    (decision,) = run.finish().decisions
+    full, only = cbor2.loads(decision.leaves["reads"])
+    named = {full[at : at + 32] for at in range(0, len(full), 64)}
+    named |= {only[at : at + 32] for at in range(0, len(only), 32)}
+    paths = world.ledger.paths
+    domains = ["charter", "identity", "benefits", "payments", "grants"]
+    aside = {paths.pool, paths("sequence", [public_key("clerk")]), paths("rules", [])}
+    aside |= {paths("rules", [each]) for each in domains}
+    aside |= {paths("rules", [each, 1]) for each in domains}
+    # An account that the act opens was found absent: its opening is among the writes.
+    aside |= {paths("account", ["fund", "new"])}
+    assert source.asked.keys() - named - aside == set()
