@@ -24,11 +24,11 @@ import atexit
 import threading
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import wraps
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar
 
@@ -49,8 +49,24 @@ T = TypeVar("T")
 
 EXIT_SECONDS_MAX: Final = 5.0
 """How long the interpreter's exit waits for a client that was not closed."""
+INTERRUPT_SECONDS_MAX: Final = 0.5
+"""How late Ctrl-C may be seen that came just before a wait began: it does not end such a wait."""
 HEIGHTS_WAITING_MAX: Final = 1
 """Heights of a subscription that lie ready for their thread."""
+
+
+def _outcome(future: Future[T]) -> T:
+    """Return what a future comes to, or raise it; Ctrl-C ends the wait."""
+    while not future.done():
+        wait([future], INTERRUPT_SECONDS_MAX)
+    return future.result()
+
+
+def _item(queue: SimpleQueue[T]) -> T:
+    """Return the next item of a queue; Ctrl-C ends the wait."""
+    while True:
+        with suppress(Empty):
+            return queue.get(timeout=INTERRUPT_SECONDS_MAX)
 
 
 @dataclass(slots=True, eq=False)
@@ -93,7 +109,7 @@ class _Loop:
         )
         try:
             self._thread.start()
-            self.client = connected.result()
+            self.client = _outcome(connected)
         except BaseException:
             self.stop()
             raise
@@ -126,7 +142,7 @@ class _Loop:
         """Return what ``work`` returns, or raise what it raises."""
         call = _Call(work)
         with self.under_way(call):
-            return call.future.result()
+            return _outcome(call.future)
 
     @contextmanager
     def under_way(self, call: _Call[T]) -> Iterator[None]:
@@ -441,10 +457,10 @@ class BlockingClient:
         call.future.add_done_callback(lambda _: ready.put(None))
         try:
             self._loop.begin(call)
-            while (item := ready.get()) is not None:
+            while (item := _item(ready)) is not None:
                 yield item
                 self._loop.soon(room.release)
-            call.future.result()
+            _outcome(call.future)
         except ClosedError:
             if self._loop.failed:
                 raise
@@ -491,6 +507,6 @@ class BlockingClient:
         call = _Call(lambda client: client.deliver(parcels, hear))
         call.future.add_done_callback(lambda _: heard.put(None))
         with self._loop.under_way(call):
-            while (row := heard.get()) is not None:
+            while (row := _item(heard)) is not None:
                 told(*row)
-            return call.future.result()
+            return _outcome(call.future)

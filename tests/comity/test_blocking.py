@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import gc
 import inspect
@@ -525,6 +526,18 @@ def test_ctrl_c_before_a_call_has_begun_leaves_nothing_behind(
             client.status()
     assert not loop._calls
     assert client.status()["ready"] is True
+
+
+def test_ctrl_c_that_came_just_before_a_wait_is_seen_soon_after(network: Network) -> None:
+    """``interrupt_main`` notes the signal like a handler that ran too early: no wait ends by it."""
+
+    async def dialling() -> None:
+        _thread.interrupt_main()
+        await trio.sleep_forever()
+
+    network.dialling = dialling
+    with network.client() as client, pytest.raises(KeyboardInterrupt):
+        client.status()
 
 
 def test_ctrl_c_while_connecting_ends_the_thread() -> None:
