@@ -347,19 +347,13 @@ def plain(value: Value, path: str) -> int:
         size = _text_bytes(value, path)
         return size + head_bytes(size)
     if kind is list:
-        size = len(value)
-        size = HEADS[size] if size < 256 else head_bytes(size)
-        index = 0
-        try:
-            for item in value:
-                size += plain(item, "")
-                index += 1
-        except DecodeError as error:
-            raise error.below(f"{path}[{index}]") from None
-        return size
+        return _plain_list(value, path)
     if kind is bool or value is None:
         return 1
     _fail(path, "a plain value", value)
+
+
+_plain_list: Final = list_of(plain, INT64_MAX)
 
 
 def same(left: Value, right: Value) -> bool:
