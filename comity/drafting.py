@@ -24,17 +24,10 @@ from consensus.codec import Value
 from consensus.errors import DecodeError
 from consensus.ledger import layout, transaction
 from consensus.ledger.environment import ABSENT, LETS, Lets
-from consensus.ledger.model import (
-    Action,
-    Assign,
-    Create,
-    EvaluationError,
-    InputError,
-    Kind,
-    Rulebook,
-)
+from consensus.ledger.model import Action, Assign, Create, EvaluationError, Kind, Rulebook
 from consensus.ledger.schedule import ParamValues
 from consensus.ledger.transaction import Expect, Unsigned
+from consensus.ledger.types import InputError
 from consensus.protocol import StateKey
 
 KERNEL_TOUCHES: Final[Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]]] = MappingProxyType(

@@ -18,7 +18,8 @@ from comity.results import Decision, Entry, Holds
 from comity.words import place_word, word
 from consensus.codec import Value
 from consensus.ledger import layout
-from consensus.ledger.model import Rulebook, Type
+from consensus.ledger.model import Rulebook
+from consensus.ledger.types import Type
 from consensus.state.record import HOLDS
 
 STYLES: Final = {"applied": "green", "refused": "red", "proposed": "yellow"}

@@ -24,7 +24,8 @@ from typing import Any, Final
 
 from comity.cli.options import UsageError
 from consensus.codec import Value
-from consensus.ledger.model import Action, Type
+from consensus.ledger.model import Action
+from consensus.ledger.types import Type
 
 KERNEL_NAMESPACES: Final = (
     "account",

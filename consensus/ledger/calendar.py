@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from consensus.ledger.model import InputError
+from consensus.ledger.types import InputError
 
 DAY_MS: Final = 86_400_000
 

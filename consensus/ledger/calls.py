@@ -27,9 +27,10 @@ from consensus.ledger.holds import Target
 from consensus.ledger.kernel.perform import HANDLERS
 from consensus.ledger.kernel.plan import Acting
 from consensus.ledger.layout import ALL, EDIT, PAY
-from consensus.ledger.model import Action, Env, EvaluationError, InputError
+from consensus.ledger.model import Action, Env, EvaluationError
 from consensus.ledger.records import Record
 from consensus.ledger.transaction import Call, Transaction
+from consensus.ledger.types import InputError
 from consensus.ledger.view import View
 
 

@@ -20,7 +20,8 @@ from consensus.errors import RulesError
 from consensus.hashing import context
 from consensus.ledger.expr import Fault, Name, compile_expression
 from consensus.ledger.layout import ACTIVE, GRANT_DEPTH_MAX, Agency, Grant, Role, in_force
-from consensus.ledger.model import Action, Env, EvaluationError, Expression, Path, Type
+from consensus.ledger.model import Action, Env, EvaluationError, Expression, Path
+from consensus.ledger.types import Type
 from consensus.ledger.view import View
 
 CONDITIONS_MAX: Final = 1024

@@ -41,7 +41,6 @@ from consensus.ledger.model import (
     Env,
     EvaluationError,
     Expression,
-    InputError,
     Kind,
     Move,
     OpenAccount,
@@ -52,6 +51,7 @@ from consensus.ledger.model import (
 )
 from consensus.ledger.records import Record
 from consensus.ledger.schedule import ParamValues
+from consensus.ledger.types import InputError
 from consensus.ledger.view import View
 
 _H_HOLD: Final = context("hold id")

@@ -27,8 +27,9 @@ from consensus.ledger.layout import (
     encode_value,
 )
 from consensus.ledger.ledger import Ledger, of_genesis
-from consensus.ledger.model import InputError, Rulebook, check_id
+from consensus.ledger.model import Rulebook
 from consensus.ledger.rules import Definition, compile_rulebook, decode_definition, parts_root
+from consensus.ledger.types import InputError, check_id
 from consensus.ledger.view import CHARTER, Write, join_attached, single_write
 from consensus.state.salted import NO_SALT
 

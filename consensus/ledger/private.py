@@ -17,7 +17,7 @@ from consensus import codec
 from consensus.codec import Value
 from consensus.errors import DecodeError, invariant
 from consensus.hashing import DIGEST_BYTES, context
-from consensus.ledger.model import InputError, check_id
+from consensus.ledger.types import InputError, check_id
 from consensus.state import salted
 
 CALLS_MAX: Final = 64

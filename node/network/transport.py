@@ -1,16 +1,18 @@
-"""The bytes of one TCP connection, for TLS to run over.
+"""The bytes of one TCP connection, and TLS over them.
 
-``trio.SocketStream`` would do. But every receive and send of a node goes through TLS, and
-``trio.SSLStream`` gives way to other tasks before each, and lets one task at a time receive and one
-send: so this stream need not do either again. That is a third of the task switches of a send.
+``trio.SocketStream`` and ``trio.SSLStream`` would do, and cost twice the processor time: a send
+gives way to other tasks twice, a receive three times, and each tries to read before it waits. Here
+a receive waits once, then takes all that has come; a send waits only for a full kernel. One task at
+a time may receive, and one send.
 
-Not here: TLS (``tls.py``), frames (``framing.py``).
+Not here: who is trusted (``tls.py``), frames (``framing.py``).
 """
 
 from __future__ import annotations
 
 import errno
 import socket
+import ssl
 from typing import Final
 
 import trio
@@ -20,7 +22,7 @@ RECEIVE_BYTES_MAX: Final = 64 * 1024
 
 
 class Transport(trio.abc.Stream):
-    """A connected socket. Its operations are checkpoints only when they have to wait.
+    """A connected socket. Every receive is a checkpoint; a send is one only when it has to wait.
 
     Args:
         stream: gives up its socket; only the new stream is of use from now on.
@@ -29,27 +31,38 @@ class Transport(trio.abc.Stream):
     def __init__(self, stream: trio.SocketStream) -> None:
         self._socket = socket.socket(fileno=stream.socket.detach())
         self._socket.setblocking(False)
+        self._sending = False
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Return what has come, at most ``max_bytes``; nothing at the end."""
         while True:
+            await trio.lowlevel.wait_readable(self._socket)
             try:
                 return self._socket.recv(max_bytes or RECEIVE_BYTES_MAX)
-            except BlockingIOError:
-                await trio.lowlevel.wait_readable(self._socket)
+            except BlockingIOError:  # woken for nothing
+                continue
             except OSError as error:
                 raise _broken(error) from error
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Return once the kernel has all of ``data``."""
-        rest = memoryview(data)
-        while rest:
-            try:
-                rest = rest[self._socket.send(rest) :]
-            except BlockingIOError:
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending")
+        self._sending = True
+        try:
+            while True:
+                try:
+                    sent = self._socket.send(data)
+                except BlockingIOError:
+                    sent = 0
+                except OSError as error:
+                    raise _broken(error) from error
+                if sent == len(data):
+                    return
+                data = memoryview(data)[sent:]
                 await trio.lowlevel.wait_writable(self._socket)
-            except OSError as error:
-                raise _broken(error) from error
+        finally:
+            self._sending = False
 
     async def wait_send_all_might_not_block(self) -> None:
         """Return once the kernel takes more."""
@@ -63,7 +76,121 @@ class Transport(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
 
 
+class TlsStream(trio.abc.Stream):
+    """TLS over a connected socket. ``do_handshake`` comes first.
+
+    Args:
+        stream: gives up its socket; only the new stream is of use from now on.
+        context: whom it trusts and who it is (``tls.py``).
+        server_side: the other side has connected to us.
+        ragged_end_ok: the other side may end the connection without saying so in TLS.
+    """
+
+    def __init__(
+        self,
+        stream: trio.SocketStream,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        ragged_end_ok: bool = False,
+    ) -> None:
+        self._transport = Transport(stream)
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
+        self._ragged_end_ok = ragged_end_ok
+        self._closed = False
+
+    async def do_handshake(self) -> None:
+        """Return once this side has accepted the other.
+
+        Raises:
+            trio.BrokenResourceError: one of them refuses, or the connection has ended.
+        """
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                await self._flush()
+                await self._fill()
+            except ssl.SSLError as error:
+                await self._flush()  # tells the other side why
+                raise _failed(error) from error
+            else:
+                await self._flush()
+                return
+
+    def getpeercert(self) -> bytes | None:
+        """Return the certificate (DER) that the other side presented, if it did."""
+        return self._tls.getpeercert(binary_form=True)
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Return what has come, at most ``max_bytes``; nothing at the end."""
+        if self._closed:
+            raise trio.ClosedResourceError("this stream was closed")
+        if not self._incoming.pending and not self._tls.pending():
+            await self._fill()
+        else:
+            await trio.lowlevel.checkpoint()
+        while True:
+            try:
+                return self._tls.read(max_bytes or RECEIVE_BYTES_MAX)
+            except ssl.SSLWantReadError:
+                await self._fill()
+            except ssl.SSLError as error:
+                if self._incoming.eof and self._ragged_end_ok:
+                    return b""
+                raise _failed(error) from error
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Return once the kernel has all of ``data``."""
+        if self._closed:
+            raise trio.ClosedResourceError("this stream was closed")
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._tls.write(rest) :]
+        except ssl.SSLError as error:
+            raise _failed(error) from error
+        await self._flush()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Return once the kernel takes more."""
+        await self._transport.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """Say in TLS that this is the end, and close; nobody waits for an answer to that."""
+        if not self._closed:
+            self._closed = True
+            try:
+                self._tls.unwrap()
+            except ssl.SSLError:  # the answer has not come, or there is no session to end
+                pass
+            try:
+                await self._flush()
+            except (trio.BrokenResourceError, trio.BusyResourceError):
+                pass
+        await self._transport.aclose()
+
+    async def _fill(self) -> None:
+        """Wait for encrypted bytes, or the end."""
+        data = await self._transport.receive_some()
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+
+    async def _flush(self) -> None:
+        """Send the encrypted bytes that have been made."""
+        if self._outgoing.pending:
+            await self._transport.send_all(self._outgoing.read())
+
+
 def _broken(error: OSError) -> Exception:
     if error.errno == errno.EBADF:
         return trio.ClosedResourceError("this stream was closed")
     return trio.BrokenResourceError(f"socket connection broken: {error}")
+
+
+def _failed(error: ssl.SSLError) -> trio.BrokenResourceError:
+    return trio.BrokenResourceError(f"TLS failed: {error}")

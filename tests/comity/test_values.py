@@ -8,7 +8,7 @@ from comity.cli.options import UsageError
 from comity.cli.show import typed_word
 from comity.cli.values import parse_value
 from consensus.codec import Value
-from consensus.ledger.model import Type
+from consensus.ledger.types import Type
 
 MEANT: list[tuple[str, str, Value]] = [
     ("text", "Ada", "Ada"),

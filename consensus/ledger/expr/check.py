@@ -50,7 +50,8 @@ from consensus.ledger.expr.typed import (
     joined,
     mismatch_hint,
 )
-from consensus.ledger.model import LIST_ITEMS_MAX, Expression, Path, Type
+from consensus.ledger.model import Expression, Path
+from consensus.ledger.types import LIST_ITEMS_MAX, Type
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,8 @@ from typing import Any, Final
 
 from consensus.codec import INT64_MAX, INT64_MIN, Value, same
 from consensus.errors import invariant
-from consensus.ledger.model import (
-    LIST_ITEMS_MAX,
-    Env,
-    EvaluationError,
-    InputError,
-    Path,
-    Type,
-)
+from consensus.ledger.model import Env, EvaluationError, Path
+from consensus.ledger.types import LIST_ITEMS_MAX, InputError, Type
 
 Run = Callable[[Env], Value]
 

@@ -27,7 +27,8 @@ from consensus.ledger.expr.typed import (
     constant,
     scaled,
 )
-from consensus.ledger.model import Env, EvaluationError, InputError, Type
+from consensus.ledger.model import Env, EvaluationError
+from consensus.ledger.types import InputError, Type
 
 MINUTE_MS: Final = 60_000
 OFFSET_MINUTES_MAX: Final = 1439

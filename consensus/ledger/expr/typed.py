@@ -10,7 +10,8 @@ from typing import Final
 
 from consensus.codec import Value
 from consensus.ledger.expr.closures import Run
-from consensus.ledger.model import Path, Type
+from consensus.ledger.model import Path
+from consensus.ledger.types import Type
 
 BOOL: Final = Type("bool")
 INT: Final = Type("int")

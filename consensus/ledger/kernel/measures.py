@@ -21,7 +21,7 @@ from consensus.ledger.layout import (
     Hold,
     Principal,
 )
-from consensus.ledger.model import InputError, check_id
+from consensus.ledger.types import InputError, check_id
 from consensus.ledger.view import CHARTER
 
 UNCONFIRMED_HOURS: Final = "hold_unconfirmed_hours"

@@ -30,7 +30,6 @@ from consensus.ledger.model import (
     Path,
     Reference,
     Require,
-    Type,
     Unique,
 )
 from consensus.ledger.rules.definition import ActionDef
@@ -51,6 +50,7 @@ from consensus.ledger.rules.values import (
     schedule,
 )
 from consensus.ledger.schedule import Periods
+from consensus.ledger.types import Type
 
 T = TypeVar("T")
 

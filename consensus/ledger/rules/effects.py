@@ -27,7 +27,6 @@ from consensus.ledger.model import (
     PlaceHold,
     Reference,
     ReleaseHold,
-    Type,
 )
 from consensus.ledger.rules.definition import (
     CreateDef,
@@ -41,6 +40,7 @@ from consensus.ledger.rules.definition import (
 from consensus.ledger.rules.kinds import find_kind
 from consensus.ledger.rules.schema import Place, Skip, suggest
 from consensus.ledger.rules.scope import NEW_ID, ActionScope
+from consensus.ledger.types import Type
 
 _KEYS: Final[dict[type, str]] = {
     CreateDef: "create",

@@ -9,16 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from consensus.ledger.model import (
-    WHOLE,
-    AccountFamily,
-    Field,
-    FieldMap,
-    Kind,
-    Layout,
-    Param,
-    Type,
-)
+from consensus.ledger.model import WHOLE, AccountFamily, Field, FieldMap, Kind, Layout, Param
 from consensus.ledger.rules.definition import (
     PARAM_VALUES_TOTAL_MAX,
     AccountDef,
@@ -37,6 +28,7 @@ from consensus.ledger.rules.values import (
     compile_param,
     parse_type,
 )
+from consensus.ledger.types import Type
 
 KERNEL_KINDS: Final = ("agency", "principal", "key", "role", "grant", "hold", "rules", "proposal")
 """What the kernel names as ``[kind, id]`` in expects and bases; no kind of record is called so."""

@@ -412,16 +412,21 @@ class Variants:
 
 @dataclass(frozen=True, slots=True)
 class Struct:
-    """A table with known keys -> an instance of ``cls``; an array in CBOR, in declared order."""
+    """A table with known keys -> an instance of ``cls``; an array in CBOR, in declared order.
+
+    What ``more`` lists may be left out: the array ends with an array of ``[key, value]`` of those
+    that are there, ascending by key, or without one if none is. So a key that the language gains
+    changes no bytes of what does not use it.
+    """
 
     cls: type
     attrs: tuple[Attr | Variants, ...]
+    more: tuple[Attr, ...] = ()
+    """Attributes with a default."""
     later: tuple[str, ...] = ()
     """Keys of the language that this version refuses."""
     prepare: Callable[[dict[str, Any], Place], dict[str, Any]] | None = None
     """Rewrites short forms of the TOML table before it is read."""
-    tail: int = 0
-    """How many of the last attributes the array leaves out from its end while they are absent."""
 
     def read(self, value: Any, place: Place) -> Any:
         if not isinstance(value, dict):
@@ -429,7 +434,7 @@ class Struct:
         if self.prepare is not None:
             value = self.prepare(value, place)
         known: list[str] = []
-        for attr in self.attrs:
+        for attr in (*self.attrs, *self.more):
             known += [attr.toml] if isinstance(attr, Attr) else [key for key, _ in attr.nodes]
         unsupported = [key for key in value if key in self.later]
         for key in value:
@@ -439,7 +444,7 @@ class Struct:
                 place.of(key).fault(f"unknown key {key}", suggest(key, known))
         read: dict[str, Any] = {}
         complete = True
-        for attr in self.attrs:
+        for attr in (*self.attrs, *self.more):
             try:
                 if isinstance(attr, Variants):
                     read[attr.name] = attr.read(value, place)
@@ -463,26 +468,21 @@ class Struct:
             shape = attr.shape() if isinstance(attr, Variants) else attr.node.shape()
             null = isinstance(attr, Attr) and attr.default is None
             shapes.append(codec.optional(shape) if null else shape)
-        if not self.tail:
-            return codec.array(*shapes)
-        least = len(shapes) - self.tail
-        by_count = {n: codec.array(*shapes[:n]) for n in range(least, len(shapes) + 1)}
+        plain = codec.array(*shapes)
+        if not self.more:
+            return plain
+        known = {attr.toml: attr.node.shape() for attr in self.more}
+        extended = codec.array(*shapes, _more_shape(known, self._is_absent))
 
         def check(value: Value, path: str) -> int:
-            count = len(value) if type(value) is list else least
-            size = by_count.get(count, by_count[least])(value, path)
-            if count > least and self._is_absent(count - 1, value[-1]):
-                raise DecodeError("the last item says nothing; leave it out", path=path)
-            return size
+            longer = type(value) is list and len(value) > len(shapes)
+            return (extended if longer else plain)(value, path)
 
         return check
 
-    def _is_absent(self, index: int, packed: Value) -> bool:
-        attr = self.attrs[index]
-        if not isinstance(attr, Attr):
-            return False
-        absent = None if attr.default is None else attr.node.pack(attr.default)
-        return bool(packed == absent)
+    def _is_absent(self, key: str, packed: Value) -> bool:
+        attr = next(each for each in self.more if each.toml == key)
+        return attr.default is not None and bool(packed == attr.node.pack(attr.default))
 
     def pack(self, value: Any) -> Value:
         packed: list[Value] = []
@@ -492,18 +492,47 @@ class Struct:
                 packed.append(attr.pack(item))
             else:
                 packed.append(None if item is None else attr.node.pack(item))
-        least = len(self.attrs) - self.tail
-        while len(packed) > least and self._is_absent(len(packed) - 1, packed[-1]):
-            packed.pop()
-        return packed
+        more = [
+            [attr.toml, attr.node.pack(getattr(value, attr.name))]
+            for attr in sorted(self.more, key=lambda each: each.toml)
+            if getattr(value, attr.name) != attr.default
+        ]
+        return [*packed, more] if more else packed
 
     def unpack(self, value: Value) -> Any:
-        read: dict[str, Any] = {
-            attr.name: attr.default for attr in self.attrs[len(value) :] if isinstance(attr, Attr)
-        }
+        read: dict[str, Any] = {attr.name: attr.default for attr in self.more}
         for attr, item in zip(self.attrs, value, strict=False):
             if isinstance(attr, Variants):
                 read[attr.name] = attr.unpack(item)
             else:
                 read[attr.name] = None if item is None else attr.node.unpack(item)
+        known = {attr.toml: attr for attr in self.more}
+        for key, item in value[len(self.attrs)] if len(value) > len(self.attrs) else ():
+            read[known[key].name] = known[key].node.unpack(item)
         return self.cls(**read)
+
+
+def _more_shape(known: Mapping[str, Shape], is_absent: Callable[[str, Value], bool]) -> Shape:
+    """Return the shape of an array of ``[key, value]``: known keys, ascending, not absent."""
+    name = codec.text(NAME_BYTES_MAX)
+    pairs = {key: codec.array(name, shape) for key, shape in known.items()}
+
+    def pair(value: Value, path: str) -> int:
+        key = value[0] if type(value) is list and value else None
+        if type(key) is not str or key not in pairs:
+            raise DecodeError("unknown key", path=path)
+        size = pairs[key](value, path)
+        if is_absent(key, value[1]):
+            raise DecodeError("the value says nothing; leave it out", path=path)
+        return size
+
+    rows = codec.list_of(pair, len(known), low=1)
+
+    def check(value: Value, path: str) -> int:
+        size = rows(value, path)
+        keys = [key for key, _ in value]
+        if keys != sorted(dict.fromkeys(keys)):
+            raise DecodeError("keys are not in ascending order", path=path)
+        return size
+
+    return check

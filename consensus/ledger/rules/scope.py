@@ -17,23 +17,20 @@ from consensus.hashing import DIGEST_BYTES
 from consensus.ledger.environment import LETS
 from consensus.ledger.expr import Fault, Name, compile_expression
 from consensus.ledger.model import (
-    ID_COMPONENTS_MAX,
     AccountFamily,
     Env,
     EvaluationError,
     Expression,
-    InputError,
     Kind,
     Let,
     Path,
     Reference,
-    Type,
-    check_id,
 )
 from consensus.ledger.rules.definition import CreateDef
 from consensus.ledger.rules.kinds import Domain, World
 from consensus.ledger.rules.schema import NOT_SUPPORTED, Place, Skip, suggest
 from consensus.ledger.rules.values import PERIOD, ROOTS
+from consensus.ledger.types import ID_COMPONENTS_MAX, InputError, Type, check_id
 
 WHO: Final[Mapping[str, Type]] = {
     "principal": Type("digest"),

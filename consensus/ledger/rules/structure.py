@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from consensus.ledger.expr import SOURCE_CHARACTERS_MAX
-from consensus.ledger.model import HOLD_SCOPES, ID_COMPONENTS_MAX, LIST_ITEMS_MAX
+from consensus.ledger.model import HOLD_SCOPES
 from consensus.ledger.rules.definition import (
     ACTIONS_MAX,
     DEFINITIONS_MAX,
@@ -63,6 +63,7 @@ from consensus.ledger.rules.schema import (
     Text,
     Variants,
 )
+from consensus.ledger.types import ID_COMPONENTS_MAX, LIST_ITEMS_MAX
 
 _name = Text(64)
 _path = Text(200)
@@ -171,9 +172,8 @@ _EFFECTS: Final = Variants(
                     Attr("id", Template(ID_COMPONENTS_MAX)),
                     Attr("values", _assignments, (), key="set"),
                     Attr("basis", _paths, ()),
-                    _WHEN,
                 ),
-                tail=1,
+                more=(_WHEN,),
             ),
         ),
         (
@@ -185,9 +185,8 @@ _EFFECTS: Final = Variants(
                     Attr("status", _name, ""),
                     Attr("fields", _assignments, ()),
                     Attr("basis", _paths, None),
-                    _WHEN,
                 ),
-                tail=1,
+                more=(_WHEN,),
             ),
         ),
         (
@@ -198,13 +197,12 @@ _EFFECTS: Final = Variants(
                     Attr("source", _template, key="from"),
                     Attr("target", _template, key="to"),
                     Attr("amount", _expression),
-                    _WHEN,
                 ),
-                tail=1,
+                more=(_WHEN,),
                 later=("reserve", "post", "void", "expires"),
             ),
         ),
-        ("open", Struct(OpenDef, (Attr("account", _template), _WHEN), tail=1)),
+        ("open", Struct(OpenDef, (Attr("account", _template),), more=(_WHEN,))),
         (
             "place_hold",
             Struct(
@@ -214,17 +212,16 @@ _EFFECTS: Final = Variants(
                     Attr("scopes", Many(_name, len(HOLD_SCOPES))),
                     Attr("until", _expression, ""),
                     Attr("reason", _prose, ""),
-                    _WHEN,
                 ),
-                tail=1,
+                more=(_WHEN,),
             ),
         ),
         (
             "release_hold",
             Struct(
                 ReleaseHoldDef,
-                (Attr("target", _template), Attr("hold", _expression), _WHEN),
-                tail=1,
+                (Attr("target", _template), Attr("hold", _expression)),
+                more=(_WHEN,),
             ),
         ),
     ),
@@ -268,10 +265,11 @@ ACTION: Final = Struct(
             Many(_IGNORE, len(HOLD_SCOPES)),
             (),
         ),
+    ),
+    more=(
         Attr("lets", Many(Row((_name, _expression), _LET_FORM), LETS_MAX), (), key="let"),
         Attr("period", _path, ""),
     ),
-    tail=2,
     later=(
         "approvals",
         "waterfall",

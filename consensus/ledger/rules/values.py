@@ -11,15 +11,11 @@ from typing import Any, Final
 
 from consensus.codec import INT64_MIN, Value
 from consensus.ledger.calendar import DAY_MS, days_from_epoch, parse_date, parse_point
-from consensus.ledger.model import (
-    BASES,
-    InputError,
-    Param,
-    Type,
-)
+from consensus.ledger.model import Param
 from consensus.ledger.rules.definition import ParamDef
 from consensus.ledger.rules.schema import Place, Skip, suggest
 from consensus.ledger.schedule import ParamValues, Schedule, param_values
+from consensus.ledger.types import BASES, InputError, Type
 
 NOW: Final = "now"
 PERIOD: Final = "period"

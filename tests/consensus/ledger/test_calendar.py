@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consensus.ledger.calendar import days_from_epoch, month_of_days, parse_date, parse_point
-from consensus.ledger.model import DATE_MAX, DATE_MIN, MONTH_MAX, InputError
+from consensus.ledger.types import DATE_MAX, DATE_MIN, MONTH_MAX, InputError
 
 EPOCH = datetime.date(1970, 1, 1)
 UNHURRIED = settings(max_examples=300, deadline=None, derandomize=True)

@@ -8,7 +8,8 @@ import pytest
 
 from consensus.errors import RulesError
 from consensus.ledger.expr import DEPTH_MAX, SOURCE_CHARACTERS_MAX, Name, compile_expression
-from consensus.ledger.model import EvaluationError, Expression, Type
+from consensus.ledger.model import EvaluationError, Expression
+from consensus.ledger.types import Type
 from tests.consensus.ledger.expressions import Names
 
 USD, EUR = Type("money", "USD"), Type("money", "EUR")

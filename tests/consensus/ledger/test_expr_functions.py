@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from consensus.errors import RulesError
 from consensus.ledger.codes import Code
 from consensus.ledger.expr import Name, compile_expression
-from consensus.ledger.model import EvaluationError, Expression, Type
+from consensus.ledger.model import EvaluationError, Expression
+from consensus.ledger.types import Type
 from tests.consensus.ledger.expressions import Names
 from tests.consensus.ledger.world import BENEFITS, CHARTER, IDENTITY, PAYMENTS, World, make_genesis
 

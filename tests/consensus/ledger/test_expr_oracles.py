@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consensus.ledger.expr import Name, compile_expression
-from consensus.ledger.model import EvaluationError, Type
+from consensus.ledger.model import EvaluationError
+from consensus.ledger.types import Type
 from tests.consensus.ledger.expressions import Names
 
 ERROR = "evaluation error"

@@ -15,7 +15,8 @@ import pytest
 
 from consensus.ledger.expr import Name, compile_expression
 from consensus.ledger.expr.functions import FUNCTIONS
-from consensus.ledger.model import EvaluationError, Type
+from consensus.ledger.model import EvaluationError
+from consensus.ledger.types import Type
 from tests.consensus.ledger.expressions import Names
 
 FILE = Path(__file__).parents[2] / "vectors/expressions.json"

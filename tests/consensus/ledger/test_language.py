@@ -716,7 +716,7 @@ def test_an_action_of_a_period_survives_its_canonical_form() -> None:
     SCHEMA.validate_cbor(data)
     assert decode_definition(data) == definition
     actions = dict(cbor2.loads(data)[1][8])
-    assert actions["by_cycle"][13:] == [[], "c.month"]
+    assert actions["by_cycle"][13:] == [[["period", "c.month"]]]
 
 
 # --- whatever is sent -------------------------------------------------------------------------

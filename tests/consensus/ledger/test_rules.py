@@ -12,13 +12,12 @@ from consensus.ledger.model import (
     Assign,
     Create,
     EvaluationError,
-    InputError,
     Move,
     OpenAccount,
     PlaceHold,
     ReleaseHold,
-    Type,
 )
+from consensus.ledger.types import InputError, Type
 from tests.consensus.ledger.rule_texts import TEXTS, edited, line_of, rulebook
 
 BOOK = rulebook()

@@ -264,23 +264,38 @@ let = [ ["one", "1"] ]
 )
 
 
-def test_an_absent_entry_at_the_end_of_an_array_is_left_out() -> None:
+def test_what_may_be_left_out_comes_as_one_table_at_the_end() -> None:
     actions = dict(cbor2.loads(encode_definition(load_toml(ENDED)))[1][8])
     assert len(actions["plain"]) == 13
-    assert actions["named"] == [*actions["plain"], [["one", "1"]]]
+    assert actions["named"] == [*actions["plain"], [["let", [["one", "1"]]]]]
 
 
-def test_bytes_that_end_with_an_absent_entry_are_refused() -> None:
+MORE = {
+    "empty": [],
+    "absent": [["let", []]],
+    "absent text": [["period", ""]],
+    "unknown key": [["lets", [["one", "1"]]]],
+    "no key": [[]],
+    "another type": [["let", "one"]],
+    "descending": [["period", "input.month"], ["let", [["one", "1"]]]],
+    "twice": [["let", [["one", "1"]]], ["let", [["one", "1"]]]],
+    "no pairs": ["let"],
+    "no table": "let",
+}
+
+
+@pytest.mark.parametrize("more", MORE.values(), ids=MORE.keys())
+def test_a_table_at_the_end_that_is_not_canonical_is_refused(more: object) -> None:
     value = cbor2.loads(encode_definition(load_toml(ENDED)))
     assert value[1][8][1][0] == "plain"
-    value[1][8][1][1].append([])
-    with pytest.raises(DecodeError, match="the last item says nothing"):
+    value[1][8][1][1].append(more)
+    with pytest.raises(DecodeError):
         decode_definition(cbor2.dumps(value, canonical=True))
 
 
 def test_bytes_with_too_many_or_few_entries_are_refused() -> None:
     value = cbor2.loads(encode_definition(load_toml(ENDED)))
-    value[1][8][1][1] += [[["a", "1"]], "b", "c"]
+    value[1][8][1][1] += [[["let", [["a", "1"]]]], "b"]
     with pytest.raises(DecodeError):
         decode_definition(cbor2.dumps(value, canonical=True))
     value[1][8][1][1] = value[1][8][1][1][:12]
