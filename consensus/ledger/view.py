@@ -27,6 +27,9 @@ from consensus.errors import invariant
 from consensus.hashing import ZERO
 from consensus.ledger import sequence
 from consensus.ledger.accounts import NO_VERSION, Account, Change, fresh_account, hash_accounts
+from consensus.ledger.attached import ATTACHED, cut_attached
+from consensus.ledger.attached import join_attached as join_attached
+from consensus.ledger.attached import split_attached as split_attached
 from consensus.ledger.layout import (
     Paths,
     array_head,
@@ -94,7 +97,9 @@ class Single:
 class Pending:
     """A single leaf as the current transaction wants it."""
 
-    __slots__ = ("before", "components", "domain", "space", "steps", "value", "version")
+    __slots__ = (
+        "attachment", "before", "components", "domain", "space", "steps", "value", "version",
+    )  # fmt: skip
 
     def __init__(
         self, space: str, components: Sequence[Value], domain: str, before: Single | None
@@ -106,6 +111,7 @@ class Pending:
         self.version = 0 if before is None else before.version
         self.steps = False
         self.value: Any = None
+        self.attachment = b""
 
 
 class _Slot:
@@ -141,6 +147,7 @@ class View:
         self._slots: dict[bytes, _Slot] = {}
         self._written_accounts: dict[bytes, Account] = {}
         self._written_singles: dict[bytes, bytes] = {}
+        self._attachments: dict[bytes, bytes] = {}
         self._written_records: dict[bytes, Record] = {}
         # of the transaction
         self.reads: dict[bytes, bytes] = {}
@@ -228,10 +235,15 @@ class View:
         start = NO_SALT if before is None else before.salt_start
         version = pending.version + pending.steps
         salt = salted.next_single_salt(start, pool, kh)
-        value = encode_value(list(pending.value))
+        attachment = pending.attachment
+        value = encode_bytes(pending.value) if attachment else encode_value(list(pending.value))
         vh = salted.single_leaf(kh, version, salt, value)
         self._singles[kh] = Single(version, pending.value, vh, start)
-        self._written_singles[kh] = encode_single(version, salt, value)
+        row = encode_single(version, salt, value)
+        if attachment:
+            self._attachments[kh] = attachment
+            row = join_attached(row, attachment)
+        self._written_singles[kh] = row
         components = encode_id(pending.components)
         entry = write_entry(pending.space, components, pending.version, version, vh)
         entries.setdefault(pending.domain, []).append(entry)
@@ -262,6 +274,10 @@ class View:
         row = self._get(kh)
         if row is None or row.vh == ZERO:
             return None
+        if row.value[0] == ATTACHED:
+            single, self._attachments[kh] = cut_attached(row.value)
+            version, salt, data = decode_single(single)
+            return Single(version, codec.parse(data, "leaf"), row.vh, salt)
         version, salt, data = decode_single(row.value)
         value = leaf_value(space, components, codec.parse(data, "leaf"))
         return Single(version, value, row.vh, salt)
@@ -275,6 +291,15 @@ class View:
                 return False
         return True
 
+    def attachment(self, space: str, components: Sequence[Value]) -> bytes | None:
+        """Return what lies beside a leaf that is a root, None if there is no such leaf.
+
+        Records the read. What the transaction itself attaches is seen once it has committed.
+        """
+        kh = self.paths(space, components)
+        self.single(space, components, kh)
+        return self._attachments.get(kh)
+
     def put(
         self,
         space: str,
@@ -284,14 +309,16 @@ class View:
         *,
         steps: bool = True,
         kh: bytes = b"",
+        attachment: bytes = b"",
     ) -> None:
         """Write a leaf, reading it first if the transaction has not.
 
         Args:
-            value: a tuple, the leaf's new value.
+            value: a tuple, the leaf's new value; with an attachment a root of 32 bytes.
             domain: whose writes leaf names it.
             steps: whether the version steps (once, however often it is written).
             kh: the key path, where the caller has it.
+            attachment: what lies beside the leaf in its row, and is proved by the root.
         """
         kh = kh or self.paths(space, components)
         if space in AUTHORITY:
@@ -302,6 +329,7 @@ class View:
             pending = Pending(space, components, domain, self._singles[kh])
             self._pending[kh] = pending
         pending.value = value
+        pending.attachment = attachment
         pending.steps = pending.steps or steps or pending.before is None
 
     # --- records ------------------------------------------------------------------------------
@@ -505,24 +533,3 @@ def record_components(kind: str, id_: Sequence[Value]) -> bytes:
     count = len(id_)
     skipped = 1 if count < 24 else len(array_head(count))
     return array_head(count + 1) + TEXTS[kind] + encode_id(id_)[skipped:]
-
-
-# --- rule sets' rows --------------------------------------------------------------------------
-
-ATTACHED: Final = 2
-"""First byte of a row with an attachment; rows of records begin with 1, of single leaves with 0."""
-_ROOT_BYTES: Final = 34
-_HEAD_BYTES: Final = 24
-
-
-def join_attached(single_row: bytes, attachment: bytes) -> bytes:
-    """Return the row of a rule set: a single leaf whose value is a 32-byte root, and the text."""
-    invariant(len(single_row) == _HEAD_BYTES + _ROOT_BYTES, "the leaf is no root")
-    return bytes([ATTACHED]) + single_row + attachment
-
-
-def split_attached(row: bytes) -> tuple[bytes, bytes]:
-    """Return root and attachment of a row that ``join_attached`` made."""
-    end = 1 + _HEAD_BYTES + _ROOT_BYTES
-    invariant(len(row) > end and row[0] == ATTACHED, "not the row of a rule set")
-    return row[end - 32 : end], row[end:]
