@@ -296,7 +296,7 @@ def authorize(view: View, standing: Standing, power: Power, action: Action, env:
             raise Refused(Code.NOT_AUTHORIZED, [["self"]])
     for path in actor.not_paths:
         other = _value(path.evaluate, env)
-        if other is not None and _same_person(view, standing, other):
+        if other is not None and same_person(view, standing, other):
             raise Refused(Code.NOT_AUTHORIZED, [["not", path.source]])
     for path in actor.not_agencies:
         other = _value(path.evaluate, env)
@@ -314,7 +314,7 @@ def _value(evaluate: Any, env: Env) -> Value:
         return None
 
 
-def _same_person(view: View, standing: Standing, other: Value) -> bool:
+def same_person(view: View, standing: Standing, other: Value) -> bool:
     """Return whether ``other`` names the author or another principal of the same person.
 
     Separation of duty goes by the registrar's subject token, across agencies, keys and roles.

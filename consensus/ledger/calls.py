@@ -1,18 +1,21 @@
 """One call of an action: every check in its order, then its effects.
 
     RULES_MOVED  BAD_INPUT  NOT_FOUND  NOT_AUTHORIZED  STALE  BASIS_MOVED  HELD  REQUIREMENT
-    INSUFFICIENT  NOT_UNIQUE  NOT_DELIVERED  LIMIT
+    NEEDS_APPROVAL  INSUFFICIENT  NOT_UNIQUE  NOT_DELIVERED  LIMIT
 
 The values of all effects are computed from what the call loaded, before its first effect; later
 calls of the transaction see what it wrote. A protective call is judged on the present state: no
 expected versions, no holds. Accounts that are only moved are attested, not read.
+
+With ``approvals_first`` the policy is judged as soon as everything is loaded: whatever else refuses
+the call then, its approvals are complete.
 
 Not here: the checks of the transaction (``executor``), what kernel actions do (``kernel``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from consensus.codec import Value
@@ -26,8 +29,9 @@ from consensus.ledger.expects import Expectations, check_fresh
 from consensus.ledger.holds import Target
 from consensus.ledger.kernel.perform import HANDLERS
 from consensus.ledger.kernel.plan import Acting
-from consensus.ledger.layout import ALL, EDIT, PAY
-from consensus.ledger.model import Action, Env, EvaluationError
+from consensus.ledger.layout import ALL, EDIT, PAY, encode_int
+from consensus.ledger.model import Action, Env, EvaluationError, Policy
+from consensus.ledger.policies import Panel, PowerOf
 from consensus.ledger.records import Record
 from consensus.ledger.transaction import Call, Transaction
 from consensus.ledger.types import InputError
@@ -35,9 +39,28 @@ from consensus.ledger.view import View
 
 
 class Calls:
-    """Judges and carries out the calls of one transaction, in order."""
+    """Judges and carries out the calls of one transaction, in order.
 
-    __slots__ = ("_expects", "_move_count", "_now_ms", "_standing", "_tx", "_view", "moves")
+    Args:
+        approvers: who approves beside the author: cosigners, or those whose approvals of a
+            proposal are recorded.
+        power_of: gives what a principal has from a role.
+        approvals_first: judge approvals before everything else that can be judged later.
+    """
+
+    __slots__ = (
+        "_approvals_first",
+        "_approvers",
+        "_expects",
+        "_move_count",
+        "_now_ms",
+        "_power_of",
+        "_standing",
+        "_tx",
+        "_view",
+        "filled",
+        "moves",
+    )
 
     def __init__(
         self,
@@ -46,13 +69,22 @@ class Calls:
         standing: Standing,
         now_ms: int,
         expects: Expectations,
+        approvers: Sequence[Standing],
+        power_of: PowerOf,
+        *,
+        approvals_first: bool = False,
     ) -> None:
         self._view = view
         self._tx = transaction
         self._standing = standing
         self._now_ms = now_ms
         self._expects = expects
+        self._approvers = approvers
+        self._power_of = power_of
+        self._approvals_first = approvals_first
         self._move_count = 0
+        self.filled: list[bytes] = []
+        """Encoded entries of the decision's authority leaf: which approver fills which leaf."""
         self.moves: dict[str, list[bytes]] = {}
         """Encoded entries of the decision's moves leaves, by owning domain."""
 
@@ -72,6 +104,8 @@ class Calls:
         }
         absent: dict[str, Target | None] = {}
         records = self._load(action, env, absent) if action.loads else {}
+        if self._approvals_first:
+            self._approve_first(index, active, power, env)
         if action.kernel:
             self._kernel(index, active, power, env)
             return
@@ -93,7 +127,62 @@ class Calls:
         if action.require:
             _check_requirements(action, env)
         effects.evaluate()
+        if action.approvals is not None and not self._approvals_first:
+            self._approve(index, action.approvals, power, env)
         self._carry_out(effects)
+
+    def objection(
+        self, index: int, call: Call, active: Active, power: Power, approver: Standing
+    ) -> list[Value]:
+        """Return why somebody could not approve a call now beside those who do; empty if able.
+
+        Somebody may approve who may fill a leaf, whether or not others fill it already. The links
+        are those of NOT_AUTHORIZED. Nothing is written.
+
+        Raises:
+            Refused: what comes before the policy: RULES_MOVED, BAD_INPUT, NOT_FOUND.
+        """
+        action = active.action
+        if action.approvals is None:
+            return [["not asked"]]
+        env: dict[str, Any] = {
+            "input": self._inputs(index, call, active),
+            "params": active.params.values,
+            "now": self._now_ms,
+            "who": power.who,
+        }
+        self._load(action, env, {})
+        self._complete(index, active, env)
+        approvers = [*self._approvers, approver]
+        return self._panel(action.approvals, power, env, approvers).objection()
+
+    def _approve_first(self, index: int, active: Active, power: Power, env: dict[str, Any]) -> None:
+        if active.action.approvals is not None:
+            self._complete(index, active, env)
+            self._approve(index, active.action.approvals, power, env)
+
+    def _complete(self, index: int, active: Active, env: dict[str, Any]) -> None:
+        """Add to an environment with every load what conditions may read beside them."""
+        action = active.action
+        if action.periods is not None:
+            env["params"] = self._dated(index, active, env)
+        if action.lets:
+            env[LETS] = Lets(action.lets, env)
+
+    def _approve(self, index: int, policy: Policy, power: Power, env: Env) -> None:
+        """Judge the policy of a call.
+
+        Raises:
+            Refused: NEEDS_APPROVAL.
+        """
+        for each in self._panel(policy, power, env, self._approvers).judge():
+            place = encode_int(index) + encode_int(each.leaf) + encode_int(each.approver)
+            self.filled.append(b"\x84" + place + each.power.cbor)
+
+    def _panel(
+        self, policy: Policy, power: Power, env: Env, approvers: Sequence[Standing]
+    ) -> Panel:
+        return Panel(self._view, policy, env, self._standing, power, approvers, self._power_of)
 
     def _inputs(self, index: int, call: Call, active: Active) -> dict[str, Value]:
         action = active.action
@@ -265,6 +354,7 @@ class Calls:
             hold_id(txid, index, 0),
             grant_id(txid, index),
             env["input"],
+            self._approvers,
         )
         plan = HANDLERS[action.name](acting)
         authorize(view, self._standing, power, action, env)
@@ -284,6 +374,8 @@ class Calls:
         _check_requirements(action, env)
         if plan.failed is not None:
             raise Refused(Code.REQUIREMENT, list(plan.failed))
+        if action.approvals is not None and not self._approvals_first:
+            self._approve(index, action.approvals, power, env)
         if plan.taken is not None:
             raise Refused(Code.NOT_UNIQUE, [plan.taken])
         plan.write()

@@ -26,6 +26,13 @@ object, as ``expects`` names it.
     BASIS_MOVED        [name, field]: the source; or "limit"
     HELD               [hold id, ...]
     REQUIREMENT        [code, sentence]
+    NEEDS_APPROVAL     [missing, ...], all of them:
+                       ["role", role, how many more, "" | "person" | "agency": how they differ,
+                                [[principal, link], ...]: why those there do not fill it],
+                       ["of", how many more, [missing, ...]], ["when", condition without a value],
+                       ["limit"]: the search was given up, see ``policies``
+                       link: as above, or ["author"], ["twice"], ["distinct", "person" | "agency"],
+                       ["key", "compromised"], ["suspended", "principal" | "agency"]
     INSUFFICIENT       [account id, "floor" | "overflow"]
     NOT_UNIQUE         [label, ...]: ["unique", label], ["account", id], [kernel kind, id]
     NOT_DELIVERED      [agency, ...]: whose receipt is missing

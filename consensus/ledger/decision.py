@@ -2,7 +2,8 @@
 
     header   [txid, height, index, time_ms, state, [[domain, number, action_id], ...]]
     leaves   code             [code, call | null, detail]       detail by code, see ``codes``
-             authority        [actor, [power, ...], [cosigner, ...]]
+             authority        [actor, [power, ...], [cosigner, ...]], and if any approved
+                              [[call, leaf, approver, power], ...]: 0 the author, 1 ... cosigners
                               actor and cosigners: [principal, agency, key] or null
                               power: [role | null, scope] of one's own, or
                               [role, scope, office, grant, ...] passed on
@@ -42,6 +43,7 @@ from consensus.ledger.layout import (
     encode_int,
     encode_text,
 )
+from consensus.ledger.model import SLOTS_MAX
 from consensus.state import salted
 from consensus.state.merkle import RESULTS
 from consensus.state.salted import DECISION, SALT_BYTES, TEXTS, HiddenOpening, Opening
@@ -86,6 +88,17 @@ _POWER: Final = codec.one_of(
     ]
 )
 _ACTOR: Final = codec.optional(codec.array(codec.bytes32, _NAME, codec.bytes32))
+_AUTHORITY: Final = (
+    _ACTOR,
+    codec.list_of(_POWER, CALLS_MAX),
+    codec.list_of(_ACTOR, CALLS_MAX),
+)
+_FILLING: Final = codec.array(
+    codec.integer(0, CALLS_MAX - 1),
+    codec.integer(0, SLOTS_MAX - 1),
+    codec.integer(0, CALLS_MAX),
+    _POWER,
+)
 _PLACE: Final = codec.array(_NAME, codec.list_of(codec.plain, 32))
 _PAIRS: Final = codec.list_of(codec.array(_NAME, codec.bytes32), LEAVES_MAX)
 _ENTRIES_MAX: Final = 65_536
@@ -94,8 +107,11 @@ SHAPES: Final = {
     "code": codec.array(
         codec.integer(0, 255), codec.optional(codec.integer(0, CALLS_MAX - 1)), codec.plain
     ),
-    "authority": codec.array(
-        _ACTOR, codec.list_of(_POWER, CALLS_MAX), codec.list_of(_ACTOR, CALLS_MAX)
+    "authority": codec.one_of(
+        [
+            codec.array(*_AUTHORITY),
+            codec.array(*_AUTHORITY, codec.list_of(_FILLING, CALLS_MAX * SLOTS_MAX, low=1)),
+        ]
     ),
     "reads": codec.array(codec.octets(), codec.octets()),
     "writes": codec.list_of(

@@ -212,14 +212,16 @@ class BlockRun:
         self._check_time(transaction.not_after_ms)
         if standing.fault is not None:
             raise standing.fault
-        for key in transaction.cosigners:
-            self._check_cosigner(key, judged)
+        approvers: Sequence[Standing] = ()
+        if transaction.cosigners:
+            approvers = [self._cosigner(key, judged) for key in transaction.cosigners]
         if transaction.mode != EXECUTE:
             raise Refused(Code.UNSUPPORTED, "proposal")
         expects = Expectations(view, transaction)
         if len(transaction.openings) > len(transaction.calls) + 2:
             raise Refused(Code.UNSUPPORTED, "acks")
-        calls = Calls(view, transaction, standing, now_ms, expects)
+        calls = Calls(view, transaction, standing, now_ms, expects, approvers, self._power)
+        judged.filled = calls.filled
         for index, call in enumerate(transaction.calls):
             judged.call = index
             active = self._action(call)
@@ -245,13 +247,15 @@ class BlockRun:
         if not_after_ms > latest_ms:
             raise Refused(Code.NOT_AFTER_TOO_FAR, [not_after_ms, latest_ms])
 
-    def _check_cosigner(self, key: bytes, judged: _Judged) -> None:
+    def _cosigner(self, key: bytes, judged: _Judged) -> Standing:
+        """Return the standing of a cosigner, which is in force."""
         cosigner = self._standing(key)
         judged.cosigners.append(cosigner.cbor)
         if not cosigner.known:
             raise Refused(Code.KEY_INACTIVE, [key, "unknown"])
         if cosigner.fault is not None:
             raise cosigner.fault
+        return cosigner
 
     # --- what a block keeps -------------------------------------------------------------------
 
@@ -340,17 +344,21 @@ class BlockRun:
 class _Judged:
     """What a decision says about how far a transaction was judged."""
 
-    __slots__ = ("actions", "call", "cosigners", "roles")
+    __slots__ = ("actions", "call", "cosigners", "filled", "roles")
 
     def __init__(self) -> None:
         self.call: int | None = None
         self.actions: list[bytes] = []
         self.roles: list[bytes] = []
         self.cosigners: list[bytes] = []
+        self.filled: list[bytes] = []
 
     def authority(self, standing: Standing) -> bytes:
         """Return the authority leaf, encoded."""
-        return b"\x83" + standing.cbor + encode_array(self.roles) + encode_array(self.cosigners)
+        roles, cosigners = encode_array(self.roles), encode_array(self.cosigners)
+        if self.filled:
+            return b"\x84" + standing.cbor + roles + cosigners + encode_array(self.filled)
+        return b"\x83" + standing.cbor + roles + cosigners
 
 
 def _is_ordinary(transaction: Transaction) -> bool:

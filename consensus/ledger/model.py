@@ -37,6 +37,9 @@ Path = tuple[str, ...]
 
 HOLD_SCOPES: Final = ("all", "pay", "edit")
 
+SLOTS_MAX: Final = 64
+"""Approvals that one policy may ask for, over all its leaves."""
+
 
 class EvaluationError(Exception):
     """An expression has no value: overflow, division by zero, an absent value, an index.
@@ -212,6 +215,46 @@ class Actor:
 
 
 @dataclass(frozen=True, slots=True)
+class Leaf:
+    """``count`` approvals by holders of ``role``, one principal each.
+
+    ``not_paths`` and ``not_agencies`` are as those of an actor, of the one who approves. The author
+    counts only with ``author``, under whichever key or principal.
+    """
+
+    index: int
+    """Position among the leaves of its policy, in the order they are written."""
+    role: str
+    where: Expression | None
+    """``who`` is the approver; intermediate values are the call's."""
+    count: int
+    distinct: str
+    """``person``, ``agency`` or empty."""
+    scopes: tuple[tuple[int, str], ...]
+    """Where the approver must differ from others: number of the leaf or branch, what is
+    compared."""
+    author: bool
+    not_paths: tuple[Expression, ...]
+    not_agencies: tuple[Expression, ...]
+    not_author_agency: bool
+    when: Expression | None
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """``needed`` of the policies ``among`` whose ``when`` is true; 0: all of these."""
+
+    needed: int
+    among: tuple[Policy, ...]
+    distinct: str
+    when: Expression | None
+
+
+Policy = Leaf | Branch
+"""Who must approve. A leaf or branch whose ``when`` is false is as if it were not written."""
+
+
+@dataclass(frozen=True, slots=True)
 class Create:
     """Make a record with status ``kind.start``. ``id`` is None for ``{tx}``."""
 
@@ -339,6 +382,8 @@ class Action:
     lets: tuple[Let, ...] = ()
     """Intermediate values; each may use those before it."""
     periods: Periods | None = None
+    approvals: Policy | None = None
+    """Who must approve beside the author; None: nobody."""
 
     def bind(self, values: Sequence[Value]) -> dict[str, Value]:
         """Return ``env["input"]`` for the values of a call, in declared order.

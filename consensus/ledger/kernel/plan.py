@@ -7,7 +7,7 @@ actions are judged exactly like those of rule sets.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,6 +33,8 @@ class Acting:
     grant_id: bytes
     """The id of the grant that the call may make."""
     inputs: Mapping[str, Value]
+    approvers: Sequence[Standing] = ()
+    """Who approves beside the author; all of them live for a transaction that is not stored."""
 
 
 @dataclass(frozen=True, slots=True)
