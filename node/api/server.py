@@ -23,7 +23,7 @@ from node.api.backend import ApiBackend, CertifiedBlock
 from node.api.connection import RECEIPTS_BYTES_MAX, Connection, Waiter
 from node.api.limits import ApiLimits, ByteBudget, Tally
 from node.network.framing import FrameReader, FrameWriter
-from node.network.transport import Transport
+from node.network.transport import TlsStream
 
 Found = list[tuple[int, Waiter]]
 """Indices of a block's decisions, each with one who waits for it."""
@@ -189,14 +189,12 @@ class ApiServer:
         if self._context is None:
             await self.serve(stream, address)
         else:
-            tls = trio.SSLStream(
-                Transport(stream), self._context, server_side=True, https_compatible=True
-            )
+            tls = TlsStream(stream, self._context, server_side=True)
             await self.serve(tls, address)
 
     async def _converse(self, stream: trio.abc.Stream, address: str) -> None:
         limits = self.limits
-        if isinstance(stream, trio.SSLStream):
+        if isinstance(stream, TlsStream):
             with trio.move_on_after(limits.hello_seconds_max) as scope:
                 await stream.do_handshake()
             if scope.cancelled_caught:

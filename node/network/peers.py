@@ -32,13 +32,12 @@ from node.network.listener import Doorstep, Place
 from node.network.stats import LinkStats, ListenerStats, NetworkStats
 from node.network.tls import (
     PeerContexts,
-    SSLStream,
     certificate_key,
     certificate_name,
     check_peer_key,
     presented_certificate,
 )
-from node.network.transport import Transport
+from node.network.transport import TlsStream
 from node.network.wire import NONCE_BYTES, Class, Hello, Refusal
 
 __all__ = [
@@ -225,11 +224,11 @@ class PeerNetwork:
                 await self._attend(link)
 
     async def _dial(self, peer: PeerAddress) -> Link | None:
-        stream: SSLStream | None = None
+        stream: TlsStream | None = None
         link: Link | None = None
         try:
             with trio.fail_after(self._config.limits.handshake_seconds_max):
-                stream = trio.SSLStream(await _connect(peer), self._config.contexts.dial)
+                stream = TlsStream(await _connect(peer), self._config.contexts.dial)
                 await _handshake(stream)
                 check_peer_key(stream, peer.node_key)
                 link = await self._introduce(stream, peer, dialled=True)
@@ -250,8 +249,7 @@ class PeerNetwork:
             host = tcp.socket.getpeername()[0]
         except OSError:  # it is gone already
             host = ""
-        transport = Transport(tcp)
-        tls = trio.SSLStream(transport, self._config.contexts.accept, server_side=True)
+        tls = TlsStream(tcp, self._config.contexts.accept, server_side=True)
         place = self._doorstep.take(host)
         try:
             with place.scope:
@@ -261,11 +259,11 @@ class PeerNetwork:
         finally:
             self._doorstep.leave(place)
             if link is None:
-                await self._turn_away(transport, tls, place)
+                await self._turn_away(tls, place)
         if link is not None:
             await self._attend(link)
 
-    async def _admit(self, tls: SSLStream) -> Link | None:
+    async def _admit(self, tls: TlsStream) -> Link | None:
         """Return the link of an incoming connection, its predecessor gone; None if it is none."""
         peer: PeerAddress | None = None
         try:
@@ -285,7 +283,7 @@ class PeerNetwork:
             await older.gone.wait()
         return link
 
-    async def _check_welcome(self, tls: SSLStream, peer: PeerAddress) -> None:
+    async def _check_welcome(self, tls: TlsStream, peer: PeerAddress) -> None:
         paused_seconds = self._standing[peer.index].refused_until - trio.current_time()
         if peer.index > self._config.own_index:
             text, reason = "the member with the lower index dials", Refusal.WRONG_DIRECTION
@@ -297,24 +295,24 @@ class PeerNetwork:
         await refuse(tls, refusal)
         raise refusal
 
-    async def _turn_away(self, transport: Transport, tls: SSLStream, place: Place) -> None:
+    async def _turn_away(self, tls: TlsStream, place: Place) -> None:
         if place.scope.cancelled_caught:
             if not place.evicted:
                 self.stats.listener.expired += 1
-            await trio.aclose_forcefully(transport)
+            await trio.aclose_forcefully(tls)
         else:
             await close_stream(tls)
 
     # --- both ---------------------------------------------------------------------------------
 
-    def _member(self, tls: SSLStream) -> PeerAddress:
+    def _member(self, tls: TlsStream) -> PeerAddress:
         """Return the member that the certificate of an incoming connection belongs to."""
         peer = self._by_key.get(certificate_key(presented_certificate(tls)))
         if peer is None:
             raise WrongPeer("the certificate's key is of no other member")
         return peer
 
-    async def _introduce(self, tls: SSLStream, peer: PeerAddress, *, dialled: bool) -> Link:
+    async def _introduce(self, tls: TlsStream, peer: PeerAddress, *, dialled: bool) -> Link:
         name = certificate_name(presented_certificate(tls))
         if name != peer.name:
             raise WrongPeer(f"the certificate is for {name!r}, the key is of {peer.name!r}")
@@ -388,14 +386,14 @@ class PeerNetwork:
             standing.refused_until = standing.dial_at
 
 
-async def _connect(peer: PeerAddress) -> Transport:
+async def _connect(peer: PeerAddress) -> trio.SocketStream:
     try:
-        return Transport(await trio.open_tcp_stream(peer.host, peer.port))
+        return await trio.open_tcp_stream(peer.host, peer.port)
     except OSError as error:
         raise ConnectionLost(f"cannot connect to {peer.host}:{peer.port}: {error}") from error
 
 
-async def _handshake(tls: SSLStream) -> None:
+async def _handshake(tls: TlsStream) -> None:
     try:
         await tls.do_handshake()
     except trio.BrokenResourceError as error:

@@ -20,9 +20,8 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import trio
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -30,11 +29,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from consensus.hashing import context
 from node.network.errors import CertificateUnusable, WrongPeer
+from node.network.transport import TlsStream
 
 NAME_BYTES_MAX: Final = 64
 """Longest common name of a certificate, in UTF-8. RFC 5280, appendix A.1, allows 64 characters."""
-
-SSLStream = trio.SSLStream[Any]
 
 _NOT_BEFORE: Final = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 _NOT_AFTER: Final = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
@@ -162,19 +160,19 @@ def client_server_context(own_certificate: bytes, own_seed: bytes) -> ssl.SSLCon
     return _identified(ssl.PROTOCOL_TLS_SERVER, own_certificate, own_seed)
 
 
-def presented_certificate(stream: SSLStream) -> bytes:
+def presented_certificate(stream: TlsStream) -> bytes:
     """Return the certificate (DER) the other side presented in a finished handshake.
 
     Raises:
         WrongPeer: it presented none.
     """
-    certificate: bytes | None = stream.getpeercert(binary_form=True)
+    certificate = stream.certificate()
     if certificate is None:
         raise WrongPeer("the other side presented no certificate")
     return certificate
 
 
-def check_peer_key(stream: SSLStream, expected_key: bytes) -> None:
+def check_peer_key(stream: TlsStream, expected_key: bytes) -> None:
     """Refuse the other side of a finished handshake unless its certificate holds this node key.
 
     Raises:

@@ -13,12 +13,15 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
+from contextlib import suppress
 from typing import Final
 
 import trio
 
 RECEIVE_BYTES_MAX: Final = 64 * 1024
 """Largest single receive, unless the caller says otherwise."""
+ANSWERS_BYTES_MAX: Final = 16 * 1024
+"""Answers of TLS itself, to requests for new keys, that wait for the next send."""
 
 
 class Transport(trio.abc.Stream):
@@ -35,7 +38,7 @@ class Transport(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Return what has come, at most ``max_bytes``; nothing at the end."""
-        while True:
+        while self._socket.fileno() != -1:
             await trio.lowlevel.wait_readable(self._socket)
             try:
                 return self._socket.recv(max_bytes or RECEIVE_BYTES_MAX)
@@ -43,6 +46,16 @@ class Transport(trio.abc.Stream):
                 continue
             except OSError as error:
                 raise _broken(error) from error
+        raise trio.ClosedResourceError("this stream was closed")
+
+    def send_now(self, data: bytes | bytearray | memoryview) -> int:
+        """Return how many bytes of ``data`` the kernel has taken; more may wait until it can."""
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise _broken(error) from error
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Return once the kernel has all of ``data``."""
@@ -50,15 +63,7 @@ class Transport(trio.abc.Stream):
             raise trio.BusyResourceError("another task is sending")
         self._sending = True
         try:
-            while True:
-                try:
-                    sent = self._socket.send(data)
-                except BlockingIOError:
-                    sent = 0
-                except OSError as error:
-                    raise _broken(error) from error
-                if sent == len(data):
-                    return
+            while (sent := self.send_now(data)) < len(data):
                 data = memoryview(data)[sent:]
                 await trio.lowlevel.wait_writable(self._socket)
         finally:
@@ -79,11 +84,12 @@ class Transport(trio.abc.Stream):
 class TlsStream(trio.abc.Stream):
     """TLS over a connected socket. ``do_handshake`` comes first.
 
+    A connection that ends without a word of TLS has ended all the same: frames show what is cut.
+
     Args:
         stream: gives up its socket; only the new stream is of use from now on.
         context: whom it trusts and who it is (``tls.py``).
         server_side: the other side has connected to us.
-        ragged_end_ok: the other side may end the connection without saying so in TLS.
     """
 
     def __init__(
@@ -92,13 +98,13 @@ class TlsStream(trio.abc.Stream):
         context: ssl.SSLContext,
         *,
         server_side: bool = False,
-        ragged_end_ok: bool = False,
     ) -> None:
         self._transport = Transport(stream)
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
-        self._ragged_end_ok = ragged_end_ok
+        self._whole = True
+        """Everything that was to be sent has been. What a send left over can never follow."""
         self._closed = False
 
     async def do_handshake(self) -> None:
@@ -107,45 +113,45 @@ class TlsStream(trio.abc.Stream):
         Raises:
             trio.BrokenResourceError: one of them refuses, or the connection has ended.
         """
-        while True:
+        accepted = False
+        while not accepted:
             try:
                 self._tls.do_handshake()
+                accepted = True
             except ssl.SSLWantReadError:
                 await self._flush()
                 await self._fill()
             except ssl.SSLError as error:
                 await self._flush()  # tells the other side why
                 raise _failed(error) from error
-            else:
-                await self._flush()
-                return
+        await self._flush()
 
-    def getpeercert(self) -> bytes | None:
-        """Return the certificate (DER) that the other side presented, if it did."""
+    def certificate(self) -> bytes | None:
+        """Return the certificate (DER) that the other side has presented, if it did."""
         return self._tls.getpeercert(binary_form=True)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Return what has come, at most ``max_bytes``; nothing at the end."""
-        if self._closed:
-            raise trio.ClosedResourceError("this stream was closed")
-        if not self._incoming.pending and not self._tls.pending():
-            await self._fill()
-        else:
+        self._check_open()
+        if self._incoming.pending or self._tls.pending():
             await trio.lowlevel.checkpoint()
+        else:
+            await self._fill()
         while True:
             try:
-                return self._tls.read(max_bytes or RECEIVE_BYTES_MAX)
-            except ssl.SSLWantReadError:
+                data = self._tls.read(max_bytes or RECEIVE_BYTES_MAX)
+            except ssl.SSLWantReadError:  # part of a record, or nothing for us
                 await self._fill()
             except ssl.SSLError as error:
-                if self._incoming.eof and self._ragged_end_ok:
-                    return b""
                 raise _failed(error) from error
+            else:
+                if self._outgoing.pending > ANSWERS_BYTES_MAX:
+                    raise trio.BrokenResourceError("the other side keeps asking for new keys")
+                return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Return once the kernel has all of ``data``."""
-        if self._closed:
-            raise trio.ClosedResourceError("this stream was closed")
+        self._check_open()
         rest = memoryview(data)
         try:
             while rest:
@@ -156,21 +162,23 @@ class TlsStream(trio.abc.Stream):
 
     async def wait_send_all_might_not_block(self) -> None:
         """Return once the kernel takes more."""
+        self._check_open()
         await self._transport.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
-        """Say in TLS that this is the end, and close; nobody waits for an answer to that."""
+        """Close, having said so in TLS if there is room for it; no answer is waited for."""
         if not self._closed:
             self._closed = True
-            try:
+            with suppress(ssl.SSLError):  # no session to end, or no answer yet
                 self._tls.unwrap()
-            except ssl.SSLError:  # the answer has not come, or there is no session to end
-                pass
-            try:
-                await self._flush()
-            except (trio.BrokenResourceError, trio.BusyResourceError):
-                pass
+            if self._whole and self._outgoing.pending:
+                with suppress(trio.BrokenResourceError):
+                    self._transport.send_now(self._outgoing.read())
         await self._transport.aclose()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError("this stream was closed")
 
     async def _fill(self) -> None:
         """Wait for encrypted bytes, or the end."""
@@ -183,7 +191,9 @@ class TlsStream(trio.abc.Stream):
     async def _flush(self) -> None:
         """Send the encrypted bytes that have been made."""
         if self._outgoing.pending:
+            self._whole = False
             await self._transport.send_all(self._outgoing.read())
+            self._whole = True
 
 
 def _broken(error: OSError) -> Exception:

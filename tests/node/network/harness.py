@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from node.network.link import LinkLimits
 from node.network.peers import HelloState, NetworkConfig, PeerAddress, PeerNetwork
-from node.network.tls import SSLStream, make_certificate, peer_contexts
+from node.network.tls import make_certificate, peer_contexts
 from node.network.wire import Class, Hello
 
 CHAIN = bytes(range(32))
@@ -53,6 +53,14 @@ async def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < give_up, "it never became true"
         await trio.lowlevel.checkpoint()
+
+
+async def sockets() -> tuple[trio.SocketStream, trio.SocketStream]:
+    """Return both ends of a new connection over loopback."""
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener:
+        near = await trio.open_tcp_stream("127.0.0.1", listener.socket.getsockname()[1])
+        return near, await listener.accept()
 
 
 @dataclass(frozen=True)
@@ -173,8 +181,10 @@ async def running(*nodes: Node) -> AsyncIterator[trio.Nursery]:
         nursery.cancel_scope.cancel()
 
 
-async def dial(port: int, context: ssl.SSLContext) -> SSLStream:
+async def dial(port: int, context: ssl.SSLContext) -> trio.SSLStream[Any]:
     """Connect to a node by hand."""
-    stream = trio.SSLStream(await trio.open_tcp_stream("127.0.0.1", port), context)
+    stream: trio.SSLStream[Any] = trio.SSLStream(
+        await trio.open_tcp_stream("127.0.0.1", port), context
+    )
     await stream.do_handshake()
     return stream

@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import trio
@@ -20,7 +21,7 @@ from node.network.listener import Doorstep
 from node.network.outbound import QueueLimits
 from node.network.peers import Class
 from node.network.stats import ListenerStats
-from node.network.tls import SSLStream, make_certificate, peer_contexts
+from node.network.tls import make_certificate, peer_contexts
 from node.network.wire import Hello, Refusal
 from tests.node.network.harness import (
     CHAIN,
@@ -73,7 +74,7 @@ async def linked(*, count: int = 2) -> AsyncIterator[list[Node]]:
 class ByHand:
     """A member's end of a link, played by the test."""
 
-    def __init__(self, tls: SSLStream) -> None:
+    def __init__(self, tls: trio.SSLStream[Any]) -> None:
         self.tls = tls
 
     @classmethod
@@ -456,6 +457,8 @@ async def test_a_full_consensus_queue_reconnects_and_says_so(mock_clock: MockClo
         taken = [zero.network.send(1, Class.CONSENSUS, b"vote") for _ in range(3)]
         assert taken == [True, True, False]
         assert "consensus" in (await zero.disconnected()).reason
+        assert (await one.inbound()).payload == b"vote"  # what was taken may still leave
+        assert (await one.inbound()).payload == b"vote"
         await one.disconnected()
         mock_clock.jump(0.11)
         await zero.connected()

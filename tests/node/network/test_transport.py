@@ -1,24 +1,17 @@
-"""The stream below TLS, on loopback sockets."""
+"""A connected socket, and TLS over it, on loopback."""
 
 from __future__ import annotations
 
 import socket
 import struct
+from functools import partial
 
 import pytest
 import trio
 import trio.testing
 
-from node.network.tls import SSLStream
-from node.network.transport import Transport
-from tests.node.network.harness import COMMITTEE, contexts
-
-
-async def sockets() -> tuple[trio.SocketStream, trio.SocketStream]:
-    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    async with listener:
-        near = await trio.open_tcp_stream("127.0.0.1", listener.socket.getsockname()[1])
-        return near, await listener.accept()
+from node.network.transport import ANSWERS_BYTES_MAX, TlsStream, Transport
+from tests.node.network.harness import COMMITTEE, contexts, sockets
 
 
 async def pair() -> tuple[Transport, Transport]:
@@ -26,14 +19,120 @@ async def pair() -> tuple[Transport, Transport]:
     return Transport(near), Transport(far)
 
 
-async def secured() -> tuple[SSLStream, SSLStream]:
-    near, far = await pair()
+class Polite(TlsStream):
+    """What else trio asks for and nobody here needs: a checkpoint in every send, sizes checked."""
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        if max_bytes is not None and range(max_bytes).stop < 1:
+            raise ValueError
+        return await super().receive_some(max_bytes)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+        await super().send_all(data)
+
+
+async def secured(cls: type[TlsStream] = TlsStream) -> tuple[TlsStream, TlsStream]:
+    near, far = await sockets()
     zero, one = contexts(COMMITTEE[0]), contexts(COMMITTEE[1])
-    return trio.SSLStream(near, zero.dial), trio.SSLStream(far, one.accept, server_side=True)
+    dialler, acceptor = cls(near, zero.dial), cls(far, one.accept, server_side=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(dialler.do_handshake)
+        nursery.start_soon(acceptor.do_handshake)
+    return dialler, acceptor
 
 
-async def test_tls_over_it_is_all_that_trio_asks_of_a_stream() -> None:
-    await trio.testing.check_two_way_stream(secured, None)
+async def test_tls_is_all_that_trio_asks_of_a_stream_less_two_formalities() -> None:
+    await trio.testing.check_two_way_stream(partial(secured, Polite), None)
+
+
+async def test_tls_carries_more_than_the_kernel_holds_both_ways_at_once() -> None:
+    near, far = await secured()
+    data = bytes(range(256)) * 32_768  # 8 MiB
+
+    async def receive(stream: TlsStream) -> None:
+        received = bytearray()
+        while len(received) < len(data):
+            part = await stream.receive_some(50_000)
+            assert 0 < len(part) <= 50_000
+            received += part
+        assert received == data
+
+    async with near, far, trio.open_nursery() as nursery:
+        for stream in (near, far):
+            nursery.start_soon(stream.send_all, data)
+        await trio.testing.wait_all_tasks_blocked()  # the kernel takes no more
+        for stream in (near, far):
+            nursery.start_soon(receive, stream)
+
+
+async def test_a_tls_end_that_was_said_is_an_end_every_time() -> None:
+    near, far = await secured()
+    await near.send_all(b"last words")
+    await near.aclose()
+    async with far:
+        assert await far.receive_some() == b"last words"
+        assert await far.receive_some() == b""
+        assert await far.receive_some() == b""
+
+
+async def test_a_connection_that_ends_without_a_word_of_tls_has_ended() -> None:
+    near, far = await secured()
+    await near.send_all(b"x")
+    await near._transport.aclose()
+    async with far:
+        assert await far.receive_some() == b"x"
+        assert await far.receive_some() == b""
+
+
+async def test_bytes_that_are_no_tls_break_it() -> None:
+    near, far = await secured()
+    async with near, far:
+        await near._transport.send_all(b"\x17\x03\x03\x00\x20" + bytes(32))
+        with pytest.raises(trio.BrokenResourceError, match="TLS failed"):
+            await far.receive_some()
+
+
+async def test_a_send_that_was_cut_off_is_followed_by_nothing() -> None:
+    near, far = await secured()
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(near.send_all, bytes(1 << 24))
+            await trio.testing.wait_all_tasks_blocked()
+            scope.cancel()
+    encrypted = bytearray()
+    async with far:
+        while len(encrypted) < 100_000:  # the kernel has room again
+            encrypted += await far._transport.receive_some()
+        await near.aclose()
+        while part := await far._transport.receive_some():
+            encrypted += part
+    place = 0
+    while place + 5 <= len(encrypted):  # RFC 8446, §5.2: type, version, length
+        assert encrypted[place : place + 3] == b"\x17\x03\x03"
+        place += 5 + int.from_bytes(encrypted[place + 3 : place + 5])
+    assert place > len(encrypted)  # the last record is cut, and nothing comes behind it
+
+
+async def test_answers_to_tls_itself_do_not_pile_up() -> None:
+    near, far = await secured()
+    far._outgoing.write(bytes(ANSWERS_BYTES_MAX + 1))
+    async with near, far:
+        await near.send_all(b"x")
+        with pytest.raises(trio.BrokenResourceError, match="new keys"):
+            await far.receive_some()
+
+
+async def test_a_closed_tls_stream_neither_receives_nor_sends() -> None:
+    near, far = await secured()
+    await far.send_all(b"x")
+    await near.aclose()
+    await near.aclose()
+    with pytest.raises(trio.ClosedResourceError):
+        await near.receive_some()
+    with pytest.raises(trio.ClosedResourceError):
+        await near.send_all(b"x")
+    await far.aclose()
 
 
 async def test_more_than_the_kernel_holds_arrives_whole() -> None:
