@@ -61,6 +61,8 @@ def _link(link: Value) -> str:
             return f"the office's role {role} is {why}"
         case ["grant", grant, why]:
             return f"the grant {word(grant, short=True)} {_GRANT_FAULTS.get(why, f'is {why}')}"
+        case ["apart", role, other]:
+            return f"the person also has {other}, which excludes {role}"
         case ["same_person"]:
             return "one person may not do both"
         case [what, *rest]:

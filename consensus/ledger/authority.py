@@ -34,6 +34,7 @@ from consensus.ledger.layout import (
     in_force,
 )
 from consensus.ledger.model import Action, Env, EvaluationError
+from consensus.ledger.persons import conflicts, one_person, rules_behind
 from consensus.ledger.view import View
 
 STANDINGS_MAX: Final = 4096
@@ -123,29 +124,28 @@ class Power:
     of those whose power this is beside the author's own agency, ``whens`` of grants it came by.
     """
 
-    __slots__ = ("_given", "agencies", "cbor", "held", "missing", "reads", "whens", "who")
+    __slots__ = (
+        "_apart", "_given", "_role", "agencies", "cbor", "held", "missing", "reads", "whens", "who",
+    )  # fmt: skip
 
     def __init__(self, view: View, standing: Standing, role: str, now_ms: int) -> None:
         principal = standing.principal
         scope: dict[str, str] = {}
         self.reads: dict[bytes, bytes] = {}
+        self._role = role
         self.agencies: tuple[Agency, ...] = ()
         self.held = 0
         self.whens: tuple[tuple[bytes, Callable[[Action, Env], bool]], ...] = ()
-        fault = ""
         self._given: Role | None = None
         if role:
             kh = view.paths("role", [principal.id, role])
             found = view.single("role", [principal.id, role], kh)
             self.reads[kh] = view.reads[kh]
-            if found is None:
-                fault = "missing"
-            else:
-                given: Role = found.value
-                self._given = given
-                fault = given.fault(now_ms)
-                scope = {pair[0]: pair[1] for pair in given.scope}
-        self.missing: list[Value] = [["role", role, fault]] if fault else []
+            if found is not None:
+                self._given = found.value
+                scope = {pair[0]: pair[1] for pair in found.value.scope}
+        self._apart = self._kept_apart(view, principal)
+        self.missing: list[Value] = self._faults(now_ms)
         self.who: Mapping[str, Any] = {
             "principal": principal.id,
             "agency": standing.agency.name,
@@ -156,13 +156,35 @@ class Power:
         self.cbor = b"\x82" + (encode_text(role) if role else NULL) + encode_value(pairs)
         """``[role | null, scope]`` for the decision's authority leaf."""
 
+    def _faults(self, now_ms: int) -> list[Value]:
+        found: list[Value] = []
+        if self._role:
+            fault = "missing" if self._given is None else self._given.fault(now_ms)
+            if fault:
+                found.append(["role", self._role, fault])
+        return found + self._apart_faults(now_ms) if self._apart else found
+
+    def _kept_apart(self, view: View, principal: Principal) -> list[Role]:
+        """Return what the person was given and nobody with the role may have."""
+        if self._role not in view.book.separate:
+            return []
+        for domain in rules_behind(view, self._role):
+            self.reads.update(view.rules_of(domain)[1])
+
+        def read(space: str, components: list[Value]) -> Any:
+            kh = view.paths(space, components)
+            found = view.single(space, components, kh)
+            self.reads[kh] = view.reads[kh]
+            return None if found is None else found.value
+
+        return conflicts(view, read, principal, self._role)
+
+    def _apart_faults(self, now_ms: int) -> list[Value]:
+        return [["apart", self._role, each.role] for each in self._apart if not each.fault(now_ms)]
+
     def lasts(self, view: View, now_ms: int) -> bool:
         """Return whether it would be the same if it were judged now."""
-        if self._given is not None:
-            fault = self._given.fault(now_ms)
-            if fault != (self.missing[0][2] if self.missing else ""):
-                return False
-        return view.unchanged(self.reads)
+        return self._faults(now_ms) == self.missing and view.unchanged(self.reads)
 
 
 class Granted(Power):
@@ -172,7 +194,7 @@ class Granted(Power):
     is such a grant.
     """
 
-    __slots__ = ("_chain", "actions", "known", "role")
+    __slots__ = ("_apart_before", "_chain", "actions", "known", "role")
 
     def __init__(
         self, view: View, standing: Standing, grant: bytes, now_ms: int, conditions: Conditions
@@ -182,9 +204,13 @@ class Granted(Power):
         self.known = bool(chain.grants)
         self.role = chain.role
         self.actions = chain.grants[0].actions if self.known else []
+        self._role = chain.role
         fault = chain.fault or holder_fault(chain, standing, chain.grants[0])
         self.missing = [] if fault is None else [fault]
         self.reads = chain.reads
+        self._apart = self._kept_apart(view, standing.principal)
+        self._apart_before = self._apart_faults(now_ms)
+        self.missing += self._apart_before
         self.agencies = tuple(chain.agencies)
         self.held = 0
         for agency in self.agencies:
@@ -209,6 +235,8 @@ class Granted(Power):
     def lasts(self, view: View, now_ms: int) -> bool:
         """Return whether it would be the same if it were judged now."""
         chain = self._chain
+        if self._apart and self._apart_faults(now_ms) != self._apart_before:
+            return False
         return chain.from_ms <= now_ms < chain.until_ms and view.unchanged(self.reads)
 
 
@@ -328,10 +356,3 @@ def same_person(view: View, standing: Standing, other: Value) -> bool:
     if found is None:
         return False
     return one_person(found.value, standing.principal)
-
-
-def one_person(one: Principal, other: Principal) -> bool:
-    """Return whether two principals are one, or stand for the same person."""
-    if one.id == other.id or (one.subject is not None and one.subject == other.subject):
-        return True
-    return one.person is not None and same(one.person, other.person)

@@ -20,7 +20,7 @@ object, as ``expects`` names it.
     NOT_FOUND          [load or input, name | null when a part of its id is absent]
     NOT_AUTHORIZED     [link, ...]: ["role", role, why], ["where"], ["self"], ["not", path],
                        ["not_agency", path], ["debit", family], ["agency", agency], ["same_person"],
-                       ["key"],
+                       ["key"], ["apart", role, other role that the person has],
                        ["grant", id, why], ["office", role, why]: see ``delegation``
     STALE              [name, version now, [field, ...]]               empty: as a whole, or unnamed
     BASIS_MOVED        [name, field]: the source; or "limit"

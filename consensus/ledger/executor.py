@@ -126,6 +126,7 @@ class BlockRun:
         self._view = View(source, ledger.paths)
         self._rules = ledger.rules(source, context.time_ms)
         self._view.book = self._rules.book
+        self._view.in_force = self._rules.in_force
         row = source.get(ledger.paths.pool)
         if row is None:
             raise LocalProtocolError("the state has no salt pool")
@@ -325,19 +326,14 @@ class BlockRun:
         return found
 
     def _make_active(self, action: Action) -> Active:
-        view, in_force = self._view, self._rules.in_force
         reads: dict[bytes, bytes] = {}
         held = 0
         for domain in _domains_of(action):
-            kh = view.paths("rules", [domain])
-            head = view.single("rules", [domain], kh)
-            if head is None:
-                raise LocalProtocolError("a domain in force has no head")
+            head, leaves = self._view.rules_of(domain)
             if domain == action.domain:
                 held = head.value.held_for(action.name)
-            reads[kh] = view.reads[kh]
-            reads[in_force[domain].kh] = in_force[domain].vh
-        number = in_force[action.domain].number
+            reads.update(leaves)
+        number = self._rules.in_force[action.domain].number
         return Active(action, number, self._context.time_ms, held, reads)
 
 

@@ -18,6 +18,7 @@ from consensus.genesis import Genesis
 from consensus.hashing import context
 from consensus.ledger.layout import (
     ACTIVE,
+    PRINCIPALS_MAX,
     Agency,
     Balance,
     Key,
@@ -28,6 +29,7 @@ from consensus.ledger.layout import (
 )
 from consensus.ledger.ledger import Ledger, of_genesis
 from consensus.ledger.model import Rulebook
+from consensus.ledger.persons import listed_under
 from consensus.ledger.rules import Definition, compile_rulebook, decode_definition, parts_root
 from consensus.ledger.types import InputError, check_id
 from consensus.ledger.view import CHARTER, Write, join_attached, single_write
@@ -58,10 +60,20 @@ def genesis_state(genesis: Genesis) -> list[Write]:
 
     for agency in genesis.agencies:
         leaf("agency", [agency.name], list(Agency(agency.name, agency.title, ACTIVE, 0)))
+    persons: dict[bytes, tuple[list[Value], list[bytes]]] = {}
     for each in genesis.principals:
         person = None if each.person is None else _checked(list(each.person), "principals")
         principal = Principal(each.id, each.agency, each.kind, each.subject, person, ACTIVE)
         leaf("principal", [each.id], list(principal))
+        for components in listed_under(principal):
+            persons.setdefault(encode_value(components), (components, []))[1].append(each.id)
+    for components, ids in persons.values():
+        if len(ids) > PRINCIPALS_MAX:
+            raise DecodeError(
+                f"a person has {len(ids)} principals, at most {PRINCIPALS_MAX}",
+                path="genesis.principals",
+            )
+        leaf("subject", components, ids)
     for public, owner in genesis.keys:
         leaf("key", [public], list(Key(public, owner, ACTIVE, genesis.time_ms)))
     for given in genesis.roles:

@@ -2,6 +2,7 @@
 
     agency     [name]              [name, title, status, held, successor, predecessors]
     principal  [id]                [id, agency, kind, subject, person, status]
+    subject    [subject | person]  [principal, ...]                 of one person, as registered
     key        [key]               [key, principal, status, since_ms, until_ms, next]
     role       [principal, role]   [principal, role, scope, from_ms, until_ms, suspends_at_ms,
                                     status]
@@ -59,6 +60,9 @@ UNCONFIRMED: Final = 0
 """State of a hold that one person placed; it lapses at ``until_ms`` unless a second confirms."""
 CONFIRMED: Final = 1
 RELEASED: Final = 2
+
+PRINCIPALS_MAX: Final = 16
+"""Principals of one person."""
 
 PREDECESSORS_MAX: Final = 16
 """Agencies whose place one agency may take, directly or not."""

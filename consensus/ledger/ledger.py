@@ -11,7 +11,7 @@ Not here: who activates rule sets.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 from consensus import codec
 from consensus.codec import INT64_MAX, INT64_MIN, Value
@@ -23,19 +23,11 @@ from consensus.ledger.effects import Active
 from consensus.ledger.layout import Paths, RulesHead
 from consensus.ledger.model import Rulebook
 from consensus.ledger.rules import compile_rulebook, decode_definition
-from consensus.ledger.view import RowLike, Source, split_attached
+from consensus.ledger.view import RowLike, RulesInForce, Source, split_attached
 from consensus.state.record import decode_single
 
 RULEBOOKS_MAX: Final = 8
 """Compiled rule books kept; activations are rare."""
-
-
-class RulesInForce(NamedTuple):
-    """A rule set in force: its number, and where its leaf lies with which hash."""
-
-    number: int
-    kh: bytes
-    vh: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +83,7 @@ class Ledger:
         """
         if self._rules is None or not self._rules.lasts(source, time_ms):
             self._rules = self._find_rules(source, time_ms)
+            self.authority = Authority()  # powers rest on what the rules say of roles
         return self._rules
 
     def _find_rules(self, source: Source, time_ms: int) -> Rules:

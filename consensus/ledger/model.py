@@ -425,6 +425,8 @@ class RuleSet:
     uses: tuple[tuple[str, tuple[str, ...]], ...]
     """Other domain -> what this rule set reads there (``kind.field``, ``kind.*``, ``kind``)."""
     exports: tuple[str, ...]
+    separate: Mapping[str, tuple[str, ...]]
+    """Role -> roles that nobody who has it may have; what this rule set says of it."""
 
 
 @dataclass(frozen=True)
@@ -442,6 +444,16 @@ class Rulebook:
     def families(self) -> Mapping[str, AccountFamily]:
         """Every account family by its name."""
         return {name: f for rules in self.rule_sets.values() for name, f in rules.families.items()}
+
+    @cached_property
+    def separate(self) -> Mapping[str, Mapping[str, str]]:
+        """Role -> role that nobody who has it may have -> domain of a rule set that says so."""
+        found: dict[str, dict[str, str]] = {}
+        for rules in self.rule_sets.values():
+            for role, others in rules.separate.items():
+                for other in others:
+                    found.setdefault(role, {}).setdefault(other, rules.domain)
+        return found
 
     def action(self, domain: str, name: str) -> Action | None:
         """Return the active action, or None if the domain or the action does not exist."""

@@ -48,7 +48,7 @@ from consensus.state.salted import NO_SALT, TEXTS
 
 CHARTER: Final = "charter"
 """The kernel's own domain."""
-AUTHORITY: Final = frozenset({"agency", "principal", "key", "role", "grant", "rules"})
+AUTHORITY: Final = frozenset({"agency", "principal", "subject", "key", "role", "grant", "rules"})
 """Spaces on which cached judgements of authority rest."""
 
 
@@ -80,6 +80,14 @@ class Write(NamedTuple):
     kh: bytes
     vh: bytes
     row: bytes
+
+
+class RulesInForce(NamedTuple):
+    """A rule set in force: its number, and where its leaf lies with which hash."""
+
+    number: int
+    kh: bytes
+    vh: bytes
 
 
 class Single:
@@ -139,7 +147,8 @@ class View:
         self._get = source.get
         self.paths = paths
         self.book = Rulebook({})
-        """The active rule sets; set once they are known."""
+        self.in_force: Mapping[str, RulesInForce] = {}
+        """The rule sets in force; set with ``book`` once they are known."""
         # of the block
         self._singles: dict[bytes, Single | None] = {}
         self._records: dict[bytes, Record | None] = {}
@@ -281,6 +290,14 @@ class View:
         version, salt, data = decode_single(row.value)
         value = leaf_value(space, components, codec.parse(data, "leaf"))
         return Single(version, value, row.vh, salt)
+
+    def rules_of(self, domain: str) -> tuple[Any, dict[bytes, bytes]]:
+        """Return a domain's head, and the leaves that say which of its rules are in force."""
+        kh, rules = self.paths("rules", [domain]), self.in_force[domain]
+        head = self.single("rules", [domain], kh)
+        invariant(head is not None, "a domain in force has a head")
+        self.reads[rules.kh] = rules.vh
+        return head, {kh: self.reads[kh], rules.kh: rules.vh}
 
     def unchanged(self, leaves: Mapping[bytes, bytes]) -> bool:
         """Return whether single leaves, ``kh`` to ``vh``, are so in the block; records no read."""

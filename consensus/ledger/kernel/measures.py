@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Final
 
 from consensus.ledger import holds
-from consensus.ledger.authority import one_person
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.holds import SPACES, Target
 from consensus.ledger.kernel.plan import Acting, Plan, bad, charter_ms, found, refuse_left
@@ -21,6 +20,7 @@ from consensus.ledger.layout import (
     Hold,
     Principal,
 )
+from consensus.ledger.persons import one_person
 from consensus.ledger.types import InputError, check_id
 from consensus.ledger.view import CHARTER
 

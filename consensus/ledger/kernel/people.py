@@ -7,10 +7,12 @@ for one that never was.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from consensus.codec import Value
 from consensus.errors import SignatureError
 from consensus.genesis import CITIZEN, OFFICIAL, SYSTEM
+from consensus.ledger.codes import Code, Refused
 from consensus.ledger.kernel.plan import (
     Acting,
     Plan,
@@ -23,6 +25,7 @@ from consensus.ledger.kernel.plan import (
 from consensus.ledger.layout import (
     ACTIVE,
     COMPROMISED,
+    PRINCIPALS_MAX,
     REVOKED,
     SUSPENDED,
     Agency,
@@ -30,7 +33,8 @@ from consensus.ledger.layout import (
     Principal,
     Role,
 )
-from consensus.ledger.view import CHARTER
+from consensus.ledger.persons import conflicts, listed_under, rules_behind
+from consensus.ledger.view import CHARTER, View
 from consensus.signing import check_key
 
 KINDS = {"official": OFFICIAL, "system": SYSTEM, "citizen": CITIZEN}
@@ -87,11 +91,22 @@ def add_principal(acting: Acting) -> Plan:
         raise bad("person", "a citizen's own record, null for others")
     principal = Principal(id_, agency.name, kind, inputs["subject"], inputs["person"], ACTIVE)
     taken = ["principal", [id_]] if view.single("principal", [id_]) is not None else None
-    return Plan(
-        lambda: view.put("principal", [id_], principal, CHARTER),
-        (("principal", [id_]),),
-        taken=taken,
-    )
+    lists = [(place, _listed(view, place)) for place in listed_under(principal)]
+
+    def write() -> None:
+        if any(len(ids) >= PRINCIPALS_MAX for _, ids in lists):
+            raise Refused(Code.LIMIT, "principals")
+        view.put("principal", [id_], principal, CHARTER)
+        for place, ids in lists:
+            view.put("subject", place, (*ids, id_), CHARTER, steps=False)
+
+    return Plan(write, (("principal", [id_]),), taken=taken)
+
+
+def _listed(view: View, place: list[Value]) -> tuple[bytes, ...]:
+    """Return the principals of the person that a leaf of ``subject`` is about."""
+    found = view.single("subject", place)
+    return () if found is None else found.value
 
 
 def suspend_principal(acting: Acting) -> Plan:
@@ -195,7 +210,33 @@ def give_role(acting: Acting) -> Plan:
         raise bad("until", "after from")
     role = Role(principal.id, inputs["role"], scope, inputs["from"], inputs["until"], None, ACTIVE)
     id_ = [principal.id, inputs["role"]]
-    return Plan(lambda: view.put("role", id_, role, CHARTER), (("role", id_),))
+    return Plan(
+        lambda: view.put("role", id_, role, CHARTER),
+        (("role", id_),),
+        failed=_kept_apart(acting, principal, role),
+    )
+
+
+def _kept_apart(acting: Acting, principal: Principal, role: Role) -> tuple[str, str] | None:
+    """Return the requirement that no person has two roles that some rule set keeps apart."""
+    view = acting.view
+
+    def read(space: str, components: list[Value]) -> Any:
+        found = view.single(space, components)
+        return None if found is None else found.value
+
+    for domain in rules_behind(view, role.role):
+        view.rules_of(domain)
+    for other in conflicts(view, read, principal, role.role):
+        if other.status == ACTIVE and _overlap(role, other):
+            return "SEPARATE", f"the person has {other.role}, which excludes {role.role}"
+    return None
+
+
+def _overlap(one: Role, other: Role) -> bool:
+    return (other.until_ms is None or one.from_ms < other.until_ms) and (
+        one.until_ms is None or other.from_ms < one.until_ms
+    )
 
 
 def revoke_role(acting: Acting) -> Plan:

@@ -18,6 +18,7 @@ from consensus.ledger.rules.forms import encode_definition
 from consensus.ledger.rules.kinds import Domain, World, declare
 from consensus.ledger.rules.parts import parts_root
 from consensus.ledger.rules.schema import Report
+from consensus.ledger.rules.separate import compile_separate
 from consensus.ledger.rules.values import RESERVED
 
 
@@ -61,6 +62,7 @@ def compile_all(definitions: Sequence[Definition]) -> tuple[Rulebook, list[Repor
 
 def _rule_set(world: World, domain: Domain) -> RuleSet:
     definition = domain.definition
+    separate = compile_separate(domain)
     compiled = [compile_action(world, domain, name, action) for name, action in definition.actions]
     return RuleSet(
         domain=definition.domain,
@@ -74,4 +76,5 @@ def _rule_set(world: World, domain: Domain) -> RuleSet:
         actions={action.name: action for action in compiled if action is not None},
         uses=definition.uses,
         exports=definition.exports,
+        separate=separate,
     )

@@ -34,6 +34,8 @@ EFFECTS_MAX: Final = 32
 UNIQUE_MAX: Final = 8
 PATHS_MAX: Final = 64
 DOMAINS_MAX: Final = 64
+SEPARATE_MAX: Final = 64
+SEPARATE_ROLES_MAX: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,5 +227,7 @@ class Definition:
     kinds: tuple[tuple[str, KindDef], ...]
     accounts: tuple[tuple[str, AccountDef], ...]
     actions: tuple[tuple[str, ActionDef], ...]
+    separate: tuple[tuple[str, ...], ...] = ()
+    """Groups of roles of which no person may have two."""
     where: str = field(default="", compare=False)
     lines: Mapping[TomlPath, int] = field(default_factory=dict, compare=False, repr=False)

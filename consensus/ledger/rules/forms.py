@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from dataclasses import replace
 from typing import Final
 
 from consensus import codec
@@ -51,8 +52,7 @@ def read_toml(text: str, where: str) -> tuple[Definition | None, Report]:
         return None, report
     if report.problems:
         return None, report
-    values = {attr.name: getattr(read, attr.name) for attr in DEFINITION.attrs}
-    return Definition(**values, where=where, lines=report.lines), report
+    return replace(read, where=where, lines=report.lines), report
 
 
 def load_toml(text: str, where: str = "") -> Definition:

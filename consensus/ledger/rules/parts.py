@@ -5,7 +5,7 @@
     root       count-bound tree "rule part" over the leaves: the head first, then the other
                classes in the order above, each in ascending order of names
 
-    head value  [format, domain, number, legal_basis, uses, exports]
+    head value  [format, domain, number, legal_basis, uses, exports], and separate if there is any
     action_id   H("rule action id", cbor [domain, name, action, dependencies])
 
 An action depends on the whole definition of every own kind that it loads, makes, changes or holds;
@@ -63,7 +63,7 @@ class ForeignFields:
 
 def parts(definition: Definition) -> tuple[Part, ...]:
     """Return the parts of a rule set in the order of their leaves."""
-    head = [
+    head: list[Value] = [
         FORMAT,
         definition.domain,
         definition.number,
@@ -71,6 +71,8 @@ def parts(definition: Definition) -> tuple[Part, ...]:
         [[domain, list(entries)] for domain, entries in definition.uses],
         list(definition.exports),
     ]
+    if definition.separate:
+        head.append([list(group) for group in definition.separate])
     rows: list[tuple[int, str, Value]] = [(HEAD, "", head)]
     rows += [(PARAMETER, name, PARAM.pack(each)) for name, each in definition.params]
     rows += [(KIND_PART, name, KIND.pack(each)) for name, each in definition.kinds]

@@ -29,6 +29,8 @@ from consensus.ledger.rules.definition import (
     PARAMS_MAX,
     PATHS_MAX,
     REQUIREMENTS_MAX,
+    SEPARATE_MAX,
+    SEPARATE_ROLES_MAX,
     STATUSES_MAX,
     UNIQUE_MAX,
     AccountDef,
@@ -294,4 +296,5 @@ DEFINITION: Final = Struct(
         Attr("accounts", Table(ACCOUNT, FAMILIES_MAX), ()),
         Attr("actions", Table(ACTION, ACTIONS_MAX), ()),
     ),
+    more=(Attr("separate", Many(Many(_path, SEPARATE_ROLES_MAX), SEPARATE_MAX), ()),),
 )

@@ -116,8 +116,8 @@ def test_standings_are_bounded_and_unknown_keys_are_not_kept(
     monkeypatch.setattr(authority, "STANDINGS_MAX", 2)
     world = World()
     world.ledger = of_genesis(world.genesis)  # worlds of one genesis share theirs
-    kept = world.ledger.authority._standings
     world.do("nobody", *TRANSFER)
+    kept = world.ledger.authority._standings
     assert not kept
     for name in ("clerk", "officer", "admin", "clerk"):
         world.do(name, *TRANSFER)
