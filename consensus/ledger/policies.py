@@ -24,10 +24,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from consensus.codec import Value
-from consensus.ledger.authority import Power, Standing, one_person, same_person
+from consensus.ledger.authority import Power, Standing, same_person
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.layout import ACTIVE
 from consensus.ledger.model import Env, EvaluationError, Expression, Leaf, Policy
+from consensus.ledger.persons import one_person
 from consensus.ledger.view import View
 
 STEPS_MAX: Final = 4096
