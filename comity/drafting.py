@@ -22,9 +22,9 @@ from comity.errors import DraftError
 from comity.results import Entry
 from consensus.codec import Value
 from consensus.errors import DecodeError
-from consensus.ledger import layout, transaction
+from consensus.ledger import indexes, layout, transaction
 from consensus.ledger.environment import ABSENT, LETS, Lets
-from consensus.ledger.model import Action, Assign, Create, EvaluationError, Kind, Rulebook
+from consensus.ledger.model import Action, Assign, Create, EvaluationError, Kind, Load, Rulebook
 from consensus.ledger.schedule import ParamValues
 from consensus.ledger.transaction import Expect, Unsigned
 from consensus.ledger.types import InputError
@@ -252,6 +252,7 @@ class Needs:
         self._optional = {load.name for load in action.loads if load.optional}
         self._steps = self._plan()
         self._pending: tuple[str, Kind | None] | None = None
+        self._list: _List | None = None
         self.entries: list[Entry] = []
         """Everything that was read for the action."""
         self._expected: list[tuple[str, Entry]] = []
@@ -286,7 +287,7 @@ class Needs:
 
     def _plan(self) -> list[tuple[str, Any, Kind | None]]:
         steps: list[tuple[str, Any, Kind | None]] = [
-            (load.name, load.reference, load.kind)
+            (load.name, load.reference if load.listing is None else load, load.kind)
             for load in self._action.loads
             if load.kind is not None
         ]
@@ -302,6 +303,13 @@ class Needs:
 
     def next_key(self) -> StateKey | None:
         """Return the next key to read, or None when nothing is missing."""
+        if self._list is not None:
+            key = self._list.next_key()
+            if key is not None:
+                return key
+            if self._list.complete:
+                self._env[self._list.load.name] = self._list.records
+            self._list = None
         while self._steps:
             name, what, kind = self._steps.pop(0)
             if isinstance(what, Create):
@@ -312,6 +320,12 @@ class Needs:
             if isinstance(what, tuple):
                 namespace, inputs = what
                 key = StateKey(namespace, tuple(self._env["input"][each] for each in inputs))
+            elif isinstance(what, Load):
+                try:
+                    self._list = _List(what, what.reference.resolve(self._env))
+                except (EvaluationError, KeyError):
+                    continue  # the ledger will say what is absent
+                return self._list.next_key()
             else:
                 try:
                     id_ = what.resolve(self._env)
@@ -326,13 +340,53 @@ class Needs:
 
     def give(self, entry: Entry) -> None:
         """Take the entry of the key that ``next_key`` returned last."""
-        name, kind = self._pending or ("", None)
         self.entries.append(entry)
+        if self._list is not None:
+            self._list.give(entry)
+            return
+        name, kind = self._pending or ("", None)
         self._expected.append((name, entry))
         if name and kind is not None and entry.present:
             self._env[name] = fields_of(entry, kind)
         elif name in self._optional:
             self._env[name] = ABSENT
+
+
+class _List:
+    """What the load of an index needs: its size, its positions, and the records at them."""
+
+    def __init__(self, load: Load, value: list[Value]) -> None:
+        self.load = load
+        self.complete = False
+        """Whether all records were asked for: there are no more than the action takes."""
+        self._place = (load.reference.name, *value)
+        self._keys = [StateKey(indexes.SPACE, self._place)]
+        self._found: list[dict[str, Value]] = []
+
+    def next_key(self) -> StateKey | None:
+        return self._keys.pop(0) if self._keys else None
+
+    def give(self, entry: Entry) -> None:
+        listing, kind = self.load.listing, self.load.kind
+        if listing is None or kind is None:
+            return
+        key = entry.key
+        if key.namespace == "record":
+            if entry.present:
+                self._found.append(fields_of(entry, kind))
+        elif len(key.components) == len(self._place):
+            size = entry.value[0] if entry.present else 0
+            self.complete = size <= listing.most
+            if self.complete:
+                places = [(*self._place, position) for position in range(size)]
+                self._keys += [StateKey(indexes.SPACE, place) for place in places]
+        elif entry.present and entry.value[0] is not None:
+            self._keys.append(StateKey("record", (kind.name, *entry.value[0])))
+
+    @property
+    def records(self) -> list[dict[str, Value]]:
+        listing = self.load.listing
+        return self._found if listing is None else indexes.in_order(self._found, listing)
 
 
 def fields_of(entry: Entry, kind: Kind) -> dict[str, Value]:

@@ -100,5 +100,9 @@ _SENTENCES: Final[dict[str, Sentence]] = {
     ),
     "NOT_UNIQUE": lambda d: "taken already: " + ", ".join(word(each, short=True) for each in d),
     "NOT_DELIVERED": lambda d: f"no receipt of the sealed value from {', '.join(d)}",
-    "LIMIT": lambda d: f"{d} are full",
+    "LIMIT": lambda d: (
+        f"{d} are full"
+        if isinstance(d, str)
+        else f"{d[1]} lists {d[2]} records, and the action takes {d[3]} at most"
+    ),
 }

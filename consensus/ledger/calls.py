@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from consensus.codec import Value
-from consensus.ledger import holds
+from consensus.ledger import holds, indexes
 from consensus.ledger.authority import Power, Standing, authorize
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.delegation import grant_id
@@ -206,7 +206,10 @@ class Calls:
     def _load(
         self, action: Action, env: dict[str, Any], absent: dict[str, Target | None]
     ) -> dict[str, Record]:
-        """Return the loaded records; note in ``absent`` the optional ones, None without an id."""
+        """Return the loaded records; note in ``absent`` the optional ones, None without an id.
+
+        Records of a list are there under the list's name and their position, as ``debts[0]``.
+        """
         records: dict[str, Record] = {}
         view = self._view
         for load in action.loads:
@@ -218,6 +221,11 @@ class Calls:
                     continue
                 raise Refused(Code.NOT_FOUND, [load.name, None]) from None
             if load.kind is not None:
+                if load.listing is not None:
+                    found = indexes.load(view, load.kind, load.listing, id_[0])
+                    env[load.name] = found
+                    records.update((f"{load.name}[{at}]", each) for at, each in enumerate(found))
+                    continue
                 record = view.record(load.kind, id_)
                 if record is None:
                     if load.optional:

@@ -36,7 +36,7 @@ object, as ``expects`` names it.
     INSUFFICIENT       [account id, "floor" | "overflow"]
     NOT_UNIQUE         [label, ...]: ["unique", label], ["account", id], [kernel kind, id]
     NOT_DELIVERED      [agency, ...]: whose receipt is missing
-    LIMIT              what is full
+    LIMIT              what is full: "holds"; ["index", index, size, most the action takes]
 
 Not here: when each applies (``executor``, ``calls``).
 """

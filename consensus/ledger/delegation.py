@@ -216,6 +216,8 @@ class _Names:
     def _field(self, parts: Path, name: str) -> Name | None:
         """Return a field; what is loaded may be absent, and a condition on it then is not true."""
         load = self._loads[parts[0]]
+        if load.listing is not None:
+            return None
         if load.kind is None:
             if load.family is None or name != "balance":
                 return None

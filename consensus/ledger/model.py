@@ -10,7 +10,8 @@ An **environment** maps names to what conditions may read::
     env["now"]      the block's time, milliseconds since 1970-01-01T00:00Z
     env["who"]      {"principal": 32 bytes, "agency": name, "role": text, "scope": {name: text}}
     env[<load>]     for each load, field -> value: every declared field, "status", "id" and "by"
-                    of a record (absent optional field: None), "balance" of an account
+                    of a record (absent optional field: None), "balance" of an account; a list of
+                    such records for the load of an index
     env[LETS]       where the action has intermediate values: ``environment.Lets``
 
 A load may be any object with ``__getitem__``, so records can decode a leaf when it is first read.
@@ -72,13 +73,14 @@ class Reference:
 
     ``resolve(env)`` returns the id. For a record a single placeholder of type ref *is* the id;
     otherwise the id is the array of component values with references nested. For an account the
-    id is ``[family, component, …]``. It raises EvaluationError if a component is absent.
+    id is ``[family, component, …]``; for an index ``[value]``. It raises EvaluationError if a
+    component is absent.
     """
 
     space: str
-    """``record`` or ``account``."""
+    """``record``, ``account`` or ``index``."""
     name: str
-    """The kind, or the account family."""
+    """The kind, the account family, or the index."""
     source: str
     reads: tuple[Path, ...]
     resolve: Callable[[Env], list[Value]]
@@ -116,6 +118,17 @@ holds the value itself; a group's leaf holds an array of its fields in declared 
 
 
 @dataclass(frozen=True, slots=True)
+class Index:
+    """What the kernel keeps of a kind: which records have which value in ``field``."""
+
+    name: str
+    """``kind.field``; the field may be ``status``."""
+    field: str
+    condition: Expression | None
+    """A record is listed while this is true. It reads the record's fields by their bare names."""
+
+
+@dataclass(frozen=True, slots=True)
 class Kind:
     """A kind of record. ``layouts[d - 1]`` is the layout of definition ``d``."""
 
@@ -137,6 +150,7 @@ class Kind:
     """Statuses that a protective action may move to."""
     exported: tuple[str, ...]
     """Fields (with ``status``) that rule sets of other domains may read."""
+    indexes: tuple[Index, ...] = ()
 
     @property
     def leaves(self) -> Layout:
@@ -170,15 +184,27 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
+class Listing:
+    """That a load takes all records listed under one value of an index, not one record."""
+
+    index: Index
+    most: int
+    """More of them are ``LIMIT``."""
+    by: str
+    """The field by which they ascend, absent values last; empty: by their ids alone."""
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """A record or account to read under ``name``: kind or family is set. ``optional``: if absent,
-    none of its fields has a value (None)."""
+    none of its fields has a value (None). With ``listing`` it is a list of records of ``kind``."""
 
     name: str
     reference: Reference
     kind: Kind | None
     family: AccountFamily | None
     optional: bool = False
+    listing: Listing | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from consensus import codec
 from consensus.codec import Value
 from consensus.errors import invariant
 from consensus.hashing import ZERO
-from consensus.ledger import sequence
+from consensus.ledger import indexes, sequence
 from consensus.ledger.accounts import NO_VERSION, Account, Change, fresh_account, hash_accounts
 from consensus.ledger.attached import ATTACHED, cut_attached
 from consensus.ledger.attached import join_attached as join_attached
@@ -164,6 +164,8 @@ class View:
         self._pending: dict[bytes, Pending] = {}
         self._drafts: dict[bytes, Draft] = {}
         self._changes: dict[bytes, Change] = {}
+        self.indexed: dict[bytes, indexes.Entered] = {}
+        """Drafts of kinds that have indexes."""
         self.authority_moved = False
         """Whether the transaction writes what authority rests on; caches must not serve it."""
 
@@ -180,6 +182,7 @@ class View:
         self._pending = {}
         self._drafts = {}
         self._changes = {}
+        self.indexed = {}
 
     def reads_cbor(self) -> bytes:
         """Return the decision's reads, encoded.
@@ -201,7 +204,13 @@ class View:
         Returns:
             The encoded entries of the decision's writes leaves by owning domain: records, accounts
             that were made or held, other leaves, each in the order of their first write.
+
+        Raises:
+            Refused: an index cannot list a record; nothing is committed.
         """
+        if self.indexed:
+            indexes.settle(self)
+            self.indexed = {}
         entries: dict[str, list[bytes]] = {}
         if self._drafts:
             for kh, draft in self._drafts.items():
@@ -389,6 +398,8 @@ class View:
         kind = record.kind
         draft = Draft(record.kh, record.id_cbor, kind, kind.places[-1], record, record["id"])
         self._drafts[record.kh] = draft
+        if kind.indexes:
+            self.indexed[record.kh] = indexes.Entered(draft)
         return draft
 
     def create(self, kind: Kind, id_: list[Value], components: bytes, kh: bytes) -> Draft:
@@ -398,6 +409,8 @@ class View:
         """
         draft = Draft(kh, components, kind, kind.places[-1], None, id_)
         self._drafts[kh] = draft
+        if kind.indexes:
+            self.indexed[kh] = indexes.Entered(draft)
         return draft
 
     # --- accounts -----------------------------------------------------------------------------

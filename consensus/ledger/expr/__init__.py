@@ -12,9 +12,9 @@ evaluation error means to a transaction (the executor: a failed requirement).
 
 from __future__ import annotations
 
-from consensus.ledger.expr.check import Name, Scope, compile_expression
+from consensus.ledger.expr.check import Scope, compile_expression
 from consensus.ledger.expr.syntax import DEPTH_MAX, SOURCE_CHARACTERS_MAX, Fault
-from consensus.ledger.expr.typed import assignable
+from consensus.ledger.expr.typed import Name, assignable
 
 __all__ = [
     "DEPTH_MAX",

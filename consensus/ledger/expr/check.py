@@ -14,12 +14,11 @@ Not here: the grammar (``syntax``), which types go together (``typed``), what ca
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from consensus.errors import RulesError
 from consensus.ledger.expr import closures
-from consensus.ledger.expr.closures import ARITHMETIC, Run
+from consensus.ledger.expr.closures import ARITHMETIC
 from consensus.ledger.expr.functions import check_call
 from consensus.ledger.expr.syntax import (
     Binary,
@@ -42,6 +41,8 @@ from consensus.ledger.expr.typed import (
     ORDERED,
     POINTS,
     TEXT,
+    Fields,
+    Name,
     Typed,
     arithmetic,
     assignable,
@@ -52,19 +53,6 @@ from consensus.ledger.expr.typed import (
 )
 from consensus.ledger.model import Expression, Path
 from consensus.ledger.types import LIST_ITEMS_MAX, Type
-
-
-@dataclass(frozen=True, slots=True)
-class Name:
-    """What a path stands for."""
-
-    type: Type
-    optional: bool = False
-    """The value may be None."""
-    fallible: bool = False
-    """The value may be missing altogether (a parameter before its first date, a scope)."""
-    run: Run | None = None
-    """What evaluates it, where the environment has no entry of that name."""
 
 
 class Scope(Protocol):
@@ -132,28 +120,58 @@ class _Checker:
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
-        self._locals: dict[str, Type] = {}
+        self._locals: dict[str, Type | tuple[str, Fields]] = {}
+        """What a macro binds: a value of a type, or a record of the list of that name."""
         self.reads: dict[Path, None] = {}
 
     # --- names
 
     def path(self, node: Dotted) -> Typed:
         """A name whose absent value is None."""
+        typed = self._named(node)
+        if typed.fields is not None:
+            name = ".".join(node.parts)
+            raise Fault(
+                f"{name} is a list of records",
+                node.position,
+                hint=f"ask size({name}), {name}.exists(x, x.field == …) or {name}.all(x, …)",
+            )
+        return typed
+
+    def items(self, node: Node) -> Typed:
+        """Any expression, a list of records too."""
+        if isinstance(node, Dotted):
+            typed = self._named(node)
+            if typed.fields is not None:
+                return typed
+        return self.value(node)
+
+    def _named(self, node: Dotted) -> Typed:
+        """Return what a name stands for; a list of records too."""
         parts = node.parts
         if parts[0] in self._locals:
-            if len(parts) > 1:
-                raise Fault(f"{parts[0]} has no fields", node.position)
-            variable = parts[0]
-            return Typed(self._locals[variable], lambda env: env[variable], total=True)
+            return self._local(node, self._locals[parts[0]])
         name = self._scope.resolve(parts, node.position)
         self.reads[parts] = None
-        return Typed(
-            name.type,
-            name.run or closures.getter(parts, fallible=name.fallible),
-            not name.fallible,
-            name.optional,
-            parts,
-        )
+        return _typed(name, parts)
+
+    def _local(self, node: Dotted, bound: Type | tuple[str, Fields]) -> Typed:
+        """Return the variable of a macro, or a field of the record that it stands for."""
+        variable, *rest = node.parts
+        if isinstance(bound, Type):
+            if rest:
+                raise Fault(f"{variable} has no fields", node.position)
+            return Typed(bound, lambda env: env[variable], total=True)
+        if len(rest) != 1:
+            raise Fault(
+                f"{'.'.join(node.parts)} is not a value",
+                node.position,
+                hint=f"name a field of {variable}, which is a record",
+            )
+        records, fields = bound
+        name = fields(rest[0], node.position)
+        self.reads[records, rest[0]] = None
+        return _typed(name, node.parts)
 
     def value(self, node: Node) -> Typed:
         """Any expression; an absent value is an evaluation error."""
@@ -294,19 +312,32 @@ class _Checker:
         target, variable, body = node.arguments
         if self._locals:
             raise Fault("all and exists do not nest", node.position)
-        items = self.value(target)
-        if items.type.base != "list":
+        items = self.items(target)
+        if items.type.base != "list" and items.fields is None:
             raise Fault(f"{node.name} looks at a list, not {items.type.text}", node.position)
         if not isinstance(variable, Dotted) or len(variable.parts) != 1:
             raise Fault(f"{node.name} takes a variable and a condition", variable.position)
         name = variable.parts[0]
         if name in self._scope.roots:
             raise Fault(f"{name} already means something here", variable.position)
-        self._locals = {name: items.type.item}
+        self._locals = {
+            name: items.type.item if items.fields is None else (items.path[0], items.fields)
+        }
         condition = self.want(body, BOOL, f"the condition of {node.name}")
         self._locals = {}
         run = closures.macro(items.run, name, condition.run, decisive=node.name == "exists")
         return Typed(BOOL, run, items.total and condition.total)
+
+
+def _typed(name: Name, parts: Path) -> Typed:
+    return Typed(
+        name.type,
+        name.run or closures.getter(parts, fallible=name.fallible),
+        not name.fallible,
+        name.optional,
+        parts,
+        fields=name.fields,
+    )
 
 
 _LITERAL_TYPES: Final[dict[type, Type]] = {bool: BOOL, int: INT, str: TEXT, bytes: BYTES}

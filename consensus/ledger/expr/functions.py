@@ -56,6 +56,10 @@ class Checker(Protocol):
         """An expression of the type ``want``; ``what`` names it in errors."""
         ...
 
+    def items(self, node: Node) -> Typed:
+        """Any expression, a list of records too."""
+        ...
+
     def macro(self, node: Call) -> Typed:
         """``all`` or ``exists``."""
         ...
@@ -128,8 +132,8 @@ def _has(checker: Checker, node: Call) -> Typed:
 
 
 def _size(checker: Checker, node: Call) -> Typed:
-    typed = checker.value(node.arguments[0])
-    if typed.type.base not in ("text", "bytes", "list"):
+    typed = checker.items(node.arguments[0])
+    if typed.type.base not in ("text", "bytes", "list") and typed.fields is None:
         raise Fault(f"{typed.type.text} has no size", node.position)
     run = typed.run
     return Typed(INT, lambda env: len(run(env)), typed.total)

@@ -5,6 +5,7 @@ Not here: which names and functions have which type (``check``, ``functions``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +28,25 @@ _HIDDEN: Final = ("sealed", "commitment")
 
 
 @dataclass(frozen=True, slots=True)
+class Name:
+    """What a path stands for."""
+
+    type: Type
+    optional: bool = False
+    """The value may be None."""
+    fallible: bool = False
+    """The value may be missing altogether (a parameter before its first date, a scope)."""
+    run: Run | None = None
+    """What evaluates it, where the environment has no entry of that name."""
+    fields: Fields | None = None
+    """Of a list of records: what a field of one stands for."""
+
+
+Fields = Callable[[str, int], Name]
+"""A field and its position in the text to what it stands for; raises Fault."""
+
+
+@dataclass(frozen=True, slots=True)
 class Typed:
     """A checked part: its type, and the closure that evaluates it."""
 
@@ -38,6 +58,8 @@ class Typed:
     path: Path = ()
     constant: bool = False
     value: Value = None
+    fields: Fields | None = None
+    """Of a list of records, which only ``size`` and macros take."""
 
 
 def constant(kind: Type, value: Value) -> Typed:

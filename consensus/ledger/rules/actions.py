@@ -34,9 +34,10 @@ from consensus.ledger.model import (
 )
 from consensus.ledger.rules.definition import ActionDef
 from consensus.ledger.rules.effects import Effects
+from consensus.ledger.rules.indexes import Listed, parse_load
 from consensus.ledger.rules.kinds import Domain, World, check_ref, find_kind
 from consensus.ledger.rules.parts import ForeignFields, action_id
-from consensus.ledger.rules.schema import NOT_SUPPORTED, Place, Skip, suggest
+from consensus.ledger.rules.schema import Place, Skip, suggest
 from consensus.ledger.rules.scope import ActionScope
 from consensus.ledger.rules.values import (
     INPUT_BASES,
@@ -117,7 +118,7 @@ class _Compiler:
             raise Skip
         reads = tuple(scope.reads)
         params = [self.domain.params[path[1]] for path in reads if path[0] == "params"]
-        kinds = {each.name for each in scope.loads.values() if isinstance(each, Kind)}
+        kinds = {each.name for each in scope.kinds.values()}
         kinds |= {kind.name for kind in effects.kinds}
         families = {each.name: each for each in scope.loads.values() if type(each) is AccountFamily}
         families |= {each.name: each for each in effects.families}
@@ -215,11 +216,16 @@ class _Compiler:
                 )
             optional = name.endswith("?")
             name = name.removesuffix("?")
-            if template.startswith("index "):
-                raise here.refuse(f"loading an index is {NOT_SUPPORTED}")
             check_name(name, here, "a load")
             if name in scope.loads:
                 raise here.refuse(f"{name} is loaded twice")
+            if template.startswith("index "):
+                if optional:
+                    raise here.refuse(
+                        "a list is never absent", f"leave out the ?; it is empty: size({name}) == 0"
+                    )
+                loads.append(self._listed(scope, name, template, here))
+                continue
             reference, loaded = self._load(scope, template, here)
             scope.loads[name] = loaded
             if optional:
@@ -242,22 +248,37 @@ class _Compiler:
                     "a rule set reads only its own accounts",
                 )
             return reference, family
-        kind = find_kind(self.world, head, place)
-        known = (*self.domain.uses, *self.domain.doubtful)
-        if kind.domain != self.domain.name and kind.name not in known:
-            raise place.refuse(
-                f"kind {head} belongs to domain {kind.domain} and is not in `uses`",
-                f'write uses = {{ {kind.domain} = ["{head}.<field>"] }}; it must export it',
-            )
+        kind = self._kind(head, place)
         if not slash or not rest:
             raise place.refuse("which record?", f"write {head}/{{input.{head}}}")
         return scope.record(rest, kind, place), kind
+
+    def _kind(self, name: str, place: Place) -> Kind:
+        """Return a kind whose records may be loaded."""
+        kind = find_kind(self.world, name, place)
+        known = (*self.domain.uses, *self.domain.doubtful)
+        if kind.domain != self.domain.name and kind.name not in known:
+            raise place.refuse(
+                f"kind {name} belongs to domain {kind.domain} and is not in `uses`",
+                f'write uses = {{ {kind.domain} = ["{name}.<field>"] }}; it must export it',
+            )
+        return kind
+
+    def _listed(self, scope: ActionScope, name: str, template: str, place: Place) -> Load:
+        """Return the load of an index, and add it to the scope."""
+        written = parse_load(template, place)
+        kind = self._kind(written.kind, place)
+        reference, listing = scope.index(name, written, template, kind, place)
+        scope.loads[name] = Listed(kind, listing)
+        return Load(name, reference, kind, None, listing=listing)
 
     def _fresh(self, scope: ActionScope) -> tuple[str, ...]:
         here = self.place.of("fresh")
         records = [name for name, each in scope.loads.items() if isinstance(each, Kind)]
         for name in self.definition.fresh:
-            if name not in records:
+            if isinstance(scope.loads.get(name), Listed):
+                here.fault(f"{name} is a list", "load those records whose basis matters one by one")
+            elif name not in records:
                 here.fault(f"{name!r} is not a loaded record", suggest(name, records))
         return tuple(dict.fromkeys(self.definition.fresh))
 
@@ -371,6 +392,14 @@ class _Compiler:
             here.fault("a protective action is judged on the present state", "leave out depends")
         found: list[Path] = []
         for number, text in enumerate(self.definition.depends):
+            load = text.partition(".")[0]
+            if isinstance(scope.loads.get(load), Listed):
+                here.of(number).fault(
+                    f"{load} is a list, and an index has no version",
+                    f"let the author name what was seen: size({load}) == input.count in a "
+                    "requirement",
+                )
+                continue
             try:
                 found.append(scope.path(text, here.of(number)))
             except Skip:
@@ -424,15 +453,11 @@ def _start_ms(period: Expression) -> Callable[[Env], int]:
 def _foreign(scope: ActionScope, domain: str) -> list[ForeignFields]:
     """Return what an action reads of kinds of other domains."""
     read: dict[str, dict[str, None]] = {}
-    kinds = {
-        name: kind
-        for name, kind in scope.loads.items()
-        if isinstance(kind, Kind) and kind.domain != domain
-    }
+    kinds = {name: kind for name, kind in scope.kinds.items() if kind.domain != domain}
     for name, kind in kinds.items():
         fields = read.setdefault(kind.name, {})
         for path in scope.reads:
-            if path[0] == name and path[1] in (*kind.fields, "status"):
+            if path[0] == name and path[1:2] and path[1] in (*kind.fields, "status"):
                 fields[path[1]] = None
     unique = {kind.name: kind for kind in kinds.values()}
     return [ForeignFields(unique[name], tuple(fields)) for name, fields in read.items()]

@@ -32,6 +32,7 @@ LETS_MAX: Final = 32
 REQUIREMENTS_MAX: Final = 32
 EFFECTS_MAX: Final = 32
 UNIQUE_MAX: Final = 8
+INDEXES_MAX: Final = 8
 PATHS_MAX: Final = 64
 DOMAINS_MAX: Final = 64
 SEPARATE_MAX: Final = 64
@@ -60,6 +61,14 @@ class StatusDef:
 
 
 @dataclass(frozen=True, slots=True)
+class IndexDef:
+    """An index of a kind; ``condition`` is ``while`` in TOML."""
+
+    field: str
+    condition: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class KindDef:
     """A kind of record."""
 
@@ -67,6 +76,7 @@ class KindDef:
     status: StatusDef | None
     hold_by: tuple[str, ...]
     """Other domains that may place and release holds on its records."""
+    index: tuple[IndexDef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from consensus.ledger.rules.definition import (
     KindDef,
     StatusDef,
 )
+from consensus.ledger.rules.indexes import compile_indexes
 from consensus.ledger.rules.schema import Place, Report, Skip, suggest
 from consensus.ledger.rules.values import (
     FIELD_BASES,
@@ -148,6 +149,7 @@ def _compile_kind(
     if not complete:
         raise Skip
     layouts = _layouts(fields, place)
+    indexes = compile_indexes(name, fields, bool(start), definition.index, place.of("index"))
     leaf_of = {each.name: each.group or each.name for each in fields.values()}
     return Kind(
         domain=domain,
@@ -161,6 +163,7 @@ def _compile_kind(
         steps=steps,
         stops=stops,
         exported=exported,
+        indexes=indexes,
     )
 
 

@@ -16,6 +16,7 @@ from consensus.ledger.model import (
     Assign,
     Create,
     Effect,
+    Index,
     Kind,
     Move,
     OpenAccount,
@@ -167,7 +168,9 @@ def _note_action(action: Action, note: Callable[..., None]) -> None:
         for path in requirement.that.reads:
             if len(path) == 2 and (path in action.depends or path[0] in covered):
                 continue
-            if any(path[0] == load.name and load.kind for load in action.loads):
+            if any(
+                path[0] == load.name and load.kind and load.listing is None for load in action.loads
+            ):
                 missing[".".join(path)] = None
     if missing:
         note(
@@ -240,11 +243,17 @@ def _kind(kind: Kind) -> KindSummary:
         words += ["optional"] if each.optional else []
         words += [f"sealed for {', '.join(each.sealed_for)}"] if each.sealed_for else []
         words += [f"shown with {each.group}"] if each.group else []
+        words += [_indexed(index) for index in kind.indexes if index.field == each.name]
         fields.append(", ".join(words))
+    fields += [f"status: {_indexed(each)}" for each in kind.indexes if each.field == "status"]
     steps = tuple(
         f"{name} -> {', '.join(targets) or 'end'}" for name, targets in kind.steps.items()
     )
     return KindSummary(kind.name, tuple(fields), steps, kind.exported)
+
+
+def _indexed(index: Index) -> str:
+    return "indexed" + (f" while {index.condition.source}" if index.condition else "")
 
 
 def _action(action: Action) -> ActionSummary:

@@ -427,8 +427,12 @@ class Struct:
     """Keys of the language that this version refuses."""
     prepare: Callable[[dict[str, Any], Place], dict[str, Any]] | None = None
     """Rewrites short forms of the TOML table before it is read."""
+    short: str = ""
+    """The key whose text alone may stand for the table."""
 
     def read(self, value: Any, place: Place) -> Any:
+        if self.short and isinstance(value, str):
+            value = {self.short: value}
         if not isinstance(value, dict):
             raise place.refuse(f"expected a table, found {_named(value)}", "put it in { }")
         if self.prepare is not None:

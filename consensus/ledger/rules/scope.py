@@ -8,14 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import takewhile
 from typing import Final
 
 from consensus.codec import Value
-from consensus.errors import RulesError
 from consensus.hashing import DIGEST_BYTES
 from consensus.ledger.environment import LETS
-from consensus.ledger.expr import Fault, Name, compile_expression
+from consensus.ledger.expr import Fault, Name, assignable
 from consensus.ledger.model import (
     AccountFamily,
     Env,
@@ -23,13 +23,16 @@ from consensus.ledger.model import (
     Expression,
     Kind,
     Let,
+    Listing,
     Path,
     Reference,
 )
 from consensus.ledger.rules.definition import CreateDef
+from consensus.ledger.rules.indexes import IndexTemplate, Listed, check_order, find_index
 from consensus.ledger.rules.kinds import Domain, World
 from consensus.ledger.rules.schema import NOT_SUPPORTED, Place, Skip, suggest
-from consensus.ledger.rules.values import PERIOD, ROOTS
+from consensus.ledger.rules.values import COMPONENT_BASES, PERIOD, ROOTS
+from consensus.ledger.rules.written import compile_written
 from consensus.ledger.types import ID_COMPONENTS_MAX, InputError, Type, check_id
 
 WHO: Final[Mapping[str, Type]] = {
@@ -37,10 +40,6 @@ WHO: Final[Mapping[str, Type]] = {
     "agency": Type("text"),
     "role": Type("text"),
 }
-_COMPONENT_BASES: Final = (
-    "int", "bool", "text", "bytes", "month", "date", "time", "digest", "token", "ref",
-)  # fmt: skip
-"""Types that may stand in an id: nothing hidden, no amounts."""
 NEW_ID: Final = "{tx}"
 """The template of an id made from the transaction."""
 _UNBOUNDED: Final = ("text", "bytes", "ref")
@@ -54,7 +53,7 @@ class ActionScope:
     world: World
     domain: Domain
     inputs: Mapping[str, Name]
-    loads: dict[str, Kind | AccountFamily] = field(default_factory=dict)
+    loads: dict[str, Kind | AccountFamily | Listed] = field(default_factory=dict)
     dated: bool = False
     """Whether the period of the act is known."""
     optional: dict[str, None] = field(default_factory=dict)
@@ -93,6 +92,8 @@ class ActionScope:
             raise Fault(f"nothing is called {root}", position, hint=suggest(root, self.roots))
         if root == "who":
             return self._who(rest, position)
+        if not rest and isinstance(listed := self.loads.get(root), Listed):
+            return Name(Type("records", listed.kind.name), fields=partial(self._listed, root))
         if len(rest) != 1:
             text = ".".join(parts)
             hint = "load the record it refers to, then name its field" if len(rest) > 1 else ""
@@ -130,15 +131,39 @@ class ActionScope:
             )
         return Name(WHO[rest[0]])
 
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """The kinds of the loads that are records or lists of them."""
+        found = {
+            name: each.kind if isinstance(each, Listed) else each
+            for name, each in self.loads.items()
+        }
+        return {name: each for name, each in found.items() if isinstance(each, Kind)}
+
+    def _listed(self, load: str, name: str, position: int) -> Name:
+        """Return a field of each record of a list."""
+        found = self._field_of(self.kinds[load], load, name, position)
+        self.reads[load, name] = None
+        return found
+
     def field(self, load: str, name: str, position: int) -> Name:
         """Return a field of a load, if the border lets it through."""
         loaded = self.loads[load]
+        if isinstance(loaded, Listed):
+            raise Fault(
+                f"{load} is a list of {loaded.kind.name} records",
+                position,
+                hint=f"ask {load}.exists(x, x.{name} == …) or {load}.all(x, x.{name} == …)",
+            )
         if isinstance(loaded, AccountFamily):
             if name == "reserved":
                 raise Fault(f"{load}.reserved is {NOT_SUPPORTED}", position)
             if name != "balance":
                 raise Fault(f"an account has no {name}", position, hint="known: balance")
             return Name(Type("money", loaded.currency))
+        return self._field_of(loaded, load, name, position)
+
+    def _field_of(self, loaded: Kind, load: str, name: str, position: int) -> Name:
         if name == "id":
             return Name(Type("ref", loaded.name))
         if name == "by":
@@ -175,15 +200,7 @@ class ActionScope:
         self, source: str, place: Place, want: Type | None = None, *, optional: bool = False
     ) -> Expression:
         """Return a compiled expression; raises Skip after reporting."""
-        line = place.line
-        where = place.report.where if line else _unlined(place)
-        try:
-            found = compile_expression(
-                source, self, want=want, optional=optional, where=where, line=line
-            )
-        except RulesError as error:
-            place.report.problems.append(error)
-            raise Skip from error
+        found = compile_written(source, self, place, want, optional=optional)
         return self._read_through(found) if self.lets else found
 
     def _read_through(self, found: Expression) -> Expression:
@@ -240,7 +257,7 @@ class ActionScope:
                 name = segment[1:-1]
                 if name not in self.lets and found.reads != (tuple(name.split(".")),):
                     raise place.refuse(f"{segment} holds more than a path", "use `{ent.person}`")
-                if found.type.base not in _COMPONENT_BASES:
+                if found.type.base not in COMPONENT_BASES:
                     raise place.refuse(
                         f"{segment} is {found.type.text}, which may not stand in an id"
                     )
@@ -282,6 +299,44 @@ class ActionScope:
                 return Reference("record", kind.name, source, found.reads, found.evaluate)
         _, resolve, reads = self.components(segments, place)
         return Reference("record", kind.name, source, reads, resolve)
+
+    def index(
+        self, load: str, written: IndexTemplate, template: str, kind: Kind, place: Place
+    ) -> tuple[Reference, Listing]:
+        """Return where ``load`` finds its list, and what it takes of it."""
+        index = find_index(kind, written.field, place)
+        named = [written.field, *([written.by] if written.by else [])]
+        if written.by:
+            check_order(kind, written.by, place)
+        if kind.domain != self.domain.name and kind.name not in self.domain.doubtful:
+            for name in named:
+                try:
+                    self._check_border(kind, name, 0)
+                except Fault as fault:
+                    raise place.refuse(fault.message, fault.hint) from fault
+        field_ = kind.fields.get(written.field)
+        wanted = Type("text") if field_ is None else field_.stored
+        found, resolve, reads = self._looked_for(written.value, place)
+        if not assignable(found, wanted):
+            raise place.refuse(
+                f"index {index.name} lists by {wanted.text}, {written.value} is {found.text}"
+            )
+        self.reads.update(dict.fromkeys((load, name) for name in named))
+        listing = Listing(index, written.most, written.by)
+        return Reference("index", index.name, template, reads, resolve), listing
+
+    def _looked_for(
+        self, segment: str, place: Place
+    ) -> tuple[Type, Callable[[Env], list[Value]], tuple[Path, ...]]:
+        """Return type, value and paths of ``{path}`` or literal text, of any length."""
+        if not (segment.startswith("{") and segment.endswith("}")):
+            (kind,), resolve, reads = self.components([segment], place)
+            return kind, resolve, reads
+        found = self.expression(segment[1:-1], place)
+        if found.reads != (tuple(segment[1:-1].split(".")),):
+            raise place.refuse(f"{segment} holds more than a path", "use `{ent.person}`")
+        run = found.evaluate
+        return found.type, lambda env: [run(env)], found.reads
 
     def _check_same(self, have: Type, kind: Kind, place: Place) -> None:
         """A reference to another kind serves only where some action makes records under it."""
@@ -344,8 +399,3 @@ def _always_fits(types: Sequence[Type], parts: Sequence[object]) -> bool:
 
 def _constant(value: Value) -> Callable[[Env], Value]:
     return lambda env: value
-
-
-def _unlined(place: Place) -> str:
-    path = ".".join(map(str, place.path))
-    return f"{place.report.where}: {path}" if place.report.where else path

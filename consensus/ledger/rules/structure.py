@@ -20,6 +20,7 @@ from consensus.ledger.rules.definition import (
     EFFECTS_MAX,
     FAMILIES_MAX,
     FIELDS_MAX,
+    INDEXES_MAX,
     INPUTS_MAX,
     KINDS_MAX,
     LETS_MAX,
@@ -41,6 +42,7 @@ from consensus.ledger.rules.definition import (
     Definition,
     FieldDef,
     IgnoreDef,
+    IndexDef,
     KindDef,
     MoveDef,
     OpenDef,
@@ -104,6 +106,12 @@ _FIELD: Final = Struct(
     ),
     prepare=_field_type,
 )
+_INDEX: Final = Struct(
+    IndexDef,
+    (Attr("field", _name),),
+    more=(Attr("condition", _expression, "", key="while"),),
+    short="field",
+)
 KIND: Final = Struct(
     KindDef,
     (
@@ -122,7 +130,7 @@ KIND: Final = Struct(
         ),
         Attr("hold_by", Many(_name, DOMAINS_MAX), ()),
     ),
-    later=("index",),
+    more=(Attr("index", Many(_INDEX, INDEXES_MAX), ()),),
 )
 ACCOUNT: Final = Struct(
     AccountDef,

@@ -80,6 +80,7 @@ def _check_kind(old: Kind, new: Kind, place: Place) -> None:
             place.of("fields", name).fault(
                 f"field {name} is new", f"add since = {old.definition + 1}"
             )
+    _check_indexes(old, new, place)
     for status in old.steps:
         if status not in new.steps:
             place.of("status").fault(f"status {status} is gone", "keep it: records may have it")
@@ -87,6 +88,30 @@ def _check_kind(old: Kind, new: Kind, place: Place) -> None:
         place.fault("the status is gone", "keep it: records have it")
     if new.start and not old.start:
         place.of("status").fault("existing records have no status", "make another kind")
+
+
+def _check_indexes(old: Kind, new: Kind, place: Place) -> None:
+    """Refuse an index that would not list every record: of a field that records may have already.
+
+    Whatever else is in a record, a field that this number brings is absent from those that exist,
+    and what is absent is not listed.
+    """
+    before = {index.field: index for index in old.indexes}
+    for number, index in enumerate(new.indexes):
+        here = place.of("index", number)
+        if index.field not in before:
+            if index.field in old.fields or index.field == "status":
+                here.fault(
+                    f"records that exist would be missing from an index by {index.field}",
+                    "declare a new field with it (optional, since) and an action that sets it",
+                )
+            continue
+        was, now = before[index.field].condition, index.condition
+        if (was and was.source) != (now and now.source):
+            here.fault(
+                f"records are listed by {index.field} as the old `while` says",
+                "keep it, or declare a new field with an index of its own",
+            )
 
 
 def moved_actions(old: RuleSet, new: RuleSet) -> dict[str, str]:

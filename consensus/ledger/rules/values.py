@@ -35,6 +35,10 @@ _PLAIN: Final = ("bool", "int", "text", "bytes", "month", "date", "time", "diges
 INPUT_BASES: Final = BASES
 FIELD_BASES: Final = tuple(base for base in BASES if base != "sealed")
 PARAM_BASES: Final = (*_PLAIN, "money", "list")
+COMPONENT_BASES: Final = (
+    "int", "bool", "text", "bytes", "month", "date", "time", "digest", "token", "ref",
+)  # fmt: skip
+"""Types that may stand in an id, or be looked for in an index: nothing hidden, no amounts."""
 _ITEM_BASES: Final = (*_PLAIN, "money", "token", "ref")
 
 

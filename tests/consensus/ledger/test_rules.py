@@ -522,7 +522,6 @@ def test_fault_of_an_author_is_refused_with_its_reason(
 
 
 UNSUPPORTED = [
-    ("benefits", "[kinds.review]", '[kinds.review]\nindex = ["entitlement"]', "index"),
     ("benefits", 'fresh   = ["ent"]', 'approvals = { role = "a.b", count = 1 }', "approvals"),
     ("benefits", 'fresh   = ["ent"]', 'waterfall = { from = "account/program" }', "waterfall"),
     ("benefits", 'fresh   = ["ent"]', 'emergency = { approvals = "none" }', "emergency"),
@@ -531,8 +530,6 @@ UNSUPPORTED = [
     ("payments", '{ from = "account/program", to', '{ reserve = ["x"], from = "a", to', "reserve"),
     ("payments", '{ from = "account/program", to', '{ post = ["x"], to', "post"),
     ("payments", '{ from = "account/program", to', '{ void = ["x"], to', "void"),
-    ("benefits", '"person/{input.person}"', '"index person.region {input.person} max 3"',
-     "loading an index"),
     ("payments", "prog.balance > ent", "prog.reserved > ent", "prog.reserved"),
 ]  # fmt: skip
 
