@@ -30,6 +30,8 @@ from consensus.ledger.transaction import Expect, Unsigned
 from consensus.ledger.types import InputError
 from consensus.protocol import StateKey
 
+_ADOPTION: Final = "=adoption"
+"""A component of an id that is no input but this word."""
 KERNEL_TOUCHES: Final[Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]]] = MappingProxyType(
     {
         "add_agency": (("agency", ("agency",)),),
@@ -48,6 +50,9 @@ KERNEL_TOUCHES: Final[Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]]] = M
         "revoke_role": (("role", ("principal", "role")),),
         "confirm_hold": (("hold", ("hold",)),),
         "release_hold": (("hold", ("hold",)),),
+        "propose_rules": (("rules", ("domain",)),),
+        "activate_rules": (("rules", ("domain",)), ("rules", ("domain", "number", _ADOPTION))),
+        "withdraw_rules": (("rules", ("domain", "number", _ADOPTION)),),
     }
 )
 """Kernel action -> kinds and ids (by input) of what it writes, which ``expects`` must name."""
@@ -319,7 +324,9 @@ class Needs:
                 what = what.id
             if isinstance(what, tuple):
                 namespace, inputs = what
-                key = StateKey(namespace, tuple(self._env["input"][each] for each in inputs))
+                given = self._env["input"]
+                id_ = [each[1:] if each[0] == "=" else given[each] for each in inputs]
+                key = StateKey(namespace, tuple(id_))
             elif isinstance(what, Load):
                 try:
                     self._list = _List(what, what.reference.resolve(self._env))

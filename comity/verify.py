@@ -373,6 +373,7 @@ _RULES_HEAD: Final = codec.array(
     codec.list_of(codec.array(codec.integer(1), codec.count), 256),
     codec.count,
     codec.list_of(codec.plain, 4096),
+    codec.integer(1),
 )
 
 

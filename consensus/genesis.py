@@ -41,6 +41,7 @@ _LIMITS: Final = {
     "payload_bytes_max": codec.integer(1024, 64 * 2**20),
     "payload_batches_max": codec.integer(1, 1024),
     "not_after_ms_max": codec.integer(1000, 30 * 86_400_000),
+    "notice_ms": codec.integer(1000, 366 * 86_400_000),
 }
 
 _SHAPE: Final = codec.mapping(
@@ -83,13 +84,18 @@ _SHAPE: Final = codec.mapping(
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What bounds every block, the same at every node. Bytes, counts and milliseconds."""
+    """What bounds every block, the same at every node. Bytes, counts and milliseconds.
+
+    ``notice_ms`` lies at least between the activation of a charter and its coming into force, and
+    is the notice of all rule sets unless the charter says otherwise.
+    """
 
     batch_bytes_max: int = 1024 * 1024
     batch_transactions_max: int = 4096
     payload_bytes_max: int = 4 * 1024 * 1024
     payload_batches_max: int = 128
     not_after_ms_max: int = 86_400_000
+    notice_ms: int = 7 * 86_400_000
 
     def to_value(self) -> Value:
         """Return the map of the genesis file."""

@@ -31,7 +31,7 @@ from consensus.hotstuff.events import Halt, PayloadHeld, Started
 from consensus.hotstuff.types import Block, CommitCert, genesis_cert
 from consensus.keyfile import KeyPair
 from consensus.ledger.codes import Code
-from consensus.ledger.ledger import Ledger
+from consensus.ledger.ledger import of_genesis
 from consensus.state.history import HistoryTree
 from consensus.state.state import State
 from node import batch_wire, opening
@@ -101,7 +101,7 @@ class Engine:
         disk: Disk = SYSTEM_DISK,
     ) -> None:
         self.identity = identity
-        self.ledger = Ledger(identity.chain, identity.genesis.limits)
+        self.ledger = of_genesis(identity.genesis)
         self.stopped: Stopped | None = None
         self._announce = announce
         self._now_ms = now_ms

@@ -47,7 +47,7 @@ from consensus.ledger import batch as batches
 from consensus.ledger import group
 from consensus.ledger.executor import EXECUTOR, BlockContext, BlockRun
 from consensus.ledger.genesis_state import genesis_state
-from consensus.ledger.ledger import Ledger
+from consensus.ledger.ledger import of_genesis
 from consensus.ledger.transaction import ORDINARY, Unsigned, assemble
 from consensus.protocol import Item
 from consensus.signing import verify
@@ -314,7 +314,7 @@ def _alone(network: LocalNetwork, keys: Sequence[Key]) -> dict[str, float]:
     chain = genesis.chain_id(network.genesis)
     state = State(MemoryBackend(), founded.tree_depth, -1)
     state.apply(genesis_state(founded))
-    ledger = Ledger(chain, founded.limits)
+    ledger = of_genesis(founded)
     load = Load(chain, keys, ledger.rules(state, founded.time_ms).book, founded.time_ms)
     best: dict[str, float] = {}
 

@@ -363,6 +363,7 @@ class Calls:
             grant_id(txid, index),
             env["input"],
             self._approvers,
+            txid,
         )
         plan = HANDLERS[action.name](acting)
         authorize(view, self._standing, power, action, env)

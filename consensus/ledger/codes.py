@@ -20,6 +20,7 @@ object, as ``expects`` names it.
     NOT_FOUND          [load or input, name | null when a part of its id is absent]
     NOT_AUTHORIZED     [link, ...]: ["role", role, why], ["where"], ["self"], ["not", path],
                        ["not_agency", path], ["debit", family], ["agency", agency], ["same_person"],
+                       ["committee", agency],
                        ["key"], ["apart", role, other role that the person has],
                        ["grant", id, why], ["office", role, why]: see ``delegation``
     STALE              [name, version now, [field, ...]]               empty: as a whole, or unnamed
@@ -30,6 +31,7 @@ object, as ``expects`` names it.
                        ["role", role, how many more, "" | "person" | "agency": how they differ,
                                 [[principal, link], ...]: why those there do not fill it],
                        ["of", how many more, [missing, ...]], ["when", condition without a value],
+                       ["agencies", how many more]: with a validator, for a charter,
                        ["limit"]: the search was given up, see ``policies``
                        link: as above, or ["author"], ["twice"], ["distinct", "person" | "agency"],
                        ["key", "compromised"], ["suspended", "principal" | "agency"]

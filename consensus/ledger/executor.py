@@ -32,6 +32,7 @@ from consensus.ledger.codes import Code, Refused
 from consensus.ledger.decision import Decision
 from consensus.ledger.effects import Active
 from consensus.ledger.expects import Expectations
+from consensus.ledger.governing import Governing
 from consensus.ledger.layout import encode_array, encode_bytes, encode_value
 from consensus.ledger.ledger import Ledger
 from consensus.ledger.model import Action, Move
@@ -127,6 +128,7 @@ class BlockRun:
         self._rules = ledger.rules(source, context.time_ms)
         self._view.book = self._rules.book
         self._view.in_force = self._rules.in_force
+        self._view.governing = Governing(ledger.floor, ledger.compiled)
         row = source.get(ledger.paths.pool)
         if row is None:
             raise LocalProtocolError("the state has no salt pool")

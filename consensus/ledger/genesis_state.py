@@ -16,9 +16,13 @@ from consensus.codec import Value
 from consensus.errors import DecodeError, RulesError
 from consensus.genesis import Genesis
 from consensus.hashing import context
+from consensus.ledger.attached import join_attached
 from consensus.ledger.layout import (
+    ACTIVATED,
     ACTIVE,
+    ADOPTION,
     PRINCIPALS_MAX,
+    Adoption,
     Agency,
     Balance,
     Key,
@@ -32,7 +36,7 @@ from consensus.ledger.model import Rulebook
 from consensus.ledger.persons import listed_under
 from consensus.ledger.rules import Definition, compile_rulebook, decode_definition, parts_root
 from consensus.ledger.types import InputError, check_id
-from consensus.ledger.view import CHARTER, Write, join_attached, single_write
+from consensus.ledger.view import CHARTER, Write, single_write
 from consensus.state.salted import NO_SALT
 
 FIRST_VERSION = 1
@@ -82,10 +86,12 @@ def genesis_state(genesis: Genesis) -> list[Write]:
         leaf("role", [given.principal, given.role], list(role))
     for definition, encoded in zip(definitions, genesis.rules, strict=True):
         number = definition.number
-        head = RulesHead(definition.domain, [[number, genesis.time_ms]], 0, [])
+        head = RulesHead(definition.domain, [[number, genesis.time_ms]], 0, [], number)
         leaf("rules", [definition.domain], list(head))
         made = leaf("rules", [definition.domain, number], parts_root(definition))
         writes[-1] = Write(made.kh, made.vh, join_attached(made.row, encoded))
+        adoption = Adoption(definition.domain, number, ACTIVATED, genesis.time_ms, None, [])
+        leaf("rules", [definition.domain, number, ADOPTION], list(adoption))
     leaf("rules", [], sorted(definition.domain for definition in definitions))
     for account in genesis.accounts:
         id_ = _account_id(book, account.family, account.id)

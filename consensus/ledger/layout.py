@@ -9,8 +9,12 @@
     grant      [id]                [id, source, agency, issuer, holder, actions, when, from_ms,
                                     until_ms, suspends_at_ms, depth, status]
     rules      []                  [domain, ...]                    ascending
-    rules      [domain]            [domain, [[number, from_ms], ...], held, [[action, held], ...]]
+    rules      [domain]            [domain, [[number, from_ms], ...], held, [[action, held], ...],
+                                    latest]
     rules      [domain, number]    root of the rule set's parts     (its row also has the rule set)
+    rules      [domain, number, "adoption"]
+                                   [domain, number, state, from_ms, until_ms,
+                                    [[step, txid, principal, agency, time_ms], ...]]
     record     [kind, *id]         a salted list, see ``state.record``
     account    [family, *id]       [id, balance, reserved, held]
     holds      [space, components] [size, held]
@@ -73,7 +77,7 @@ PREDECESSORS_MAX: Final = 16
 GRANT_DEPTH_MAX: Final = 3
 """Grants in a chain."""
 
-KERNEL_SPACES: Final = frozenset({"agency", "principal", "key", "role", "grant", "hold"})
+KERNEL_SPACES: Final = frozenset({"agency", "principal", "key", "role", "grant", "hold", "rules"})
 """Kernel kinds that ``expects`` may name; any other kind is a kind of record."""
 
 
@@ -200,13 +204,32 @@ def _fault(given: Role | Grant, now_ms: int) -> str:
     return ""
 
 
+PROPOSED: Final = 0
+"""State of a rule set that has not been activated."""
+ACTIVATED: Final = 1
+"""It is in force from a time on, which may yet come, until another takes its place."""
+OBJECTED: Final = 2
+"""Agencies ended it before its time."""
+WITHDRAWN: Final = 3
+LAPSED: Final = 4
+"""It was to come with another that was ended, and does not compile without it."""
+
+ADOPTION: Final = "adoption"
+"""Last component of the leaf that says what became of a rule set."""
+
+
 class RulesHead(NamedTuple):
-    """Which rule set of a domain is active from when, and holds on the domain and its actions."""
+    """Which rule set of a domain is active from when, and holds on the domain and its actions.
+
+    ``active`` has the one in force and the one that comes next, if there are such; the leaf of each
+    number's adoption keeps its interval for ever. ``latest`` is the highest number ever proposed.
+    """
 
     domain: str
     active: list[list[int]]
     held: int
     held_actions: list[list[Value]]
+    latest: int
 
     def number_at(self, now_ms: int) -> int:
         """Return the number active at ``now_ms``, 0 for none."""
@@ -216,6 +239,13 @@ class RulesHead(NamedTuple):
                 found = number
         return found
 
+    def coming(self, now_ms: int) -> tuple[int, int] | None:
+        """Return number and time of the activation that is still to come, if there is one."""
+        for number, from_ms in self.active:
+            if from_ms > now_ms:
+                return number, from_ms
+        return None
+
     def held_for(self, action: str) -> int:
         """Return the mask of the domain and of one action together."""
         mask = self.held
@@ -223,6 +253,22 @@ class RulesHead(NamedTuple):
             if name == action:
                 mask |= held
         return mask
+
+
+class Adoption(NamedTuple):
+    """What became of a proposed rule set: its interval, and who did what about it.
+
+    In force in ``from_ms <= t < until_ms`` (None: without end) if ``state`` is ACTIVATED, else
+    never. A step is ``[what, txid, principal, agency, time_ms]``; what is ``proposed``,
+    ``activated``, ``objected``, ``withdrawn`` or ``lapsed``. Those of the genesis file have none.
+    """
+
+    domain: str
+    number: int
+    state: int
+    from_ms: int | None
+    until_ms: int | None
+    steps: list[list[Value]]
 
 
 class Hold(NamedTuple):
@@ -273,6 +319,7 @@ _LEAVES: Final[dict[tuple[str, int], Callable[..., Any]]] = {
     ("role", 2): Role,
     ("grant", 1): Grant,
     ("rules", 1): RulesHead,
+    ("rules", 3): Adoption,
     ("holds", 2): HoldsIndex,
     ("hold", 1): Hold,
 }

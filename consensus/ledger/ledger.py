@@ -1,15 +1,17 @@
 """What is common to all blocks of a network: its chain, its limits, compiled rule sets.
 
 Rule sets lie in the state, each under its number; the head of a domain says which is active from
-when, by chain time. Compiling costs milliseconds, so compiled rule books are kept by the roots of
-their rule sets. From block to block the rules in force are kept while the leaves they rest on have
-the same value hashes, and until the next date on which a rule set or a parameter changes.
+when, by chain time. Compiling costs milliseconds, so compiled rule books are kept, and what is to
+come is compiled when it is activated: the block that crosses the time only switches. From block to
+block the rules in force are kept while the leaves they rest on have the same value hashes, and
+until the next date on which a rule set or a parameter changes.
 
-Not here: who activates rule sets.
+Not here: who activates rule sets (``kernel.rulesets``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,16 +20,19 @@ from consensus.codec import INT64_MAX, INT64_MIN, Value
 from consensus.errors import LocalProtocolError
 from consensus.genesis import Genesis, Limits, chain_id
 from consensus.hashing import ZERO
+from consensus.ledger.attached import split_attached
 from consensus.ledger.authority import Authority
 from consensus.ledger.effects import Active
+from consensus.ledger.floor import Floor, floor_of
+from consensus.ledger.governing import named_definition
 from consensus.ledger.layout import Paths, RulesHead
 from consensus.ledger.model import Rulebook
-from consensus.ledger.rules import compile_rulebook, decode_definition
-from consensus.ledger.view import RowLike, RulesInForce, Source, split_attached
+from consensus.ledger.rules import compile_rulebook
+from consensus.ledger.view import RowLike, RulesInForce, Source
 from consensus.state.record import decode_single
 
 RULEBOOKS_MAX: Final = 8
-"""Compiled rule books kept; activations are rare."""
+"""Compiled rule books kept beside those in force and to come; activations are rare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,8 @@ class Rules:
     """The rule sets in force in ``from_ms <= t < until_ms``, compiled, and by domain.
 
     ``reads`` are the leaves this rests on, key path to value hash. In this time the parameters of
-    actions do not change either; ``actives`` are those the executor has met.
+    actions do not change either; ``actives`` are those the executor has met. ``ahead`` are the rule
+    books of the times at which a rule set is due, so that nothing is left to compile then.
     """
 
     book: Rulebook
@@ -43,6 +49,7 @@ class Rules:
     reads: dict[bytes, bytes]
     from_ms: int
     until_ms: int
+    ahead: tuple[Rulebook, ...] = ()
     actives: dict[tuple[str, str], Active] = field(default_factory=dict)
 
     def lasts(self, source: Source, time_ms: int) -> bool:
@@ -60,11 +67,12 @@ class Rules:
 class Ledger:
     """What executing blocks of one network needs beside the state.
 
-    ``chain`` is the hash of the genesis file, ``limits`` come from it.
+    ``chain`` is the hash of the genesis file, ``limits`` and ``floor`` come from it.
     """
 
     chain: bytes
     limits: Limits
+    floor: Floor
     paths: Paths = field(init=False)
     authority: Authority = field(init=False, default_factory=Authority)
     _books: dict[tuple[bytes, ...], Rulebook] = field(init=False, default_factory=dict)
@@ -101,39 +109,55 @@ class Ledger:
             _, _, data = decode_single(read(components)[1].value)
             return codec.parse(data, "rules")
 
-        in_force: dict[str, RulesInForce] = {}
-        roots: list[bytes] = []
-        texts: list[bytes] = []
-        dates: list[int] = []
-        for domain in value([]):
-            head = RulesHead(*value([domain]))
-            dates += [from_ms for _, from_ms in head.active]
-            number = head.number_at(time_ms)
-            if not number:
-                continue
-            kh, row = read([domain, number])
-            root, text = split_attached(row.value)
-            in_force[domain] = RulesInForce(number, kh, row.vh)
-            roots.append(root)
-            texts.append(text)
-        book = self._book(tuple(roots), texts)
+        heads = [RulesHead(*value([domain])) for domain in value([])]
+        dates = [from_ms for head in heads for _, from_ms in head.active]
+
+        def sets_at(then_ms: int) -> dict[str, tuple[int, bytes, RowLike]]:
+            numbers = {head.domain: head.number_at(then_ms) for head in heads}
+            return {name: (n, *read([name, n])) for name, n in numbers.items() if n}
+
+        def book_of(sets: dict[str, tuple[int, bytes, RowLike]]) -> Rulebook:
+            return self.compiled([split_attached(row.value)[1] for _, _, row in sets.values()])
+
+        now = sets_at(time_ms)
+        in_force = {name: RulesInForce(n, kh, row.vh) for name, (n, kh, row) in now.items()}
+        book = book_of(now)
+        times = sorted({date for date in dates if date > time_ms})
+        ahead = tuple(book_of(sets_at(then_ms)) for then_ms in times)
         for rule_set in book.rule_sets.values():
             for action in rule_set.actions.values():
                 dates += action.schedule.starts
         from_ms = max((date for date in dates if date <= time_ms), default=INT64_MIN)
         until_ms = min((date for date in dates if date > time_ms), default=INT64_MAX)
-        return Rules(book, in_force, reads, from_ms, until_ms)
+        return Rules(book, in_force, reads, from_ms, until_ms, ahead)
 
-    def _book(self, roots: tuple[bytes, ...], texts: list[bytes]) -> Rulebook:
-        book = self._books.get(roots)
+    def compiled(self, texts: Sequence[bytes]) -> Rulebook:
+        """Return the rule book of rule sets, one a domain, in ascending order of domains.
+
+        Raises:
+            RulesError: they do not go together.
+
+        Cost: milliseconds where they are new to this process.
+        """
+        key = tuple(texts)
+        book = self._books.pop(key, None) or self._kept(key)
         if book is None:
-            book = compile_rulebook([decode_definition(text) for text in texts])
-            if len(self._books) >= RULEBOOKS_MAX:
-                self._books.clear()
-            self._books[roots] = book
+            book = compile_rulebook([named_definition(text) for text in texts])
+        if len(self._books) >= RULEBOOKS_MAX:
+            del self._books[next(iter(self._books))]
+        self._books[key] = book  # what was used last comes last
         return book
+
+    def _kept(self, key: tuple[bytes, ...]) -> Rulebook | None:
+        """Return the rule book of these rule sets if it is in force or to come."""
+        books = () if self._rules is None else (self._rules.book, *self._rules.ahead)
+        for book in books:
+            if tuple(each.encoded for each in book.rule_sets.values()) == key:
+                return book
+        return None
 
 
 def of_genesis(genesis: Genesis) -> Ledger:
     """Return the ledger of the network that a genesis file founds."""
-    return Ledger(chain_id(genesis.encode()), genesis.limits)
+    floor = floor_of(genesis.committee, genesis.limits)
+    return Ledger(chain_id(genesis.encode()), genesis.limits, floor)

@@ -182,7 +182,7 @@ class Panel:
         lost: list[Value] = []
         seen: dict[bytes, None] = {}
         for standing in self._people:
-            why = _why_lost(standing)
+            why = why_lost(standing)
             if why is None:
                 if standing.principal.id in seen:
                     why = ["twice"]
@@ -427,7 +427,7 @@ def _least(node: _Node) -> int | None:
     return None if len(found) < node.needed else sum(found[: node.needed])
 
 
-def _why_lost(standing: Standing) -> Value:
+def why_lost(standing: Standing) -> Value:
     """Return why an approval counts no more, None if it does.
 
     What a key signed in its time stands after it was replaced or revoked, unless others may have

@@ -20,6 +20,10 @@ ID_DEPTH_MAX: Final = 4
 """Arrays inside arrays of one id; each level is a reference used as a component."""
 ID_TEXT_BYTES_MAX: Final = 256
 ID_OCTETS_MAX: Final = 64
+DEFINITION: Final = "definition"
+"""A rule set in its canonical form: an input of a kernel action, and nothing else."""
+DEFINITION_BYTES_MAX: Final = 192 * 1024
+"""Longest rule set that is proposed on the chain; with all else a private part must hold it."""
 ID_BYTES_MAX: Final = 1024
 """Longest encoding of a whole id, with everything nested in it."""
 MONTH_MAX: Final = 9999 * 12 + 11
@@ -132,6 +136,13 @@ def _check_32(kind: Type, value: Value) -> None:
         raise InputError(f"{kind.text} has 32 bytes, got {len(value)}")
 
 
+def _check_definition(kind: Type, value: Value) -> None:
+    if type(value) is not bytes:
+        raise _want("a rule set in its canonical form", value)
+    if len(value) > DEFINITION_BYTES_MAX:
+        raise InputError(f"a rule set of {len(value)} bytes, at most {DEFINITION_BYTES_MAX}")
+
+
 def _check_list(kind: Type, value: Value) -> None:
     if type(value) is not list:
         raise _want(kind.text, value)
@@ -161,10 +172,11 @@ CHECKS: Final[dict[str, Callable[[Type, Value], None]]] = {
     "commitment": _check_32,
     "sealed": _check_32,
     "token": _check_32,
+    DEFINITION: _check_definition,
 }
 """``CHECKS[t.base](t, value)`` is ``t.check(value)`` without its call."""
 
-BASES: Final = tuple(CHECKS)
+BASES: Final = tuple(base for base in CHECKS if base != DEFINITION)
 
 
 def check_id(value: Value) -> None:

@@ -30,6 +30,7 @@ from consensus.ledger.accounts import NO_VERSION, Account, Change, fresh_account
 from consensus.ledger.attached import ATTACHED, cut_attached
 from consensus.ledger.attached import join_attached as join_attached
 from consensus.ledger.attached import split_attached as split_attached
+from consensus.ledger.governing import Governing
 from consensus.ledger.layout import (
     Paths,
     array_head,
@@ -48,7 +49,9 @@ from consensus.state.salted import NO_SALT, TEXTS
 
 CHARTER: Final = "charter"
 """The kernel's own domain."""
-AUTHORITY: Final = frozenset({"agency", "principal", "subject", "key", "role", "grant", "rules"})
+RULES: Final = "rules"
+"""The space of rule sets and of their heads and adoptions."""
+AUTHORITY: Final = frozenset({"agency", "principal", "subject", "key", "role", "grant", RULES})
 """Spaces on which cached judgements of authority rest."""
 
 
@@ -149,6 +152,8 @@ class View:
         self.book = Rulebook({})
         self.in_force: Mapping[str, RulesInForce] = {}
         """The rule sets in force; set with ``book`` once they are known."""
+        self.governing: Governing | None = None
+        """What acts on rule sets ask of the network; set with ``book``."""
         # of the block
         self._singles: dict[bytes, Single | None] = {}
         self._records: dict[bytes, Record | None] = {}
@@ -320,11 +325,12 @@ class View:
     def attachment(self, space: str, components: Sequence[Value]) -> bytes | None:
         """Return what lies beside a leaf that is a root, None if there is no such leaf.
 
-        Records the read. What the transaction itself attaches is seen once it has committed.
+        Records the read.
         """
         kh = self.paths(space, components)
         self.single(space, components, kh)
-        return self._attachments.get(kh)
+        pending = self._pending.get(kh)
+        return self._attachments.get(kh) if pending is None else pending.attachment
 
     def put(
         self,

@@ -4,10 +4,10 @@ The charter (domain ``charter``) says who may do each of these and under which c
 they do is fixed here and in this package. An action that is not listed does not exist: a charter
 that names it is refused when it is checked, a transaction that calls it gets ``UNKNOWN_ACTION``.
 
-Input types are those of rule sets, and ``ref`` alone (the component array of any id) and
-``list:text``. A type that ends in ``?`` may be null. Where an act concerns somebody of an agency,
-the agency is an input and the kernel checks that it is the right one, so a charter can say
-``where = "who.agency == input.agency"``.
+Input types are those of rule sets, and ``ref`` alone (the component array of any id), ``list:text``
+and ``definition``, a rule set in its canonical form. A type that ends in ``?`` may be null. Where
+an act concerns somebody of an agency, the agency is an input and the kernel checks that it is the
+right one, so a charter can say ``where = "who.agency == input.agency"``.
 """
 
 from __future__ import annotations
@@ -96,6 +96,10 @@ KERNEL_ACTIONS: Final[dict[str, KernelAction]] = {
     ),
     "pass_grant": KernelAction((("grant", "digest"), *_PASSED_ON)),
     "revoke_grant": KernelAction((("agency", "text"), ("grant", "digest")), protective=True),
+    "propose_rules": KernelAction((("domain", "text"), ("number", "int"), ("rules", "definition"))),
+    "activate_rules": KernelAction((("domain", "text"), ("number", "int"), ("from", "time"))),
+    "object_rules": KernelAction((("domain", "text"), ("number", "int")), protective=True),
+    "withdraw_rules": KernelAction((("domain", "text"), ("number", "int"))),
     "open_account": KernelAction((("family", "text"), ("id", "ref"))),
     "place_hold": KernelAction(
         (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from consensus.ledger.kernel import grants, measures, people, succession
+from consensus.ledger.kernel import grants, measures, people, rulesets, succession
 from consensus.ledger.kernel.plan import Acting, Plan
 
 HANDLERS: Final[dict[str, Callable[[Acting], Plan]]] = {
@@ -26,6 +26,10 @@ HANDLERS: Final[dict[str, Callable[[Acting], Plan]]] = {
     "give_grant": grants.give_grant,
     "pass_grant": grants.pass_grant,
     "revoke_grant": grants.revoke_grant,
+    "propose_rules": rulesets.propose_rules,
+    "activate_rules": rulesets.activate_rules,
+    "object_rules": rulesets.object_rules,
+    "withdraw_rules": rulesets.withdraw_rules,
     "open_account": measures.open_account,
     "place_hold": measures.place_hold,
     "confirm_hold": measures.confirm_hold,

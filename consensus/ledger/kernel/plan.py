@@ -35,6 +35,7 @@ class Acting:
     inputs: Mapping[str, Value]
     approvers: Sequence[Standing] = ()
     """Who approves beside the author; all of them live for a transaction that is not stored."""
+    txid: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +59,24 @@ _HOUR_MS: Final = 3_600_000
 _HOURS_MAX: Final = 24 * 365
 
 
+def charter_int(acting: Acting, name: str, default: int) -> int:
+    """Return the number that the charter's parameter ``name`` has now, ``default`` for none."""
+    rules = acting.view.book.rule_sets.get(CHARTER)
+    param = None if rules is None else rules.params.get(name)
+    number = default
+    if param is not None and param.type.base == "int":
+        for from_ms, value in param.values:
+            if from_ms <= acting.now_ms:
+                number = value
+    return number
+
+
 def charter_ms(acting: Acting, name: str, default_hours: int) -> int:
     """Return a duration that the charter's parameter ``name`` gives in hours, 1 to a year.
 
     ``default_hours`` counts where the charter has no such number in force.
     """
-    rules = acting.view.book.rule_sets.get(CHARTER)
-    param = None if rules is None else rules.params.get(name)
-    hours = default_hours
-    if param is not None and param.type.base == "int":
-        for from_ms, value in param.values:
-            if from_ms <= acting.now_ms:
-                hours = value
-    return min(max(hours, 1), _HOURS_MAX) * _HOUR_MS
+    return min(max(charter_int(acting, name, default_hours), 1), _HOURS_MAX) * _HOUR_MS
 
 
 def bad(name: str, reason: str) -> Refused:

@@ -51,7 +51,7 @@ from consensus.ledger.rules.values import (
     schedule,
 )
 from consensus.ledger.schedule import Periods
-from consensus.ledger.types import Type
+from consensus.ledger.types import DEFINITION, Type
 
 T = TypeVar("T")
 
@@ -193,6 +193,9 @@ class _Compiler:
             here = self.place.of("inputs", name)
             try:
                 check_name(name, here, "an input", WORDS)
+                if kernel and text == DEFINITION:
+                    inputs.append(Input(name, Type(DEFINITION), False))
+                    continue
                 kind = parse_type(text.removesuffix("?"), here, INPUT_BASES)
                 item = kind.item if kind.base == "list" else kind
                 if item == Type("ref") and not kernel:

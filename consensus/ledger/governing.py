@@ -1,0 +1,73 @@
+"""What acts on rule sets ask of the network, in one block: the floor, and compiled rule books.
+
+Compiling rule sets costs milliseconds, so a block does it a few times for each agency: none can
+hold a block up for long, and none can keep others from theirs.
+
+Not here: the acts (``kernel.rulesets``), and how rule books are kept (``ledger``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from consensus.errors import DecodeError, RulesError
+from consensus.ledger.codes import Code, Refused
+from consensus.ledger.floor import Floor
+from consensus.ledger.model import Rulebook
+from consensus.ledger.rules.definition import Definition
+from consensus.ledger.rules.forms import decode_definition
+
+TURNS_MAX: Final = 2
+"""Acts of one agency in one block for which rule sets are compiled."""
+REASON_CHARACTERS_MAX: Final = 400
+
+
+class Governing:
+    """Of one block.
+
+    Args:
+        floor: of the network.
+        compiled: returns the rule book of rule sets, domains ascending, or raises RulesError.
+    """
+
+    __slots__ = ("_turns", "compiled", "floor")
+
+    def __init__(self, floor: Floor, compiled: Callable[[Sequence[bytes]], Rulebook]) -> None:
+        self.floor = floor
+        self.compiled = compiled
+        self._turns: dict[str, int] = {}
+
+    def take_turn(self, agency: str) -> None:
+        """Take one of an agency's turns to have rule sets compiled; a refusal gives none back.
+
+        Raises:
+            Refused: LIMIT: it has had them in this block.
+        """
+        taken = self._turns.get(agency, 0)
+        if taken >= TURNS_MAX:
+            raise Refused(Code.LIMIT, "rules")
+        self._turns[agency] = taken + 1
+
+
+def named_definition(text: bytes) -> Definition:
+    """Return the definition of a rule set whose faults name its domain and number."""
+    definition = decode_definition(text)
+    return replace(definition, where=f"{definition.domain}#{definition.number}")
+
+
+def reason_of(error: RulesError | DecodeError) -> str:
+    """Return why a rule set is refused, the same on every machine.
+
+    How text beyond ASCII is quoted depends on the version of Python's tables of characters, so such
+    a message is cut off before it.
+    """
+    message = error.message[:REASON_CHARACTERS_MAX]
+    kept = []
+    for character in message:
+        if not " " <= character <= "~" or character == "\\":
+            kept.append("...")
+            break
+        kept.append(character)
+    return "".join(kept)
