@@ -44,6 +44,7 @@ fields.left  = { type = "int", optional = true }
 fields.right = { type = "int", optional = true }
 fields.owner = { type = "ref", kind = "person", optional = true }
 status = { start = "new", steps = { new = ["old"], old = ["gone"] } }
+index  = ["left", { field = "owner", while = "left / right >= 0" }, { field = "status", while = "left != 7" }]
 
 [kinds.tag]
 fields.on = { type = "ref", kind = "thing" }
@@ -92,6 +93,12 @@ release_hold = [
   { target = "thing/{input.thing}", hold = "input.one" },
   { target = "thing/{input.thing}", hold = "input.two" },
 ]
+
+[actions.look]
+actor  = { role = "lab.worker" }
+inputs = { owner = "ref:person", left = "int" }
+load   = [ ["owned", "index thing.owner {input.owner} max 2 by right"], ["left", "index thing.left {input.left} max 3"] ]
+require = [ { code = "FEW", that = "size(left) < 2 || owned.exists(o, o.left == input.left)", say = "too many" } ]
 
 [actions.mine]
 actor  = { self = "thing.owner" }

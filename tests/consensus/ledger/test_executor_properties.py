@@ -116,6 +116,7 @@ class Chaos:
             "text": lambda: random.choice(TEXTS.get(name, NAMES)),
             "ref": lambda: random.choice(TARGETS if name == "target" else IDS),
             "money": lambda: random.choice((0, 1, 40, 400, 2**62, 2**63 - 1, -1)),
+            "int": lambda: random.choice((0, 1, 2, 7)),
             "month": lambda: random.choice((24_312, 24_313)),
             "time": lambda: self.world.now_ms + random.choice((-5, 1500, 10_000)),
             "bool": lambda: random.random() < 0.5,
@@ -205,7 +206,7 @@ TARGETS: tuple[list[Value], ...] = (
 def episodes() -> list[tuple[Chaos, list[tuple[list[Transaction], BlockResult]]]]:
     """Return networks after some blocks each, made once for all tests."""
     found = []
-    for seed in range(12):
+    for seed in range(16):
         chaos = Chaos(seed)
         blocks = []
         for _ in range(6):

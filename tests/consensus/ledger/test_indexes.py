@@ -573,7 +573,7 @@ def test_an_index_may_be_dropped_and_does_not_come_back() -> None:
     before = load_toml(FAMILY.replace('"status", {', "{").replace("number = 1", "number = 2", 1))
     after = load_toml(FAMILY.replace("number = 1", "number = 3", 1))
     books = [compile_rulebook([each]).rule_sets["family"] for each in (before, after)]
-    (why,) = check_successor(*books)
+    (why,) = check_successor(books[0], books[1])
     assert "missing from an index by status" in why.message
 
 
