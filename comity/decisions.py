@@ -3,6 +3,7 @@
 A decision comes as ``[header, [[name, salt, value], ...]]`` with header and values as byte strings.
 Its root follows from those bytes alone, so nothing needs to be canonical or of any shape before the
 root is compared; what a quorum certified was made by the executor and has the shapes it declares.
+Leaves that this reader may not see come as their hashes; they are closed, not left out.
 """
 
 from __future__ import annotations
@@ -16,11 +17,16 @@ from consensus.codec import Value
 from consensus.errors import DecodeError, ProofError
 from consensus.ledger import decision as ledger
 from consensus.ledger.codes import Code
+from consensus.ledger.showing import Shown, hash_or_none
 from consensus.state import salted
 
 STATES: Final = MappingProxyType(
     {ledger.REFUSED: "refused", ledger.APPLIED: "applied", ledger.PROPOSED: "proposed"}
 )
+NOT_SHOWN: Final = MappingProxyType(
+    {ledger.REFUSED: "REFUSED", ledger.APPLIED: "APPLIED", ledger.PROPOSED: "PROPOSED"}
+)
+"""What is said of an outcome whose leaf is closed: no more than the header does."""
 _DECOY: Final = "~"
 _ACTION: Final = codec.array(codec.text(64), codec.count, codec.bytes32)
 _HEADER: Final = codec.array(
@@ -49,26 +55,35 @@ def read(data: bytes) -> Decision:
     if type(header_cbor) is not bytes or not 1 <= len(leaves) <= salted.LEAVES_MAX:
         raise DecodeError("expected a header and leaves", path="decision")
     for row in leaves:
+        if hash_or_none(row) is not None:
+            continue
         if type(row) is not list or len(row) != 3 or type(row[0]) is not str:
             raise DecodeError("expected name, salt and value", path="decision")
         if type(row[1]) is not bytes or type(row[2]) is not bytes:
             raise DecodeError("expected name, salt and value", path="decision")
         if len(row[1]) != salted.SALT_BYTES or len(row[0]) > salted.NAME_BYTES_MAX // 4:
             raise ProofError("a salt or a name has a length that no leaf has")
-    salts = [row[1] for row in leaves]
-    shown = [row for row in leaves if row[0] != _DECOY]
-    if len(leaves) - len(shown) != salted.decoy_count(len(shown)) or leaves[: len(shown)] != shown:
+    salts = [row[1] for row in leaves if type(row) is list]
+    count = len([row for row in leaves if row[0] != _DECOY])
+    shown = [row for row in leaves[:count] if type(row) is list]
+    if len(leaves) - count != salted.decoy_count(count) or any(
+        row[0] != _DECOY for row in leaves[count:]
+    ):
         raise ProofError("decoys are not those of a decision")
     header = codec.parse(header_cbor, "decision header")
     _HEADER(header, "decision header")
     txid, height, index, time_ms, state, actions = header
-    found = ledger.Decision(
-        header_cbor,
-        ledger.slot(txid, height, index),
-        {row[0]: row[2] for row in shown},
-        salts,
-    )
-    code, call, detail = _outcome(found)
+    kh = ledger.slot(txid, height, index)
+    values = {row[0]: row[2] for row in shown}
+    if len(values) != len(shown):
+        raise ProofError("a decision shows a leaf twice")
+    if len(shown) == count:
+        found = ledger.Decision(header_cbor, kh, values, salts)
+    else:
+        places = [at for at in range(count) if type(leaves[at]) is list]
+        closed = {at: leaves[at] for at in range(count) if type(leaves[at]) is bytes}
+        found = Shown(header_cbor, kh, values, salts, places, closed)
+    code, call, detail = _outcome(found, state)
     return Decision(
         txid,
         height,
@@ -88,7 +103,9 @@ _CODE: Final = ledger.SHAPES["code"]
 _NAMES: Final = MappingProxyType({int(code): code.name for code in Code})
 
 
-def _outcome(found: ledger.Decision) -> tuple[str, int | None, Value]:
+def _outcome(found: ledger.Decision, state: int) -> tuple[str, int | None, Value]:
+    if "code" not in found.leaves and isinstance(found, Shown):
+        return NOT_SHOWN[state], None, None
     if next(iter(found.leaves), None) != "code":
         raise ProofError("a decision that does not show its code")
     value = codec.parse(found.leaves["code"], "code")

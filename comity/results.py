@@ -12,6 +12,7 @@ from types import MappingProxyType
 from consensus.codec import Value
 from consensus.ledger import decision as ledger
 from consensus.ledger import layout
+from consensus.ledger.showing import Shown
 from consensus.ledger.transaction import Expect
 from consensus.protocol import StateKey, Status
 
@@ -109,8 +110,13 @@ class Decision:
 
     @property
     def leaves(self) -> dict[str, Value]:
-        """The leaves by name, decoded each time."""
+        """The open leaves by name, decoded each time."""
         return {name: self.record.value(name) for name in self.record.names}
+
+    @property
+    def closed(self) -> int:
+        """How many leaves this reader may not see."""
+        return self.record.closed if isinstance(self.record, Shown) else 0
 
     @property
     def applied(self) -> bool:

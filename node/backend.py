@@ -27,8 +27,9 @@ from consensus.errors import (
 )
 from consensus.hashing import ZERO
 from consensus.ledger.batch import Item
-from consensus.ledger.layout import ACTIVE, Agency, Key, Principal, in_force
+from consensus.ledger.layout import ACTIVE, Agency, Key, Principal, in_force, leaf_value
 from consensus.ledger.ledger import Ledger
+from consensus.ledger.readers import Reader
 from consensus.protocol import StateKey, Status
 from consensus.reads import Page, RuleText
 from consensus.state.record import decode_row, decode_single
@@ -118,13 +119,25 @@ class Backend:
         if principal.status != ACTIVE or agency.status != ACTIVE:
             return None
         own = None if principal.person is None else tuple(principal.person)
-        return Identity(principal.id, agency.name, principal.kind, own)
+        book, now_ms = self._rules().book, self._chronicle.time_ms()
+        reader = None
+        if book.read_by_rules:
+            reader = Reader(book, principal, agency, now_ms, self._leaf)
+        return Identity(principal.id, agency.name, principal.kind, own, reader, self._raw)
 
     def _agency(self, name: str) -> Agency:
         row = self._single("agency", [name])
         if row is None:
             raise LocalProtocolError(f"the state has no agency {name!r}")
         return Agency(*row)
+
+    def _leaf(self, space: str, components: Sequence[Value]) -> Any:
+        found = self._single(space, [*components])
+        return None if found is None else leaf_value(space, components, found)
+
+    def _raw(self, key: StateKey) -> bytes | None:
+        row = self._execution.state.get(self._path(key))
+        return None if row is None or row.vh == ZERO else row.value
 
     def _single(self, namespace: str, components: list[Value]) -> Value | None:
         row = self._execution.state.get(self._ledger.paths(namespace, components))

@@ -26,11 +26,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from consensus.codec import Value
 from consensus.ledger.schedule import Periods, Schedule
 from consensus.ledger.types import CHECKS, InputError, Type
+
+if TYPE_CHECKING:
+    from consensus.ledger.readers import Readers
 
 Env = Mapping[str, Any]
 Path = tuple[str, ...]
@@ -151,6 +154,8 @@ class Kind:
     exported: tuple[str, ...]
     """Fields (with ``status``) that rule sets of other domains may read."""
     indexes: tuple[Index, ...] = ()
+    readers: Readers | None = None
+    """Who reads its records over the client protocol; None: the network's default."""
 
     @property
     def leaves(self) -> Layout:
@@ -169,6 +174,8 @@ class AccountFamily:
     """Lowest balance a debit may leave, in minor units."""
     debit_by: tuple[str, ...]
     """Domains whose actions may debit: the owner first, then those it permits."""
+    readers: Readers | None = None
+    """Who reads its accounts over the client protocol; None: the network's default."""
 
 
 # --- actions ----------------------------------------------------------------------------------
@@ -480,6 +487,12 @@ class Rulebook:
                 for other in others:
                     found.setdefault(role, {}).setdefault(other, rules.domain)
         return found
+
+    @cached_property
+    def read_by_rules(self) -> tuple[Kind | AccountFamily, ...]:
+        """The kinds and account families that say who reads them."""
+        owners: list[Kind | AccountFamily] = [*self.kinds.values(), *self.families.values()]
+        return tuple(owner for owner in owners if owner.readers is not None)
 
     def action(self, domain: str, name: str) -> Action | None:
         """Return the active action, or None if the domain or the action does not exist."""

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from consensus.answers import EpochStep, StatementEvidence
 from consensus.codec import Value
+from consensus.ledger.readers import Reader
 from consensus.protocol import Item, StateKey, Status
 from consensus.reads import Page
 
@@ -114,13 +115,16 @@ class BehindError(Exception):
 class Identity:
     """A live principal at the certified tip. ``kind`` as in ``consensus.genesis``.
 
-    ``person`` is the id of a citizen's own person record.
+    ``person`` is the id of a citizen's own person record. ``reader`` judges read rules; None where
+    there are none. ``raw`` reads rows of the state that the rules are judged on.
     """
 
     principal: bytes
     agency: str
     kind: int
     person: tuple[Value, ...] | None = None
+    reader: Reader | None = field(default=None, compare=False, repr=False)
+    raw: RowReader | None = field(default=None, compare=False, repr=False)
 
 
 class ApiBackend(Protocol):

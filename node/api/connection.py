@@ -34,7 +34,7 @@ from consensus.protocol import (
     Unsubscribe,
 )
 from consensus.signing import verify
-from node.api import access, reading
+from node.api import access, reading, showing
 from node.api.backend import (
     Admission,
     Admitted,
@@ -397,7 +397,7 @@ class Connection:
         """
         self.outbox.statement(block.height, block.evidence)
         rows = tuple(
-            Receipt(request_id, item, position, index, block.decisions[index])
+            Receipt(request_id, item, position, index, self.shown(block.decisions[index]))
             for index, (_, request_id, item, position) in found
         )
         event = Receipts(block.height, len(block.roots), tuple(path), rows)
@@ -412,6 +412,10 @@ class Connection:
         problem = Problem("LAPSED", said, hint, 0, item, position)
         self.outbox.put(request_id, Status.LAPSED, problem.to_value())
         self._settle(request_id, 1, Status.LAPSED)
+
+    def shown(self, decision: bytes) -> bytes:
+        """Return an encoded decision as the key may see it at the newest certified height."""
+        return showing.shown(self.identity if self.access != answers.ANONYMOUS else None, decision)
 
     # --- answers ------------------------------------------------------------------------------
 

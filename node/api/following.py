@@ -96,6 +96,7 @@ class Followers:
                 range(height, height + 1),
                 protocol.ANSWER_BYTES_MAX,
                 lambda block: outbox.statement(block.height, block.evidence),
+                connection.shown,
             )
             return HeightEvent(height, found[0].decisions)
         outbox.statement(height, reading.evidence_of(backend, height))

@@ -20,7 +20,7 @@ from consensus.protocol import (
     Request,
     Status,
 )
-from node.api import access, reading
+from node.api import access, listing, reading
 from node.api.backend import ApiBackend, BehindError, ProvedRows
 from node.api.reading import CannotAnswer, Proving
 from node.bell import Bell
@@ -91,14 +91,12 @@ class Querier:
                     reading.heights(backend, first, count),
                     protocol.ANSWER_BYTES_MAX,
                     lambda block: outbox.statement(block.height, block.evidence),
+                    self._connection.shown,
                 )
                 return [each.to_value() for each in found]
             case ListRecords(kind, after, limit):
-                page = backend.list_records(kind, after, limit)
-                if page is None:
-                    hint = "`comity rules show DOMAIN` lists the kinds of a domain"
-                    raise CannotAnswer(Status.NOT_FOUND, f"no kind {kind!r} exists", hint)
-                return page.to_value()
+                who, key = self._connection.identity, self._connection.key
+                return listing.page(backend, who, key, kind, after, limit).to_value()
             case _:
                 raise LocalProtocolError(f"{type(request).__name__} is no read")
 
@@ -113,7 +111,7 @@ class Querier:
             hint = "it may still be on its way: ask again, or submit it again"
             raise CannotAnswer(Status.NOT_FOUND, "no decision on this transaction is here", hint)
         connection.outbox.statement(block.height, block.evidence)
-        return reading.decision_answer(block, place).to_value()
+        return reading.decision_answer(block, place, connection.shown).to_value()
 
     # --- proofs -------------------------------------------------------------------------------
 
@@ -158,7 +156,8 @@ class Querier:
         if isinstance(request, GetRules):
             connection.answer(request_id, reading.rules_answer(proved).to_value())
         else:
-            connection.answer(request_id, reading.rows_answer(proved).to_value())
+            rows = reading.rows_answer(proved, lambda key: access.closes_holds(who, key))
+            connection.answer(request_id, rows.to_value())
 
     def _behind(self, request_id: int, height: int) -> None:
         said = f"this node has not reached height {height} yet"

@@ -7,6 +7,7 @@ evidence and answers leave (``connection``).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from consensus import answers, codec, reads
@@ -16,7 +17,7 @@ from consensus.ledger import layout
 from consensus.ledger.view import split_attached
 from consensus.protocol import Get, GetHolds, GetRules, StateKey, Status
 from consensus.reads import RecordRow, Row, RuleText, ShownLeaf, SingleRow
-from consensus.state import record
+from consensus.state import record, salted
 from consensus.state.merkle import RESULTS
 from node.api.backend import ApiBackend, CertifiedBlock, Place, ProvedRows, RowReader, Select
 
@@ -83,9 +84,20 @@ def _single_value(raw: bytes) -> codec.Value:
     return codec.parse(record.decode_single(raw)[2], "row")
 
 
-def rows_answer(proved: ProvedRows) -> reads.Rows:
-    """Return the rows of an answer, as clients get them."""
-    rows = [_row(key, raw) for key, raw in zip(proved.keys, proved.rows, strict=True)]
+def rows_answer(
+    proved: ProvedRows, closes_holds: Callable[[StateKey], bool] = lambda key: False
+) -> reads.Rows:
+    """Return the rows of an answer, as clients get them.
+
+    Args:
+        closes_holds: says of a record whether it is shown without its holds.
+    """
+    rows = [
+        _without_holds(row) if isinstance(row, RecordRow) and closes_holds(key) else row
+        for key, row in (
+            (key, _row(key, raw)) for key, raw in zip(proved.keys, proved.rows, strict=True)
+        )
+    ]
     return reads.Rows(proved.height, tuple(rows), proved.proof)
 
 
@@ -109,6 +121,17 @@ def _single(key: StateKey, raw: bytes) -> bytes:
         return raw
     _, text = split_attached(raw)
     return raw[1 : len(raw) - len(text)]
+
+
+def _without_holds(row: RecordRow) -> RecordRow:
+    """Return a record's row with its leaf of holds closed."""
+    leaves = tuple(
+        ShownLeaf(leaf.name, leaf.version, hidden=salted.value_hash(leaf.salt, leaf.value))
+        if leaf.name == record.HOLDS and leaf.salt is not None and leaf.value is not None
+        else leaf
+        for leaf in row.leaves
+    )
+    return replace(row, leaves=leaves)
 
 
 def _row(key: StateKey, raw: bytes | None) -> Row | None:
@@ -147,10 +170,14 @@ def path_of(block: CertifiedBlock, index: int) -> list[bytes]:
     return RESULTS.path(block.roots, index)
 
 
-def decision_answer(block: CertifiedBlock, place: Place) -> DecisionAnswer:
+Show = Callable[[bytes], bytes]
+"""Turns an encoded decision into what somebody may see of it."""
+
+
+def decision_answer(block: CertifiedBlock, place: Place, show: Show) -> DecisionAnswer:
     """Return one decision of a block with its path."""
     path = tuple(path_of(block, place.index))
-    decision = block.decisions[place.index]
+    decision = show(block.decisions[place.index])
     return DecisionAnswer(block.height, len(block.roots), path, place.index, decision)
 
 
@@ -162,7 +189,11 @@ def heights(backend: ApiBackend, first: int, count: int) -> range:
 
 
 def decisions_answer(
-    backend: ApiBackend, wanted: range, bytes_max: int, note: Callable[[CertifiedBlock], None]
+    backend: ApiBackend,
+    wanted: range,
+    bytes_max: int,
+    note: Callable[[CertifiedBlock], None],
+    show: Show,
 ) -> list[HeightDecisions]:
     """Return the decisions of as many wanted heights as fit; ``note`` gets each block first.
 
@@ -181,7 +212,7 @@ def decisions_answer(
         if room < 0:
             break
         note(block)
-        out.append(HeightDecisions(height, tuple(block.decisions)))
+        out.append(HeightDecisions(height, tuple(map(show, block.decisions))))
     if wanted and not out:
         raise CannotAnswer(
             Status.UNAVAILABLE,

@@ -32,6 +32,7 @@ from consensus.ledger import group, layout
 from consensus.ledger.executor import EXECUTOR, BlockContext, BlockRun
 from consensus.ledger.genesis_state import genesis_state
 from consensus.ledger.ledger import of_genesis
+from consensus.ledger.readers import Reader
 from consensus.ledger.rules import encode_definition, load_toml
 from consensus.ledger.transaction import Transaction, decode_envelope, decode_signed, with_private
 from consensus.protocol import Item, StateKey, Status
@@ -322,7 +323,18 @@ class Twin:
         if found.fault(self.now_ms) or who.status != layout.ACTIVE:
             return None
         person = None if who.person is None else tuple(who.person)
-        return Identity(who.id, who.agency, who.kind, person)
+        book = self.ledger.rules(self.state, self.now_ms).book
+        row = self._read(StateKey("agency", (who.agency,)))
+        assert row is not None
+        agency = layout.Agency(*codec.parse(decode_single(row)[2]))
+        reader = Reader(book, who, agency, self.now_ms, self._leaf)
+        return Identity(who.id, who.agency, who.kind, person, reader, self._read)
+
+    def _leaf(self, space: str, components: Any) -> Any:
+        row = self._read(StateKey(space, tuple(components)))
+        if row is None:
+            return None
+        return layout.leaf_value(space, components, codec.parse(decode_single(row)[2]))
 
     async def submit(self, submissions: Sequence[Submission]) -> Sequence[Admission]:
         await trio.sleep(0.001)

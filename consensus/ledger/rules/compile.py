@@ -17,6 +17,7 @@ from consensus.ledger.rules.definition import Definition
 from consensus.ledger.rules.forms import encode_definition
 from consensus.ledger.rules.kinds import Domain, World, declare
 from consensus.ledger.rules.parts import parts_root
+from consensus.ledger.rules.readers import declare_readers
 from consensus.ledger.rules.schema import Report
 from consensus.ledger.rules.separate import compile_separate
 from consensus.ledger.rules.values import RESERVED
@@ -57,6 +58,7 @@ def compile_all(definitions: Sequence[Definition]) -> tuple[Rulebook, list[Repor
             report.add(("legal_basis",), "a rule set names its legal basis")
         world.domains[definition.domain] = Domain(definition, report)
     declare(world)
+    declare_readers(world)
     return Rulebook({name: _rule_set(world, each) for name, each in world.domains.items()}), reports
 
 

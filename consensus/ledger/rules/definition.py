@@ -37,6 +37,8 @@ PATHS_MAX: Final = 64
 DOMAINS_MAX: Final = 64
 SEPARATE_MAX: Final = 64
 SEPARATE_ROLES_MAX: Final = 16
+READ_RULES_MAX: Final = 16
+"""Ways in to the records of one kind, or the accounts of one family."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,18 @@ class IndexDef:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadDef:
+    """One way to be a reader of a kind or family: by role, agency, as oneself, or anybody."""
+
+    role: str
+    agency: str
+    own: str
+    """A field: ``self`` in TOML."""
+    anyone: bool
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
 class KindDef:
     """A kind of record."""
 
@@ -77,6 +91,11 @@ class KindDef:
     hold_by: tuple[str, ...]
     """Other domains that may place and release holds on its records."""
     index: tuple[IndexDef, ...] = ()
+    read: tuple[ReadDef, ...] | None = None
+    """Who reads its records; None: the network's default."""
+    record_class: str = ""
+    """``class`` in TOML."""
+    log_reads: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +108,9 @@ class AccountDef:
     """Other domains whose actions may debit."""
     hold_by: tuple[str, ...]
     """Other domains that may place and release holds on its accounts."""
+    read: tuple[ReadDef, ...] | None = None
+    record_class: str = ""
+    log_reads: bool = False
 
 
 @dataclass(frozen=True, slots=True)

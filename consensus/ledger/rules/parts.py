@@ -8,7 +8,8 @@
     head value  [format, domain, number, legal_basis, uses, exports], and separate if there is any
     action_id   H("rule action id", cbor [domain, name, action, dependencies])
 
-An action depends on the whole definition of every own kind that it loads, makes, changes or holds;
+An action depends on the whole definition of every own kind that it loads, makes, changes or holds
+(but for who reads it);
 of foreign kinds on the types of the fields it reads, and on the steps where it reads a status; on
 the name, owner and currency of account families; on name, type and selector of parameters, not on
 their values. Everything else it names only. So a change to one action changes only its own id.
@@ -20,14 +21,14 @@ Not here: what the parts mean.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from consensus import codec
 from consensus.codec import Value
 from consensus.hashing import context
 from consensus.ledger.model import AccountFamily, Kind, Param
-from consensus.ledger.rules.definition import Definition
+from consensus.ledger.rules.definition import Definition, KindDef
 from consensus.ledger.rules.forms import FORMAT
 from consensus.ledger.rules.structure import ACCOUNT, ACTION, KIND, PARAM
 from consensus.state.merkle import CountTree
@@ -121,7 +122,7 @@ def action_id(
     """
     own = dict(definition.kinds)
     dependencies: Value = [
-        [[kind, KIND.pack(own[kind])] for kind in sorted(kinds)],
+        [[kind, KIND.pack(_as_acted_on(own[kind]))] for kind in sorted(kinds)],
         [
             _foreign_value(each)
             for each in sorted(foreign, key=lambda each: (each.kind.domain, each.kind.name))
@@ -131,6 +132,11 @@ def action_id(
     ]
     action = ACTION.pack(dict(definition.actions)[name])
     return H_ACTION(codec.encode([definition.domain, name, action, dependencies]))
+
+
+def _as_acted_on(kind: KindDef) -> KindDef:
+    """Return a kind without who reads it, which is nothing to an action."""
+    return replace(kind, read=None, record_class="", log_reads=False)
 
 
 def _foreign_value(foreign: ForeignFields) -> Value:

@@ -29,6 +29,7 @@ from consensus.ledger.rules.definition import (
     PARAM_VALUES_MAX,
     PARAMS_MAX,
     PATHS_MAX,
+    READ_RULES_MAX,
     REQUIREMENTS_MAX,
     SEPARATE_MAX,
     SEPARATE_ROLES_MAX,
@@ -48,6 +49,7 @@ from consensus.ledger.rules.definition import (
     OpenDef,
     ParamDef,
     PlaceHoldDef,
+    ReadDef,
     ReleaseHoldDef,
     RequireDef,
     SetDef,
@@ -112,6 +114,21 @@ _INDEX: Final = Struct(
     more=(Attr("condition", _expression, "", key="while"),),
     short="field",
 )
+_READ: Final = Struct(
+    ReadDef,
+    (
+        Attr("role", _path, ""),
+        Attr("agency", _name, ""),
+        Attr("own", _path, "", key="self"),
+        Attr("anyone", Flag(), False),
+        Attr("where", _expression, ""),
+    ),
+)
+_READING: Final = (
+    Attr("read", Many(_READ, READ_RULES_MAX), None),
+    Attr("record_class", _name, "", key="class"),
+)
+"""Who reads records and accounts."""
 KIND: Final = Struct(
     KindDef,
     (
@@ -130,7 +147,8 @@ KIND: Final = Struct(
         ),
         Attr("hold_by", Many(_name, DOMAINS_MAX), ()),
     ),
-    more=(Attr("index", Many(_INDEX, INDEXES_MAX), ()),),
+    more=(Attr("index", Many(_INDEX, INDEXES_MAX), ()), *_READING),
+    later=("log_reads",),
 )
 ACCOUNT: Final = Struct(
     AccountDef,
@@ -140,6 +158,8 @@ ACCOUNT: Final = Struct(
         Attr("debit_by", Many(_name, DOMAINS_MAX), ()),
         Attr("hold_by", Many(_name, DOMAINS_MAX), ()),
     ),
+    more=_READING,
+    later=("log_reads",),
 )
 PARAM: Final = Struct(
     ParamDef,
