@@ -49,6 +49,7 @@ KERNEL_TOUCHES: Final[Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]]] = M
         "give_role": (("role", ("principal", "role")),),
         "revoke_role": (("role", ("principal", "role")),),
         "confirm_hold": (("hold", ("hold",)),),
+        "withdraw_hold": (("hold", ("hold",)),),
         "release_hold": (("hold", ("hold",)),),
         "propose_rules": (("rules", ("domain",)),),
         "activate_rules": (("rules", ("domain",)), ("rules", ("domain", "number", _ADOPTION))),

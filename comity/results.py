@@ -60,12 +60,15 @@ class Hold:
     """A hold on a target, in force or not (``layout.Hold`` explains the fields)."""
 
     id: bytes
+    targets: tuple[StateKey, ...]
     scopes: tuple[str, ...]
     placed_ms: int
     until_ms: int | None
     principal: bytes
     agency: str
+    domain: str
     state: int
+    legal: str
     reason: str
 
 

@@ -478,11 +478,14 @@ def _hold(hold: layout.Hold) -> Hold:
     scopes = tuple(name for name, mask in layout.SCOPE_MASKS.items() if hold.scopes & mask)
     return Hold(
         hold.id,
+        tuple(StateKey(space, tuple(components)) for space, components in hold.targets),
         scopes,
         hold.placed_ms,
         hold.until_ms,
         hold.principal,
         hold.agency,
+        hold.domain,
         hold.state,
+        hold.legal,
         hold.reason,
     )

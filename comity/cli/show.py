@@ -242,12 +242,15 @@ def holds_value(holds: Holds) -> dict[str, Any]:
         "holds": [
             {
                 "id": each.id,
+                "targets": [place_word(at.namespace, at.components) for at in each.targets],
                 "scopes": list(each.scopes),
                 "placed_ms": each.placed_ms,
                 "until_ms": each.until_ms,
                 "agency": each.agency,
                 "principal": each.principal,
+                "domain": each.domain,
                 "state": each.state,
+                "legal": each.legal,
                 "reason": each.reason,
             }
             for each in holds.holds
@@ -261,7 +264,7 @@ def holds_table(holds: Holds) -> Group:
     shown_at = f"proved complete at height {holds.height}, {time_word(holds.time_ms)}"
     if not holds.holds:
         return titled(f"{where}: no hold", Text(shown_at))
-    found = table("scopes", "agency", "state", "placed", "until", "reason", "id")
+    found = table("scopes", "agency", "state", "placed", "until", "rests on", "reason", "id")
     for each in holds.holds:
         until = "open" if each.until_ms is None else time_word(each.until_ms)
         found.add_row(
@@ -270,6 +273,7 @@ def holds_table(holds: Holds) -> Group:
             HOLD_STATES[each.state],
             time_word(each.placed_ms),
             until,
+            each.legal,
             each.reason,
             f"0x{each.id.hex()}",
         )

@@ -22,6 +22,7 @@ from consensus.ledger.codes import Code, Refused
 from consensus.ledger.decision import encode_action
 from consensus.ledger.expects import named
 from consensus.ledger.holds import Target
+from consensus.ledger.kernel.catalogue import RELEASING
 from consensus.ledger.layout import (
     ALL,
     CONFIRMED,
@@ -30,6 +31,7 @@ from consensus.ledger.layout import (
     RELEASED,
     SCOPE_MASKS,
     Hold,
+    encode_id,
     encode_int,
     name_of,
 )
@@ -158,7 +160,7 @@ class Active(Acts):
 
     def _only_releases(self) -> bool:
         if self.action.kernel:
-            return self.action.name in ("release_hold", "confirm_hold")
+            return self.action.name in RELEASING
         return bool(self.releases) and len(self.releases) == len(self.action.effects)
 
 
@@ -223,7 +225,7 @@ class Effects:
         self.amounts: list[int] = []
         self.slots: list[list[Value]] = []
         self._set_values: list[dict[str, Value]] = []
-        self._placed: list[tuple[Target, int, int | None]] = []
+        self._placed: list[tuple[list[list[Value]], int, int | None]] = []
         self._released: list[Hold] = []
 
     @property
@@ -320,8 +322,7 @@ class Effects:
                 self.slots.append(self._slot(unique.resolve, unique.source))
             for place in acts.places:
                 until = None if place.until is None else self._value(place.until)
-                target = self._target(place.target)
-                self._placed.append((target, _mask(place.scopes), until))
+                self._placed.append((self._targets(place), _mask(place.scopes), until))
             for release in acts.releases:
                 self._released.append(self._hold(release))
         except _NoValue as fault:
@@ -377,12 +378,23 @@ class Effects:
             return Target("account", id_)
         return Target("record", [reference.name, *id_])
 
+    def _targets(self, place: PlaceHold) -> list[list[Value]]:
+        """Return the targets of a hold, each once."""
+        found: dict[bytes, list[Value]] = {}
+        for reference in place.targets:
+            target: list[Value] = list(self._target(reference))
+            found[encode_id(target)] = target
+        return list(found.values())
+
     def _hold(self, release: ReleaseHold) -> Hold:
-        target = self._target(release.target)
+        target: list[Value] = list(self._target(release.target))
         id_ = self._value(release.hold)
         hold = None if id_ is None else holds.hold_named(self._view, id_)
-        if hold is None or not same(hold.target, list(target)):
+        if hold is None or not any(same(each, target) for each in hold.targets):
             raise Refused(Code.REQUIREMENT, ["NO_HOLD", "the target has no such hold"])
+        if hold.domain != self.active.action.domain:
+            sentence = f"domain {hold.domain} placed the hold, and releases it"
+            raise Refused(Code.REQUIREMENT, ["NOT_OURS", sentence])
         if hold.state == RELEASED or hold in self._released:
             raise Refused(Code.REQUIREMENT, ["RELEASED", "the hold is released already"])
         return hold
@@ -449,18 +461,20 @@ class Effects:
             if assign.status:
                 draft.write("status", assign.status)
                 draft.enter_status(assign.status, *author)
-        for place, (target, mask, until_ms) in zip(acts.places, self._placed, strict=True):
+        for place, (targets, mask, until_ms) in zip(acts.places, self._placed, strict=True):
             hold = Hold(
                 hold_id(self._txid, self._index, place.index),
-                list(target),
+                targets,
                 mask,
                 now_ms,
                 until_ms,
                 *author,
+                domain,
                 CONFIRMED,
+                place.legal,
                 place.reason,
             )
-            holds.place(view, target, hold, domain)
+            holds.place(view, hold)
         for hold in self._released:
             holds.release(view, hold, domain)
 

@@ -9,6 +9,8 @@ there are and one leaf per position names each. A released hold's place is taken
     pay   blocks debits and credits of an account; under a domain, action or agency, every payment
     edit  blocks writes of a record; under a domain, action or agency, every write of a record
 
+A hold may have several targets; it is placed on all and released from all.
+
 A hold lapses by itself at ``until_ms``, derived when read; the mask keeps it until it is released.
 
 Not here: who may place or release (rule sets), and when holds are looked at (``calls``).
@@ -72,36 +74,43 @@ def blocking(view: View, now_ms: int, target: Target, scopes: int) -> list[bytes
     return ids
 
 
-def place(view: View, target: Target, hold: Hold, domain: str) -> None:
-    """Place a hold.
+def place(view: View, hold: Hold) -> None:
+    """Place a hold on its targets, which are different.
 
     Raises:
-        Refused: LIMIT: the target has HOLDS_MAX unreleased ones.
+        Refused: LIMIT: one of them has HOLDS_MAX unreleased ones.
     """
-    index = index_of(view, target)
-    if index.size >= HOLDS_MAX:
-        raise Refused(Code.LIMIT, "holds")
+    domain = hold.domain
     _put(view, "hold", [hold.id], hold, domain)
-    _put(view, "holds", [*target.index_components(), index.size], (hold.id,), domain)
-    _put_index(view, target, HoldsIndex(index.size + 1, index.held | hold.scopes), domain)
+    for space, components in hold.targets:
+        target = Target(space, components)
+        index = index_of(view, target)
+        if index.size >= HOLDS_MAX:
+            raise Refused(Code.LIMIT, "holds")
+        _put(view, "holds", [*target.index_components(), index.size], (hold.id,), domain)
+        _put_index(view, target, HoldsIndex(index.size + 1, index.held | hold.scopes), domain)
 
 
 def release(view: View, hold: Hold, domain: str) -> None:
-    """Release an unreleased hold; the last of its target takes its position."""
-    target = Target(hold.target[0], hold.target[1])
+    """Release an unreleased hold; the last of each of its targets takes its position there."""
+    for space, components in hold.targets:
+        _vacate(view, Target(space, components), hold.id, domain)
+    _put(view, "hold", [hold.id], hold._replace(state=RELEASED), domain)
+
+
+def _vacate(view: View, target: Target, id_: bytes, domain: str) -> None:
     index = index_of(view, target)
     holds = [_hold_at(view, target, position) for position in range(index.size)]
     ids = [each.id for each in holds]
-    invariant(hold.id in ids, "an unreleased hold is missing from its target's index")
-    position, last = ids.index(hold.id), index.size - 1
+    invariant(id_ in ids, "an unreleased hold is missing from its target's index")
+    position, last = ids.index(id_), index.size - 1
     if position != last:
         _put(view, "holds", [*target.index_components(), position], (ids[last],), domain)
     _put(view, "holds", [*target.index_components(), last], (None,), domain)
     mask = 0
     for each in holds:
-        if each.id != hold.id:
+        if each.id != id_:
             mask |= each.scopes
-    _put(view, "hold", [hold.id], hold._replace(state=RELEASED), domain)
     _put_index(view, target, HoldsIndex(last, mask), domain)
 
 

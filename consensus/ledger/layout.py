@@ -19,8 +19,8 @@
     account    [family, *id]       [id, balance, reserved, held]
     holds      [space, components] [size, held]
     holds      [space, components, position]   [hold id], [null] where vacated
-    hold       [id]                [id, [space, components], scopes, placed_ms, until_ms, principal,
-                                    agency, state, reason]
+    hold       [id]                [id, [[space, components], ...], scopes, placed_ms, until_ms,
+                                    principal, agency, domain, state, legal, reason]
     index      [kind.field, value] [size]
     index      [kind.field, value, position]   [id of a record], [null] where vacated
     index      [kind.field, value, id]         [position], [null] where the record left
@@ -272,16 +272,19 @@ class Adoption(NamedTuple):
 
 
 class Hold(NamedTuple):
-    """A hold. Active until released or ``until_ms`` (exclusive; None: until released)."""
+    """A hold on one or more targets, active until released or ``until_ms`` (exclusive; None: until
+    released). ``domain`` is that of the action that placed it, ``legal`` what it rests on."""
 
     id: bytes
-    target: list[Value]
+    targets: list[list[Value]]
     scopes: int
     placed_ms: int
     until_ms: int | None
     principal: bytes
     agency: str
+    domain: str
     state: int
+    legal: str
     reason: str
 
     def blocks(self, now_ms: int) -> bool:

@@ -40,6 +40,8 @@ Path = tuple[str, ...]
 """What an expression reads: ``("ent", "status")``, ``("input", "iban")``, ``("now",)``."""
 
 HOLD_SCOPES: Final = ("all", "pay", "edit")
+HOLD_TARGETS_MAX: Final = 16
+"""Targets of one hold."""
 
 SLOTS_MAX: Final = 64
 """Approvals that one policy may ask for, over all its leaves."""
@@ -337,12 +339,13 @@ class OpenAccount:
 
 @dataclass(frozen=True, slots=True)
 class PlaceHold:
-    """Place a hold of ``scopes`` on a record or account."""
+    """Place a hold of ``scopes`` on records and accounts."""
 
-    target: Reference
+    targets: tuple[Reference, ...]
     scopes: tuple[str, ...]
     until: Expression | None
     """When the hold lapses (time), or None: until released."""
+    legal: str
     reason: str
     index: int
     """Position among the action's placings: the effect index of the hold's id."""

@@ -118,8 +118,8 @@ def test_decisions_of_heights_and_refusals_alone(shell: Shell) -> None:
 def test_holds_are_complete_and_shown(shell: Shell) -> None:
     assert "no hold" in shell("holds", "note/1").out
     placed = shell(
-        "submit", "charter.place_hold", "namespace=record", 'target=["note", 1]',
-        'scopes=["edit"]', "--reason", "inquiry", "--key", "administrator.key",
+        "submit", "charter.place_hold", 'targets=[["record", ["note", 1]]]',
+        'scopes=["edit"]', "legal=Act", "--reason", "inquiry", "--key", "administrator.key",
     )  # fmt: skip
     assert placed.status == 0, placed
     said = shell("holds", "note/1", "--json").json

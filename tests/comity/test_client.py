@@ -166,7 +166,8 @@ async def test_holds_on_a_target_are_complete() -> None:
 
     async with harness() as h, h.client(ADMINISTRATOR) as client:
         assert (await client.holds("record", "note", 1)).holds == ()
-        inputs = {"namespace": "record", "target": ["note", 1], "scopes": ["edit"], "until": None}
+        targets = [["record", ["note", 1]]]
+        inputs = {"targets": targets, "scopes": ["edit"], "until": None, "legal": "Act"}
         done = await client.transact(Call("charter", "place_hold", inputs), reason="inquiry")
         assert done.applied, done
         (hold,) = (await client.holds("record", "note", 1)).holds

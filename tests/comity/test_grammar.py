@@ -142,7 +142,8 @@ async def test_everything_that_is_said_is_in_the_grammar() -> None:
                 if key is OFFICIAL:
                     await talk(h, client)
                     continue
-                inputs = {"namespace": "record", "target": ["note", 1], "scopes": ["edit"]}
+                targets = [["record", ["note", 1]]]
+                inputs = {"targets": targets, "scopes": ["edit"], "legal": "Act"}
                 call = Call("charter", "place_hold", {**inputs, "until": None})
                 assert (await client.transact(call)).applied
                 assert len((await client.holds("record", "note", 1)).holds) == 1

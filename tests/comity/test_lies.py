@@ -505,10 +505,10 @@ async def test_hold_that_is_left_out_is_refused() -> None:
         async with h.client(ADMINISTRATOR, servers=["east"]) as client:
             for _ in range(2):
                 inputs = {
-                    "namespace": "record",
-                    "target": ["note", 1],
+                    "targets": [["record", ["note", 1]]],
                     "scopes": ["edit"],
                     "until": None,
+                    "legal": "Act",
                 }
                 done = await client.transact(Call("charter", "place_hold", inputs))
                 assert done.applied, done

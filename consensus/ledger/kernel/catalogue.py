@@ -103,13 +103,18 @@ KERNEL_ACTIONS: Final[dict[str, KernelAction]] = {
     "open_account": KernelAction((("family", "text"), ("id", "ref"))),
     "place_hold": KernelAction(
         (
-            ("namespace", "text"),  # record, account, action, domain or agency
-            ("target", "ref"),
+            ("targets", "list:ref"),  # each [record | account | action | domain | agency, [id]]
             ("scopes", "list:text"),  # of all, pay, edit; ascending
             ("until", "time?"),
+            ("legal", "text"),  # what it rests on
         ),
         protective=True,
     ),
     "confirm_hold": KernelAction((("hold", "digest"), ("until", "time?"))),
-    "release_hold": KernelAction((("hold", "digest"),)),
+    # By whoever placed it; or by whoever the charter says of the agency that did, a superior.
+    "withdraw_hold": KernelAction((("hold", "digest"),)),
+    "release_hold": KernelAction((("agency", "text"), ("hold", "digest"))),
 }
+
+RELEASING: Final = ("confirm_hold", "withdraw_hold", "release_hold")
+"""Kernel actions that no hold stops."""

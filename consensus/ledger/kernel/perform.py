@@ -33,5 +33,6 @@ HANDLERS: Final[dict[str, Callable[[Acting], Plan]]] = {
     "open_account": measures.open_account,
     "place_hold": measures.place_hold,
     "confirm_hold": measures.confirm_hold,
+    "withdraw_hold": measures.withdraw_hold,
     "release_hold": measures.release_hold,
 }

@@ -106,7 +106,8 @@ class _Compiler:
         self._lets(scope)
         actor = self._kept(lambda: self._actor(scope, place.of("actor")))
         require = self._require(scope)
-        effects = Effects(scope, protective, place)
+        legal = definition.legal or self.domain.definition.legal_basis
+        effects = Effects(scope, protective, legal, place)
         compiled = effects.compile(definition.effects)
         depends = self._depends(scope, protective)
         if period is not None and not protective and period.reads[0][0] in scope.loads:

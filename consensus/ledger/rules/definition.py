@@ -204,11 +204,12 @@ class OpenDef:
 class PlaceHoldDef:
     """Place a hold."""
 
-    target: str
+    targets: tuple[str, ...]
     scopes: tuple[str, ...]
     until: str
     reason: str
     when: str = ""
+    legal: str = ""
 
 
 @dataclass(frozen=True, slots=True)

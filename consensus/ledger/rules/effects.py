@@ -58,6 +58,8 @@ class Effects:
 
     scope: ActionScope
     protective: bool
+    legal: str
+    """What holds rest on that do not say so themselves."""
     place: Place
     kinds: list[Kind] = field(default_factory=list)
     families: list[AccountFamily] = field(default_factory=list)
@@ -262,7 +264,12 @@ class Effects:
         )
 
     def _place_hold(self, definition: PlaceHoldDef, number: int, here: Place) -> PlaceHold:
-        target = self._hold_target(definition.target, here.of("target"))
+        if not definition.targets:
+            raise here.of("targets").refuse("a hold has a target", "name one or more")
+        targets = [
+            self._hold_target(text, here.of("targets", at))
+            for at, text in enumerate(definition.targets)
+        ]
         scopes = tuple(name for name in HOLD_SCOPES if name in definition.scopes)
         unknown = [name for name in definition.scopes if name not in HOLD_SCOPES]
         if unknown or not scopes or len(scopes) != len(definition.scopes):
@@ -276,4 +283,5 @@ class Effects:
             )
         if not definition.reason:
             raise here.of("reason").refuse("a hold gives its reason", 'add reason = "…"')
-        return PlaceHold(target, scopes, until, definition.reason, number)
+        legal = definition.legal or self.legal
+        return PlaceHold(tuple(targets), scopes, until, legal, definition.reason, number)

@@ -306,6 +306,7 @@ def _effect(effect: Effect) -> str:
         case OpenAccount():
             return f"opens {effect.account.source}"
         case PlaceHold():
-            return f"holds {effect.target.source} ({', '.join(effect.scopes)})"
+            targets = ", ".join(each.source for each in effect.targets)
+            return f"holds {targets} ({', '.join(effect.scopes)})"
         case ReleaseHold():
             return f"releases a hold of {effect.target.source}"

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from consensus.ledger.expr import SOURCE_CHARACTERS_MAX
-from consensus.ledger.model import HOLD_SCOPES
+from consensus.ledger.model import HOLD_SCOPES, HOLD_TARGETS_MAX
 from consensus.ledger.rules.definition import (
     ACTIONS_MAX,
     DEFINITIONS_MAX,
@@ -94,6 +94,17 @@ def _field_type(table: dict[str, Any], place: Place) -> dict[str, Any]:
         else:
             table["type"] = f"{base}:{argument}"
     return table
+
+
+def _hold_targets(table: dict[str, Any], place: Place) -> dict[str, Any]:
+    """Take ``target = "…"`` for ``targets = ["…"]``."""
+    if "target" not in table:
+        return table
+    table = dict(table)
+    one = table.pop("target")
+    if "targets" in table:
+        place.of("targets").fault("a hold has either target or targets", "name all in targets")
+    return {**table, "targets": [one]}
 
 
 _FIELD: Final = Struct(
@@ -238,12 +249,13 @@ _EFFECTS: Final = Variants(
             Struct(
                 PlaceHoldDef,
                 (
-                    Attr("target", _template),
+                    Attr("targets", Many(_template, HOLD_TARGETS_MAX)),
                     Attr("scopes", Many(_name, len(HOLD_SCOPES))),
                     Attr("until", _expression, ""),
                     Attr("reason", _prose, ""),
                 ),
-                more=(_WHEN,),
+                more=(_WHEN, Attr("legal", _prose, "")),
+                prepare=_hold_targets,
             ),
         ),
         (

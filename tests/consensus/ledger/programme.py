@@ -10,7 +10,7 @@ from tests.consensus.ledger.world import World, ent, person, populated, public_k
 
 def mixed_blocks(world: World) -> list[list[Transaction]]:
     """Return three blocks that touch most of what the executor does."""
-    holds = ("charter.place_hold", "agency", ["services"], ["all"], None)
+    holds = ("charter.place_hold", [["agency", ["services"]]], ["all"], None, "Act")
     add = ("charter.add_key", "treasury", token("clerk"), public_key("spare"))
     return [
         [

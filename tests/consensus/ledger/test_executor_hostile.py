@@ -256,7 +256,7 @@ def test_an_id_that_grows_too_long_when_composed_is_a_failed_requirement() -> No
 
 def test_a_hold_placed_before_its_account_exists_binds_the_account_that_the_kernel_opens() -> None:
     world = lab()
-    world.do("admin", "charter.place_hold", "account", ["purse", "later"], ["pay"], None)
+    world.do("admin", "charter.place_hold", [["account", ["purse", "later"]]], ["pay"], None, "Act")
     opened = world.do("admin", "charter.open_account", "purse", ["later"])
     assert opened.code == Code.APPLIED
     row = world.state.get(world.ledger.paths("account", ["purse", "later"]))
@@ -268,7 +268,9 @@ def test_a_hold_placed_before_its_account_exists_binds_the_account_that_the_kern
 
 def test_a_hold_of_all_on_an_absent_account_stops_the_kernel_from_opening_it() -> None:
     world = lab()
-    placed = world.do("admin", "charter.place_hold", "account", ["purse", "later"], ["all"], None)
+    placed = world.do(
+        "admin", "charter.place_hold", [["account", ["purse", "later"]]], ["all"], None, "Act"
+    )
     assert placed.code == Code.APPLIED
     refused = world.do("admin", "charter.open_account", "purse", ["later"])
     assert refused.code == Code.HELD
@@ -290,7 +292,7 @@ def test_the_same_person_under_another_principal_does_not_confirm_a_hold() -> No
     )
     register(world, "bob")
     target = ["person", *person("bob")]
-    placed = world.do("ann's", "charter.place_hold", "record", target, ["all"], None)
+    placed = world.do("ann's", "charter.place_hold", [["record", target]], ["all"], None, "Act")
     entry = placed.value("writes:charter")
     hold = next(each[0][1][0] for each in entry if each[0][0] == "hold")
     refused = world.do("twin", "charter.confirm_hold", hold, None, expects=[("hold", [hold], 1)])

@@ -168,19 +168,32 @@ REFUSED: list[tuple[str, tuple[Value, ...], list[object], Code, Value]] = [
     ("open_account", ("none", ["x"]), [], Code.NOT_FOUND, ["family", None]),
     ("open_account", ("purse", ["x"] * 8), [], Code.BAD_INPUT, None),
     ("open_account", ("purse", ["a"]), [], Code.NOT_UNIQUE, [["account", ["purse", "a"]]]),
-    ("place_hold", ("account", ["purse", "a"], [], None), [], Code.BAD_INPUT, None),
-    ("place_hold", ("account", ["purse", "a"], ["pay", "all"], None), [], Code.BAD_INPUT, None),
-    ("place_hold", ("account", ["purse", "a"], ["some"], None), [], Code.BAD_INPUT, None),
-    ("place_hold", ("account", ["purse", "a"], ["pay"], 5), [], Code.BAD_INPUT, None),
-    ("place_hold", ("account", ["none", "a"], ["pay"], None), [], Code.BAD_INPUT, None),
-    ("place_hold", ("record", ["none", "a"], ["pay"], None), [], Code.BAD_INPUT, None),
-    ("place_hold", ("record", ["person"], ["pay"], None), [], Code.BAD_INPUT, None),
-    ("place_hold", ("nothing", ["a"], ["pay"], None), [], Code.BAD_INPUT, None),
-    ("place_hold", ("agency", ["none"], ["pay"], None), [], Code.NOT_FOUND, None),
-    ("place_hold", ("domain", ["none"], ["pay"], None), [], Code.NOT_FOUND, None),
-    ("place_hold", ("action", ["payments", "none"], ["pay"], None), [], Code.NOT_FOUND, None),
     ("confirm_hold", (NEW, None), [], Code.NOT_FOUND, ["hold", ["hold", [NEW]]]),
-    ("release_hold", (NEW,), [], Code.NOT_FOUND, ["hold", ["hold", [NEW]]]),
+    ("withdraw_hold", (NEW,), [], Code.NOT_FOUND, ["hold", ["hold", [NEW]]]),
+    ("release_hold", (TREASURY, NEW), [], Code.NOT_FOUND, ["hold", ["hold", [NEW]]]),
+]
+
+A: Value = ["account", ["purse", "a"]]
+HELD: list[tuple[Value, ...]] = [
+    ([A], [], None, "Act"),
+    ([A], ["pay", "all"], None, "Act"),
+    ([A], ["some"], None, "Act"),
+    ([A], ["pay"], 5, "Act"),
+    ([A], ["pay"], None, ""),
+    ([A], ["pay"], None, "x" * 1001),
+    ([A, A], ["pay"], None, "Act"),
+    ([], ["pay"], None, "Act"),
+    ([["account", ["purse", str(number)]] for number in range(17)], ["pay"], None, "Act"),
+    ([["account"]], ["pay"], None, "Act"),
+    ([["account", ["none", "a"]]], ["pay"], None, "Act"),
+    ([["record", ["none", "a"]]], ["pay"], None, "Act"),
+    ([["record", ["person"]]], ["pay"], None, "Act"),
+    ([["nothing", ["a"]]], ["pay"], None, "Act"),
+]
+REFUSED += [("place_hold", inputs, [], Code.BAD_INPUT, None) for inputs in HELD]
+REFUSED += [
+    ("place_hold", ([target], ["pay"], None, "Act"), [], Code.NOT_FOUND, None)
+    for target in (["agency", ["none"]], ["domain", ["none"]], ["action", ["payments", "none"]])
 ]
 
 
@@ -252,7 +265,7 @@ def test_unconfirmed_hold_lapses_as_the_charter_says(value: str | None, hours: i
     benefits += 'fields.monthly = { type = "money", currency = "USD" }\n'
     benefits += 'status = { start = "active", steps = { active = [] } }\n'
     world = World(make_genesis((charter, IDENTITY, benefits, PAYMENTS)))
-    applied(act(world, "place_hold", "account", ["purse", "a"], ["pay"], None))
+    applied(act(world, "place_hold", [["account", ["purse", "a"]]], ["pay"], None, "Act"))
     target = ["account", ["purse", "a"]]
     id_ = leaf(world, "holds", *target, 0).value[0]
     hold = leaf(world, "hold", id_).value
@@ -262,7 +275,7 @@ def test_unconfirmed_hold_lapses_as_the_charter_says(value: str | None, hours: i
 def test_hold_by_hand_ends_when_its_placer_says_if_that_is_sooner() -> None:
     world = World()
     until = world.now_ms + 100_000
-    applied(act(world, "place_hold", "account", ["purse", "a"], ["pay"], until))
+    applied(act(world, "place_hold", [["account", ["purse", "a"]]], ["pay"], until, "Act"))
     id_ = leaf(world, "holds", "account", ["purse", "a"], 0).value[0]
     assert leaf(world, "hold", id_).value.until_ms == until
     officer = ("charter.confirm_hold", id_, 5)

@@ -314,7 +314,7 @@ def test_the_mask_of_a_target_is_that_of_its_unreleased_holds() -> None:
             mask = 0
             for hold in read_holds(state, paths, space, components):
                 assert hold.state != RELEASED
-                assert hold.target == [space, components]
+                assert hold.targets == [[space, components]]
                 mask |= hold.scopes
             assert held == mask, (space, components)
             seen += bool(mask)

@@ -707,7 +707,7 @@ def test_grants_are_as_they_are_at_their_place_in_a_block() -> None:
 def test_hold_on_the_office_binds_whoever_uses_its_power() -> None:
     town = Town().entitle()
     grant = made(town.give(to=SOCIAL))
-    hold = ("charter.place_hold", "agency", ["treasury"], ["pay"], None)
+    hold = ("charter.place_hold", [["agency", ["treasury"]]], ["pay"], None, "Act")
     assert town.do("admin", *hold).code == Code.APPLIED
     assert town.pay("social", grant).code == Code.HELD
 

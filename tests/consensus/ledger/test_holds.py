@@ -1,5 +1,7 @@
 """Holds bind by default: on records, accounts, actions, domains and agencies, present or absent."""
 
+# ruff: noqa: E501  rule sets read best with one construct a line
+
 from __future__ import annotations
 
 import itertools
@@ -7,12 +9,14 @@ import itertools
 import pytest
 
 from consensus.codec import Value
+from consensus.errors import RulesError
 from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
 from consensus.ledger.holds import HOLDS_MAX
 from consensus.ledger.layout import ALL, CONFIRMED, EDIT, PAY, RELEASED, UNCONFIRMED, Hold
+from consensus.ledger.rules import compile_rulebook, load_toml
 from tests.consensus.ledger.reader import read_account, read_holds, read_single
-from tests.consensus.ledger.world import World, ent, person, populated, token
+from tests.consensus.ledger.world import TEXTS, World, ent, make_genesis, person, populated, token
 
 TRANSFER = ("payments.transfer", "a", "b", 100)
 HOUR_MS = 3_600_000
@@ -26,13 +30,16 @@ def place(
     world: World, space: str, target: list[Value], *scopes: str, until: int | None = None
 ) -> bytes:
     """Place a hold by hand and return its id."""
-    decision = world.do("admin", "charter.place_hold", space, target, list(scopes), until)
+    decision = world.do(
+        "admin", "charter.place_hold", [[space, target]], list(scopes), until, "Act"
+    )
     assert decision.code == Code.APPLIED, decision.detail
     return holds_on(world, space, *target)[-1].id
 
 
 def release(world: World, hold: bytes, version: int = 1) -> Decision:
-    return world.do("admin", "charter.release_hold", hold, expects=[("hold", [hold], version)])
+    expects = [("hold", [hold], version)]
+    return world.do("admin", "charter.release_hold", "treasury", hold, expects=expects)
 
 
 def refused_by(decision: Decision) -> list[bytes]:
@@ -63,13 +70,15 @@ def test_hold_is_recorded_with_who_why_and_until_when() -> None:
     world.do("auditor", "payments.freeze", person("ann"), until)
     [hold] = holds_on(world, "record", "person", token("ann"))
     assert hold[1:] == (
-        ["record", ["person", token("ann")]],
+        [["record", ["person", token("ann")]]],
         ALL,
         world.now_ms,
         until,
         token("auditor"),
         "audit",
+        "payments",
         CONFIRMED,
+        "Public Finance Act",
         "inquiry",
     )
     record = world.record("person", person("ann"))
@@ -307,3 +316,152 @@ def test_reading_a_hold_is_recorded() -> None:
         row = world.state.get(kh)
         assert row is not None
         assert kh + row.vh in reads
+
+
+# --- several targets, who releases, what they rest on -------------------------------------------
+
+ANN = ["record", ["person", token("ann")]]
+PURSE = ["account", ["purse", "a"]]
+
+
+def place_on(world: World, *targets: Value, scopes: tuple[str, ...] = ("all",)) -> bytes:
+    inputs = (list(targets), list(scopes), None, "Public Integrity Act, section 9")
+    decision = world.do("admin", "charter.place_hold", *inputs)
+    assert decision.code == Code.APPLIED, decision.detail
+    [space, components] = targets[0]
+    return holds_on(world, space, *components)[-1].id
+
+
+def test_one_hold_on_several_targets_blocks_each_and_is_released_from_all() -> None:
+    world = populated()
+    later: Value = ["record", ["person", token("eve")]]
+    id_ = place_on(world, ANN, PURSE, later, ["domain", ["identity"]])
+    assert refused_by(world.one(world.disburse("ann"))) == [id_]
+    assert refused_by(world.do("clerk", *TRANSFER)) == [id_]
+    register_eve = ("identity.register", token("eve"), "Eve", "north")
+    named = [("person", person("eve"), 0)]
+    assert refused_by(world.do("registrar", *register_eve, expects=named)) == [id_]
+    [hold] = holds_on(world, "domain", "identity")
+    assert hold.targets == [ANN, PURSE, later, ["domain", ["identity"]]]
+    assert hold.legal == "Public Integrity Act, section 9"
+    assert hold.domain == "charter"
+    assert release(world, id_).code == Code.APPLIED
+    assert world.one(world.disburse("ann")).code == Code.APPLIED
+    assert world.do("clerk", *TRANSFER).code == Code.APPLIED
+    assert world.do("registrar", *register_eve, expects=named).code == Code.APPLIED
+    for space, components in hold.targets:
+        assert holds_on(world, space, *components) == ()
+
+
+def test_several_targets_of_one_hold_may_stand_at_different_positions() -> None:
+    world = populated()
+    first = place_on(world, PURSE)
+    both = place_on(world, PURSE, ["account", ["purse", "b"]])
+    last = place_on(world, PURSE)
+    assert release(world, both).code == Code.APPLIED
+    assert [each.id for each in holds_on(world, "account", "purse", "a")] == [first, last]
+    assert holds_on(world, "account", "purse", "b") == ()
+
+
+def test_a_hold_that_one_full_target_does_not_take_is_placed_on_none() -> None:
+    world = World()
+    full = ("payments.freeze_purse", "a")
+    assert world.one(world.draft("officer", *[full] * HOLDS_MAX)).code == Code.APPLIED
+    inputs = ([["account", ["purse", "b"]], PURSE], ["pay"], None, "Act")
+    refused = world.do("admin", "charter.place_hold", *inputs)
+    assert (refused.code, refused.detail) == (Code.LIMIT, "holds")
+    assert holds_on(world, "account", "purse", "b") == ()
+
+
+def test_whoever_placed_a_hold_by_hand_withdraws_it_and_nobody_else() -> None:
+    world = World()
+    second_admin(world, "officer")
+    id_ = place_on(world, PURSE)
+    withdraw, named = ("charter.withdraw_hold", id_), [("hold", [id_], 1)]
+    other = world.do("officer", *withdraw, expects=named)
+    assert (other.code, other.detail) == (Code.NOT_AUTHORIZED, [["hold", id_, "placer"]])
+    assert world.do("admin", *withdraw, expects=named).code == Code.APPLIED
+    assert world.do("clerk", *TRANSFER).code == Code.APPLIED
+
+
+def test_a_superior_releases_holds_of_the_own_agency_whoever_placed_them() -> None:
+    world = World()
+    second_admin(world, "officer")
+    id_ = place_on(world, PURSE)
+    inputs: tuple[Value, ...] = ("charter.release_hold", "treasury", id_)
+    assert world.do("officer", *inputs, expects=[("hold", [id_], 1)]).code == Code.APPLIED
+    world.do("auditor", "payments.freeze_purse", "b")
+    [hold] = holds_on(world, "account", "purse", "b")
+    foreign = world.do(
+        "admin", "charter.release_hold", "treasury", hold.id, expects=[("hold", [hold.id], 1)]
+    )
+    assert (foreign.code, foreign.detail) == (Code.NOT_AUTHORIZED, [["agency", "audit"]])
+
+
+def test_a_hold_placed_by_rules_is_not_withdrawn_by_hand() -> None:
+    world = World()
+    second_admin(world, "officer")
+    world.do("officer", "payments.freeze_purse", "a")
+    [hold] = holds_on(world, "account", "purse", "a")
+    refused = world.do(
+        "officer", "charter.withdraw_hold", hold.id, expects=[("hold", [hold.id], 1)]
+    )
+    assert (refused.code, refused.detail) == (Code.NOT_AUTHORIZED, [["hold", hold.id, "placer"]])
+
+
+def test_rules_release_what_rules_of_the_same_domain_placed() -> None:
+    world = World()
+    id_ = place_on(world, PURSE)
+    refused = world.do("officer", "payments.thaw_purse", "a", id_)
+    assert (refused.code, refused.detail[0]) == (Code.REQUIREMENT, "NOT_OURS")
+
+
+SEVERAL = """
+[actions.freeze_two]
+phase  = "protective"
+legal  = "Public Integrity Act, section 3"
+actor  = { role = "payments.officer" }
+inputs = { one = "text", two = "text" }
+place_hold = [ { targets = ["account/purse/{input.one}", "account/purse/{input.two}"], scopes = ["pay"], reason = "a dispute" },
+               { target = "account/purse/{input.one}", scopes = ["edit"], legal = "Court order", reason = "a dispute" } ]
+"""
+
+
+def test_rules_place_one_hold_on_several_targets_and_say_what_it_rests_on() -> None:
+    world = World(make_genesis((*TEXTS[:3], TEXTS[3] + SEVERAL)))
+    assert world.do("officer", "payments.freeze_two", "a", "b").code == Code.APPLIED
+    pay, edit = holds_on(world, "account", "purse", "a")
+    assert pay.targets == [PURSE, ["account", ["purse", "b"]]]
+    assert (pay.legal, edit.legal) == ("Public Integrity Act, section 3", "Court order")
+    assert [each.id for each in holds_on(world, "account", "purse", "b")] == [pay.id]
+    thawed = world.do("officer", "payments.thaw_purse", "b", pay.id)
+    assert thawed.code == Code.APPLIED
+    assert [each.id for each in holds_on(world, "account", "purse", "a")] == [edit.id]
+
+
+def test_targets_that_come_to_one_place_are_one() -> None:
+    world = World(make_genesis((*TEXTS[:3], TEXTS[3] + SEVERAL)))
+    assert world.do("officer", "payments.freeze_two", "a", "a").code == Code.APPLIED
+    pay, _ = holds_on(world, "account", "purse", "a")
+    assert pay.targets == [PURSE]
+
+
+@pytest.mark.parametrize(
+    ("effect", "said"),
+    [
+        ('{ scopes = ["pay"], reason = "r" }', "targets is missing"),
+        ('{ targets = [], scopes = ["pay"], reason = "r" }', "has a target"),
+        (
+            '{ target = "account/purse/a", targets = ["account/purse/b"], scopes = ["pay"], reason = "r" }',
+            "either target or targets",
+        ),
+    ],
+)
+def test_a_hold_of_rules_names_its_targets_once(effect: str, said: str) -> None:
+    text = f"""{TEXTS[3]}
+[actions.freeze_more]
+actor  = {{ role = "payments.officer" }}
+place_hold = [ {effect} ]
+"""
+    with pytest.raises(RulesError, match=said):
+        compile_rulebook([load_toml(each) for each in (*TEXTS[:3], text)])

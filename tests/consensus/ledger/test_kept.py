@@ -47,7 +47,7 @@ def test_blocks_are_the_same_with_what_earlier_ones_found_and_without() -> None:
     give = ("charter.give_role", "treasury", *clerk, [], 0, world.now_ms + 8000)
     grant = ("benefits.grant", person("eve"), 550)
     entitled = [("person", person("eve"), 1), ("entitlement", person("eve"), 0)]
-    hold = ("charter.place_hold", "domain", ["payments"], ["pay"], None)
+    hold = ("charter.place_hold", [["domain", ["payments"]]], ["pay"], None, "Act")
 
     def transfer() -> Transaction:
         return world.draft("clerk", TRANSFER)
@@ -106,7 +106,7 @@ def test_rules_are_kept_until_a_leaf_of_theirs_moves_or_a_date_comes() -> None:
     assert second.book is first.book
     assert ledger.rules(state, FEBRUARY_MS - 1) is not second
     kept = ledger.rules(state, world.now_ms)
-    world.do("admin", "charter.place_hold", "domain", ["payments"], ["pay"], None)
+    world.do("admin", "charter.place_hold", [["domain", ["payments"]]], ["pay"], None, "Act")
     assert ledger.rules(state, world.now_ms) is not kept
 
 

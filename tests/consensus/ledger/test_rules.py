@@ -155,7 +155,7 @@ def test_holds_are_placed_on_own_and_on_permitted_targets() -> None:
     assert record.scopes == ("all", "pay")
     assert record.until is not None
     assert record.until.evaluate({"input": {"until": None}}) is None
-    assert account.target.space == "account"
+    assert account.targets[0].space == "account"
     assert account.until is None
     (release,) = action("payments", "thaw").effects
     assert isinstance(release, ReleaseHold)

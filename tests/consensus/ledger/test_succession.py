@@ -158,7 +158,7 @@ def test_suspending_the_successor_suspends_them(world: World) -> None:
 
 def test_hold_on_the_successor_binds_them_and_names_it_as_placer(world: World) -> None:
     succeed(world, "audit", "treasury")
-    hold = ("charter.place_hold", "agency", ["treasury"], ["pay"], None)
+    hold = ("charter.place_hold", [["agency", ["treasury"]]], ["pay"], None, "Act")
     assert world.do("auditor", *hold).code == Code.APPLIED
     held = world.do("auditor", *PAY)
     assert held.code == Code.HELD
@@ -217,7 +217,8 @@ def test_agency_that_left_neither_acts_nor_is_acted_upon(world: World) -> None:
         (world.do("admin", "charter.reinstate_agency", "audit"), "agency"),
         (world.do("admin", "charter.add_principal", "audit", token("n"), "system", None, None),
          "agency"),
-        (world.do("admin", "charter.place_hold", "agency", ["audit"], ["all"], None), "target"),
+        (world.do("admin", "charter.place_hold", [["agency", ["audit"]]], ["all"], None, "A"),
+         "targets"),
     ):  # fmt: skip
         assert refused(decision) == (Code.BAD_INPUT, [which, left])
     taken = world.do("admin", "charter.add_agency", "audit", "New", expects=[
@@ -277,7 +278,7 @@ def test_acceptance_is_of_the_facts_that_its_author_saw(world: World) -> None:
 
 def test_leaving_ends_neither_a_suspension_nor_a_hold(world: World) -> None:
     assert name(world, "audit", "treasury").code == Code.APPLIED
-    hold = ("charter.place_hold", "agency", ["audit"], ["all"], None)
+    hold = ("charter.place_hold", [["agency", ["audit"]]], ["all"], None, "Act")
     assert world.do("admin", *hold).code == Code.APPLIED
     decision = accept(world, "treasury", "audit")
     assert refused(decision) == (

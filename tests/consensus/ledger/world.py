@@ -64,7 +64,8 @@ actor = {{ role = "charter.admin"{where} }}
         "open_account": "",
         "place_hold": "",
         "confirm_hold": "",
-        "release_hold": "",
+        "withdraw_hold": "",
+        "release_hold": ', where = "who.agency == input.agency"',
     }.items()
 )
 
