@@ -65,10 +65,51 @@ def _link(link: Value) -> str:
             return f"the person also has {other}, which excludes {role}"
         case ["same_person"]:
             return "one person may not do both"
+        case ["author"]:
+            return "authors do not approve their own acts"
+        case ["twice"]:
+            return "it approves already"
+        case ["distinct", "person"]:
+            return "it is the same person as another who acts or approves"
+        case ["distinct", _]:
+            return "it is of the same agency as another who acts or approves"
+        case ["not_agency", "author"]:
+            return "it is of the author's agency"
+        case ["suspended", what]:
+            return f"the {what} is suspended"
+        case ["key", why]:
+            return f"the key is {why}"
+        case ["not asked"]:
+            return "nobody is asked to approve that"
         case [what, *rest]:
             return f"{what} {word(rest, short=True)}"
         case _:
             return word(link, short=True)
+
+
+def _missing(part: Value) -> str:
+    match part:
+        case ["role", role, more, distinct, reasons]:
+            differ = {"person": " (different people)", "agency": " (different agencies)"}
+            needed = f"{_count(more)} with the role {role}{differ.get(distinct, '')}"
+            said = [
+                f"{word(who, short=True)} does not count: {_link(link)}" for who, link in reasons
+            ]
+            return "; ".join([needed, *said])
+        case ["of", _, []]:
+            return "an approval that nobody can give"
+        case ["of", more, parts]:
+            return f"{more} of ({' | '.join(_missing(each) for each in parts)})"
+        case ["when", source]:
+            return f"whether one is needed cannot be said: {source} has no value"
+        case ["limit"]:
+            return "the policy is too hard to satisfy"
+        case _:
+            return word(part, short=True)
+
+
+def _count(number: int) -> str:
+    return "one" if number == 1 else str(number)
 
 
 _SENTENCES: Final[dict[str, Sentence]] = {
@@ -94,6 +135,7 @@ _SENTENCES: Final[dict[str, Sentence]] = {
     ),
     "HELD": lambda d: f"held by {', '.join(word(each, short=True) for each in d)}",
     "REQUIREMENT": lambda d: f"{d[1]} ({d[0]})",
+    "NEEDS_APPROVAL": lambda d: "approvals are missing: " + ", and ".join(map(_missing, d)),
     "INSUFFICIENT": lambda d: (
         f"account/{place_word('record', d[0])} would "
         + ("fall below its floor" if d[1] == "floor" else "overflow")

@@ -138,7 +138,10 @@ def _value(summary: Summary) -> dict[str, Any]:
         "legal_basis": summary.legal_basis,
         "kinds": [{"name": k.name, "fields": k.fields, "steps": k.steps} for k in summary.kinds],
         "accounts": summary.accounts,
-        "actions": [{"name": a.name, "inputs": a.inputs, "does": a.does} for a in summary.actions],
+        "actions": [
+            {"name": a.name, "inputs": a.inputs, "does": a.does, "approvals": a.approvals}
+            for a in summary.actions
+        ],
     }
 
 
@@ -153,5 +156,7 @@ def _table(summary: Summary, does: Mapping[str, str]) -> Group:
     )
     actions: Table = table("action", "inputs", "what it does")
     for each in summary.actions:
-        actions.add_row(each.name, "\n".join(each.inputs), "\n".join([does[each.name], *each.does]))
+        approved = [f"approved by {each.approvals}"] if each.approvals else []
+        what = "\n".join([does[each.name], *each.does, *approved])
+        actions.add_row(each.name, "\n".join(each.inputs), what)
     return Group(head, Text(), actions)

@@ -28,6 +28,7 @@ from consensus.ledger.model import (
     Load,
     Param,
     Path,
+    Policy,
     Reference,
     Require,
     Unique,
@@ -37,6 +38,7 @@ from consensus.ledger.rules.effects import Effects
 from consensus.ledger.rules.indexes import Listed, parse_load
 from consensus.ledger.rules.kinds import Domain, World, check_ref, find_kind
 from consensus.ledger.rules.parts import ForeignFields, action_id
+from consensus.ledger.rules.policies import compile_policy
 from consensus.ledger.rules.schema import Place, Skip, suggest
 from consensus.ledger.rules.scope import ActionScope
 from consensus.ledger.rules.values import (
@@ -113,6 +115,7 @@ class _Compiler:
         if period is not None and not protective and period.reads[0][0] in scope.loads:
             depends = tuple(dict.fromkeys((*depends, *period.reads)))
         unique = self._unique(scope)
+        approvals = self._kept(lambda: self._approvals(scope))
         ignores = self._ignores()
         fresh = self._fresh(scope)
         if actor is None:
@@ -151,6 +154,7 @@ class _Compiler:
             reads=reads,
             lets=tuple(scope.lets.values()),
             periods=_periods(period, params),
+            approvals=approvals,
         )
 
     def _kept(self, make: Callable[[], T]) -> T | None:
@@ -181,7 +185,7 @@ class _Compiler:
                 word = "let" if key == "lets" else key
                 raise place.refuse(
                     f"the kernel decides {word} of {self.name}",
-                    "a kernel action has actor, require, summary and legal",
+                    "a kernel action has actor, require, approvals, summary and legal",
                 )
 
     # --- inputs and loads
@@ -341,15 +345,25 @@ class _Compiler:
     def _excluded(
         self, scope: ActionScope, paths: Sequence[str], place: Place, *, author: bool
     ) -> tuple[Expression, ...]:
-        found: list[Expression] = []
-        for number, text in enumerate(paths):
-            here = place.of(number)
-            load, _, step = text.partition(".by.")
-            if step:
-                found.append(self._by(scope, text, load, step, here, author=author))
-            else:
-                found.append(scope.value(text, here, _PERSONS if author else ("text",)))
-        return tuple(found)
+        return tuple(
+            self._excluded_path(scope, text, place.of(number), author)
+            for number, text in enumerate(paths)
+        )
+
+    def _excluded_path(
+        self, scope: ActionScope, text: str, place: Place, author: bool
+    ) -> Expression:
+        load, _, step = text.partition(".by.")
+        if step:
+            return self._by(scope, text, load, step, place, author=author)
+        return scope.value(text, place, _PERSONS if author else ("text",))
+
+    def _approvals(self, scope: ActionScope) -> Policy | None:
+        if self.definition.approvals is None:
+            return None
+        return compile_policy(
+            scope, self.definition.approvals, self.place.of("approvals"), self._excluded_path
+        )
 
     def _by(
         self, scope: ActionScope, text: str, load: str, step: str, place: Place, *, author: bool

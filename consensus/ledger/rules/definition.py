@@ -34,6 +34,10 @@ EFFECTS_MAX: Final = 32
 UNIQUE_MAX: Final = 8
 INDEXES_MAX: Final = 8
 PATHS_MAX: Final = 64
+POLICY_NODES_MAX: Final = 32
+"""Leaves and branches of a policy."""
+POLICY_DEPTH_MAX: Final = 4
+"""Leaves and branches inside one another."""
 DOMAINS_MAX: Final = 64
 SEPARATE_MAX: Final = 64
 SEPARATE_ROLES_MAX: Final = 16
@@ -225,6 +229,35 @@ EffectDef = CreateDef | SetDef | MoveDef | OpenDef | PlaceHoldDef | ReleaseHoldD
 
 
 @dataclass(frozen=True, slots=True)
+class LeafDef:
+    """Approvals by holders of one role."""
+
+    role: str
+    where: str = ""
+    count: int = 1
+    distinct: str = ""
+    excluded: tuple[str, ...] = ()
+    """Paths: ``not`` in TOML."""
+    excluded_agencies: tuple[str, ...] = ()
+    author: bool = False
+    when: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BranchDef:
+    """Some or all of several policies. ``key`` is where they stand in TOML, for errors."""
+
+    needed: int
+    among: tuple[PolicyDef, ...]
+    distinct: str = ""
+    when: str = ""
+    key: str = field(default="among", compare=False)
+
+
+PolicyDef = LeafDef | BranchDef
+
+
+@dataclass(frozen=True, slots=True)
 class ActionDef:
     """One action."""
 
@@ -245,6 +278,7 @@ class ActionDef:
     """Intermediate values: name, expression."""
     period: str = ""
     """A path: which month or date selects the values of parameters that are dated by it."""
+    approvals: PolicyDef | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from consensus.ledger.model import (
 from consensus.ledger.rules.compile import compile_all
 from consensus.ledger.rules.definition import Definition
 from consensus.ledger.rules.forms import DEFINITION_BYTES_MAX, read_toml
+from consensus.ledger.rules.policies import in_words
 from consensus.ledger.rules.schema import Report
 from consensus.ledger.rules.succession import check_successor
 
@@ -63,6 +64,8 @@ class ActionSummary:
     reads: tuple[str, ...]
     requires: tuple[str, ...]
     does: tuple[str, ...]
+    approvals: str
+    """Who must approve; empty: nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +284,7 @@ def _action(action: Action) -> ActionSummary:
             *(_conditional(each) for each in action.effects),
             *(f"where {each.name} = {each.value.source}" for each in action.lets),
         ),
+        approvals="" if action.approvals is None else in_words(action.approvals),
     )
 
 

@@ -55,6 +55,7 @@ from consensus.ledger.rules.definition import (
     SetDef,
     StatusDef,
 )
+from consensus.ledger.rules.policies import PolicyNode
 from consensus.ledger.rules.schema import (
     Attr,
     Flag,
@@ -309,11 +310,11 @@ ACTION: Final = Struct(
         ),
     ),
     more=(
+        Attr("approvals", PolicyNode(), None),
         Attr("lets", Many(Row((_name, _expression), _LET_FORM), LETS_MAX), (), key="let"),
         Attr("period", _path, ""),
     ),
     later=(
-        "approvals",
         "waterfall",
         "reserve",
         "post",

@@ -1,0 +1,436 @@
+"""Approvals of transactions with cosigners: who counts, what is missing, what a decision says."""
+
+# ruff: noqa: E501  policies read best in one line
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from consensus.codec import Value
+from consensus.ledger.codes import Code
+from consensus.ledger.decision import Decision
+from tests.consensus.ledger.committee_room import Desk, missing, reasons
+from tests.consensus.ledger.world import CHARTER, START_MS, public_key, token
+
+ONE = '{ role = "desk.supervisor" }'
+DAY_MS = 86_400_000
+
+
+def authority(decision: Decision) -> Any:
+    return decision.value("authority")
+
+
+def charter(desk: Desk, act: str, *inputs: Value, **more: Any) -> None:
+    done = desk.do("admin", f"charter.{act}", *inputs, **more)
+    assert done.code == Code.APPLIED, (done.code, done.detail)
+
+
+# --- one leaf -----------------------------------------------------------------------------------
+
+
+def test_act_without_its_approval_is_refused_with_what_is_missing() -> None:
+    decision = Desk(ONE).send()
+    assert decision.code == Code.NEEDS_APPROVAL
+    assert decision.detail == [["role", "desk.supervisor", 1, "", []]]
+    assert decision.call == 0
+
+
+def test_cosigner_with_the_role_approves() -> None:
+    assert Desk(ONE).send("sam").code == Code.APPLIED
+
+
+def test_cosigner_without_the_role_does_not_and_the_refusal_says_why() -> None:
+    decision = Desk(ONE).send("cora")
+    assert missing(decision) == [["desk.supervisor", 1]]
+    assert reasons(decision) == {"cora": ["role", "desk.supervisor", "missing"]}
+
+
+def test_author_never_counts_under_another_principal_of_theirs() -> None:
+    assert reasons(Desk(ONE).send("ada's")) == {"ada's": ["author"]}
+
+
+def test_author_counts_where_the_policy_says_so() -> None:
+    desk = Desk('{ role = "desk.supervisor", author = true }', actor="desk.supervisor")
+    assert desk.send(author="sam").code == Code.APPLIED
+
+
+def test_author_does_not_count_for_holding_the_role() -> None:
+    desk = Desk(ONE, actor="desk.supervisor")
+    assert missing(desk.send(author="sam")) == [["desk.supervisor", 1]]
+
+
+def test_author_who_may_count_needs_the_role_like_others() -> None:
+    decision = Desk('{ role = "desk.supervisor", author = true }').send()
+    assert reasons(decision) == {"ada": ["role", "desk.supervisor", "missing"]}
+
+
+def test_several_approvals_come_from_as_many_principals() -> None:
+    desk = Desk('{ role = "desk.supervisor", count = 3 }')
+    assert missing(desk.send("sam", "max")) == [["desk.supervisor", 1]]
+    assert desk.send("sam", "max", "sue").code == Code.APPLIED
+
+
+def test_two_keys_of_one_principal_are_one_approver() -> None:
+    desk = Desk('{ role = "desk.supervisor", count = 2 }')
+    added = ("charter.add_key", "treasury", token("sam"), public_key("spare"))
+    assert desk.one(
+        desk.draft("admin", added, expects=[("key", [public_key("spare")], 0)])
+    ).code == Code.APPLIED  # fmt: skip
+    decision = desk.send("sam", "spare")
+    assert missing(decision) == [["desk.supervisor", 1]]
+    assert reasons(decision) == {"sam": ["twice"]}
+
+
+def test_scope_is_judged_with_the_approver_as_who() -> None:
+    desk = Desk('{ role = "desk.supervisor", where = "who.scope.region == file.region" }')
+    assert reasons(desk.send("sue")) == {"sue": ["where"]}
+    assert desk.send("sam").code == Code.APPLIED
+
+
+def test_where_sees_agency_role_and_principal_of_the_approver() -> None:
+    desk = Desk(
+        "{ role = \"desk.supervisor\", where = \"who.agency == 'audit' && who.role == 'desk.supervisor' && who.principal != file.owner\" }",
+        owner=token("dora"),
+    )
+    assert reasons(desk.send("sam")) == {"sam": ["where"]}
+    assert reasons(desk.send("dora")) == {"dora": ["where"]}
+    assert desk.send("max").code == Code.APPLIED
+
+
+def test_where_without_a_value_lets_nobody_in() -> None:
+    desk = Desk('{ role = "desk.supervisor", where = "who.scope.branch == file.region" }')
+    assert reasons(desk.send("sam")) == {"sam": ["where"]}
+
+
+def test_intermediate_values_may_stand_in_policies() -> None:
+    policy = '{ role = "desk.supervisor", where = "twice > 10", when = "twice < 100" }'
+    assert Desk(policy, amount=6).send("sam").code == Code.APPLIED
+    assert reasons(Desk(policy, amount=5).send("sam")) == {"sam": ["where"]}
+    assert Desk(policy, amount=50).send().code == Code.APPLIED
+
+
+# --- who must differ ----------------------------------------------------------------------------
+
+
+def test_different_people_are_told_apart_by_their_token_not_by_principal_or_agency() -> None:
+    desk = Desk('{ role = "desk.supervisor", count = 2, distinct = "person" }')
+    decision = desk.send("sam", "sam's")
+    assert missing(decision) == [["desk.supervisor", 1, "person"]]
+    assert [*reasons(decision).values()] == [["distinct", "person"]]
+    assert desk.send("sam", "sue").code == Code.APPLIED
+
+
+def test_without_distinct_two_principals_of_one_person_are_two() -> None:
+    desk = Desk('{ role = "desk.supervisor", count = 2 }')
+    assert desk.send("sam", "sam's").code == Code.APPLIED
+
+
+def test_systems_are_never_one_person() -> None:
+    desk = Desk('{ role = "desk.supervisor", count = 2, distinct = "person" }')
+    assert desk.send("sam", "bot").code == Code.APPLIED
+
+
+def test_different_agencies_differ_from_the_authors_too() -> None:
+    desk = Desk('{ role = "desk.supervisor", distinct = "agency" }')
+    assert reasons(desk.send("sam")) == {"sam": ["distinct", "agency"]}
+    assert desk.send("max").code == Code.APPLIED
+
+
+def test_different_agencies_differ_from_each_other() -> None:
+    desk = Desk('{ role = "desk.supervisor", count = 2, distinct = "agency" }')
+    decision = desk.send("max", "dora")
+    assert missing(decision) == [["desk.supervisor", 1, "agency"]]
+    assert desk.send("max", "bot").code == Code.APPLIED
+
+
+def test_author_who_may_count_is_one_of_those_who_differ() -> None:
+    policy = '{ role = "desk.supervisor", count = 2, distinct = "agency", author = true }'
+    desk = Desk(policy, actor="desk.supervisor")
+    assert missing(desk.send("sue", author="sam")) == [["desk.supervisor", 1, "agency"]]
+    assert desk.send("max", author="sam").code == Code.APPLIED
+
+
+def test_whoever_fills_any_leaf_of_a_branch_differs_under_its_distinct() -> None:
+    both = '[ { role = "desk.supervisor" }, { role = "audit.compliance" } ]'
+    assert Desk(f"{{ all = {both} }}").send("max", "cora").code == Code.APPLIED
+    desk = Desk(f'{{ all = {both}, distinct = "agency" }}')
+    assert desk.send("max", "cora").code == Code.NEEDS_APPROVAL
+    assert desk.send("bot", "cora").code == Code.APPLIED
+    assert Desk(f'{{ all = {both}, distinct = "person" }}').send("max", "cora").code == Code.APPLIED
+
+
+def test_agency_that_took_the_place_of_another_is_one_with_it() -> None:
+    acts = "".join(
+        f'\n[actions.{act}]\nkernel = true\nactor = {{ role = "charter.admin" }}\n'
+        for act in ("name_successor", "accept_succession")
+    )
+    desk = Desk('{ role = "desk.supervisor", distinct = "agency" }', charter=CHARTER + acts)
+    charter(desk, "name_successor", "registry", "treasury", expects=[("agency", ["registry"], 1)])
+    charter(
+        desk, "accept_succession", "treasury", "registry",
+        expects=[("agency", ["treasury"], 1), ("agency", ["registry"], 2)],
+    )  # fmt: skip
+    assert reasons(desk.send("bot")) == {"bot": ["distinct", "agency"]}
+
+
+# --- who is barred ------------------------------------------------------------------------------
+
+
+def test_whoever_made_the_record_is_barred_as_a_person() -> None:
+    desk = Desk('{ role = "desk.supervisor", not = ["other.by.created"] }')
+    desk.do("sam", "desk.open_by_supervisor", "other", expects=[("file", ["other"], 0)])
+    assert reasons(desk.send("sam")) == {"sam": ["not", "other.by.created"]}
+    assert reasons(desk.send("sam's")) == {"sam's": ["not", "other.by.created"]}
+    assert desk.send("sue").code == Code.APPLIED
+
+
+def test_agency_that_made_the_record_is_barred() -> None:
+    desk = Desk('{ role = "desk.supervisor", not_agency = ["file.by.created"] }')
+    assert reasons(desk.send("sue")) == {"sue": ["not_agency", "file.by.created"]}
+    assert desk.send("max").code == Code.APPLIED
+
+
+def test_path_without_a_value_bars_nobody() -> None:
+    desk = Desk(
+        '{ role = "desk.supervisor", not = ["other.by.sent", "file.owner"], not_agency = ["other.by.sent", "file.agency"] }'
+    )
+    assert desk.send("sam").code == Code.APPLIED
+
+
+def test_principal_and_agency_in_fields_are_barred() -> None:
+    policy = '{ role = "desk.supervisor", not = ["file.owner"], not_agency = ["file.agency"] }'
+    desk = Desk(policy, owner=token("sam"), agency="audit")
+    assert reasons(desk.send("sam")) == {"sam": ["not", "file.owner"]}
+    assert reasons(desk.send("max")) == {"max": ["not_agency", "file.agency"]}
+    assert desk.send("sue").code == Code.APPLIED
+
+
+def test_agency_of_the_author_may_be_barred_by_that_name() -> None:
+    desk = Desk('{ role = "desk.supervisor", not = ["author"], not_agency = ["author"] }')
+    assert reasons(desk.send("sam")) == {"sam": ["not_agency", "author"]}
+    assert desk.send("max").code == Code.APPLIED
+
+
+# --- branches -----------------------------------------------------------------------------------
+
+
+BOTH = '{ all = [ { role = "desk.supervisor" }, { role = "audit.compliance" } ] }'
+
+
+def test_all_asks_for_every_leaf() -> None:
+    desk = Desk(BOTH)
+    assert missing(desk.send()) == [["desk.supervisor", 1], ["audit.compliance", 1]]
+    assert missing(desk.send("sam")) == [["audit.compliance", 1]]
+    assert missing(desk.send("cora")) == [["desk.supervisor", 1]]
+    assert desk.send("sam", "cora").code == Code.APPLIED
+
+
+def test_one_approver_fills_one_leaf() -> None:
+    assert missing(Desk(BOTH).send("dora")) == [["audit.compliance", 1]]
+
+
+def test_approver_of_two_roles_gives_way_to_one_of_a_single_role() -> None:
+    assert Desk(BOTH).send("dora", "cora").code == Code.APPLIED
+    assert Desk(BOTH).send("dora", "max").code == Code.APPLIED
+
+
+def test_any_asks_for_one() -> None:
+    desk = Desk(BOTH.replace("all", "any"))
+    assert missing(desk.send()) == [[1, ["desk.supervisor", 1], ["audit.compliance", 1]]]
+    assert desk.send("cora").code == Code.APPLIED
+
+
+def test_some_of_several() -> None:
+    policy = '{ of = 2, among = [ { role = "desk.supervisor", where = "who.agency == \'treasury\'" }, { role = "audit.compliance" }, { role = "desk.supervisor", where = "who.agency == \'audit\'" } ] }'
+    desk = Desk(policy)
+    three = [["desk.supervisor", 1], ["audit.compliance", 1], ["desk.supervisor", 1]]
+    assert missing(desk.send()) == [[2, *three]]
+    assert missing(desk.send("cora")) == [[1, three[0], three[2]]]
+    assert desk.send("cora", "max").code == Code.APPLIED
+
+
+def test_branches_nest() -> None:
+    policy = '{ any = [ { all = [ { role = "desk.supervisor", count = 2 }, { role = "audit.compliance" } ] }, { role = "desk.director" } ] }'
+    desk = Desk(policy)
+    inner = [2, ["desk.supervisor", 1], ["audit.compliance", 1]]
+    assert missing(desk.send("sam")) == [[1, inner, ["desk.director", 1]]]
+    assert desk.send("sam", "max", "cora").code == Code.APPLIED
+
+
+# --- when ---------------------------------------------------------------------------------------
+
+
+WHEN = '{ all = [ { role = "desk.supervisor" }, { role = "audit.compliance", when = "file.amount > params.large" } ] }'
+
+
+def test_leaf_whose_condition_is_false_is_not_asked_for() -> None:
+    assert Desk(WHEN, amount=100).send("sam").code == Code.APPLIED
+    assert missing(Desk(WHEN, amount=101).send("sam")) == [["audit.compliance", 1]]
+
+
+def test_policy_whose_condition_is_false_asks_for_nobody() -> None:
+    desk = Desk('{ of = 1, among = [ { role = "desk.supervisor" } ], when = "file.amount > 10" }')
+    assert desk.send().code == Code.APPLIED
+
+
+def test_part_that_is_not_asked_for_does_not_count_among_several() -> None:
+    parts = (
+        '[ { role = "desk.supervisor", when = "file.amount > 10" }, { role = "audit.compliance" } ]'
+    )
+    assert missing(Desk(f"{{ any = {parts} }}").send("sam")) == [["audit.compliance", 1]]
+    decision = Desk(f"{{ of = 2, among = {parts} }}").send("sam", "cora")
+    assert missing(decision) == [[1]]  # one more than there is: nobody can fill it
+
+
+def test_all_of_what_is_not_asked_for_is_nobody() -> None:
+    desk = Desk('{ all = [ { role = "desk.supervisor", when = "false" } ] }')
+    assert desk.send().code == Code.APPLIED
+
+
+def test_condition_without_a_value_is_a_part_that_nobody_fills() -> None:
+    leaf = '{ role = "desk.supervisor", when = "params.later > 0" }'
+    assert Desk(leaf).send("sam").detail == [["when", "params.later > 0"]]
+    either = f'{{ any = [ {leaf}, {{ role = "audit.compliance" }} ] }}'
+    assert Desk(either).send("cora").code == Code.APPLIED
+    branch = '{ all = [ { role = "desk.supervisor" } ], when = "params.later > 0" }'
+    assert Desk(branch).send("sam").detail == [["when", "params.later > 0"]]
+
+
+# --- the moment of effect -------------------------------------------------------------------------
+
+
+def test_role_that_has_ended_gives_no_approval() -> None:
+    desk = Desk(ONE)
+    charter(desk, "revoke_role", "treasury", token("sam"), "desk.supervisor")
+    assert reasons(desk.send("sam")) == {"sam": ["role", "desk.supervisor", "revoked"]}
+
+
+def test_suspended_cosigner_stops_the_transaction() -> None:
+    desk = Desk(ONE)
+    charter(desk, "suspend_principal", "treasury", token("sam"))
+    decision = desk.send("sam", "sue")
+    assert (decision.code, decision.detail) == (
+        Code.SUSPENDED, ["principal", [token("sam")]],
+    )  # fmt: skip
+
+
+def test_cosigner_whose_key_is_revoked_stops_the_transaction() -> None:
+    desk = Desk(ONE)
+    charter(desk, "revoke_key", "treasury", token("sam"), public_key("sam"), True)
+    decision = desk.send("sam")
+    assert (decision.code, decision.detail) == (
+        Code.KEY_INACTIVE, [public_key("sam"), "compromised"],
+    )  # fmt: skip
+
+
+def test_parameters_in_policies_are_those_that_the_author_saw() -> None:
+    desk = Desk(WHEN, amount=60)
+    transaction = desk.sending("sam", not_after_ms=desk.now_ms + DAY_MS)
+    desk.now_ms = START_MS + DAY_MS
+    assert desk.one(transaction).code == Code.RULES_MOVED
+
+
+# --- the order of the checks ----------------------------------------------------------------------
+
+
+def test_approvals_are_judged_after_requirements() -> None:
+    assert Desk(ONE).send(ok=False).code == Code.REQUIREMENT
+
+
+def test_approvals_are_judged_before_what_is_carried_out() -> None:
+    desk = Desk(ONE)
+    assert desk.send("sam").code == Code.APPLIED
+    again = desk.draft("ada", ("desk.send", ["f"], True), expects=[("file", ["f"], 2)])
+    assert desk.one(again).code == Code.REQUIREMENT  # NO_STEP: a value of an effect
+
+
+def test_refusal_for_want_of_approval_changes_nothing_but_the_number() -> None:
+    desk = Desk(ONE)
+    refused = desk.run(desk.sending())
+    assert len(refused.writes) == 2  # the author's window and the pool
+    assert desk.send("sam").code == Code.APPLIED
+
+
+def test_protective_acts_may_need_approval() -> None:
+    desk = Desk(ONE)
+    assert desk.send("sam").code == Code.APPLIED
+    stopping = ("desk.stop", ["f"])
+    assert missing(desk.one(desk.draft("ada", stopping))) == [["desk.supervisor", 1]]
+    assert desk.one(desk.draft("ada", stopping, cosigners=["sue"])).code == Code.APPLIED
+
+
+def test_kernel_actions_may_need_approval() -> None:
+    rules = CHARTER.replace(
+        '[actions.add_agency]\nkernel = true\n',
+        '[actions.add_agency]\nkernel = true\napprovals = { role = "desk.supervisor", count = 2, distinct = "agency", where = "who.agency != input.agency" }\n',
+    )  # fmt: skip
+    desk = Desk(ONE, charter=rules)
+    adding = ("charter.add_agency", "court", "Court")
+    absent = [("agency", ["court"], 0)]
+    refused = desk.one(desk.draft("admin", adding, expects=absent, cosigners=["max"]))
+    assert missing(refused) == [["desk.supervisor", 1, "agency"]]
+    done = desk.one(desk.draft("admin", adding, expects=absent, cosigners=["max", "bot"]))
+    assert done.code == Code.APPLIED
+    again = desk.draft("admin", adding, expects=[("agency", ["court"], 1)])
+    assert desk.one(again).code == Code.NEEDS_APPROVAL  # before what exists already
+
+
+def test_every_call_is_approved_for_itself() -> None:
+    desk = Desk(ONE)
+    opening = ("desk.open_file", "g", 1, "north", None, None)
+    assert desk.do("ada", *opening, expects=[("file", ["g"], 0)]).code == Code.APPLIED
+    calls = [("desk.send", ["f"], True), ("desk.send", ["g"], True)]
+    expects: list[tuple[str, list[Value], int]] = [("file", ["f"], 1), ("file", ["g"], 1)]
+    refused = desk.one(desk.draft("ada", *calls, expects=expects))
+    assert (refused.code, refused.call) == (Code.NEEDS_APPROVAL, 0)
+    done = desk.one(desk.draft("ada", *calls, expects=expects, cosigners=["sam"]))
+    assert done.code == Code.APPLIED
+    assert [row[:3] for row in authority(done)[3]] == [[0, 0, 1], [1, 0, 1]]
+
+
+# --- what the decision says -----------------------------------------------------------------------
+
+
+def test_decision_says_who_filled_which_leaf_with_which_power() -> None:
+    desk = Desk(BOTH)
+    decision = desk.send("max", "cora", "sue")
+    actor, powers, cosigners, filled = authority(decision)
+    assert actor[0] == token("ada")
+    assert powers == [["desk.clerk", [["region", "north"]]]]
+    by_key = sorted(("max", "cora", "sue"), key=public_key)
+    assert [row[0] for row in cosigners] == [token(name) for name in by_key]
+    supervisors = [name for name in by_key if name != "cora"]
+    first, region = supervisors[0], {"max": "north", "sue": "south"}[supervisors[0]]
+    assert filled == [
+        [0, 0, 1 + by_key.index(first), ["desk.supervisor", [["region", region]]]],
+        [0, 1, 1 + by_key.index("cora"), ["audit.compliance", [["region", "north"]]]],
+    ]
+
+
+def test_author_who_counts_is_named_as_such() -> None:
+    desk = Desk('{ role = "desk.supervisor", author = true }', actor="desk.supervisor")
+    decision = desk.send(author="sam")
+    assert authority(decision)[3] == [[0, 0, 0, ["desk.supervisor", [["region", "north"]]]]]
+
+
+def test_cosigner_of_an_act_without_policy_is_recorded_and_harmless() -> None:
+    desk = Desk('{ role = "desk.supervisor", when = "false" }')
+    decision = desk.send("cora")
+    assert decision.code == Code.APPLIED
+    actor, _, cosigners = authority(decision)
+    assert [row[0] for row in (actor, *cosigners)] == [token("ada"), token("cora")]
+
+
+@pytest.mark.parametrize("cosigners", [(), ("sam",), ("cora", "max")])
+def test_reads_name_every_role_that_was_looked_at(cosigners: tuple[str, ...]) -> None:
+    desk = Desk(BOTH)
+    decision = desk.send(*cosigners)
+    full, _ = decision.value("reads")
+    read = {full[at : at + 32] for at in range(0, len(full), 64)}
+    for name in cosigners:
+        for role in ("desk.supervisor", "audit.compliance"):
+            assert desk.ledger.paths("role", [token(name), role]) in read
+        assert desk.ledger.paths("principal", [token(name)]) in read
+        assert desk.ledger.paths("key", [public_key(name)]) in read
