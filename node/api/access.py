@@ -97,7 +97,7 @@ def may_read(identity: Identity | None, own_key: bytes, key: StateKey, row: byte
         case "hold":
             if row is None:
                 return member and _hides_nothing(identity)
-            return may_see_holds(identity, _held(row))
+            return all(may_see_holds(identity, target) for target in _held(row))
         case "unique":
             return member and _hides_nothing(identity, components[0] if components else None)
         case _ if member:
@@ -173,15 +173,13 @@ def may_name(identity: Identity, key: StateKey) -> bool:
         case "unique":
             return _hides_nothing(identity, key.components[0])
         case "holds" if len(key.components) >= 2:
-            target = _target(key.components)
+            targets = [_target(key.components)]
         case "hold":
             row = raw(key)
-            if row is None:
-                return True
-            target = _held(row)
+            targets = [] if row is None else _held(row)
         case _:
             return _owner(identity, key) is None or may_read(identity, b"", key, raw(key))
-    return _owner(identity, target) is None or may_see_holds(identity, target)
+    return all(_owner(identity, each) is None or may_see_holds(identity, each) for each in targets)
 
 
 def _owner(identity: Identity, key: StateKey) -> Kind | AccountFamily | None:
@@ -237,9 +235,10 @@ def _target(components: Sequence[Value]) -> StateKey:
     return StateKey(str(components[0]), tuple(components[1]))
 
 
-def _held(row: bytes) -> StateKey:
-    """Return the target of the hold in a row."""
-    return _target(layout.Hold(*codec.parse(record.decode_single(row)[2], "hold")).target)
+def _held(row: bytes) -> list[StateKey]:
+    """Return the targets of the hold in a row."""
+    hold = layout.Hold(*codec.parse(record.decode_single(row)[2], "hold"))
+    return [_target(each) for each in hold.targets]
 
 
 def _names_person(identity: Identity, key: StateKey, row: bytes | None) -> bool:
