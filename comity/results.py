@@ -49,6 +49,13 @@ class Entry:
         return self.value if self.present and self.key.namespace == "record" else {}
 
     @property
+    def reserved(self) -> int:
+        """What is reserved of an account as of ``time_ms``: what has expired does not count."""
+        if not self.present or self.key.namespace != "account":
+            return 0
+        return layout.Balance(*self.value).reserved_at(self.time_ms)
+
+    @property
     def expect(self) -> Expect:
         """What a transaction says that rests on this reading."""
         kind, id_ = layout.name_of(self.key.namespace, self.key.components)

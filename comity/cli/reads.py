@@ -39,12 +39,13 @@ def get(*places: str, reach: Reach = REACH, output: Output = OUTPUT) -> int:
 
     async def work(client: Client) -> int:
         entries = [await client.get(namespace, *rest) for namespace, rest in wanted]
-        values = [show.entry_value(each) for each in entries]
-        value: Any = values[0] if len(values) == 1 else values
+        asked = not output.json or any(each.key.namespace == "account" for each in entries)
+        book = await rulebook(client) if asked else None
         if output.json:
+            values = [show.entry_value(each, book) for each in entries]
+            value: Any = values[0] if len(values) == 1 else values
             show.emit(output, value, None)
         else:
-            book = await rulebook(client)
             for number, each in enumerate(entries):
                 table = show.entry_table(each, book)
                 show.emit(output, None, Group(*[Text()] * bool(number), table))

@@ -24,7 +24,7 @@ def sentence(code: str, detail: Value) -> str:
 
 
 def _name(value: Value) -> str:
-    kind, id_ = value
+    kind, id_ = value  # also an account's or a reservation's
     return f"{kind}/{place_word('record', id_)}"
 
 
@@ -112,6 +112,9 @@ def _count(number: int) -> str:
     return "one" if number == 1 else str(number)
 
 
+_FULL: Final = {
+    "expiries": "at too many moments reservations of the account end; a date is shared by many",
+}
 _SENTENCES: Final[dict[str, Sentence]] = {
     "UNKNOWN_KEY": lambda d: f"the network does not know the key {word(d, short=True)}",
     "SEQUENCE_SPENT": lambda d: f"sequence number {d} was used before",
@@ -143,7 +146,7 @@ _SENTENCES: Final[dict[str, Sentence]] = {
     "NOT_UNIQUE": lambda d: "taken already: " + ", ".join(word(each, short=True) for each in d),
     "NOT_DELIVERED": lambda d: f"no receipt of the sealed value from {', '.join(d)}",
     "LIMIT": lambda d: (
-        f"{d} are full"
+        _FULL.get(d, f"{d} are full")
         if isinstance(d, str)
         else f"{d[1]} lists {d[2]} records, and the action takes {d[3]} at most"
     ),

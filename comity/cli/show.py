@@ -32,14 +32,15 @@ STATUS_WORDS: Final = {
     "role": ("active", "revoked"),
 }
 KERNEL_SHAPES: Final[dict[str, Any]] = {
-    "account": layout.Balance,
     "agency": layout.Agency,
     "grant": layout.Grant,
     "hold": layout.Hold,
     "key": layout.Key,
     "principal": layout.Principal,
+    "reservation": layout.Reservation,
     "role": layout.Role,
 }
+RESERVATION_STATES: Final = ("reserved", "posted", "voided")
 Actions = Mapping[bytes, str]
 """Names of the actions in force by their id."""
 WIDTH: Final = 160
@@ -136,8 +137,8 @@ def _action_names(decision: Decision, actions: Actions) -> list[str]:
     return found
 
 
-def entry_value(entry: Entry) -> dict[str, Any]:
-    """Return an entry for JSON."""
+def entry_value(entry: Entry, book: Rulebook | None) -> dict[str, Any]:
+    """Return an entry for JSON; ``book`` tells how much of an account may be spent."""
     found: dict[str, Any] = {
         "place": place_word(entry.key.namespace, entry.key.components),
         "present": entry.present,
@@ -151,7 +152,18 @@ def entry_value(entry: Entry) -> dict[str, Any]:
         found["versions"] = dict(entry.versions)
     else:
         found["value"] = entry.value
+    if entry.key.namespace == "account" and entry.present:
+        found["balance"], found["reserved"] = entry.value[1], entry.reserved
+        found["available"] = _available(entry, book)
     return found
+
+
+def _available(entry: Entry, book: Rulebook | None) -> int | None:
+    """Return what of an account may be debited or reserved; None where its floor is not known."""
+    family = None if book is None else book.families.get(str(entry.key.components[0]))
+    if family is None:
+        return None
+    return int(entry.value[1]) - entry.reserved - family.floor
 
 
 def entry_table(entry: Entry, book: Rulebook | None) -> Group:
@@ -202,6 +214,8 @@ def typed_word(value: Value, kind: Type | None) -> str:
 
 
 def _kernel_rows(entry: Entry, book: Rulebook | None) -> list[tuple[str, Any]]:
+    if entry.key.namespace == "account":
+        return _account_rows(entry, book)
     shape = KERNEL_SHAPES.get(entry.key.namespace)
     if shape is None or len(entry.value) != len(shape._fields):
         return [("value", word(entry.value, short=True))]
@@ -211,14 +225,45 @@ def _kernel_rows(entry: Entry, book: Rulebook | None) -> list[tuple[str, Any]]:
             rows.append((name.removesuffix("_ms"), time_word(value)))
         elif name in ("held", "scopes"):
             rows.append((name, scopes_word(value)))
-        elif name == "balance" and book is not None:
-            family = book.families[str(entry.key.components[0])]
-            rows.append((name, typed_word(value, Type("money", family.currency))))
+        elif name == "state" and entry.key.namespace == "reservation":
+            rows.append((name, _state_word(entry)))
         elif name == "status":
             rows.append((name, _status_word(entry, value)))
         else:
             rows.append((name, word(value, short=True)))
     return rows
+
+
+def _account_rows(entry: Entry, book: Rulebook | None) -> list[tuple[str, Any]]:
+    """Return an account as of the entry's time: what has expired is not reserved any more."""
+    account = layout.Balance(*entry.value)
+    family = None if book is None else book.families.get(str(account.id[0]))
+
+    def said(amount: int) -> str:
+        return (
+            word(amount) if family is None else typed_word(amount, Type("money", family.currency))
+        )
+
+    rows: list[tuple[str, Any]] = [
+        ("id", word(account.id, short=True)),
+        ("balance", said(account.balance)),
+        ("reserved", said(entry.reserved)),
+    ]
+    for until_ms, amount in account.expiring:
+        if until_ms > entry.time_ms:
+            rows.append((f"  until {time_word(until_ms)}", said(amount)))
+    available = _available(entry, book)
+    if available is not None:
+        rows.append(("available", said(available)))
+    return [*rows, ("held", scopes_word(account.held))]
+
+
+def _state_word(entry: Entry) -> str:
+    """Return what became of a reservation; one that expired has not been written since."""
+    found = layout.Reservation(*entry.value)
+    if found.state == layout.RESERVED and not found.lasts(entry.time_ms):
+        return "expired"
+    return RESERVATION_STATES[found.state]
 
 
 def _status_word(entry: Entry, status: int) -> str:

@@ -35,6 +35,7 @@ KERNEL_NAMESPACES: Final = (
     "holds",
     "key",
     "principal",
+    "reservation",
     "role",
     "rules",
     "sequence",

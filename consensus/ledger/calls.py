@@ -20,6 +20,7 @@ from typing import Any
 
 from consensus.codec import Value
 from consensus.ledger import holds, indexes
+from consensus.ledger.amounts import funds
 from consensus.ledger.authority import Power, Standing, authorize
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.delegation import grant_id
@@ -242,7 +243,7 @@ class Calls:
                     env[load.name], absent[load.name] = ABSENT, Target("account", id_)
                     continue
                 raise Refused(Code.NOT_FOUND, [load.name, ["account", id_]])
-            env[load.name] = {"balance": view.read_account(account), "id": id_}
+            env[load.name] = funds(view.read_account(account), load.family, id_)
         return records
 
     def _check_versions(self, effects: Effects) -> None:
@@ -275,12 +276,16 @@ class Calls:
         for _, account in effects.ends:
             if account is not None:
                 mask |= view.account_held(account)
+        if effects.beside is not None:
+            for _, account in effects.beside.freed:
+                if account is not None:
+                    mask |= view.account_held(account)
         return mask
 
     def _check_holds(self, effects: Effects, power: Power, minding: int) -> None:
         active, view, now_ms = effects.active, self._view, self._now_ms
         ids: list[bytes] = []
-        paying = PAY if effects.acts.moves else 0
+        paying = PAY if effects.acts.pays else 0
         editing = EDIT if effects.writes_records else 0
         self._held_above(active, power, (ALL | paying | editing) & minding, ids)
         written = [assign.load for assign in effects.acts.assigns]
@@ -296,6 +301,9 @@ class Calls:
         for id_, account in effects.ends:
             if account is not None and view.account_held(account) & scopes:
                 ids += holds.blocking(view, now_ms, Target("account", id_), scopes)
+        for id_, account in () if effects.beside is None else effects.beside.freed:
+            if account is not None and view.account_held(account) & ALL & minding:
+                ids += holds.blocking(view, now_ms, Target("account", id_), ALL & minding)
         scopes = (ALL | EDIT) & minding
         for each in effects.named:
             if each.held(view) & scopes:
@@ -324,6 +332,9 @@ class Calls:
         if acts.moves:
             effects.move(self._move_count, self.moves)
             self._move_count += len(acts.moves)
+        elif effects.beside is not None:
+            domain = active.action.domain
+            self._move_count = effects.beside.carry_out(self._move_count, domain, self.moves, taken)
         for slot in effects.slots:
             self._take(slot, taken)
         if effects.named:

@@ -17,7 +17,8 @@ object, as ``expects`` names it.
     RULES_MOVED        [active number, parameters moved: bool]
     UNKNOWN_ACTION     [domain, action]
     BAD_INPUT          [input or "", reason]
-    NOT_FOUND          [load or input, name | null when a part of its id is absent]
+    NOT_FOUND          [load or input, name | null when a part of its id is absent],
+                       ["reservation", ["reservation", id]]
     NOT_AUTHORIZED     [link, ...]: ["role", role, why], ["where"], ["self"], ["not", path],
                        ["not_agency", path], ["debit", family], ["agency", agency], ["same_person"],
                        ["committee", agency],
@@ -36,7 +37,8 @@ object, as ``expects`` names it.
                        link: as above, or ["author"], ["twice"], ["distinct", "person" | "agency"],
                        ["key", "compromised"], ["suspended", "principal" | "agency"]
     INSUFFICIENT       [account id, "floor" | "overflow"]
-    NOT_UNIQUE         [label, ...]: ["unique", label], ["account", id], [kernel kind, id]
+    NOT_UNIQUE         [label, ...]: ["unique", label], ["account", id], ["reservation", id],
+                       [kernel kind, id]
     NOT_DELIVERED      [agency, ...]: whose receipt is missing
     LIMIT              what is full: "holds"; ["index", index, size, most the action takes]
 

@@ -10,7 +10,9 @@
              reads            [kh ‖ vh ..., kh ...]              two byte strings, ascending
              writes:<domain>  [[[space, components], old version, new version, vh,
                                 [[leaf name, old leaf hash], ...]], ...]
-             moves:<domain>   [[position, account id, delta], ...]
+             moves:<domain>   [[position, account id, delta], ...]; where a reservation is made,
+                              posted or voided [position, account id, delta, delta of what is
+                              reserved, [domain, component, ...]]
              links            [[what, txid], ...]
 
 The header is always open; leaves that would be empty are left out. Field versions are 0, salts are
@@ -102,6 +104,8 @@ _FILLING: Final = codec.array(
 _PLACE: Final = codec.array(_NAME, codec.list_of(codec.plain, 32))
 _PAIRS: Final = codec.list_of(codec.array(_NAME, codec.bytes32), LEAVES_MAX)
 _ENTRIES_MAX: Final = 65_536
+_ID: Final = codec.list_of(codec.plain, 16)
+_MOVED: Final = (codec.count, _ID, codec.integer())
 
 SHAPES: Final = {
     "code": codec.array(
@@ -118,7 +122,7 @@ SHAPES: Final = {
         codec.array(_PLACE, codec.count, codec.count, codec.bytes32, _PAIRS), _ENTRIES_MAX, low=1
     ),
     "moves": codec.list_of(
-        codec.array(codec.count, codec.list_of(codec.plain, 16), codec.integer()),
+        codec.one_of([codec.array(*_MOVED), codec.array(*_MOVED, codec.integer(), _ID)]),
         _ENTRIES_MAX,
         low=1,
     ),

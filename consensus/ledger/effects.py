@@ -17,6 +17,7 @@ from consensus.errors import LocalProtocolError
 from consensus.hashing import H_ID, context
 from consensus.ledger import holds
 from consensus.ledger.accounts import Account
+from consensus.ledger.amounts import Amounts, End
 from consensus.ledger.authority import Standing
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.decision import encode_action
@@ -48,8 +49,11 @@ from consensus.ledger.model import (
     OpenAccount,
     Path,
     PlaceHold,
+    Post,
     Reference,
     ReleaseHold,
+    Reserve,
+    Void,
 )
 from consensus.ledger.records import Record
 from consensus.ledger.schedule import ParamValues
@@ -57,9 +61,6 @@ from consensus.ledger.types import InputError
 from consensus.ledger.view import View
 
 _H_HOLD: Final = context("hold id")
-
-End = tuple[list[Value], Account | None]
-"""An account that a move touches; None while the call has yet to open it."""
 
 
 class Created:
@@ -87,13 +88,34 @@ class Created:
 
 
 class Acts:
-    """Effects by what they do, and the ``versioned`` fields of loads: expected versions matter."""
+    """Effects by what they do, and the ``versioned`` fields of loads: expected versions matter.
 
-    __slots__ = ("assigns", "creates", "moves", "opens", "places", "releases", "versioned")
+    ``moves`` are all that change amounts where all are plain moves; otherwise ``amounts`` are.
+    ``pays`` says whether any debits, credits or reserves.
+    """
+
+    __slots__ = (
+        "amounts",
+        "assigns",
+        "creates",
+        "moves",
+        "opens",
+        "pays",
+        "places",
+        "releases",
+        "versioned",
+    )
 
     def __init__(self, action: Action, effects: Sequence[Effect]) -> None:
         self.opens = [each for each in effects if isinstance(each, OpenAccount)]
         self.moves = [each for each in effects if isinstance(each, Move)]
+        self.amounts = [each for each in effects if isinstance(each, Move | Reserve | Post | Void)]
+        self.pays = bool(self.moves)
+        if len(self.amounts) > len(self.moves):
+            self.pays = any(not isinstance(each, Void) for each in self.amounts)
+            self.moves = []
+        else:
+            self.amounts = []
         self.creates = [each for each in effects if isinstance(each, Create)]
         self.assigns = [each for each in effects if isinstance(each, Assign)]
         self.places = [each for each in effects if isinstance(each, PlaceHold)]
@@ -185,6 +207,7 @@ class Effects:
         "active",
         "acts",
         "amounts",
+        "beside",
         "created",
         "ends",
         "env",
@@ -217,7 +240,10 @@ class Effects:
         self.opened: Sequence[list[Value]] = ()
         """Ids of accounts to open."""
         self.ends: list[End] = []
-        """Source and target of every move, in turn."""
+        """Accounts that are debited, credited or reserved from; of plain moves source and target in
+        turn."""
+        self.beside: Amounts | None = None
+        """What the call does to amounts where it does more than to move them."""
         self.created: Sequence[Created] = ()
         """Records to make."""
         self.named: Sequence[Created] = ()
@@ -256,6 +282,10 @@ class Effects:
                 self.opened = [self._id(each.account) for each in acts.opens]
             if acts.moves:
                 self._find_ends(acts.moves)
+            elif acts.amounts:
+                self.beside = Amounts(self._view, acts.amounts, self._end, self._id, self._value)
+                self.beside.resolve()
+                self.ends = self.beside.ends
             if acts.creates:
                 self.created = [self._creation(each) for each in acts.creates]
                 self.named = [each for each in self.created if each.create.id is not None]
@@ -277,10 +307,22 @@ class Effects:
             for reference in (move.source, move.target):
                 id_ = self._id(reference)
                 account = view.account(id_)
-                if account is None and not any(same(id_, each) for each in self.opened):
-                    view.absent_account(id_)
-                    raise Refused(Code.NOT_FOUND, [id_[0], ["account", id_]])
+                if account is None:
+                    self._check_opened(id_)
                 self.ends.append((id_, account))
+
+    def _check_opened(self, id_: list[Value]) -> None:
+        """Refuse an account that does not exist, unless the call opens it."""
+        if not any(same(id_, each) for each in self.opened):
+            self._view.absent_account(id_)
+            raise Refused(Code.NOT_FOUND, [id_[0], ["account", id_]])
+
+    def _end(self, reference: Reference) -> End:
+        id_ = self._id(reference)
+        account = self._view.account(id_)
+        if account is None:
+            self._check_opened(id_)
+        return id_, account
 
     def _creation(self, create: Create) -> Created:
         if create.id is None:
@@ -313,6 +355,8 @@ class Effects:
                 if amount < 0:
                     raise Refused(Code.REQUIREMENT, ["NEGATIVE", f"{move.amount.source} is < 0"])
                 self.amounts.append(amount)
+            if self.beside is not None:
+                self.beside.evaluate()
             for created in self.created:
                 create = created.create
                 created.values = self._values(create.kind, create.assignments)

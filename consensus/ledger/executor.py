@@ -35,7 +35,7 @@ from consensus.ledger.expects import Expectations
 from consensus.ledger.governing import Governing
 from consensus.ledger.layout import encode_array, encode_bytes, encode_value
 from consensus.ledger.ledger import Ledger
-from consensus.ledger.model import Action, Move
+from consensus.ledger.model import Action, Move, Post, Reserve, Void
 from consensus.ledger.transaction import EXECUTE, PROTECTIVE, Call, Transaction
 from consensus.ledger.view import Source, View, Write, single_write
 from consensus.state import salted
@@ -129,6 +129,7 @@ class BlockRun:
         self._view.book = self._rules.book
         self._view.in_force = self._rules.in_force
         self._view.governing = Governing(ledger.floor, ledger.compiled)
+        self._view.now_ms = context.time_ms
         row = source.get(ledger.paths.pool)
         if row is None:
             raise LocalProtocolError("the state has no salt pool")
@@ -371,7 +372,8 @@ def _domains_of(action: Action) -> list[str]:
         if owner is not None:
             domains[owner.domain] = None
     for effect in action.effects:
-        if isinstance(effect, Move):
+        if isinstance(effect, Move | Reserve | Post | Void):
             domains[effect.source_family.domain] = None
+        if isinstance(effect, Move | Post):
             domains[effect.target_family.domain] = None
     return list(domains)

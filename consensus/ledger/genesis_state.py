@@ -24,7 +24,6 @@ from consensus.ledger.layout import (
     PRINCIPALS_MAX,
     Adoption,
     Agency,
-    Balance,
     Key,
     Principal,
     Role,
@@ -95,7 +94,7 @@ def genesis_state(genesis: Genesis) -> list[Write]:
     leaf("rules", [], sorted(definition.domain for definition in definitions))
     for account in genesis.accounts:
         id_ = _account_id(book, account.family, account.id)
-        leaf("account", id_, list(Balance(id_, account.balance, 0, 0)))
+        leaf("account", id_, [id_, account.balance, 0, 0])
     leaf("pool", [], pool)
     writes.sort()
     _refuse_repeats(ledger, writes)

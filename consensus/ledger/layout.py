@@ -16,7 +16,9 @@
                                    [domain, number, state, from_ms, until_ms,
                                     [[step, txid, principal, agency, time_ms], ...]]
     record     [kind, *id]         a salted list, see ``state.record``
-    account    [family, *id]       [id, balance, reserved, held]
+    account    [family, *id]       [id, balance, reserved, held, [[until_ms, amount], ...]]
+                                   the last item left out where it is empty
+    reservation [domain, *id]      [id, account id, amount, posted, until_ms, state]
     holds      [space, components] [size, held]
     holds      [space, components, position]   [hold id], [null] where vacated
     hold       [id]                [id, [[space, components], ...], scopes, placed_ms, until_ms,
@@ -30,8 +32,8 @@
 
 Each is one salted leaf with one version; accounts, indexes, sequences and the pool have no
 versions (always 1). ``held`` is a mask of the scopes with unreleased holds, expired or not: ALL,
-PAY, EDIT; changing it steps no version. ``proposal``, ``corrections``, ``reservation``,
-``disclosure`` and ``review`` are reserved for the acts of those names.
+PAY, EDIT; changing it steps no version. ``proposal``, ``corrections``, ``disclosure``
+and ``review`` are reserved for the acts of those names.
 
 Not here: how leaves are read and written within a block (``view``).
 Source: docs/protocol/ledger.cddl.
@@ -46,6 +48,7 @@ from consensus import codec
 from consensus.codec import Value
 from consensus.errors import invariant
 from consensus.hashing import DIGEST_BYTES, derive_key, keyed
+from consensus.ledger.types import ID_COMPONENTS_MAX
 from consensus.state.salted import TEXTS
 from consensus.table import Table
 
@@ -301,12 +304,49 @@ class HoldsIndex(NamedTuple):
 
 
 class Balance(NamedTuple):
-    """An account. ``id`` begins with its family; amounts in minor units."""
+    """An account. ``id`` begins with its family; amounts in minor units.
+
+    ``reserved`` is what its leaf counts as reserved; ``expiring`` says which parts of that end by
+    themselves, as ``[until_ms, amount]`` ascending. A part counts while ``t < until_ms``, whether
+    anybody has written the account since or not.
+    """
 
     id: list[Value]
     balance: int
     reserved: int
     held: int
+    expiring: Sequence[Sequence[int]] = ()
+
+    def reserved_at(self, now_ms: int) -> int:
+        """Return what is reserved at ``now_ms``."""
+        ended = [amount for until_ms, amount in self.expiring if until_ms <= now_ms]
+        return self.reserved - sum(ended)
+
+
+RESERVED: Final = 0
+"""State of a reservation that has neither been posted nor voided; it may have expired."""
+POSTED: Final = 1
+VOIDED: Final = 2
+
+
+class Reservation(NamedTuple):
+    """An amount taken out of what an account may spend, until it is posted, voided or expires.
+
+    ``id`` begins with the domain whose actions made it, and alone may end it. ``amount`` is what
+    was reserved, ``posted`` what of it has been moved; the difference is reserved while ``state``
+    is RESERVED and ``t < until_ms`` (None: without end).
+    """
+
+    id: list[Value]
+    account: list[Value]
+    amount: int
+    posted: int
+    until_ms: int | None
+    state: int
+
+    def lasts(self, now_ms: int) -> bool:
+        """Return whether it has not expired at ``now_ms``."""
+        return self.until_ms is None or now_ms < self.until_ms
 
 
 def leaf_value(space: str, components: Sequence[Value], value: Value) -> Any:
@@ -325,6 +365,7 @@ _LEAVES: Final[dict[tuple[str, int], Callable[..., Any]]] = {
     ("rules", 3): Adoption,
     ("holds", 2): HoldsIndex,
     ("hold", 1): Hold,
+    **{("reservation", count): Reservation for count in range(2, 2 + ID_COMPONENTS_MAX)},
 }
 
 

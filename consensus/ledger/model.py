@@ -83,9 +83,9 @@ class Reference:
     """
 
     space: str
-    """``record``, ``account`` or ``index``."""
+    """``record``, ``account``, ``index`` or ``reservation``."""
     name: str
-    """The kind, the account family, or the index."""
+    """The kind, the account family, the index, or the domain that reserves."""
     source: str
     reads: tuple[Path, ...]
     resolve: Callable[[Env], list[Value]]
@@ -329,6 +329,49 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class Reserve:
+    """Set an amount >= 0 of an account aside under an id that was never used before.
+
+    ``id`` gives ``[domain, component, …]``. ``expires`` (time, or date: its first moment in UTC) is
+    when it counts no longer; None or an absent value: it does not end by itself.
+    """
+
+    id: Reference
+    source: Reference
+    source_family: AccountFamily
+    amount: Expression
+    expires: Expression | None
+    when: Expression | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Move a reservation of ``source`` to ``target``: all, or ``amount`` of it.
+
+    What is not moved is given back, or with ``keep`` stays reserved.
+    """
+
+    id: Reference
+    source: Reference
+    source_family: AccountFamily
+    target: Reference
+    target_family: AccountFamily
+    amount: Expression | None
+    keep: bool
+    when: Expression | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Void:
+    """Give a reservation of ``source`` back."""
+
+    id: Reference
+    source: Reference
+    source_family: AccountFamily
+    when: Expression | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class OpenAccount:
     """Make an account with balance 0."""
 
@@ -362,7 +405,7 @@ class ReleaseHold:
 
 
 # An effect takes place if ``when`` is None or true; otherwise it does nothing and needs nothing.
-Effect = Create | Assign | Move | OpenAccount | PlaceHold | ReleaseHold
+Effect = Create | Assign | Move | Reserve | Post | Void | OpenAccount | PlaceHold | ReleaseHold
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,6 +154,8 @@ class View:
         """The rule sets in force; set with ``book`` once they are known."""
         self.governing: Governing | None = None
         """What acts on rule sets ask of the network; set with ``book``."""
+        self.now_ms = 0
+        """The block's time; set with them."""
         # of the block
         self._singles: dict[bytes, Single | None] = {}
         self._records: dict[bytes, Record | None] = {}
@@ -239,6 +241,8 @@ class View:
     ) -> None:
         account = change.account
         account.balance = change.balance
+        account.reserved = change.reserved
+        account.expiring = change.expiring
         account.pool = pool
         account.vh = b""
         self._written_accounts[kh] = account
@@ -441,6 +445,8 @@ class View:
             _, salt, data = decode_single(row.value)
             value = codec.parse(data, "account")
             account = Account(kh, id_cbor, self._owner(id_), value, row.vh, salt)
+            if account.expiring:
+                account.expire(self.now_ms)
         self._accounts[id_cbor] = account
         return account
 
@@ -448,8 +454,8 @@ class View:
         family = self.book.families.get(id_[0])
         return CHARTER if family is None else family.domain
 
-    def read_account(self, account: Account) -> int:
-        """Return the balance as the transaction sees it; records the read."""
+    def read_account(self, account: Account) -> Account | Change:
+        """Return what the transaction sees of an account; records the read."""
         kh = account.kh
         change = self._changes.get(kh)
         if kh not in self.reads:
@@ -458,7 +464,7 @@ class View:
             else:
                 hash_accounts([account])
                 self.reads[kh] = account.vh
-        return account.balance if change is None else change.balance
+        return account if change is None else change
 
     def move(self, account: Account) -> Change:
         """Return what the transaction makes of an account, to be debited or credited."""

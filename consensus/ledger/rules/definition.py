@@ -197,6 +197,38 @@ class MoveDef:
 
 
 @dataclass(frozen=True, slots=True)
+class ReserveDef:
+    """Set an amount of an account aside."""
+
+    id: str | tuple[str, ...]
+    source: str
+    amount: str
+    expires: str = ""
+    when: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PostDef:
+    """Move what was set aside, or a part of it."""
+
+    id: str | tuple[str, ...]
+    source: str
+    target: str
+    amount: str = ""
+    keep: bool = False
+    when: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VoidDef:
+    """Give back what was set aside."""
+
+    id: str | tuple[str, ...]
+    source: str
+    when: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class OpenDef:
     """Make an account."""
 
@@ -225,7 +257,8 @@ class ReleaseHoldDef:
     when: str = ""
 
 
-EffectDef = CreateDef | SetDef | MoveDef | OpenDef | PlaceHoldDef | ReleaseHoldDef
+AmountDef = MoveDef | ReserveDef | PostDef | VoidDef
+EffectDef = CreateDef | SetDef | AmountDef | OpenDef | PlaceHoldDef | ReleaseHoldDef
 
 
 @dataclass(frozen=True, slots=True)

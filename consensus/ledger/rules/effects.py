@@ -1,10 +1,10 @@
 """Compiles effects, and holds them to the borders of their domain and to the protective lane.
 
-A rule set writes only its own kinds, debits an account only where the owning domain permits it, and
+A rule set writes only its own kinds, opens only its own accounts, and
 holds only what is its own or names it in ``hold_by``. A protective action only places holds and
 moves records to statuses that their kind lists under ``stops``.
 
-Not here: carrying effects out (``executor``).
+Not here: amounts (``amounts``), and carrying effects out (``executor``).
 """
 
 from __future__ import annotations
@@ -21,21 +21,24 @@ from consensus.ledger.model import (
     Effect,
     Expression,
     Kind,
-    Move,
     OpenAccount,
     Path,
     PlaceHold,
     Reference,
     ReleaseHold,
 )
+from consensus.ledger.rules.amounts import compile_amount
 from consensus.ledger.rules.definition import (
     CreateDef,
     EffectDef,
     MoveDef,
     OpenDef,
     PlaceHoldDef,
+    PostDef,
     ReleaseHoldDef,
+    ReserveDef,
     SetDef,
+    VoidDef,
 )
 from consensus.ledger.rules.kinds import find_kind
 from consensus.ledger.rules.schema import Place, Skip, suggest
@@ -46,6 +49,9 @@ _KEYS: Final[dict[type, str]] = {
     CreateDef: "create",
     SetDef: "set",
     MoveDef: "move",
+    ReserveDef: "reserve",
+    PostDef: "post",
+    VoidDef: "void",
     OpenDef: "open",
     PlaceHoldDef: "place_hold",
     ReleaseHoldDef: "release_hold",
@@ -104,8 +110,8 @@ class Effects:
                 return self._create(definition, number, here)
             case SetDef():
                 return self._set(definition, here)
-            case MoveDef():
-                return self._move(definition, here)
+            case MoveDef() | ReserveDef() | PostDef() | VoidDef():
+                return compile_amount(self.scope, definition, here, self.families)
             case OpenDef():
                 return self._open(definition, here)
             case PlaceHoldDef():
@@ -210,25 +216,6 @@ class Effects:
         reference, family = self.scope.account(template, place)
         self.families.append(family)
         return reference, family
-
-    def _move(self, definition: MoveDef, here: Place) -> Move:
-        source, source_family = self._account(definition.source, here.of("from"))
-        target, target_family = self._account(definition.target, here.of("to"))
-        if self.scope.domain.name not in source_family.debit_by:
-            raise here.of("from").refuse(
-                f"domain {source_family.domain} does not let domain {self.scope.domain.name} "
-                f"debit {source_family.name}",
-                f"domain {source_family.domain} must list it in debit_by",
-            )
-        if source_family.currency != target_family.currency:
-            raise here.refuse(
-                f"{source_family.name} is in {source_family.currency}, "
-                f"{target_family.name} in {target_family.currency}",
-                "amounts of two currencies never meet",
-            )
-        wanted = Type("money", source_family.currency)
-        amount = self.scope.expression(definition.amount, here.of("amount"), wanted)
-        return Move(source, source_family, target, target_family, amount)
 
     def _open(self, definition: OpenDef, here: Place) -> OpenAccount:
         account, family = self._account(definition.account, here.of("account"))

@@ -31,8 +31,11 @@ from consensus.ledger.rules.values import (
 )
 from consensus.ledger.types import Type
 
-KERNEL_KINDS: Final = ("agency", "principal", "key", "role", "grant", "hold", "rules", "proposal")
-"""What the kernel names as ``[kind, id]`` in expects and bases; no kind of record is called so."""
+KERNEL_KINDS: Final = (
+    "agency", "principal", "key", "role", "grant", "hold", "rules", "proposal", "reservation",
+)  # fmt: skip
+"""What the kernel names as ``[kind, id]`` in expects, bases and details; no kind of record is
+called so."""
 KERNEL_LEAVES: Final = ("basis", "by", "status", "~holds")
 _FIELD_RESERVED: Final = (*RESERVED, "status", "basis", "by", "id", "version", "kind", "holds")
 _STATUS_RESERVED: Final = ("created", "voided")

@@ -21,9 +21,12 @@ from consensus.ledger.model import (
     Move,
     OpenAccount,
     PlaceHold,
+    Post,
     ReleaseHold,
+    Reserve,
     Rulebook,
     RuleSet,
+    Void,
 )
 from consensus.ledger.rules.compile import compile_all
 from consensus.ledger.rules.definition import Definition
@@ -307,6 +310,21 @@ def _effect(effect: Effect) -> str:
                 f"moves {effect.amount.source} from {effect.source.source} "
                 f"to {effect.target.source}"
             )
+        case Reserve():
+            until = f" until {effect.expires.source}" if effect.expires is not None else ""
+            return (
+                f"reserves {effect.amount.source} of {effect.source.source} "
+                f"as {effect.id.source}{until}"
+            )
+        case Post():
+            what = "" if effect.amount is None else f"{effect.amount.source} of "
+            rest = ", keeping the rest reserved" if effect.keep else ""
+            return (
+                f"posts {what}{effect.id.source} from {effect.source.source} "
+                f"to {effect.target.source}{rest}"
+            )
+        case Void():
+            return f"voids {effect.id.source} of {effect.source.source}"
         case OpenAccount():
             return f"opens {effect.account.source}"
         case PlaceHold():

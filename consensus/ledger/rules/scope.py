@@ -30,7 +30,7 @@ from consensus.ledger.model import (
 from consensus.ledger.rules.definition import CreateDef
 from consensus.ledger.rules.indexes import IndexTemplate, Listed, check_order, find_index
 from consensus.ledger.rules.kinds import Domain, World
-from consensus.ledger.rules.schema import NOT_SUPPORTED, Place, Skip, suggest
+from consensus.ledger.rules.schema import Place, Skip, suggest
 from consensus.ledger.rules.values import COMPONENT_BASES, PERIOD, ROOTS
 from consensus.ledger.rules.written import compile_written
 from consensus.ledger.types import ID_COMPONENTS_MAX, InputError, Type, check_id
@@ -40,6 +40,8 @@ WHO: Final[Mapping[str, Type]] = {
     "agency": Type("text"),
     "role": Type("text"),
 }
+FUNDS: Final = ("balance", "reserved", "available")
+"""What conditions read of an account."""
 NEW_ID: Final = "{tx}"
 """The template of an id made from the transaction."""
 _UNBOUNDED: Final = ("text", "bytes", "ref")
@@ -156,10 +158,9 @@ class ActionScope:
                 hint=f"ask {load}.exists(x, x.{name} == …) or {load}.all(x, x.{name} == …)",
             )
         if isinstance(loaded, AccountFamily):
-            if name == "reserved":
-                raise Fault(f"{load}.reserved is {NOT_SUPPORTED}", position)
-            if name != "balance":
-                raise Fault(f"an account has no {name}", position, hint="known: balance")
+            if name not in FUNDS:
+                hint = f"known: {', '.join(FUNDS)}"
+                raise Fault(f"an account has no {name}", position, hint=hint)
             return Name(Type("money", loaded.currency))
         return self._field_of(loaded, load, name, position)
 

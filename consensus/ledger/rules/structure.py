@@ -49,11 +49,14 @@ from consensus.ledger.rules.definition import (
     OpenDef,
     ParamDef,
     PlaceHoldDef,
+    PostDef,
     ReadDef,
     ReleaseHoldDef,
     RequireDef,
+    ReserveDef,
     SetDef,
     StatusDef,
+    VoidDef,
 )
 from consensus.ledger.rules.policies import PolicyNode
 from consensus.ledger.rules.schema import (
@@ -201,6 +204,8 @@ _ACTOR: Final = Struct(
     ),
 )
 _WHEN: Final = Attr("when", _expression, "")
+_SOURCE: Final = Attr("source", _template, key="from")
+_RESERVATION: Final = Attr("id", Template(ID_COMPONENTS_MAX))
 _assignments = Table(_expression, FIELDS_MAX)
 _EFFECTS: Final = Variants(
     "effects",
@@ -236,12 +241,11 @@ _EFFECTS: Final = Variants(
             Struct(
                 MoveDef,
                 (
-                    Attr("source", _template, key="from"),
+                    _SOURCE,
                     Attr("target", _template, key="to"),
                     Attr("amount", _expression),
                 ),
                 more=(_WHEN,),
-                later=("reserve", "post", "void", "expires"),
             ),
         ),
         ("open", Struct(OpenDef, (Attr("account", _template),), more=(_WHEN,))),
@@ -267,6 +271,23 @@ _EFFECTS: Final = Variants(
                 more=(_WHEN,),
             ),
         ),
+        (
+            "reserve",
+            Struct(
+                ReserveDef,
+                (_RESERVATION, _SOURCE, Attr("amount", _expression)),
+                more=(Attr("expires", _expression, ""), _WHEN),
+            ),
+        ),
+        (
+            "post",
+            Struct(
+                PostDef,
+                (_RESERVATION, _SOURCE, Attr("target", _template, key="to")),
+                more=(Attr("amount", _expression, ""), Attr("keep", Flag(), False), _WHEN),
+            ),
+        ),
+        ("void", Struct(VoidDef, (_RESERVATION, _SOURCE), more=(_WHEN,))),
     ),
     EFFECTS_MAX,
 )
@@ -316,9 +337,6 @@ ACTION: Final = Struct(
     ),
     later=(
         "waterfall",
-        "reserve",
-        "post",
-        "void",
         "emergency",
         "reversible",
         "quiet",

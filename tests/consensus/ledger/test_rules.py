@@ -526,10 +526,6 @@ UNSUPPORTED = [
     ("benefits", 'fresh   = ["ent"]', 'emergency = { approvals = "none" }', "emergency"),
     ("benefits", 'fresh   = ["ent"]', 'reversible = { by = "a.b" }', "reversible"),
     ("benefits", 'fresh   = ["ent"]', "quiet = true", "quiet"),
-    ("payments", '{ from = "account/program", to', '{ reserve = ["x"], from = "a", to', "reserve"),
-    ("payments", '{ from = "account/program", to', '{ post = ["x"], to', "post"),
-    ("payments", '{ from = "account/program", to', '{ void = ["x"], to', "void"),
-    ("payments", "prog.balance > ent", "prog.reserved > ent", "prog.reserved"),
 ]  # fmt: skip
 
 

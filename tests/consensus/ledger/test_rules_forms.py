@@ -111,8 +111,8 @@ def test_unknown_kind_of_effect_is_refused() -> None:
     action = dict(value[1][8])["register"]
     effects = action[11]
     assert effects[0][0] == 0
-    effects[0][0] = 6
-    with pytest.raises(DecodeError, match="unknown kind 6"):
+    effects[0][0] = 99
+    with pytest.raises(DecodeError, match="unknown kind 99"):
         decode_definition(codec.encode(value))
 
 

@@ -1,0 +1,126 @@
+"""Compiles effects that change amounts, and holds them to the borders of domains and currencies.
+
+An account is debited, and amounts of it are reserved, only where its owner permits it; everybody
+may credit, and everybody may give back what it reserved itself. Every such effect names the account
+it takes from, so amounts of two currencies never meet, whatever an earlier rule set reserved.
+
+Not here: carrying them out (``amounts``, ``effects`` of the ledger).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from consensus.codec import Value
+from consensus.ledger.model import (
+    AccountFamily,
+    Env,
+    Expression,
+    Move,
+    Post,
+    Reference,
+    Reserve,
+    Void,
+)
+from consensus.ledger.rules.definition import AmountDef, MoveDef, PostDef, ReserveDef, VoidDef
+from consensus.ledger.rules.schema import Place
+from consensus.ledger.rules.scope import ActionScope
+from consensus.ledger.types import Type
+
+
+def compile_amount(
+    scope: ActionScope, definition: AmountDef, here: Place, families: list[AccountFamily]
+) -> Move | Reserve | Post | Void:
+    """Return one effect on amounts; add the families that it names to ``families``.
+
+    Raises:
+        Skip: after reporting a fault.
+    """
+    return _Compiler(scope, here, families).compile(definition)
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiler:
+    scope: ActionScope
+    here: Place
+    families: list[AccountFamily]
+
+    def compile(self, definition: AmountDef) -> Move | Reserve | Post | Void:
+        source, family = self._account(definition.source, "from")
+        match definition:
+            case MoveDef():
+                self._check_debit(family)
+                target, target_family = self._target(definition.target, family)
+                amount = self._amount(definition.amount, family)
+                return Move(source, family, target, target_family, amount)
+            case ReserveDef():
+                self._check_debit(family)
+                id_ = self._id(definition.id)
+                amount = self._amount(definition.amount, family)
+                return Reserve(id_, source, family, amount, self._expires(definition.expires))
+            case PostDef():
+                self._check_debit(family)
+                id_ = self._id(definition.id)
+                target, target_family = self._target(definition.target, family)
+                part = self._amount(definition.amount, family) if definition.amount else None
+                if definition.keep and part is None:
+                    raise self.here.of("keep").refuse(
+                        "the whole is posted, so nothing is left to keep", "give an amount"
+                    )
+                return Post(id_, source, family, target, target_family, part, definition.keep)
+            case VoidDef():
+                return Void(self._id(definition.id), source, family)
+
+    def _account(self, template: str, key: str) -> tuple[Reference, AccountFamily]:
+        reference, family = self.scope.account(template, self.here.of(key))
+        self.families.append(family)
+        return reference, family
+
+    def _check_debit(self, family: AccountFamily) -> None:
+        domain = self.scope.domain.name
+        if domain not in family.debit_by:
+            raise self.here.of("from").refuse(
+                f"domain {family.domain} does not let domain {domain} debit {family.name}",
+                f"domain {family.domain} must list it in debit_by",
+            )
+
+    def _target(self, template: str, source: AccountFamily) -> tuple[Reference, AccountFamily]:
+        target, family = self._account(template, "to")
+        if family.currency != source.currency:
+            raise self.here.refuse(
+                f"{source.name} is in {source.currency}, {family.name} in {family.currency}",
+                "amounts of two currencies never meet",
+            )
+        return target, family
+
+    def _amount(self, source: str, family: AccountFamily) -> Expression:
+        wanted = Type("money", family.currency)
+        return self.scope.expression(source, self.here.of("amount"), wanted)
+
+    def _id(self, template: str | tuple[str, ...]) -> Reference:
+        """Return what names a reservation: the domain, then the components of the template."""
+        segments = template.split("/") if isinstance(template, str) else template
+        place = self.here.of("id")
+        if not segments:
+            raise place.refuse("an id has at least one component")
+        _, resolve, reads = self.scope.components(segments, place)
+        domain = self.scope.domain.name
+        source = "/".join(("reservation", domain, *segments))
+        return Reference("reservation", domain, source, reads, _under(domain, resolve))
+
+    def _expires(self, source: str) -> Expression | None:
+        if not source:
+            return None
+        place = self.here.of("expires")
+        found = self.scope.expression(source, place, optional=True)
+        if found.type.base not in ("time", "date"):
+            raise place.refuse(
+                f"expected time or date, the expression is {found.type.text}",
+                "write days_add(now, 30), or a date: its first moment in UTC",
+            )
+        return found
+
+
+def _under(domain: str, resolve: Callable[[Env], list[Value]]) -> Callable[[Env], list[Value]]:
+    return lambda env: [domain, *resolve(env)]
