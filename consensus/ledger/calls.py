@@ -33,6 +33,7 @@ from consensus.ledger.kernel.plan import Acting
 from consensus.ledger.layout import ALL, EDIT, PAY, encode_int
 from consensus.ledger.model import Action, Env, EvaluationError, Policy
 from consensus.ledger.policies import Panel, PowerOf
+from consensus.ledger.proposals import Desk
 from consensus.ledger.records import Record
 from consensus.ledger.transaction import Call, Transaction
 from consensus.ledger.types import InputError
@@ -44,14 +45,16 @@ class Calls:
 
     Args:
         approvers: who approves beside the author: cosigners, or those whose approvals of a
-            proposal are recorded.
+            proposal are recorded; None: approvals are not judged, with ``approvals_first``.
         power_of: gives what a principal has from a role.
+        desk: where acts on proposals leave word.
         approvals_first: judge approvals before everything else that can be judged later.
     """
 
     __slots__ = (
         "_approvals_first",
         "_approvers",
+        "_desk",
         "_expects",
         "_move_count",
         "_now_ms",
@@ -70,8 +73,9 @@ class Calls:
         standing: Standing,
         now_ms: int,
         expects: Expectations,
-        approvers: Sequence[Standing],
+        approvers: Sequence[Standing] | None,
         power_of: PowerOf,
+        desk: Desk,
         *,
         approvals_first: bool = False,
     ) -> None:
@@ -82,6 +86,7 @@ class Calls:
         self._expects = expects
         self._approvers = approvers
         self._power_of = power_of
+        self._desk = desk
         self._approvals_first = approvals_first
         self._move_count = 0
         self.filled: list[bytes] = []
@@ -143,22 +148,38 @@ class Calls:
         Raises:
             Refused: what comes before the policy: RULES_MOVED, BAD_INPUT, NOT_FOUND.
         """
-        action = active.action
-        if action.approvals is None:
+        env = self._environment(index, call, active, power)
+        policy = active.action.approvals
+        if policy is None:
             return [["not asked"]]
+        approvers = [*(self._approvers or ()), approver]
+        return self._panel(policy, power, env, approvers).objection()
+
+    def check_approvals(self, index: int, call: Call, active: Active, power: Power) -> None:
+        """Judge the policy of a call alone.
+
+        Raises:
+            Refused: NEEDS_APPROVAL, or what comes before the policy.
+        """
+        policy = active.action.approvals
+        if policy is not None:
+            env = self._environment(index, call, active, power)
+            self._panel(policy, power, env, self._approvers or ()).judge()
+
+    def _environment(self, index: int, call: Call, active: Active, power: Power) -> dict[str, Any]:
+        """Return what conditions of a call may read, without judging it further."""
         env: dict[str, Any] = {
             "input": self._inputs(index, call, active),
             "params": active.params.values,
             "now": self._now_ms,
             "who": power.who,
         }
-        self._load(action, env, {})
+        self._load(active.action, env, {})
         self._complete(index, active, env)
-        approvers = [*self._approvers, approver]
-        return self._panel(action.approvals, power, env, approvers).objection()
+        return env
 
     def _approve_first(self, index: int, active: Active, power: Power, env: dict[str, Any]) -> None:
-        if active.action.approvals is not None:
+        if active.action.approvals is not None and self._approvers is not None:
             self._complete(index, active, env)
             self._approve(index, active.action.approvals, power, env)
 
@@ -176,7 +197,7 @@ class Calls:
         Raises:
             Refused: NEEDS_APPROVAL.
         """
-        for each in self._panel(policy, power, env, self._approvers).judge():
+        for each in self._panel(policy, power, env, self._approvers or ()).judge():
             place = encode_int(index) + encode_int(each.leaf) + encode_int(each.approver)
             self.filled.append(b"\x84" + place + each.power.cbor)
 
@@ -184,6 +205,14 @@ class Calls:
         self, policy: Policy, power: Power, env: Env, approvers: Sequence[Standing]
     ) -> Panel:
         return Panel(self._view, policy, env, self._standing, power, approvers, self._power_of)
+
+    def check_form(self, index: int, call: Call, active: Active) -> None:
+        """Check what no state can change: the action as its author knew it, and the inputs.
+
+        Raises:
+            Refused: RULES_MOVED, BAD_INPUT.
+        """
+        self._inputs(index, call, active)
 
     def _inputs(self, index: int, call: Call, active: Active) -> dict[str, Value]:
         action = active.action
@@ -373,13 +402,16 @@ class Calls:
             hold_id(txid, index, 0),
             grant_id(txid, index),
             env["input"],
-            self._approvers,
             txid,
+            self._desk,
+            self._approvers or (),
         )
         plan = HANDLERS[action.name](acting)
         authorize(view, self._standing, power, action, env)
         if plan.forbidden is not None:
             raise Refused(Code.NOT_AUTHORIZED, [plan.forbidden])
+        if plan.lacking:
+            raise Refused(Code.NOT_AUTHORIZED, list(plan.lacking))
         if not action.protective:
             for kind, id_ in plan.touches:
                 self._expects.check_object(kind, id_)

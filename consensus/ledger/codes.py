@@ -13,7 +13,7 @@ object, as ``expects`` names it.
     NOT_AFTER_TOO_FAR  [not_after_ms, latest accepted]
     KEY_INACTIVE       [key, "revoked" | "compromised" | "rotated" | "unknown"]
     SUSPENDED          name of the principal or agency
-    UNSUPPORTED        what: "proposal" or "acks"
+    UNSUPPORTED        what: "proposal" (of an act on proposals) or "acks"
     RULES_MOVED        [active number, parameters moved: bool]
     UNKNOWN_ACTION     [domain, action]
     BAD_INPUT          [input or "", reason]
@@ -23,6 +23,7 @@ object, as ``expects`` names it.
                        ["not_agency", path], ["debit", family], ["agency", agency], ["same_person"],
                        ["committee", agency],
                        ["key"], ["apart", role, other role that the person has],
+                       ["author"], ["not asked"] and links of approvers (acts on proposals),
                        ["grant", id, why], ["office", role, why]: see ``delegation``
     STALE              [name, version now, [field, ...]]               empty: as a whole, or unnamed
     BASIS_MOVED        [name, field]: the source; or "limit"
@@ -40,7 +41,8 @@ object, as ``expects`` names it.
     NOT_UNIQUE         [label, ...]: ["unique", label], ["account", id], ["reservation", id],
                        [kernel kind, id]
     NOT_DELIVERED      [agency, ...]: whose receipt is missing
-    LIMIT              what is full: "holds"; ["index", index, size, most the action takes]
+    LIMIT              what is full: "holds"; "approvals";
+                       ["index", index, size, most the action takes]
 
 Not here: when each applies (``executor``, ``calls``).
 """

@@ -18,6 +18,7 @@ Not here: calls (``calls``), and the state tree that takes the writes (``state``
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -33,9 +34,12 @@ from consensus.ledger.decision import Decision
 from consensus.ledger.effects import Active
 from consensus.ledger.expects import Expectations
 from consensus.ledger.governing import Governing
+from consensus.ledger.judged import Judged
 from consensus.ledger.layout import encode_array, encode_bytes, encode_value
 from consensus.ledger.ledger import Ledger
 from consensus.ledger.model import Action, Move, Post, Reserve, Void
+from consensus.ledger.proposals import Proposal, changes
+from consensus.ledger.proposing import Bench, Proposing
 from consensus.ledger.transaction import EXECUTE, PROTECTIVE, Call, Transaction
 from consensus.ledger.view import Source, View, Write, single_write
 from consensus.state import salted
@@ -53,6 +57,7 @@ _UNSPENT: Final = (
     Code.SEQUENCE_AHEAD,
 )
 _APPLIED_CBOR: Final = codec.encode([int(Code.APPLIED), None, None])
+_PROPOSED_CBOR: Final = codec.encode([int(Code.PROPOSED), None, None])
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +77,18 @@ class BlockContext:
 class BlockResult:
     """What a block came to.
 
-    ``transactions`` are in order of execution, with one of ``decisions`` each; ``writes`` ascend by
-    key path, one a leaf, and become the next state.
+    ``decisions`` are in order of execution, and ``transactions`` are what each is about: those of
+    the block, and again or for the first time proposals that ended in it, whose decisions are at
+    the positions ``effects``. ``writes`` ascend by key path, one a leaf, and become the next state.
+    ``proposals`` are those that changed, each as it was (None: new) and as it is.
     """
 
     transactions: tuple[Transaction, ...]
     decisions: tuple[Decision, ...]
     writes: list[Write]
     results_root: bytes
+    effects: tuple[int, ...] = ()
+    proposals: tuple[tuple[Proposal | None, Proposal], ...] = ()
 
 
 class BlockRun:
@@ -100,14 +109,21 @@ class BlockRun:
         "_active",
         "_context",
         "_decisions",
+        "_desk",
+        "_due",
+        "_effects",
         "_finished",
         "_ledger",
         "_maker",
+        "_next",
+        "_not_after_ms_max",
         "_pool",
         "_pool_salt",
         "_powers",
+        "_proposing",
         "_queue",
         "_rules",
+        "_source",
         "_standings",
         "_view",
     )
@@ -124,6 +140,7 @@ class BlockRun:
         self._ledger = ledger
         self._context = context
         self._queue = tuple(sorted(transactions, key=_is_ordinary))
+        self._source = source
         self._view = View(source, ledger.paths)
         self._rules = ledger.rules(source, context.time_ms)
         self._view.book = self._rules.book
@@ -140,22 +157,37 @@ class BlockRun:
         self._standings: dict[bytes, Standing] = {}
         self._powers: dict[tuple[bytes, str | bytes], Power] = {}
         self._active = self._rules.actives
+        self._not_after_ms_max = ledger.limits.not_after_ms_max
+        self._next = 0
+        self._due: deque[bytes] = deque()
+        self._effects: dict[int, Transaction] = {}
+        bench = Bench(self._standing, self._power, self._power_for, self._action, self._run)
+        self._proposing = Proposing(self._view, context.time_ms, bench)
+        self._desk = self._proposing.desk
         self._finished = False
 
     def step(self, count: int) -> bool:
-        """Execute up to ``count`` further transactions; return whether any are left."""
+        """Execute up to ``count`` further transactions and proposals; return whether any are left.
+
+        A proposal that was approved is judged right after the transaction that did so.
+        """
         invariant(count > 0, "a slice has at least one transaction")
-        done = len(self._decisions)
-        for transaction in self._queue[done : done + count]:
-            self._execute(transaction)
-        return len(self._decisions) < len(self._queue)
+        queue = self._queue
+        while count and (self._due or self._next < len(queue)):
+            count -= 1
+            if self._due:
+                self._settle(self._due.popleft())
+            else:
+                self._next += 1
+                self._execute(queue[self._next - 1])
+        return bool(self._due) or self._next < len(queue)
 
     def finish(self) -> BlockResult:
         """Execute what is left and return the block's result. Only once."""
         invariant(not self._finished, "a block is finished once")
         self._finished = True
-        while len(self._decisions) < len(self._queue):
-            self._execute(self._queue[len(self._decisions)])
+        while self.step(TRANSACTIONS_MAX):
+            pass
         writes = self._view.finish()
         if self._queue:
             pool = self._pool
@@ -163,7 +195,20 @@ class BlockRun:
             writes.append(single_write(kh, encode_bytes(pool), self._pool_salt, pool))
             writes.sort()
         root = decisions.results_root(self._decisions)
-        return BlockResult(self._queue, tuple(self._decisions), writes, root)
+        return BlockResult(
+            self._in_order() if self._effects else self._queue,
+            tuple(self._decisions),
+            writes,
+            root,
+            tuple(self._effects),
+            changes(self._view, self._source, self._desk) if self._desk.touched else (),
+        )
+
+    def _in_order(self) -> tuple[Transaction, ...]:
+        """Return what each decision is about."""
+        effects, rest = self._effects, iter(self._queue)
+        positions = range(len(self._decisions))
+        return tuple([effects[at] if at in effects else next(rest) for at in positions])
 
     # --- one transaction ----------------------------------------------------------------------
 
@@ -172,7 +217,7 @@ class BlockRun:
         self._pool = salted.next_pool(self._pool, transaction.seed)
         view.begin()
         standing = self._standing(transaction.author)
-        judged = _Judged()
+        judged = Judged()
         code_cbor = _APPLIED_CBOR
         entries: dict[str, list[bytes]] = {}
         moves: dict[str, list[bytes]] = {}
@@ -180,9 +225,12 @@ class BlockRun:
         try:
             moves = self._judge(transaction, standing, judged)
             entries = view.commit(self._pool)
+            if transaction.mode != EXECUTE:
+                state, code_cbor = decisions.PROPOSED, _PROPOSED_CBOR
         except Refused as refused:
             state = decisions.REFUSED
             view.rollback()
+            self._desk.clear()
             code_cbor = encode_value([int(refused.code), judged.call, refused.detail])
             if refused.code not in _UNSPENT:
                 view.spend(transaction.author, transaction.sequence, self._pool)
@@ -195,37 +243,98 @@ class BlockRun:
         for kind, by_domain in (("writes:", entries), ("moves:", moves)):
             for domain in sorted(by_domain) if len(by_domain) > 1 else by_domain:
                 leaves[kind + domain] = encode_array(by_domain[domain])
+        if self._desk.used:
+            self._due += self._desk.approved
+            if self._desk.named:
+                leaves["links"] = _links("proposal", self._desk.named)
+            self._desk.clear()
         self._decisions.append(
             self._maker.make(
                 transaction.txid, len(self._decisions), state, judged.actions, leaves, self._pool
             )
         )
         if view.authority_moved:
-            self._standings = {}
-            self._powers = {}
-            self._active = {}
+            self._forget()
+
+    def _settle(self, txid: bytes) -> None:
+        """Judge a proposal that was approved; a decision follows once it lacks no approval.
+
+        The proposal's seed is mixed into the pool a second time, so that nothing it writes has a
+        salt that was used before.
+        """
+        view = self._view
+        view.begin()
+        settled = self._proposing.settle(txid)
+        if settled is not None:
+            transaction, judged, refused = settled.transaction, settled.judged, settled.refused
+            self._pool = salted.next_pool(self._pool, transaction.seed)
+            entries = view.commit(self._pool)
+            state, code_cbor = decisions.APPLIED, _APPLIED_CBOR
+            if refused is not None:
+                state = decisions.REFUSED
+                code_cbor = encode_value([int(refused.code), judged.call, refused.detail])
+            leaves = {"code": code_cbor, "authority": judged.authority(settled.standing)}
+            leaves["reads"] = view.reads_cbor()
+            for kind, by_domain in (("writes:", entries), ("moves:", settled.moves)):
+                for domain in sorted(by_domain):
+                    leaves[kind + domain] = encode_array(by_domain[domain])
+            leaves["links"] = _links("approval", [settled.approval])
+            index = len(self._decisions)
+            self._effects[index] = transaction
+            self._decisions.append(
+                self._maker.make(txid, index, state, judged.actions, leaves, self._pool)
+            )
+        self._desk.clear()
+        if view.authority_moved:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Forget what rests on leaves that were written."""
+        self._standings = {}
+        self._powers = {}
+        self._active = {}
 
     def _judge(
-        self, transaction: Transaction, standing: Standing, judged: _Judged
+        self, transaction: Transaction, standing: Standing, judged: Judged
     ) -> dict[str, list[bytes]]:
         """Judge and carry out a transaction; return the moves for its decision."""
         view, now_ms = self._view, self._context.time_ms
         if not standing.known and standing.fault is not None:
             raise standing.fault
         view.window(transaction.author).check(transaction.sequence)
-        self._check_time(transaction.not_after_ms)
+        not_after_ms, executes = transaction.not_after_ms, transaction.mode == EXECUTE
+        if now_ms > not_after_ms:
+            raise Refused(Code.EXPIRED, [not_after_ms, now_ms])
+        latest_ms = now_ms + self._not_after_ms_max if executes else self._proposing.latest_ms()
+        if not_after_ms > latest_ms:
+            raise Refused(Code.NOT_AFTER_TOO_FAR, [not_after_ms, latest_ms])
         if standing.fault is not None:
             raise standing.fault
         approvers: Sequence[Standing] = ()
         if transaction.cosigners:
             approvers = [self._cosigner(key, judged) for key in transaction.cosigners]
-        if transaction.mode != EXECUTE:
-            raise Refused(Code.UNSUPPORTED, "proposal")
-        expects = Expectations(view, transaction)
-        if len(transaction.openings) > len(transaction.calls) + 2:
+        if transaction.openings[len(transaction.calls) + 2 :]:
             raise Refused(Code.UNSUPPORTED, "acks")
-        calls = Calls(view, transaction, standing, now_ms, expects, approvers, self._power)
+        if not executes:
+            self._proposing.store(transaction, standing, approvers, judged)
+            return {}
+        expects = Expectations(view, transaction)
+        calls = Calls(
+            view, transaction, standing, now_ms, expects, approvers, self._power, self._desk
+        )
         judged.filled = calls.filled
+        self._run(transaction, standing, judged, expects, calls)
+        return calls.moves
+
+    def _run(
+        self,
+        transaction: Transaction,
+        standing: Standing,
+        judged: Judged,
+        expects: Expectations,
+        calls: Calls,
+    ) -> None:
+        """Judge and carry out all calls of a transaction."""
         for index, call in enumerate(transaction.calls):
             judged.call = index
             active = self._action(call)
@@ -241,17 +350,8 @@ class BlockRun:
         judged.call = None
         if expects.entries and transaction.lane != PROTECTIVE:
             expects.check_rest()
-        return calls.moves
 
-    def _check_time(self, not_after_ms: int) -> None:
-        now_ms = self._context.time_ms
-        if now_ms > not_after_ms:
-            raise Refused(Code.EXPIRED, [not_after_ms, now_ms])
-        latest_ms = now_ms + self._ledger.limits.not_after_ms_max
-        if not_after_ms > latest_ms:
-            raise Refused(Code.NOT_AFTER_TOO_FAR, [not_after_ms, latest_ms])
-
-    def _cosigner(self, key: bytes, judged: _Judged) -> Standing:
+    def _cosigner(self, key: bytes, judged: Judged) -> Standing:
         """Return the standing of a cosigner, which is in force."""
         cosigner = self._standing(key)
         judged.cosigners.append(cosigner.cbor)
@@ -283,6 +383,12 @@ class BlockRun:
             self._powers[standing.key, source] = found
         view.reads.update(found.reads)
         return found
+
+    def _power_for(self, standing: Standing, action: Action, under: Sequence[bytes]) -> Power:
+        """Return what the author has for ``action``, by role or by the grants it acts under."""
+        if under:
+            return self._power_under(standing, action, under)
+        return self._power(standing, action.actor.role)
 
     def _power_under(self, standing: Standing, action: Action, under: Sequence[bytes]) -> Power:
         """Return what the author has for ``action`` from the grants that the transaction names.
@@ -340,24 +446,8 @@ class BlockRun:
         return Active(action, number, self._context.time_ms, held, reads)
 
 
-class _Judged:
-    """What a decision says about how far a transaction was judged."""
-
-    __slots__ = ("actions", "call", "cosigners", "filled", "roles")
-
-    def __init__(self) -> None:
-        self.call: int | None = None
-        self.actions: list[bytes] = []
-        self.roles: list[bytes] = []
-        self.cosigners: list[bytes] = []
-        self.filled: list[bytes] = []
-
-    def authority(self, standing: Standing) -> bytes:
-        """Return the authority leaf, encoded."""
-        roles, cosigners = encode_array(self.roles), encode_array(self.cosigners)
-        if self.filled:
-            return b"\x84" + standing.cbor + roles + cosigners + encode_array(self.filled)
-        return b"\x83" + standing.cbor + roles + cosigners
+def _links(what: str, txids: Sequence[bytes]) -> bytes:
+    return encode_array([encode_value([what, txid]) for txid in txids])
 
 
 def _is_ordinary(transaction: Transaction) -> bool:

@@ -26,13 +26,14 @@
     index      [kind.field, value] [size]
     index      [kind.field, value, position]   [id of a record], [null] where vacated
     index      [kind.field, value, id]         [position], [null] where the record left
+    proposal   [txid], [txid, "draft"]         see ``proposals``
     unique     [domain, label, *]  [txid]
     sequence   [key]               [highest, window]
     pool       []                  32 bytes, never disclosed
 
 Each is one salted leaf with one version; accounts, indexes, sequences and the pool have no
 versions (always 1). ``held`` is a mask of the scopes with unreleased holds, expired or not: ALL,
-PAY, EDIT; changing it steps no version. ``proposal``, ``corrections``, ``disclosure``
+PAY, EDIT; changing it steps no version. ``corrections``, ``disclosure``
 and ``review`` are reserved for the acts of those names.
 
 Not here: how leaves are read and written within a block (``view``).

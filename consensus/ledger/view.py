@@ -27,7 +27,8 @@ from consensus.errors import invariant
 from consensus.hashing import ZERO
 from consensus.ledger import indexes, sequence
 from consensus.ledger.accounts import NO_VERSION, Account, Change, fresh_account, hash_accounts
-from consensus.ledger.attached import ATTACHED, cut_attached
+from consensus.ledger.attached import ATTACHED as ATTACHED
+from consensus.ledger.attached import cut_attached
 from consensus.ledger.attached import join_attached as join_attached
 from consensus.ledger.attached import split_attached as split_attached
 from consensus.ledger.governing import Governing
@@ -302,8 +303,7 @@ class View:
         if row is None or row.vh == ZERO:
             return None
         if row.value[0] == ATTACHED:
-            single, self._attachments[kh] = cut_attached(row.value)
-            version, salt, data = decode_single(single)
+            version, salt, data = decode_single(cut_attached(row.value)[0])
             return Single(version, codec.parse(data, "leaf"), row.vh, salt)
         version, salt, data = decode_single(row.value)
         value = leaf_value(space, components, codec.parse(data, "leaf"))
@@ -332,9 +332,16 @@ class View:
         Records the read.
         """
         kh = self.paths(space, components)
-        self.single(space, components, kh)
+        if self.single(space, components, kh) is None:
+            return None
         pending = self._pending.get(kh)
-        return self._attachments.get(kh) if pending is None else pending.attachment
+        if pending is not None:
+            return pending.attachment
+        written = self._attachments.get(kh)
+        if written is not None:
+            return written
+        row = self._get(kh)  # not kept: what a block reads may be much longer than the block
+        return None if row is None else cut_attached(row.value)[1]
 
     def put(
         self,

@@ -100,6 +100,11 @@ KERNEL_ACTIONS: Final[dict[str, KernelAction]] = {
     "activate_rules": KernelAction((("domain", "text"), ("number", "int"), ("from", "time"))),
     "object_rules": KernelAction((("domain", "text"), ("number", "int")), protective=True),
     "withdraw_rules": KernelAction((("domain", "text"), ("number", "int"))),
+    # An act on a proposal names it by its txid. Objecting and withdrawing only stop.
+    "approve": KernelAction((("proposal", "digest"),)),
+    "approve_protective": KernelAction((("proposal", "digest"),), protective=True),
+    "object": KernelAction((("proposal", "digest"), ("reason", "text")), protective=True),
+    "withdraw": KernelAction((("proposal", "digest"),), protective=True),
     "open_account": KernelAction((("family", "text"), ("id", "ref"))),
     "place_hold": KernelAction(
         (

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from consensus.ledger.kernel import grants, measures, people, rulesets, succession
+from consensus.ledger.kernel import (
+    grants,
+    measures,
+    people,
+    proposals,
+    rulesets,
+    succession,
+)
 from consensus.ledger.kernel.plan import Acting, Plan
 
 HANDLERS: Final[dict[str, Callable[[Acting], Plan]]] = {
@@ -30,6 +37,10 @@ HANDLERS: Final[dict[str, Callable[[Acting], Plan]]] = {
     "activate_rules": rulesets.activate_rules,
     "object_rules": rulesets.object_rules,
     "withdraw_rules": rulesets.withdraw_rules,
+    "approve": proposals.approve,
+    "approve_protective": proposals.approve_protective,
+    "object": proposals.object_,
+    "withdraw": proposals.withdraw,
     "open_account": measures.open_account,
     "place_hold": measures.place_hold,
     "confirm_hold": measures.confirm_hold,

@@ -15,6 +15,8 @@ from consensus.codec import Value
 from consensus.ledger.authority import Standing
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.layout import Agency, Principal, in_force
+from consensus.ledger.model import Rulebook
+from consensus.ledger.proposals import Desk
 from consensus.ledger.view import CHARTER, View
 
 Name = tuple[str, list[Value]]
@@ -33,9 +35,12 @@ class Acting:
     grant_id: bytes
     """The id of the grant that the call may make."""
     inputs: Mapping[str, Value]
+    txid: bytes
+    """Of the transaction that the call is in."""
+    desk: Desk
+    """Where acts on proposals leave word."""
     approvers: Sequence[Standing] = ()
     """Who approves beside the author; all of them live for a transaction that is not stored."""
-    txid: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,8 @@ class Plan:
 
     ``touches`` must be named in ``expects``; ``failed`` is a requirement that does not hold, as
     ``(code, sentence)``; ``forbidden`` the link of authority that is missing beyond the charter's;
-    ``taken`` what exists already, as the detail of NOT_UNIQUE; ``opens`` the account to be opened.
+    ``taken`` what exists already, as the detail of NOT_UNIQUE; ``opens`` the account to be opened;
+    ``lacking`` all links of authority that are missing, where there may be several.
     """
 
     write: Callable[[], None]
@@ -53,6 +59,7 @@ class Plan:
     forbidden: Value = None
     taken: Value = None
     opens: list[Value] | None = None
+    lacking: Sequence[Value] = ()
 
 
 _HOUR_MS: Final = 3_600_000
@@ -61,14 +68,7 @@ _HOURS_MAX: Final = 24 * 365
 
 def charter_int(acting: Acting, name: str, default: int) -> int:
     """Return the number that the charter's parameter ``name`` has now, ``default`` for none."""
-    rules = acting.view.book.rule_sets.get(CHARTER)
-    param = None if rules is None else rules.params.get(name)
-    number = default
-    if param is not None and param.type.base == "int":
-        for from_ms, value in param.values:
-            if from_ms <= acting.now_ms:
-                number = value
-    return number
+    return _number(acting.view.book, acting.now_ms, name, default)
 
 
 def charter_ms(acting: Acting, name: str, default_hours: int) -> int:
@@ -76,7 +76,23 @@ def charter_ms(acting: Acting, name: str, default_hours: int) -> int:
 
     ``default_hours`` counts where the charter has no such number in force.
     """
-    return min(max(charter_int(acting, name, default_hours), 1), _HOURS_MAX) * _HOUR_MS
+    return duration_ms(acting.view.book, acting.now_ms, name, default_hours)
+
+
+def duration_ms(book: Rulebook, now_ms: int, name: str, default_hours: int) -> int:
+    """Return ``charter_ms`` of a rule book, for those who carry out no act."""
+    return min(max(_number(book, now_ms, name, default_hours), 1), _HOURS_MAX) * _HOUR_MS
+
+
+def _number(book: Rulebook, now_ms: int, name: str, default: int) -> int:
+    rules = book.rule_sets.get(CHARTER)
+    param = None if rules is None else rules.params.get(name)
+    number = default
+    if param is not None and param.type.base == "int":
+        for from_ms, value in param.values:
+            if from_ms <= now_ms:
+                number = value
+    return number
 
 
 def bad(name: str, reason: str) -> Refused:

@@ -11,7 +11,7 @@ from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
 from consensus.ledger.executor import BlockContext, BlockRun
 from consensus.ledger.sequence import JUMP_MAX
-from consensus.ledger.transaction import PROPOSE, Ack, Draft
+from consensus.ledger.transaction import Ack, Draft
 from tests.consensus.ledger.world import (
     START_MS,
     World,
@@ -150,7 +150,6 @@ def test_cosigner_must_be_in_force_though_its_signature_is_good() -> None:
 
 def test_what_this_version_does_not_support_is_refused_and_said() -> None:
     world = World()
-    assert outcome(world.do("clerk", *TRANSFER, mode=PROPOSE)) == (Code.UNSUPPORTED, "proposal")
     ack = Ack("treasury", bytes(32), bytes(64))
     assert outcome(world.do("clerk", *TRANSFER, acks=[ack])) == (Code.UNSUPPORTED, "acks")
 

@@ -242,7 +242,7 @@ def test_a_section_shown_in_the_guide_is_sound(section: str) -> None:
 
 def test_the_charter_of_the_guide_is_sound() -> None:
     found = [each for each in EXAMPLES if "kernel = true" in each]
-    assert len(found) == 3
+    assert len(found) == 4
     assert problems(HEAD.replace("licensing", "charter") + "".join(found)) == []
 
 

@@ -1,0 +1,136 @@
+"""Approving, objecting to and withdrawing stored proposals.
+
+Whoever may fill a part of what a proposal still needs may approve it, and may object to it: one
+objection ends it. Its author takes it back, or an office of the author's agency (a principal of
+kind system). Objecting and withdrawing only stop, so they are protective acts and come before an
+approval of the same block. ``approve`` takes ordinary proposals and ``approve_protective`` those
+stored as protective: the lane of an act must not depend on the state.
+
+Not here: what approvals a call needs (``policies``), and what the last one brings about
+(``proposing``).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from consensus.codec import Value
+from consensus.genesis import SYSTEM
+from consensus.ledger import proposals
+from consensus.ledger.codes import Code, Refused
+from consensus.ledger.kernel.plan import Acting, Plan, bad, found, successor_of
+from consensus.ledger.layout import COMPROMISED, Agency, Key, Principal
+from consensus.ledger.persons import one_person
+from consensus.ledger.proposals import APPROVALS_MAX, OBJECTED, OPEN, WITHDRAWN, Proposal
+
+REASON_BYTES_MAX: Final = 1024
+
+
+def approve(acting: Acting) -> Plan:
+    """Approve an ordinary proposal."""
+    return _approve(acting, protective=False)
+
+
+def approve_protective(acting: Acting) -> Plan:
+    """Approve a protective proposal."""
+    return _approve(acting, protective=True)
+
+
+def _approve(acting: Acting, *, protective: bool) -> Plan:
+    proposal = _proposal_of(acting)
+    if proposal.protective is not protective:
+        word = "approve_protective" if proposal.protective else "approve"
+        raise bad("proposal", f"it takes {word}")
+    view, standing, desk = acting.view, acting.standing, acting.desk
+    principal = standing.principal
+    failed = _over(acting, proposal)
+    lacking: list[Value] = []
+    kept = []
+    for approval in proposal.approvals:
+        if approval[1] != principal.id:
+            kept.append(approval)
+            continue
+        key: Key = found(acting, "key", [approval[0]], "proposal")
+        if key.status != COMPROMISED:  # else it no longer counts, and this one takes its place
+            kept.append(approval)
+            failed = failed or ("TWICE", "this person has approved it already")
+    if failed is None:
+        lacking = desk.lacking(proposal, standing)
+        if len(kept) >= APPROVALS_MAX:
+            raise Refused(Code.LIMIT, "approvals")
+    row: list[Value] = [standing.key, principal.id, standing.agency.name, acting.now_ms]
+    approved = proposal._replace(approvals=[*kept, [*row, acting.txid]])
+
+    def write() -> None:
+        proposals.put(view, desk, approved)
+        desk.approve(proposal.txid)
+        desk.name(proposal.txid)
+
+    return Plan(write, failed=failed, lacking=lacking)
+
+
+def object_(acting: Acting) -> Plan:
+    """End a proposal that one might have approved, and say why."""
+    proposal = _proposal_of(acting)
+    reason = acting.inputs["reason"]
+    if not 0 < len(reason.encode()) <= REASON_BYTES_MAX:
+        raise bad("reason", f"1 to {REASON_BYTES_MAX} bytes")
+    failed = _over(acting, proposal)
+    lacking = [] if failed else acting.desk.lacking(proposal, acting.standing)
+    return _ending(acting, proposal, OBJECTED, reason, failed, lacking)
+
+
+def withdraw(acting: Acting) -> Plan:
+    """Take back a proposal of one's own, or of somebody of the agency whose office one is."""
+    proposal = _proposal_of(acting)
+    author: Principal = found(acting, "principal", [proposal.principal], "proposal")
+    mine = one_person(author, acting.standing.principal)
+    if not mine and acting.standing.principal.kind == SYSTEM:
+        agency: Agency = found(acting, "agency", [author.agency], "proposal")
+        mine = successor_of(acting, agency).name == acting.standing.agency.name
+    lacking: list[Value] = [] if mine else [["author"]]
+    return _ending(acting, proposal, WITHDRAWN, None, _over(acting, proposal), lacking)
+
+
+def _ending(
+    acting: Acting,
+    proposal: Proposal,
+    state: int,
+    why: Value,
+    failed: tuple[str, str] | None,
+    lacking: list[Value],
+) -> Plan:
+    standing, desk = acting.standing, acting.desk
+    by: list[Value] = [standing.key, standing.principal.id, standing.agency.name]
+    ended = proposal._replace(state=state, end=[acting.now_ms, by, acting.txid, why])
+
+    def write() -> None:
+        proposals.put(acting.view, desk, ended)
+        desk.name(proposal.txid)
+
+    return Plan(write, failed=failed, lacking=lacking)
+
+
+def _proposal_of(acting: Acting) -> Proposal:
+    txid = acting.inputs["proposal"]
+    proposal = proposals.find(acting.view, txid)
+    if proposal is None:
+        raise Refused(Code.NOT_FOUND, ["proposal", [proposals.SPACE, [txid]]])
+    return proposal
+
+
+def _over(acting: Acting, proposal: Proposal) -> tuple[str, str] | None:
+    """Return the requirement that acts on a proposal fail once it has ended."""
+    word = proposal.word(acting.now_ms)
+    if word == proposals.STATES[OPEN]:
+        return None
+    return word.upper(), _ENDS[word]
+
+
+_ENDS: Final = {
+    "executed": "the proposal has taken effect",
+    "stale": "the proposal failed when its approvals were complete; it can be drafted again",
+    "withdrawn": "the proposal was withdrawn",
+    "objected": "somebody objected to the proposal",
+    "expired": "the time of the proposal is over; it can be drafted again",
+}

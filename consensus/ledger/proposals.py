@@ -1,0 +1,160 @@
+"""Stored proposals: transactions that wait for approvals, and everything that became of them.
+
+    proposal  [txid]           [txid, author key, principal, agency, protective, proposed_ms,
+                                expires_ms, state, [[domain, action, action_id], ...],
+                                [[key, principal, agency, time_ms, txid], ...], end | null]
+    proposal  [txid, "draft"]  txid; beside it [body, [opening, ...], seed]
+
+    open ── approve (policy complete) ──> executed | stale
+      ├──── withdraw ──> withdrawn        expired: open, and its time is over; derived when read
+      └──── object ────> objected
+
+``end`` is ``[time_ms, [key, principal, agency], txid, why]``: who brought the end about with which
+transaction, and why: words, or for a stale one ``[code, call, detail]`` of its second decision.
+Nothing is deleted. An approval names the transaction that gave it; a cosigner's is the proposal.
+
+The draft is written once and never again, so approvals cost the same for a long one.
+
+Not here: who may do what with a proposal (``kernel.proposals``), and its judgement (``proposing``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from consensus import codec
+from consensus.codec import Value
+from consensus.errors import LocalProtocolError
+from consensus.hashing import ZERO
+from consensus.ledger.authority import Standing
+from consensus.ledger.transaction import Transaction, decode_trusted
+from consensus.ledger.view import CHARTER, Source, View
+from consensus.state.record import decode_single
+
+SPACE: Final = "proposal"
+DRAFT: Final = "draft"
+"""Second component of where the draft of a proposal lies."""
+APPROVALS_MAX: Final = 64
+"""Approvals of one proposal: as many as a decision can name."""
+
+OPEN: Final = 0
+EXECUTED: Final = 1
+STALE: Final = 2
+WITHDRAWN: Final = 3
+OBJECTED: Final = 4
+STATES: Final = ("open", "executed", "stale", "withdrawn", "objected")
+"""Words for the states, by number."""
+EXPIRED: Final = "expired"
+"""The word for a proposal that is open and whose time is over."""
+
+OWN_ACTS: Final = frozenset({"approve", "approve_protective", "object", "withdraw"})
+"""Acts of the charter that nobody proposes: they are one's own word on a proposal."""
+
+
+class Proposal(NamedTuple):
+    """A stored proposal. ``agency`` is that of its author when it was proposed."""
+
+    txid: bytes
+    author: bytes
+    principal: bytes
+    agency: str
+    protective: bool
+    proposed_ms: int
+    expires_ms: int
+    """Chain time after which nothing can be done with it: its ``not_after``."""
+    state: int
+    calls: list[list[Value]]
+    approvals: list[list[Value]]
+    end: list[Value] | None = None
+
+    def word(self, now_ms: int) -> str:
+        """Return the word for its state at ``now_ms``."""
+        if self.state == OPEN and now_ms > self.expires_ms:
+            return EXPIRED
+        return STATES[self.state]
+
+
+class Desk:
+    """What the transactions of a block did to proposals.
+
+    ``used`` says that the transaction at hand acts on proposals: ``approved`` are those to be
+    judged after it, ``named`` those that its decision links to. ``touched`` are all that any
+    transaction of the block wanted to write.
+
+    Args:
+        lacking: gives what somebody lacks to approve a proposal, as NOT_AUTHORIZED names it; empty
+            if nothing is lacking.
+    """
+
+    __slots__ = ("approved", "lacking", "named", "touched", "used")
+
+    def __init__(self, lacking: Callable[[Proposal, Standing], list[Value]]) -> None:
+        self.lacking = lacking
+        self.used = False
+        self.approved: list[bytes] = []
+        self.named: list[bytes] = []
+        self.touched: dict[bytes, None] = {}
+
+    def name(self, txid: bytes) -> None:
+        """Have the decision at hand link to a proposal."""
+        self.named.append(txid)
+        self.used = True
+
+    def approve(self, txid: bytes) -> None:
+        """Have a proposal judged after the transaction at hand."""
+        self.approved.append(txid)
+        self.used = True
+
+    def clear(self) -> None:
+        """Forget what the transaction at hand did."""
+        self.used = False
+        self.approved = []
+        self.named = []
+
+
+def find(view: View, txid: bytes) -> Proposal | None:
+    """Return a proposal as the transaction sees it, or None; records the read."""
+    found = view.single(SPACE, [txid])
+    return None if found is None else Proposal(*found.value)
+
+
+def put(view: View, desk: Desk, proposal: Proposal) -> None:
+    """Write a proposal."""
+    view.put(SPACE, [proposal.txid], proposal, CHARTER)
+    desk.touched[proposal.txid] = None
+
+
+def put_draft(view: View, transaction: Transaction) -> None:
+    """Write the draft of a proposal."""
+    value = [transaction.body, list(transaction.openings), transaction.seed]
+    place = [transaction.txid, DRAFT]
+    view.put(SPACE, place, transaction.txid, CHARTER, attachment=codec.encode(value))
+
+
+def draft_of(view: View, txid: bytes) -> Transaction:
+    """Return the transaction that a proposal stores; records the read."""
+    attachment = view.attachment(SPACE, [txid, DRAFT])
+    if attachment is None:
+        raise LocalProtocolError("a proposal has no draft")
+    return decode_draft(txid, attachment)
+
+
+def changes(view: View, source: Source, desk: Desk) -> tuple[tuple[Proposal | None, Proposal], ...]:
+    """Return the proposals that a block changed, each as it was (None: new) and as it is."""
+    found = []
+    for txid in desk.touched:
+        after = find(view, txid)
+        row = source.get(view.paths(SPACE, [txid]))
+        before = None
+        if row is not None and row.vh != ZERO:
+            before = Proposal(*codec.parse(decode_single(row.value)[2], SPACE))
+        if after is not None and after != before:
+            found.append((before, after))
+    return tuple(found)
+
+
+def decode_draft(txid: bytes, attachment: bytes) -> Transaction:
+    """Return the transaction in what this node stored beside a draft."""
+    body, openings, seed = codec.parse(attachment, "draft")
+    return decode_trusted(body, (), openings, seed, txid)

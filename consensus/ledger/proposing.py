@@ -1,0 +1,332 @@
+"""How a proposal is judged: when it is stored, and when its approvals are complete.
+
+**Stored.** Everything is checked that could never be right later: the transaction's own checks,
+actions and parameters, inputs, loads, the author's power, expected versions, facts that records
+rest on, slots, receipts. Left to the moment of effect is what may change by itself: holds,
+requirements, amounts, full indexes, and approvals. Nothing of its calls is carried out.
+
+**Effect.** After each approval the proposal is judged whole, like a transaction sent at that
+moment, with the approvals of those who could give them now. While approvals are missing nothing
+happens. Else a second decision under its txid follows at the next position: applied, or refused,
+and then it is stale for good. Its author's key counts if it was not compromised: one that was
+replaced or lost since stands for what it signed.
+
+Cosigners of a proposal are its first approvals. One that lacks none takes effect at once.
+
+Not here: who may approve (``kernel.proposals``), what approvals are needed (``policies``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from consensus.codec import Value
+from consensus.ledger import proposals
+from consensus.ledger.authority import Power, Standing
+from consensus.ledger.calls import Calls
+from consensus.ledger.codes import Code, Refused
+from consensus.ledger.effects import Active
+from consensus.ledger.expects import Expectations
+from consensus.ledger.judged import Judged
+from consensus.ledger.kernel.plan import duration_ms
+from consensus.ledger.layout import ACTIVE
+from consensus.ledger.model import Action, Leaf, Policy
+from consensus.ledger.persons import one_person
+from consensus.ledger.proposals import EXECUTED, OPEN, OWN_ACTS, STALE, Desk, Proposal
+from consensus.ledger.transaction import PROTECTIVE, Call, Transaction
+from consensus.ledger.view import CHARTER, View
+
+PROPOSAL_HOURS: Final = "proposal_hours_max"
+"""The charter's parameter: how long a proposal may wait."""
+PROPOSAL_HOURS_DEFAULT: Final = 336
+
+MAY_CHANGE: Final = frozenset(
+    {Code.HELD, Code.REQUIREMENT, Code.NEEDS_APPROVAL, Code.INSUFFICIENT, Code.LIMIT}
+)
+"""Refusals that keep nobody from proposing: the reason may be gone at the moment of effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What the execution of a block knows and does, as the judgement of proposals needs it.
+
+    Args:
+        standing: of a key.
+        power: what a principal has from a role or a grant.
+        power_for: likewise, for an action, under the grants that a transaction names.
+        action: the action in force that a call names, None if there is none.
+        run: judges and carries out all calls of a transaction.
+    """
+
+    standing: Callable[[bytes], Standing]
+    power: Callable[[Standing, str], Power]
+    power_for: Callable[[Standing, Action, Sequence[bytes]], Power]
+    action: Callable[[Call], Active | None]
+    run: Callable[[Transaction, Standing, Judged, Expectations, Calls], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a proposal came to, not yet committed; ``refused`` is why it is stale."""
+
+    transaction: Transaction
+    standing: Standing
+    judged: Judged
+    moves: dict[str, list[bytes]]
+    refused: Refused | None
+    approval: bytes
+    """Txid of the act that completed its approvals."""
+
+
+class Proposing:
+    """The judgement of the proposals of one block.
+
+    Args:
+        view: of the block.
+        now_ms: the block's time.
+        bench: what the block's execution knows.
+    """
+
+    __slots__ = ("_bench", "_now_ms", "_view", "desk")
+
+    def __init__(self, view: View, now_ms: int, bench: Bench) -> None:
+        self._view = view
+        self._now_ms = now_ms
+        self._bench = bench
+        self.desk = Desk(self._lacking)
+
+    # --- stored -------------------------------------------------------------------------------
+
+    def latest_ms(self) -> int:
+        """Return the latest time at which a proposal of now may end; records what it rests on."""
+        view = self._view
+        if CHARTER in view.in_force:
+            view.rules_of(CHARTER)
+        hours_ms = duration_ms(view.book, self._now_ms, PROPOSAL_HOURS, PROPOSAL_HOURS_DEFAULT)
+        return self._now_ms + hours_ms
+
+    def store(
+        self,
+        transaction: Transaction,
+        standing: Standing,
+        cosigners: Sequence[Standing],
+        judged: Judged,
+    ) -> None:
+        """Judge a transaction that is to wait as far as it can be judged now, and store it.
+
+        Raises:
+            Refused: it could never take effect.
+        """
+        view, desk, now_ms = self._view, self.desk, self._now_ms
+        for call in transaction.calls:
+            if call.domain == CHARTER and call.action in OWN_ACTS:
+                raise Refused(Code.UNSUPPORTED, "proposal")
+        waits = self._try(transaction, standing, judged)
+        judged.call = None
+        view.rollback()
+        desk.clear()
+        approvals: list[list[Value]] = []
+        seen = [standing.principal.id]
+        for each in cosigners:
+            if each.principal.id not in seen:
+                seen.append(each.principal.id)
+                row: list[Value] = [each.key, each.principal.id, each.agency.name, now_ms]
+                approvals.append([*row, transaction.txid])
+        proposal = Proposal(
+            transaction.txid,
+            transaction.author,
+            standing.principal.id,
+            standing.agency.name,
+            transaction.lane == PROTECTIVE,
+            now_ms,
+            transaction.not_after_ms,
+            OPEN,
+            [[call.domain, call.action, call.action_id] for call in transaction.calls],
+            approvals,
+        )
+        proposals.put(view, desk, proposal)
+        proposals.put_draft(view, transaction)
+        if approvals or not waits:
+            desk.approve(transaction.txid)
+
+    def _try(self, transaction: Transaction, standing: Standing, judged: Judged) -> bool:
+        """Judge the calls, apart from what may change; return whether any asks for approvals."""
+        view, bench = self._view, self._bench
+        expects = Expectations(view, transaction)
+        calls = self._calls(transaction, standing, expects, None)
+        try:
+            bench.run(transaction, standing, judged, expects, calls)
+        except Refused as refused:
+            if refused.code not in MAY_CHANGE:
+                raise
+        waits = False
+        for index, call in enumerate(transaction.calls):
+            active = bench.action(call)
+            if active is None:
+                judged.call = index
+                raise Refused(Code.UNKNOWN_ACTION, [call.domain, call.action])
+            waits = waits or active.action.approvals is not None
+            if index >= len(judged.actions):
+                judged.call = index
+                calls.check_form(index, call, active)
+                judged.actions.append(active.cbor)
+        return waits
+
+    def _calls(
+        self,
+        transaction: Transaction,
+        standing: Standing,
+        expects: Expectations,
+        approvers: Sequence[Standing] | None,
+    ) -> Calls:
+        return Calls(
+            self._view,
+            transaction,
+            standing,
+            self._now_ms,
+            expects,
+            approvers,
+            self._bench.power,
+            self.desk,
+            approvals_first=True,
+        )
+
+    # --- approved -----------------------------------------------------------------------------
+
+    def _lacking(self, proposal: Proposal, approver: Standing) -> list[Value]:
+        """Return what somebody lacks to approve some call of a proposal; empty if nothing.
+
+        A proposal whose rules have moved can never take effect: any approval brings that out.
+        """
+        view, bench = self._view, self._bench
+        transaction = proposals.draft_of(view, proposal.txid)
+        author = bench.standing(transaction.author)
+        if approver.principal.id == author.principal.id:
+            return [["author"]]  # where the author counts, it does so without approving
+        expects = Expectations(view, transaction)
+        calls = self._calls(transaction, author, expects, self._approvers(proposal))
+        lacking: list[Value] = []
+        for index, call in enumerate(transaction.calls):
+            active = bench.action(call)
+            if active is None:
+                return []
+            power = bench.power_for(author, active.action, expects.under)
+            try:
+                links = calls.objection(index, call, active, power, approver)
+            except Refused as refused:
+                if refused.code == Code.RULES_MOVED:
+                    return []
+                links = self._lacking_role(active.action, author, approver)
+            if not links:
+                return []
+            lacking += [link for link in links if link not in lacking]
+        return lacking
+
+    def _lacking_role(self, action: Action, author: Standing, approver: Standing) -> list[Value]:
+        """Judge by role alone: what the policy looks at is yet to be made by an earlier call."""
+        lacking: list[Value] = []
+        for leaf in _leaves(action.approvals):
+            if not leaf.author and one_person(author.principal, approver.principal):
+                lacking.append(["author"])
+                continue
+            power = self._bench.power(approver, leaf.role)
+            if not power.missing:
+                return []
+            lacking += power.missing
+        return lacking or [["not asked"]]
+
+    def _approvers(self, proposal: Proposal) -> list[Standing]:
+        return [self._bench.standing(key) for key, *_ in proposal.approvals]
+
+    def settle(self, txid: bytes) -> Settled | None:
+        """Judge a proposal that was approved and carry it out; None while approvals are missing.
+
+        What it writes waits to be committed. The view has begun for it.
+        """
+        view = self._view
+        proposal = proposals.find(view, txid)
+        if proposal is None or proposal.state != OPEN:
+            return None  # an earlier one of this block has ended it
+        transaction = proposals.draft_of(view, txid)
+        standing = self._bench.standing(transaction.author)
+        approvers = self._approvers(proposal)
+        expects = Expectations(view, transaction)
+        calls = self._calls(transaction, standing, expects, approvers)
+        judged = Judged()
+        judged.cosigners = [each.cbor for each in approvers]
+        judged.filled = calls.filled
+        refused: Refused | None = None
+        begun = False
+        try:
+            check_signed(standing)
+            begun = True
+            self._bench.run(transaction, standing, judged, expects, calls)
+        except Refused as fault:
+            view.rollback()
+            self.desk.clear()
+            if fault.code == Code.NEEDS_APPROVAL:
+                return None
+            after = 0 if not begun else len(judged.actions)
+            if not self._complete(transaction, standing, expects, calls, after):
+                return None
+            refused = fault
+        moves = {} if refused else calls.moves
+        last = proposal.approvals[-1] if proposal.approvals else None
+        approval = txid if last is None else last[4]
+        why = None if refused is None else [int(refused.code), judged.call, refused.detail]
+        by = None if last is None else last[:3]
+        ended = proposal._replace(
+            state=STALE if refused else EXECUTED, end=[self._now_ms, by, approval, why]
+        )
+        proposals.put(view, self.desk, ended)
+        return Settled(transaction, standing, judged, moves, refused, approval)
+
+    def _complete(
+        self,
+        transaction: Transaction,
+        standing: Standing,
+        expects: Expectations,
+        calls: Calls,
+        after: int,
+    ) -> bool:
+        """Return whether the calls from ``after`` on lack no approval, as far as can be said."""
+        bench = self._bench
+        for index in range(after, len(transaction.calls)):
+            call = transaction.calls[index]
+            active = bench.action(call)
+            if active is None:
+                continue
+            power = bench.power_for(standing, active.action, expects.under)
+            try:
+                calls.check_approvals(index, call, active, power)
+            except Refused as refused:
+                if refused.code == Code.NEEDS_APPROVAL:
+                    return False
+        return True
+
+
+def check_signed(standing: Standing) -> None:
+    """Check that what a key signed before stands now.
+
+    Raises:
+        Refused: KEY_INACTIVE: others may have signed with it; SUSPENDED.
+    """
+    fault = standing.fault
+    if fault is None:
+        return
+    if fault.code != Code.KEY_INACTIVE or fault.detail[1] == "compromised":
+        raise fault
+    if standing.principal.status != ACTIVE:
+        raise Refused(Code.SUSPENDED, ["principal", [standing.principal.id]])
+    if standing.agency.status != ACTIVE:
+        raise Refused(Code.SUSPENDED, ["agency", [standing.agency.name]])
+
+
+def _leaves(policy: Policy | None) -> list[Leaf]:
+    if policy is None:
+        return []
+    if isinstance(policy, Leaf):
+        return [policy]
+    return [leaf for each in policy.among for leaf in _leaves(each)]
