@@ -166,14 +166,29 @@ class Panel:
         if self._lost[at] is not None:
             return [self._lost[at]]
         self._find_options()
+        mine = [leaf for node, leaf in self._leaves if at in node.options]
+        if mine:
+            rivals = [other for other in range(at) if self._stands_for(other, at, mine)]
+            what = AGENCY if any(_strictest(leaf) == AGENCY for leaf in mine) else PERSON
+            return [["distinct", what]] if rivals else []
         links: list[Value] = []
-        for node, leaf in self._leaves:
-            fault = node.faults.get(at) or self._rival(leaf, at)
-            if fault is None:
-                return []
-            if fault not in links:
-                links.append(fault)
+        for node, _ in self._leaves:
+            if node.faults[at] not in links:
+                links.append(node.faults[at])
         return links or [["not asked"]]
+
+    def _stands_for(self, other: int, at: int, mine: Sequence[Leaf]) -> bool:
+        """Return whether somebody beside ``other`` adds nothing: may fill no leaf that the other
+        may not, is the same in all that is compared there, and never counts together with it."""
+        theirs = [leaf for node, leaf in self._leaves if other in node.options]
+        if any(leaf not in theirs for leaf in mine):
+            return False
+        compared = dict.fromkeys(what for leaf in mine for _, what in leaf.scopes)
+        if not all(self._are_one(what, at, other) for what in compared):
+            return False
+        return all(
+            any(scope in one.scopes for scope in two.scopes) for one in mine for two in theirs
+        )
 
     # --- who may fill which leaf --------------------------------------------------------------
 
@@ -385,22 +400,6 @@ class Panel:
                 fault = ["distinct", _strictest(leaf)]
             found.append([standing.principal.id, fault])
         return found[:WHY_MAX]
-
-    def _rival(self, leaf: Leaf, at: int) -> Value:
-        """Return the comparison that keeps somebody from standing beside one already there.
-
-        Only one who can serve nowhere else stands in the way: others could be placed elsewhere.
-        """
-        for scope, what in leaf.scopes:
-            for other in range(at):
-                near = [
-                    scope in dict(each.scopes)
-                    for node, each in self._leaves
-                    if other in node.options
-                ]
-                if near and all(near) and self._are_one(what, at, other):
-                    return ["distinct", what]
-        return None
 
 
 def _strictest(leaf: Leaf) -> str:
