@@ -34,6 +34,7 @@ from consensus.ledger.rules.forms import DEFINITION_BYTES_MAX, read_toml
 from consensus.ledger.rules.policies import in_words
 from consensus.ledger.rules.schema import Report
 from consensus.ledger.rules.succession import check_successor
+from consensus.ledger.rules.unreachable import unreachable
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,10 @@ def _notes(rules: RuleSet, definition: Definition) -> list[Note]:
 
     for action in rules.actions.values():
         _note_action(action, note)
+    for name, written in definition.actions:
+        if written.approvals is not None:
+            for each in unreachable(rules.actions[name], written.approvals):
+                note(each.message, "actions", name, "approvals", *each.path)
     _note_domain(rules, definition, note)
     return notes
 

@@ -44,11 +44,10 @@ def compiled(policy: str) -> Policy | None:
 
 
 def told(policy: str) -> list[Problem | Note]:
-    return [
-        each
-        for each in check_text(text_with(policy), "desk.toml")
-        if isinstance(each, Problem) or "never" in each.message or "approv" in each.message
-    ]
+    """What is said of the line of the policy."""
+    text = text_with(policy)
+    line = line_of(text, "approvals = ")
+    return [each for each in check_text(text, "desk.toml") if each.line == line]
 
 
 # --- forms ----------------------------------------------------------------------------------------
@@ -274,3 +273,89 @@ def test_summary_says_who_must_approve() -> None:
         "role e.f), different people, when file.amount > 1"
     )
     assert [each.approvals for each in summary.actions if each.name == "open_file"] == [""]
+
+
+# --- notes ----------------------------------------------------------------------------------------
+
+
+def where(condition: str, more: str = "") -> str:
+    return f'{{ role = "a.b", where = "{condition}"{more} }}'
+
+
+AUDIT = "who.agency == 'audit'"
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        (where("false"), "where is always false"),
+        (where("1 / 0 == 1"), "where is always false"),
+        (where("1 == 2 && true"), "where is always false"),
+        (where("who.agency == 'x' && who.agency == 'y'"), "who.agency cannot be 'x' and 'y'"),
+        (where("'x' == who.agency && file.amount > 1 && who.agency == 'y'"), "cannot be 'x' and 'y'"),
+        (where("who.role == 'c.d'"), "who.role is always 'a.b' here"),
+        (where("who.principal == file.owner", ", count = 2"), "one principal, and 2 are asked for"),
+        (where(AUDIT, ', count = 2, distinct = "agency"'), "one agency, and 2 different ones"),
+        ('{ all = [ { role = "a.b" }, ' + where("false") + " ] }", "where is always false"),
+    ],
+)  # fmt: skip
+def test_leaf_that_nobody_can_fill_is_noted_with_the_reason(policy: str, said: str) -> None:
+    found = told(policy)
+    assert "nobody can ever give this approval: " in found[0].message
+    assert said in found[0].message
+    assert all(isinstance(each, Note) for each in found)
+    assert found[0].line == line_of(text_with(policy), "approvals = ")
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ('{ all = [ { role = "a.b" }, ' + where("false") + " ] }", "2 needed, 1 possible"),
+        ("{ any = [ " + where("false") + " ] }", "1 needed, 0 possible"),
+        ('{ of = 2, among = [ { role = "a.b" }, ' + where("false") + " ] }", "2 needed, 1 possible"),
+        ('{ of = 2, among = [ { role = "a.b" }, { role = "a.b", when = "false" } ] }', "2 needed, 1 possible"),
+        ('{ distinct = "agency", all = [ ' + where(AUDIT) + ", " + where(AUDIT) + " ] }", "two approvals of audit"),
+    ],
+)  # fmt: skip
+def test_branch_that_nobody_can_satisfy_is_noted(policy: str, said: str) -> None:
+    last = told(policy)[-1]
+    assert "nobody can ever satisfy this: " in last.message
+    assert said in last.message
+
+
+def test_part_that_is_never_asked_for_is_noted() -> None:
+    (note,) = told('{ role = "a.b", when = "1 > 2" }')
+    assert note.message == "this is never asked for"
+
+
+def test_agency_of_author_and_approver_cannot_be_one_and_differ() -> None:
+    for more in ('distinct = "agency"', 'not_agency = ["author"]'):
+        text = text_with(where(AUDIT, f", {more}")).replace(
+            'actor     = { role = "desk.clerk" }', f'actor = {{ role = "a.b", where = "{AUDIT}" }}'
+        )
+        (note,) = [each for each in check_text(text, "desk.toml") if "author is of" in each.message]
+        assert "the author is of agency 'audit' as well" in note.message
+
+
+def test_more_approvals_than_cosigners_are_noted() -> None:
+    (note,) = told('{ all = [ { role = "a.b", count = 30 }, { role = "c.d", count = 3 } ] }')
+    assert note.message.startswith("at least 33 approvals: a transaction has at most 32 cosigners")
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        where("true"), where("who.agency == file.region"), where(AUDIT, ", count = 2"),
+        where("who.agency == 'x' || who.agency == 'y'"), where("who.agency != 'x' && who.agency != 'y'"),
+        "{ any = [ { role = \"c.d\" }, { role = \"a.b\", count = 40 } ] }",
+        '{ of = 1, among = [ { role = "a.b", when = "file.amount > 1" } ] }',
+        where(AUDIT, ', distinct = "agency"'),
+    ],
+)  # fmt: skip
+def test_policy_that_somebody_may_satisfy_is_not_noted(policy: str) -> None:
+    assert told(policy) == []
+
+
+def test_impossible_leaf_that_is_asked_for_at_times_is_noted_alone() -> None:
+    (note,) = told("{ all = [ " + where("false", ', when = "file.amount > 1"') + " ] }")
+    assert note.message.startswith("nobody can ever give this approval when it is asked for")
