@@ -3,7 +3,8 @@
     client.py    Client: ask, draft, submit           blocking.py   the same for plain scripts
     verify.py    every check of an answer, pure       decisions.py  reading decisions
     drafting.py  from inputs to a transaction         results.py    what comes out
-    network.py   retries   pool.py  connections       session.py    one connection
+    listing.py   lists of records, in pages           session.py    one connection
+    network.py   retries                              pool.py       connections
     sequence.py  numbers   keys.py  key files         errors.py     what can go wrong
     words.py     values as people read them
     cli/         the ``comity`` command
@@ -20,13 +21,14 @@ from comity.errors import (
     DraftError,
     ForkError,
     KeyUnusableError,
+    MovedError,
     NotReachableError,
     RequestError,
     StaleAnswerError,
     UndecidedError,
 )
 from comity.keys import Key
-from comity.results import Decision, Entry, Height, Hold, Holds, Refusal
+from comity.results import Decision, Entry, Height, Hold, Holds, Listing, Refusal
 
 __all__ = [
     "BlockingClient",
@@ -43,6 +45,8 @@ __all__ = [
     "Holds",
     "Key",
     "KeyUnusableError",
+    "Listing",
+    "MovedError",
     "NotReachableError",
     "Refusal",
     "RequestError",

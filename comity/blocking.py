@@ -418,6 +418,7 @@ class BlockingClient:
     decisions = _blocking(Client.decisions)
     statements = _blocking(Client.statements)
     list_records = _blocking(Client.list_records)
+    list_all = _blocking(Client.list_all)
     rules = _blocking(Client.rules)
     status = _blocking(Client.status)
     committee = _blocking(Client.committee)

@@ -21,7 +21,7 @@ from typing import Final, TypeVar
 
 import trio
 
-from comity import drafting
+from comity import drafting, listing
 from comity.drafting import Call, Needs
 from comity.errors import (
     DraftError,
@@ -31,7 +31,7 @@ from comity.errors import (
 from comity.keys import Key
 from comity.network import Network
 from comity.pool import Pool, dial_tls, servers_of
-from comity.results import Decision, Entry, Height, Holds, Outcome, Refusal
+from comity.results import Decision, Entry, Height, Holds, Listing, Outcome, Refusal
 from comity.sequence import Sequencer
 from comity.session import Dial, FeedItem, Parcel, Server, Statements, statement_of
 from comity.verify import RuleSetRow, Trust
@@ -45,6 +45,7 @@ from consensus.ledger import group, rules
 from consensus.ledger.model import Rulebook
 from consensus.ledger.transaction import Unsigned, assemble, decode_envelope
 from consensus.protocol import (
+    PAGE_MAX,
     Get,
     GetCommittee,
     GetDecision,
@@ -54,7 +55,6 @@ from consensus.protocol import (
     GetStatements,
     GetStatus,
     Item,
-    ListRecords,
     StateKey,
     Stream,
 )
@@ -226,11 +226,48 @@ class Client:
         return await self._network.ask(GetStatements(first, count), read)
 
     async def list_records(
-        self, kind: str, *, after: tuple[Value, ...] | None = None, limit: int = 100
-    ) -> reads.Page:
-        """Return a page of ids from one node's own index: not proved, nor proved complete."""
-        return await self._network.ask(
-            ListRecords(kind, after, limit), lambda result, _: reads.read_page(result)
+        self,
+        kind: str,
+        *,
+        index: str | None = None,
+        value: Value = None,
+        after: tuple[Value, ...] | None = None,
+        limit: int = 100,
+    ) -> Listing:
+        """Return a page of ids of a kind.
+
+        Args:
+            kind: of records.
+            index: a field by which the ledger keeps an index: what is listed is proved, and that
+                nothing is left out. None: all records, from one node's own index, not proved.
+            value: of that field.
+            after: the ``next`` of the page before; None: the first page.
+            limit: most ids, up to 1,000.
+
+        Raises:
+            DraftError: there is no such index, or the value is not of its type.
+            MovedError: the list has changed since the page before.
+        """
+        if index is None:
+            return await listing.unproved(self._network, kind, after, limit)
+        _, declared = listing.find_index((await self.rules()).book, kind, index)
+        listing.check_value(kind, index, declared, value)
+        place = (kind, index, value)
+        return await listing.proved(self._network, self.trust, place, after, limit)
+
+    async def list_all(
+        self, kind: str, *, index: str | None = None, value: Value = None
+    ) -> Listing:
+        """Return all ids of a kind, or all that an index lists: pages of ``list_records`` as one.
+
+        Raises:
+            DraftError: there is no such index, or the value is not of its type.
+            MovedError: the list of an index changed whenever it was read.
+        """
+        return await listing.everything(
+            lambda after: self.list_records(
+                kind, index=index, value=value, after=after, limit=PAGE_MAX
+            )
         )
 
     async def rules(self, *, refresh: bool = False) -> RulesInForce:

@@ -7,6 +7,7 @@
     │   ├── RequestError             a node answered with an error; knows status and code
     │   ├── KeyUnusableError         no key, or one that cannot be used here
     │   ├── DraftError               what was asked for cannot be written as a transaction
+    │   ├── MovedError               a list changed between two pages of it
     │   ├── ClosedError              a blocking client that is closed
     │   └── WaitsForItselfError      a blocking client called in its own thread
     └── VerificationError
@@ -77,6 +78,13 @@ class DraftError(ClientError):
 
     code = "BAD_DRAFT"
     advice = "`comity rules show DOMAIN` lists actions and their inputs"
+
+
+class MovedError(ClientError):
+    """A list changed between two pages: together they are not what it was at any height."""
+
+    code = "MOVED"
+    advice = "begin again with its first page"
 
 
 class ClosedError(ClientError):

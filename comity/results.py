@@ -90,6 +90,41 @@ class Holds:
 
 
 @dataclass(frozen=True, slots=True)
+class Listing:
+    """A page of ids of one kind, or all of them.
+
+    Proved where ``index`` names the field of an index of the ledger: then ``total`` records were
+    listed under ``value`` at ``height``, of which these are ``len(ids)`` in a row. Otherwise they
+    come from one node's own index: get what you rely on.
+
+    Args:
+        kind: of the records.
+        ids: of the records, each as its components.
+        height: of the state that shows them.
+        next: what to pass as ``after`` for the page after; None: this is the last.
+        index, value: the field and its value; None: all records of the kind.
+        time_ms: chain time of ``height``; None unless proved.
+        total: how many are listed; None unless proved.
+        changed: height at which the list changed last, 0: it never did; None unless proved.
+    """
+
+    kind: str
+    ids: tuple[tuple[Value, ...], ...]
+    height: int
+    next: tuple[Value, ...] | None = None
+    index: str | None = None
+    value: Value = None
+    time_ms: int | None = None
+    total: int | None = None
+    changed: int | None = None
+
+    @property
+    def proved(self) -> bool:
+        """Whether what is listed is proved."""
+        return self.total is not None
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """The certified outcome of one transaction.
 

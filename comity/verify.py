@@ -304,6 +304,27 @@ class Trust:
             tuple(_hold(layout.Hold(*entry.value)) for entry in holds if entry.present),
         )
 
+    def index(
+        self, found: Rows, statement: Statement, place: StateKey, first: int, limit: int
+    ) -> tuple[Entry, tuple[tuple[Value, ...], ...]]:
+        """Return an index's size leaf and the ids at ``limit`` positions from ``first`` on.
+
+        Raises:
+            DecodeError, ProofError: as ``rows``; also an id less or more than the size allows.
+        """
+        head = found.rows[0] if found.rows else None
+        size = 0
+        if isinstance(head, SingleRow):
+            data = head.value
+            (size,) = codec.decode(data, _INDEX_HEAD, bytes_max=len(data), what="index size")
+        at = [(*place.components, each) for each in range(first, min(first + limit, size))]
+        keys = [place, *(StateKey(place.namespace, each) for each in at)]
+        entry, *listed = self.rows(found, statement, keys)
+        ids = [each.value[0] for each in listed if each.present]
+        if len(ids) != len(at) or not all(isinstance(id_, list) for id_ in ids):
+            raise ProofError("a position of the index holds no record")
+        return entry, tuple(tuple(id_) for id_ in ids)
+
     def rules(
         self, found: reads.Rules, statement: Statement, domain: str | None
     ) -> tuple[RuleSetRow, ...]:
@@ -472,6 +493,7 @@ def _holds_keys(found: Rows, target: StateKey) -> list[StateKey]:
 
 _HOLDS_HEAD: Final = codec.array(codec.integer(0, HOLDS_MAX), codec.integer(0, 7))
 _HOLD_ID: Final = codec.array(codec.optional(codec.bytes32))
+_INDEX_HEAD: Final = codec.array(codec.count)
 
 
 def _hold(hold: layout.Hold) -> Hold:

@@ -42,7 +42,9 @@ ITEMS_MAX: Final = 1024
 KEYS_MAX: Final = 64
 """Most rows asked for in one ``get``."""
 PAGE_MAX: Final = 1000
-"""Most entries in one page of ``list``."""
+"""Most entries in one page of ``list`` and ``index``."""
+POSITION_MAX: Final = 2**53
+"""Highest position asked for in ``index``."""
 HEIGHTS_MAX: Final = 64
 """Most heights in one ``decisions`` or ``statements``."""
 STATEMENTS_KEPT: Final = 128
@@ -149,6 +151,20 @@ class GetHolds:
 
 
 @dataclass(frozen=True, slots=True)
+class GetIndex:
+    """Which records an index of the ledger lists under a value: its size, and positions of it.
+
+    ``limit`` positions from ``first`` on, as far as there are any; complete through the size.
+    """
+
+    height_min: int
+    index: str
+    value: Value
+    first: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class ListRecords:
     """A page of ids of one kind after ``after``, from this node's own index: not proved."""
 
@@ -214,6 +230,7 @@ Request = (
     | GetDecision
     | Get
     | GetHolds
+    | GetIndex
     | ListRecords
     | GetDecisions
     | GetRules
@@ -238,6 +255,13 @@ _PARAMS: Final[dict[str, Shape]] = {
     "decision": codec.array(codec.bytes32),
     "get": codec.array(codec.count, codec.list_of(_STATE_KEY, KEYS_MAX, low=1)),
     "holds": codec.array(codec.count, _STATE_KEY),
+    "index": codec.array(
+        codec.count,
+        codec.text(130, low=3),
+        codec.plain,
+        codec.integer(0, POSITION_MAX),
+        codec.integer(1, PAGE_MAX),
+    ),
     "list": codec.array(_NAME, codec.optional(_COMPONENTS), codec.integer(1, PAGE_MAX)),
     "decisions": codec.array(codec.integer(-HEIGHTS_MAX), codec.integer(1, HEIGHTS_MAX)),
     "rules": codec.array(codec.count, codec.optional(_NAME)),
@@ -256,6 +280,7 @@ _METHOD_OF: Final[dict[type, str]] = dict(
             GetDecision,
             Get,
             GetHolds,
+            GetIndex,
             ListRecords,
             GetDecisions,
             GetRules,
@@ -357,6 +382,8 @@ def _to_params(request: Request) -> Value:
             return [height_min, [_key_value(key) for key in keys]]
         case GetHolds(height_min, target):
             return [height_min, _key_value(target)]
+        case GetIndex(height_min, index, value, first, limit):
+            return [height_min, index, value, first, limit]
         case ListRecords(kind, after, limit):
             return [kind, None if after is None else [*after], limit]
         case GetDecisions(first, count) | GetStatements(first, count):
@@ -389,6 +416,8 @@ def _from_params(method: str, params: Value) -> Request:
             return Get(params[0], keys)
         case "holds":
             return GetHolds(params[0], _key_from(params[1]))
+        case "index":
+            return GetIndex(*params)
         case "list":
             return ListRecords(
                 params[0], None if params[1] is None else tuple(params[1]), params[2]

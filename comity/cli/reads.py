@@ -9,13 +9,14 @@ from cyclopts import Parameter
 from rich.console import Group
 from rich.text import Text
 
+from comity import listing
 from comity.cli import show
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
-from comity.cli.values import parse_id, parse_place, time_word
+from comity.cli.values import parse_id, parse_place, parse_value, time_word
 from comity.client import Client
 from comity.errors import RequestError
 from comity.results import Height
-from comity.words import place_word, word
+from comity.words import word
 from consensus.codec import INT64_MAX, Value
 from consensus.ledger.model import Rulebook
 from consensus.protocol import HEIGHTS_MAX
@@ -58,31 +59,51 @@ def list_(
     kind: str,
     /,
     *,
-    after: Annotated[str | None, Parameter(help="Id to go on after.")] = None,
+    by: Annotated[str | None, Parameter(help="Of an index: field=value; proved.")] = None,
+    after: Annotated[str | None, Parameter(help="Where to go on: what the last page says.")] = None,
     limit: Annotated[int, Parameter(show_default=True, help="Most ids, up to 1000.")] = 100,
+    all_: Annotated[bool, Parameter(name="--all", help="All pages, as one.")] = False,
     reach: Reach = REACH,
     output: Output = OUTPUT,
 ) -> None:
-    """List ids of a kind from one node's index: not proved.
+    """List ids of a kind from one node's index, or, proved complete, from one of the ledger's.
 
     Args:
         kind: of records.
     """
     if not 1 <= limit <= 1000:
         raise UsageError(f"--limit {limit} is not between 1 and 1000")
-    start = None if after is None else tuple(parse_id(after))
+    if all_ and after is not None:
+        raise UsageError("--all begins with the first page", hint="leave out --after")
+    field, equals, text = (by or "").partition("=")
+    if by is not None and not (field and equals):
+        raise UsageError(f"{by!r} is not field=value", hint="comity list child --by caregiver=7")
+    start = None if after is None else _cursor(after, proved=by is not None)
 
     async def work(client: Client) -> None:
-        page = await client.list_records(kind, after=start, limit=limit)
-        more = None if page.next is None else place_word("record", page.next)
-        value = {"kind": kind, "height": page.height, "ids": page.ids, "next": more}
-        places = [place_word("record", (kind, *id_)) for id_ in page.ids]
-        title = f"{kind}: {len(places)} from one node's index at height {page.height}, not proved"
-        rows = Text("\n".join(places), overflow="fold")
-        foot = f"more: --after '{more}'" if more is not None else ""
-        show.emit(output, value, show.titled(title, rows, foot) if places else Text(title))
+        index, value = None, None
+        if by is not None:
+            _, declared = listing.find_index((await client.rules()).book, kind, field)
+            index, value = field, parse_value(text, declared, field)
+        if all_:
+            page = await client.list_all(kind, index=index, value=value)
+        else:
+            page = await client.list_records(
+                kind, index=index, value=value, after=start, limit=limit
+            )
+        show.emit(output, show.listing_value(page), show.listing_table(page, text))
 
     with_client(reach, work)
+
+
+def _cursor(word: str, *, proved: bool) -> tuple[Value, ...]:
+    """Return the place in a list that a page named: an id, or position and height of an index."""
+    if not proved:
+        return tuple(parse_id(word))
+    position, at, height = word.partition("@")
+    if not (at and position.isdecimal() and height.isdecimal()):
+        raise UsageError(f"{word!r} is no place in an index", hint="copy it from the page before")
+    return int(position), int(height)
 
 
 def holds(place: str, /, *, reach: Reach = REACH, output: Output = OUTPUT) -> None:
@@ -292,7 +313,15 @@ COMMANDS: Final[tuple[tuple[Callable[..., Any], str], ...]] = (
             "comity get note/7 --json | jq .fields",
         ),
     ),
-    (list_, examples("comity list person", "comity list payment --limit 20 --after '[7]/24318'")),
+    (
+        list_,
+        examples(
+            "comity list person",
+            "comity list payment --limit 20 --after '[7]/24318'",
+            "comity list child --by caregiver=0x51c0... --all",
+            "comity list licence --by status=active --json",
+        ),
+    ),
     (
         holds,
         examples(

@@ -14,7 +14,7 @@ from rich.text import Text
 from comity.cli.options import Output
 from comity.cli.refusals import sentence
 from comity.cli.values import date_word, plain, time_word
-from comity.results import Decision, Entry, Holds
+from comity.results import Decision, Entry, Holds, Listing
 from comity.words import place_word, word
 from consensus.codec import Value
 from consensus.ledger import layout
@@ -135,6 +135,46 @@ def _action_names(decision: Decision, actions: Actions) -> list[str]:
         name = actions.get(action_id)
         found.append(f"{domain}.{name} (rules {number})" if name else f"{domain} (rules {number})")
     return found
+
+
+def listing_value(page: Listing) -> dict[str, Any]:
+    """Return a list for JSON."""
+    return {
+        "kind": page.kind,
+        "by": None if page.index is None else {page.index: page.value},
+        "proved": page.proved,
+        "height": page.height,
+        "time_ms": page.time_ms,
+        "total": page.total,
+        "ids": page.ids,
+        "next": _cursor_word(page),
+    }
+
+
+def listing_table(page: Listing, value: str) -> Group | Text:
+    """Return a list for people; ``value`` is that of an index as it was written."""
+    places = [place_word("record", (page.kind, *id_)) for id_ in page.ids]
+    if page.index is None:
+        title = (
+            f"{page.kind}: {len(places)} from one node's index at height {page.height}, not proved"
+        )
+    else:
+        many = (
+            f"all {page.total}" if len(places) == page.total else f"{len(places)} of {page.total}"
+        )
+        title = f"{page.kind} by {page.index} {value}: {many} at height {page.height}, proved"
+    more = _cursor_word(page)
+    foot = "" if more is None else f"more: --after '{more}'"
+    rows = Text("\n".join(places), overflow="fold")
+    return titled(title, rows, foot) if places else Text(title)
+
+
+def _cursor_word(page: Listing) -> str | None:
+    if page.next is None:
+        return None
+    if page.index is None:
+        return place_word("record", page.next)
+    return "@".join(map(str, page.next))
 
 
 def entry_value(entry: Entry, book: Rulebook | None) -> dict[str, Any]:

@@ -33,6 +33,7 @@ KERNEL_NAMESPACES: Final = (
     "grant",
     "hold",
     "holds",
+    "index",
     "key",
     "principal",
     "reservation",

@@ -13,6 +13,7 @@ from consensus.protocol import (
     GetDecision,
     GetDecisions,
     GetHolds,
+    GetIndex,
     GetRules,
     GetStatements,
     GetStatus,
@@ -54,7 +55,7 @@ class Querier:
             turn, self._requests = self._requests, []
             proving: list[tuple[int, Proving]] = []
             for request_id, request in turn:
-                if isinstance(request, Get | GetHolds | GetRules):
+                if isinstance(request, Get | GetHolds | GetIndex | GetRules):
                     proving.append((request_id, request))
                     continue
                 await connection.outbox.below(connection.hub.limits.outbound_bytes_max)

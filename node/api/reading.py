@@ -15,13 +15,13 @@ from consensus.answers import DecisionAnswer, HeightDecisions
 from consensus.errors import DecodeError
 from consensus.ledger import layout
 from consensus.ledger.view import split_attached
-from consensus.protocol import Get, GetHolds, GetRules, StateKey, Status
+from consensus.protocol import Get, GetHolds, GetIndex, GetRules, StateKey, Status
 from consensus.reads import RecordRow, Row, RuleText, ShownLeaf, SingleRow
 from consensus.state import record, salted
 from consensus.state.merkle import RESULTS
 from node.api.backend import ApiBackend, CertifiedBlock, Place, ProvedRows, RowReader, Select
 
-Proving = Get | GetHolds | GetRules
+Proving = Get | GetHolds | GetIndex | GetRules
 ANSWER_BYTES_SPARE: Final = 4096
 HOLDS_SHOWN_MAX: Final = (reads.ROWS_MAX - 1) // 2
 """A target with more holds than this is answered with its count leaf alone."""
@@ -43,6 +43,8 @@ def selection(request: Proving) -> Select:
             return lambda read: keys
         case GetHolds(_, target):
             return lambda read: _holds_keys(target, read)
+        case GetIndex():
+            return lambda read: _index_keys(request, read)
         case GetRules(_, domain):
             return lambda read: _rules_keys(domain, read)
 
@@ -59,6 +61,15 @@ def _holds_keys(target: StateKey, read: RowReader) -> Sequence[StateKey]:
     positions = [StateKey("holds", (*place, position)) for position in range(count)]
     ids = [_single_value(raw)[0] for raw in map(read, positions) if raw is not None]
     return [head, *positions, *(StateKey("hold", (id_,)) for id_ in ids if id_ is not None)]
+
+
+def _index_keys(request: GetIndex, read: RowReader) -> Sequence[StateKey]:
+    place = (request.index, request.value)
+    head = StateKey("index", place)
+    raw = read(head)
+    size: int = 0 if raw is None else _single_value(raw)[0]
+    positions = range(request.first, min(request.first + request.limit, size))
+    return [head, *(StateKey("index", (*place, position)) for position in positions)]
 
 
 def _rules_keys(domain: str | None, read: RowReader) -> Sequence[StateKey]:

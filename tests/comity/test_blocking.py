@@ -647,6 +647,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "decisions": (1,),
     "statements": (1,),
     "list_records": ("note",),
+    "list_all": ("note",),
     "rules": (),
     "status": (),
     "committee": (),

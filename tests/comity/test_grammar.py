@@ -110,6 +110,7 @@ async def talk(h: Harness, client: Client) -> None:
     await client.get("record", "note", 99)
     await client.get("account", "pot", "a")
     await client.list_records("note", limit=1)
+    assert (await client.list_records("note", index="amount", value=1)).ids == ((1,),)
     await client.decisions(-3, 3)
     await client.statements(0, 3)
     await client.rules(refresh=True)
@@ -204,6 +205,11 @@ BAD_REQUESTS: list[Any] = [
     [1, "get", [-1, [["record", []]]]],
     [1, "get", [0, [["", []]]]],
     [1, "holds", [0, ["record"]]],
+    [1, "index", [0, "a.b", 1, 0, 0]],
+    [1, "index", [0, "a.b", 1, 0, 1001]],
+    [1, "index", [0, "a.b", 1, -1, 1]],
+    [1, "index", [0, "ab", 1, 0, 1]],
+    [1, "index", [-1, "a.b", 1, 0, 1]],
     [1, "list", ["note", None, 0]],
     [1, "list", ["note", None, 1001]],
     [1, "decisions", [0, 65]],

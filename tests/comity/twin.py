@@ -74,6 +74,7 @@ fields.text   = { type = "text", open = true }
 fields.amount = { type = "int" }
 fields.owner  = { type = "ref", kind = "person", optional = true }
 status = { start = "open", steps = { open = ["closed"], closed = [] } }
+index  = ["owner", { field = "amount", while = "status == 'open'" }]
 
 [kinds.person]
 fields.name = { type = "text", open = true }
@@ -100,6 +101,22 @@ actor = { role = "notes.writer" }
 inputs = { note = "ref:note", text = "text" }
 load = [ ["note", "note/{input.note}"] ]
 set = [ { record = "note", fields = { text = "input.text" } } ]
+
+[actions.close]
+summary = "Close a note"
+legal = "s 3"
+actor = { role = "notes.writer" }
+inputs = { note = "ref:note" }
+load = [ ["note", "note/{input.note}"] ]
+set = [ { record = "note", status = "closed" } ]
+
+[actions.tidy]
+summary = "Close a note if it is the only one of its amount"
+legal = "s 3"
+actor = { role = "notes.writer" }
+inputs = { note = "ref:note", amount = "int" }
+load = [ ["note", "note/{input.note}"], ["alike", "index note.amount {input.amount} max 2"] ]
+set = [ { record = "note", status = "closed", when = "size(alike) == 1" } ]
 
 [actions.pay]
 summary = "Move money between two pots"

@@ -36,6 +36,7 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "result-decision": answers.read_decision,
     "result-get": reads.read_rows,
     "result-holds": reads.read_rows,
+    "result-index": reads.read_rows,
     "result-list": reads.read_page,
     "result-decisions": answers.read_decisions,
     "result-rules": reads.read_rules,
