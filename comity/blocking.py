@@ -419,6 +419,8 @@ class BlockingClient:
     statements = _blocking(Client.statements)
     list_records = _blocking(Client.list_records)
     list_all = _blocking(Client.list_all)
+    authority = _blocking(Client.authority)
+    access = _blocking(Client.access)
     rules = _blocking(Client.rules)
     status = _blocking(Client.status)
     committee = _blocking(Client.committee)

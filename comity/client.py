@@ -21,7 +21,8 @@ from typing import Final, TypeVar
 
 import trio
 
-from comity import drafting, listing
+from comity import drafting, inquiry, listing
+from comity.authority import Access, Authority
 from comity.drafting import Call, Needs
 from comity.errors import (
     DraftError,
@@ -287,6 +288,31 @@ class Client:
             book = rules.compile_rulebook([row.definition for row in sets])
             self._rules = RulesInForce(statement.height, statement.time_ms, sets, book)
         return self._rules
+
+    async def authority(
+        self, principal: bytes, *, grants: Sequence[bytes] = (), keys: Sequence[bytes] = ()
+    ) -> Authority:
+        """Return what a principal may do now and through which chain, judged on proved leaves.
+
+        Args:
+            principal: id.
+            grants, keys: ids and public keys to look at, beside those that a node lists.
+
+        Raises:
+            RequestError: DENIED: this key may not read that; NOT_FOUND: no such principal.
+        """
+        return await inquiry.authority(self, principal, grants, keys)
+
+    async def access(self, principal: bytes, namespace: str, *components: Value) -> Access:
+        """Return whether a principal may read a record or account now, and by which rule.
+
+        What the caller may not read itself is judged as far as that goes: ``allowed`` is None where
+        it depends on what is in it.
+
+        Raises:
+            RequestError: DENIED: this key may not read that; NOT_FOUND: no such principal.
+        """
+        return await inquiry.access(self, principal, StateKey(namespace, components))
 
     async def status(self) -> dict[str, Value]:
         """Return what a node says of itself: not proved."""

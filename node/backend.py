@@ -32,7 +32,7 @@ from consensus.ledger.ledger import Ledger
 from consensus.ledger.readers import Reader
 from consensus.protocol import StateKey, Status
 from consensus.reads import Page, RuleText
-from consensus.state.record import decode_row, decode_single
+from consensus.state.record import decode_single
 from node.api.backend import (
     Admission,
     Admitted,
@@ -48,7 +48,7 @@ from node.api.backend import (
 from node.chronicle import Chronicle
 from node.dissemination import Dissemination
 from node.execution import Execution
-from node.flushing import index_key
+from node.listed import KERNEL_KINDS, id_of, index_key
 from node.mempool import Busy, TooLarge
 from node.storage.store import Store
 from node.telemetry.metrics import Metrics
@@ -256,8 +256,8 @@ class Backend:
     # --- lists --------------------------------------------------------------------------------
 
     def list_records(self, kind: str, after: tuple[Value, ...] | None, limit: int) -> Page | None:
-        """Return a page of the node's own index; None for a kind that no rule set declares."""
-        if kind not in self._rules().book.kinds:
+        """Return a page of the node's own index; None for a kind that there is not."""
+        if kind not in KERNEL_KINDS and kind not in self._rules().book.kinds:
             return None
         prefix = codec.encode(kind)
         start = b"" if after is None else index_key(kind, after)
@@ -266,7 +266,7 @@ class Backend:
         for _key, kh in rows[:limit]:
             row = self._execution.state.get(kh)
             if row is not None:
-                ids.append(tuple(decode_row(row.value).id))
+                ids.append(id_of(kind, row.value))
         return Page(self._store.height, tuple(ids), ids[-1] if len(rows) > limit else None)
 
     def _rules(self) -> Any:

@@ -219,6 +219,7 @@ class Engine:
             self.writer,
             self.execution,
             self.chronicle,
+            self.ledger.paths,
             numbers,
             tuning.flush_blocks,
             self.carried,

@@ -5,30 +5,28 @@ Afterwards the log begins a new segment when it has grown, with everything that 
 or not yet flushed, and older segments go: first the store, then the new segment, then the removal,
 each on disk before the next. What a segment begins with does not count as growth.
 
-Not here: what a flush writes in detail (``node.storage.flush``).
+Not here: what a flush writes in detail (``node.storage.flush``), and what is listed (``listed``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
 
 from consensus import codec
-from consensus.codec import Value
-from consensus.ledger.layout import encode_id, encode_text
+from consensus.ledger.layout import Paths
 from consensus.state.history import HistoryTree
-from consensus.state.record import decode_row, is_record_row
-from consensus.state.state import Row, State
+from consensus.state.state import State
 from node.chronicle import Chronicle
 from node.errors import StorageFailedError
 from node.execution import Execution
+from node.listed import index_entries
 from node.storage import kinds
 from node.storage.flush import FlushBatch
 from node.storage.log import Log
 from node.storage.store import Store
-from node.storage.tables import KEY_BYTES_MAX
 from node.storage.writer import LogWriter
 from node.telemetry.metrics import Metrics
 
@@ -45,6 +43,7 @@ class Flusher:
 
     Args:
         blocks: flush once this many heights wait.
+        paths: key paths of the network.
         numbers: per origin, the highest batch number delivered up to the store's height.
         carry: returns the entries that a new log segment must begin with.
         flushed: is told each height that the store has reached.
@@ -58,6 +57,7 @@ class Flusher:
         writer: LogWriter,
         execution: Execution,
         chronicle: Chronicle,
+        paths: Paths,
         numbers: Sequence[int],
         blocks: int,
         carry: Callable[[], list[kinds.Entry]],
@@ -70,6 +70,7 @@ class Flusher:
         self._writer = writer
         self._execution = execution
         self._chronicle = chronicle
+        self._paths = paths
         self._numbers = list(numbers)
         self._blocks = blocks
         self._carry = carry
@@ -129,7 +130,7 @@ class Flusher:
             rows=rows,
             blocks=self._chronicle.to_flush(upto),
             history=[(level, index, node) for (level, index), node in history.pending(upto)],
-            index=index_entries(rows, self._is_stored),
+            index=index_entries(rows, self._is_stored, self._paths),
             meta=[(META_NUMBERS, codec.encode(numbers))],
         )
 
@@ -149,28 +150,3 @@ class Flusher:
         persisted = await self._writer.rotate(self._carry())
         self._grown_from = persisted.synced
         await self._writer.drop_before(persisted.synced)
-
-
-def index_key(kind: str, id_: Sequence[Value]) -> bytes:
-    """Return the key of a record in the node's own index: its kind, then its id, as CBOR."""
-    return encode_text(kind) + encode_id(id_)
-
-
-def index_entries(
-    rows: Iterable[tuple[bytes, Row]], is_stored: Callable[[bytes], bool]
-) -> list[tuple[bytes, bytes | None]]:
-    """Return what new records among written rows add to the node's own index.
-
-    Args:
-        rows: as they are at the flushed height; a new one may have been written again since.
-        is_stored: whether the store has a row of that key already.
-    """
-    entries: list[tuple[bytes, bytes | None]] = []
-    for kh, row in rows:
-        if is_record_row(row.value):
-            record = decode_row(row.value)
-            key = index_key(record.kind, record.id)
-            new = record.version == 1 or not is_stored(kh)
-            if new and len(key) <= KEY_BYTES_MAX:
-                entries.append((key, kh))
-    return entries

@@ -13,6 +13,7 @@ from consensus.hotstuff.replica import Replica
 from consensus.hotstuff.types import Block, SignKind, first_record
 from consensus.ledger.executor import EXECUTOR
 from consensus.ledger.genesis_state import genesis_state
+from consensus.ledger.layout import Paths
 from consensus.state.history import HistoryTree
 from consensus.state.merkle import CHANGES, RESULTS
 from consensus.state.state import State
@@ -22,6 +23,7 @@ from node.config import TuningSection
 from node.errors import PromisesLostError
 from node.flushing import META_NUMBERS
 from node.identity import Identity
+from node.listed import index_entries
 from node.signer import SignedBody, Signer
 from node.storage import kinds
 from node.storage.flush import BlockData, FlushBatch
@@ -55,10 +57,12 @@ def found(store: Store, identity: Identity) -> None:
     )
     history.append(statement.hash)
     block = codec.encode([wire.encode_block(first), statement.encode()])
+    rows = state.pending(0)
     store.write(
         FlushBatch(
             height=0,
-            rows=state.pending(0),
+            rows=rows,
+            index=index_entries(rows, lambda kh: False, Paths(identity.chain)),
             blocks=[BlockData(0, block, codec.encode([]), b"", None, [], [])],
             history=[(level, index, node) for (level, index), node in history.pending(0)],
             meta=[(META_NUMBERS, codec.encode([0] * identity.committee.size))],

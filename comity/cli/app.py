@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import UnknownCommandError, UnusedCliTokensError
 from rich.text import Text
 
-from comity.cli import acts, devnet, keys, network, node, reads, rules
+from comity.cli import acts, devnet, keys, network, node, people, reads, rules
 from comity.cli.options import examples
 from comity.cli.show import err
 from comity.errors import DraftError, KeyUnusableError, NotReachableError, UndecidedError
@@ -44,7 +44,7 @@ app = App(
 for _part in (network, node, keys, rules):
     app.command(_part.app)
 app.command(acts.submit, help_epilogue=acts.EXAMPLES)
-for _command, _examples in reads.COMMANDS:
+for _command, _examples in (*reads.COMMANDS, *people.COMMANDS):
     app.command(_command, name=_command.__name__.rstrip("_"), help_epilogue=_examples)
 app.command(devnet.devnet, help_epilogue=devnet.EXAMPLES)
 

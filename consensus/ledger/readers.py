@@ -108,9 +108,9 @@ class Row(Mapping[str, Value]):
     def __len__(self) -> int:
         return len(self._fields)
 
-    def set_balance(self, balance: int) -> Row:
-        """Return this as the row of an account."""
-        self._fields["balance"] = balance
+    def set(self, fields: Mapping[str, Value]) -> Row:
+        """Return this with fields that are known otherwise: of an account, or as read."""
+        self._fields.update(fields)
         return self
 
 
@@ -130,7 +130,7 @@ def account_row(components: Sequence[Value], raw: bytes | None) -> Row:
     row = Row(id_, None, None)
     if raw is None:
         return row
-    return row.set_balance(codec.parse(decode_single(raw)[2], "account")[1])
+    return row.set({"balance": codec.parse(decode_single(raw)[2], "account")[1]})
 
 
 class Verdict(NamedTuple):

@@ -146,6 +146,8 @@ def is_logged(identity: Identity | None, key: StateKey) -> bool:
 
 def reads_all(identity: Identity, kind: str) -> bool:
     """Return whether a member may read every record of a kind, and that there are no others."""
+    if kind == "hold":
+        return sees_everything(identity)
     owner = _owner(identity, StateKey("record", (kind,)))
     if owner is None or identity.reader is None:
         return True
@@ -155,7 +157,9 @@ def reads_all(identity: Identity, kind: str) -> bool:
 def is_restricted(identity: Identity, kind: str) -> bool:
     """Return whether it is not shown what of a kind there is to those who may not read it."""
     owner = _owner(identity, StateKey("record", (kind,)))
-    return owner is not None and owner.readers is not None and owner.readers.restricted
+    if owner is None or owner.readers is None:
+        return kind == "hold"
+    return owner.readers.restricted
 
 
 def sees_everything(identity: Identity | None) -> bool:

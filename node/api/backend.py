@@ -160,7 +160,7 @@ class ApiBackend(Protocol):
         """
 
     def list_records(self, kind: str, after: tuple[Value, ...] | None, limit: int) -> Page | None:
-        """Return a page of the node's own index; None for a kind that no rule set declares."""
+        """Return a page of the node's own index; None for a kind that there is not."""
 
     def committees(self, after_epoch: int, limit: int) -> Sequence[EpochStep]:
         """Return the committees elected after an epoch, ascending."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Final
 
 from consensus.codec import Value
+from consensus.ledger.layout import place
 from consensus.protocol import PAGE_MAX, StateKey, Status
 from consensus.reads import Page
 from node.api import access
@@ -47,7 +48,8 @@ def page(
         found = _page(backend, kind, after, PAGE_MAX)
         height = min(height, found.height)
         for id_ in found.ids:
-            key = StateKey("record", (kind, *id_))
+            space, components = place(kind, id_)
+            key = StateKey(space, tuple(components))
             row = None if identity.raw is None else identity.raw(key)
             if row is not None and access.may_read(identity, own_key, key, row):
                 if len(ids) == limit:

@@ -648,6 +648,8 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "statements": (1,),
     "list_records": ("note",),
     "list_all": ("note",),
+    "authority": (bytes(32),),
+    "access": (bytes(32), "account", "pot", "a"),
     "rules": (),
     "status": (),
     "committee": (),

@@ -11,12 +11,15 @@ import trio
 from consensus import codec
 from consensus.errors import LocalProtocolError
 from consensus.hotstuff.types import Block, CommitCert
+from consensus.ledger import layout
+from consensus.ledger.layout import Paths
 from consensus.state import record
 from consensus.state.record import encode_single
 from consensus.state.state import Row
 from node import chronicle, execution, flushing
 from node.chronicle import Height
-from node.flushing import META_NUMBERS, index_entries, index_key
+from node.flushing import META_NUMBERS
+from node.listed import id_of, index_entries, index_key
 from tests.node.machines import SIZE, Machine, Town, running, transaction
 from tests.node.machines import inline_threads as inline_threads
 
@@ -240,7 +243,29 @@ def test_the_own_index_takes_new_records_however_often_written_and_keys_that_fit
         (b"4" * 32, record_row(["x" * 600])),
         (b"5" * 32, Row(b"v" * 32, 7, encode_single(1, bytes(16), codec.encode([0])))),
     ]
-    found = index_entries(rows, lambda kh: kh == b"3" * 32)
+    found = index_entries(rows, lambda kh: kh == b"3" * 32, Paths(bytes(32)))
     assert [kh for _, kh in found] == [b"1" * 32, b"2" * 32]
     assert [key for key, _ in found] == [index_key("file", [name]) for name in names[:2]]
     assert index_key("file", ["a"]) == codec.encode("file") + b"\x81" + codec.encode("a")
+
+
+def test_the_own_index_takes_kernel_objects_and_nothing_that_looks_like_one() -> None:
+    paths = Paths(b"c" * 32)
+    key = layout.Key(b"k" * 32, b"p" * 32, layout.ACTIVE, 0)
+    role = layout.Role(b"p" * 32, "care.worker", [], 0, None, None, layout.ACTIVE)
+    places = {("key", (key.key,)): key, ("role", (role.principal, role.role)): role}
+    rows = [
+        (
+            paths(space, [*id_]),
+            Row(b"v" * 32, 7, encode_single(1, bytes(16), codec.encode([*leaf]))),
+        )
+        for (space, id_), leaf in places.items()
+    ]
+    false = Row(b"v" * 32, 7, encode_single(1, bytes(16), codec.encode([*key])))
+    account = Row(b"v" * 32, 7, encode_single(1, bytes(16), codec.encode([["pot", "a"], 1, 0, 0])))
+    rows += [(paths("key", [b"x" * 32]), false), (paths("account", ["pot", "a"]), account)]
+    found = index_entries(rows, lambda kh: False, paths)
+    assert [key for key, _ in found] == [index_key(space, id_) for space, id_ in places]
+    assert [
+        id_of(space, row.value) for (space, _), (_, row) in zip(places, rows, strict=False)
+    ] == [id_ for _, id_ in places]

@@ -22,6 +22,7 @@ from consensus.errors import DecodeError, LocalProtocolError
 from consensus.hotstuff import wire
 from consensus.hotstuff.types import SignKind
 from consensus.keyfile import KeyKind
+from consensus.ledger.layout import Paths
 from consensus.ledger.view import join_attached, split_attached
 from consensus.state import record, salted
 from consensus.state.history import HistoryTree, MemoryNodes
@@ -29,7 +30,8 @@ from consensus.state.record import StoredRecord
 from consensus.state.state import Row
 from node.chronicle import Chronicle, Height
 from node.errors import PromisesLostError, SigningRefusedError
-from node.flushing import META_NUMBERS, index_entries
+from node.flushing import META_NUMBERS
+from node.listed import index_entries
 from node.signer import SignedBody, Signer
 from node.storage import kinds, segment
 from node.storage.flush import BatchData, BlockData, FlushBatch
@@ -456,8 +458,8 @@ def test_the_store_reads_these_tables_back(tmp_path: Path) -> None:
 def test_a_new_record_enters_the_index_under_its_kind_and_id() -> None:
     [(key, kh)] = plain(STORE["flushes"][1]["index"])
     batch = flush_of(STORE["flushes"][1])
-    assert index_entries(batch.rows, lambda _kh: False) == [(key, kh)]
-    assert index_entries(batch.rows, lambda _kh: True) == []
+    assert index_entries(batch.rows, lambda _kh: False, Paths(bytes(32))) == [(key, kh)]
+    assert index_entries(batch.rows, lambda _kh: True, Paths(bytes(32))) == []
 
 
 # --- rows of a height -------------------------------------------------------------------------
