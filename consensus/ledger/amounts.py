@@ -1,4 +1,4 @@
-"""Amounts that are reserved, posted and voided: money set aside before it moves.
+"""Amounts that are reserved, posted and voided, or paid in order: more than plain moves.
 
 A reservation takes an amount out of what an account may spend, without moving it. To post it moves
 it, or a part of it; to void it gives it back. It is known by ``[domain, component, ...]``, which
@@ -12,7 +12,12 @@ has an end of its own stops counting at that moment, although nobody writes anyt
 
 The account's leaf has the sum of what is reserved and the moments at which parts of it end
 (``accounts``); ``reservation/<id>`` has the rest. So a debit is guarded by the account alone, and
-accounts are attested here as everywhere. All that may fail for other reasons than guards is found
+accounts are attested here as everywhere.
+
+A **waterfall** pays the records of a list one after the other, each up to a bound, and then the
+rest. All its accounts must exist, and none may be held, whether or not anything is left for them.
+
+All that may fail for other reasons than guards is found
 before the first amount changes.
 
 Not here: plain moves (``effects``).
@@ -28,6 +33,7 @@ from consensus.errors import LocalProtocolError
 from consensus.ledger.accounts import Account, Change
 from consensus.ledger.calendar import DAY_MS
 from consensus.ledger.codes import Code, Refused
+from consensus.ledger.environment import EACH, NoValue
 from consensus.ledger.layout import (
     POSTED,
     RESERVED,
@@ -38,15 +44,19 @@ from consensus.ledger.layout import (
 )
 from consensus.ledger.model import (
     AccountFamily,
+    Env,
+    EvaluationError,
     Expression,
     Move,
     Post,
     Reference,
     Reserve,
     Void,
+    Waterfall,
 )
 from consensus.ledger.view import View
 
+Amount = Move | Reserve | Post | Void | Waterfall
 End = tuple[list[Value], Account | None]
 """An account that an effect touches; None while the call has yet to open it."""
 
@@ -83,6 +93,15 @@ class _Found(NamedTuple):
     before: Reservation | None
 
 
+class _Shares(NamedTuple):
+    """A waterfall with the accounts that it pays: for each record what is read, and where to."""
+
+    effect: Waterfall
+    source: End
+    shares: Sequence[tuple[Env, End]]
+    rest: End | None
+
+
 class Step(NamedTuple):
     """One change that an effect comes to.
 
@@ -103,41 +122,28 @@ class Step(NamedTuple):
 
 
 class Amounts:
-    """The amounts of one call of an action that reserves, posts or voids, in declared order.
+    """The amounts of one call of an action that does more than move, in declared order.
 
     Args:
         effects: of the call, those that change amounts.
-        end: finds the account that a reference names; refuses one that is missing.
-        name: gives the id that a reference stands for.
-        value: computes an expression.
+        env: what its expressions read.
+        check_opened: refuses an account that does not exist, unless the call opens it.
     """
 
-    __slots__ = (
-        "_effects",
-        "_end",
-        "_found",
-        "_name",
-        "_steps",
-        "_value",
-        "_view",
-        "ends",
-        "freed",
-    )
+    __slots__ = ("_check_opened", "_effects", "_env", "_found", "_steps", "_view", "ends", "freed")
 
     def __init__(
         self,
         view: View,
-        effects: Sequence[Move | Reserve | Post | Void],
-        end: Callable[[Reference], End],
-        name: Callable[[Reference], list[Value]],
-        value: Callable[[Expression], Any],
+        effects: Sequence[Amount],
+        env: Env,
+        check_opened: Callable[[list[Value]], None],
     ) -> None:
         self._view = view
         self._effects = effects
-        self._end = end
-        self._name = name
-        self._value = value
-        self._found: list[_Found] = []
+        self._env = env
+        self._check_opened = check_opened
+        self._found: list[_Found | _Shares] = []
         self._steps: list[Step] = []
         self.ends: list[End] = []
         """Accounts that are debited or credited, or of which something is reserved."""
@@ -149,21 +155,46 @@ class Amounts:
 
         Raises:
             Refused: NOT_FOUND: an account, or a reservation to be posted or voided.
+            NoValue: what would name one has no value.
         """
         for effect in self._effects:
-            source = self._end(effect.source)
-            target = self._end(effect.target) if isinstance(effect, Move | Post) else None
+            if isinstance(effect, Waterfall):
+                self._found.append(self._shares(effect))
+                continue
+            source = self._end(effect.source, self._env)
+            target = None
+            if isinstance(effect, Move | Post):
+                target = self._end(effect.target, self._env)
             ends = self.freed if isinstance(effect, Void) else self.ends
             ends += (source,) if target is None else (source, target)
             id_: list[Value] = []
             before = None
             if not isinstance(effect, Move):
-                id_ = self._name(effect.id)
+                id_ = _id(effect.id, self._env)
                 leaf = self._view.single(SPACE, id_)
                 before = None if leaf is None else leaf.value
                 if before is None and not isinstance(effect, Reserve):
                     raise Refused(Code.NOT_FOUND, [SPACE, [SPACE, id_]])
             self._found.append(_Found(effect, source, target, id_, before))
+
+    def _shares(self, effect: Waterfall) -> _Shares:
+        source = self._end(effect.source, self._env)
+        shares = []
+        for each in self._env[effect.each]:
+            env = {**self._env, EACH: each}
+            shares.append((env, self._end(effect.target, env)))
+        rest = None if effect.rest is None else self._end(effect.rest, self._env)
+        self.ends += (source, *[end for _, end in shares])
+        if rest is not None:
+            self.ends.append(rest)
+        return _Shares(effect, source, shares, rest)
+
+    def _end(self, reference: Reference, env: Env) -> End:
+        id_ = _id(reference, env)
+        account = self._view.account(id_)
+        if account is None:
+            self._check_opened(id_)
+        return id_, account
 
     # --- what ---------------------------------------------------------------------------------
 
@@ -173,9 +204,13 @@ class Amounts:
         Raises:
             Refused: REQUIREMENT: an amount is negative or more than what is reserved, or a
                 reservation is over, lies on another account or would end at once.
+            NoValue: an expression has no value.
         """
         present: dict[bytes, Reservation] = {}
         for found in self._found:
+            if isinstance(found, _Shares):
+                self._steps += self._fall(found)
+                continue
             step = self._step(found, present.get(encode_id(found.id), found.before))
             if step.after is not None:
                 present[encode_id(found.id)] = step.after
@@ -186,7 +221,9 @@ class Amounts:
         match effect:
             case Move():
                 floor = effect.source_family.floor
-                return Step(found.source, found.target, floor, self._amount(effect.amount))
+                return Step(
+                    found.source, found.target, floor, self._amount(effect.amount, self._env)
+                )
             case Reserve():
                 return self._reserve(found, effect, before)
             case Post():
@@ -194,9 +231,22 @@ class Amounts:
             case Void():
                 return self._void(found, self._open(found, before))
 
+    def _fall(self, found: _Shares) -> list[Step]:
+        """Return the payments of a waterfall that are more than nothing."""
+        effect = found.effect
+        left = self._amount(effect.amount, self._env)
+        steps: list[Step] = []
+        for env, target in found.shares:
+            share = min(self._amount(effect.up_to, env), left)
+            left -= share
+            steps.append(Step(found.source, target, effect.source_family.floor, share))
+        if found.rest is not None:
+            steps.append(Step(found.source, found.rest, effect.source_family.floor, left))
+        return [step for step in steps if step.moved]
+
     def _reserve(self, found: _Found, effect: Reserve, before: Reservation | None) -> Step:
-        amount = self._amount(effect.amount)
-        until_ms = None if effect.expires is None else self._value(effect.expires)
+        amount = self._amount(effect.amount, self._env)
+        until_ms = None if effect.expires is None else _value(effect.expires, self._env)
         if until_ms is not None:
             if effect.expires is not None and effect.expires.type.base == "date":
                 until_ms *= DAY_MS
@@ -221,7 +271,9 @@ class Amounts:
         if not before.lasts(self._view.now_ms):
             raise _requirement("EXPIRED", "the reservation has expired")
         reserved = before.amount - before.posted
-        amount = reserved if effect.amount is None else self._amount(effect.amount)
+        amount = reserved
+        if effect.amount is not None:
+            amount = self._amount(effect.amount, self._env)
         if amount > reserved:
             raise _requirement("OVER_RESERVED", "more than what is left of the reservation")
         kept = effect.keep and amount < reserved
@@ -234,8 +286,8 @@ class Amounts:
         after = before._replace(state=VOIDED)
         return Step(found.source, None, 0, 0, freed, before.until_ms, after)
 
-    def _amount(self, expression: Expression) -> int:
-        amount: int = self._value(expression)
+    def _amount(self, expression: Expression, env: Env) -> int:
+        amount: int = _value(expression, env)
         if amount < 0:
             raise _requirement("NEGATIVE", f"{expression.source} is < 0")
         return amount
@@ -296,6 +348,20 @@ class Amounts:
         if account is None:
             raise LocalProtocolError("an account that the call opened is missing")
         return account
+
+
+def _id(reference: Reference, env: Env) -> list[Value]:
+    try:
+        return reference.resolve(env)
+    except EvaluationError:
+        raise NoValue(reference.source) from None
+
+
+def _value(expression: Expression, env: Env) -> Any:
+    try:
+        return expression.evaluate(env)
+    except EvaluationError:
+        raise NoValue(expression.source) from None
 
 
 def _requirement(code: str, sentence: str) -> Refused:

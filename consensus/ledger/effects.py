@@ -21,6 +21,7 @@ from consensus.ledger.amounts import Amounts, End
 from consensus.ledger.authority import Standing
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.decision import encode_action
+from consensus.ledger.environment import NoValue
 from consensus.ledger.expects import named
 from consensus.ledger.holds import Target
 from consensus.ledger.kernel.catalogue import RELEASING
@@ -54,12 +55,15 @@ from consensus.ledger.model import (
     ReleaseHold,
     Reserve,
     Void,
+    Waterfall,
 )
 from consensus.ledger.records import Record
 from consensus.ledger.schedule import ParamValues
 from consensus.ledger.types import InputError
 from consensus.ledger.view import View
 
+AMOUNTS: Final = (Move, Reserve, Post, Void, Waterfall)
+"""Effects that change amounts."""
 _H_HOLD: Final = context("hold id")
 
 
@@ -109,7 +113,7 @@ class Acts:
     def __init__(self, action: Action, effects: Sequence[Effect]) -> None:
         self.opens = [each for each in effects if isinstance(each, OpenAccount)]
         self.moves = [each for each in effects if isinstance(each, Move)]
-        self.amounts = [each for each in effects if isinstance(each, Move | Reserve | Post | Void)]
+        self.amounts = [each for each in effects if isinstance(each, AMOUNTS)]
         self.pays = bool(self.moves)
         if len(self.amounts) > len(self.moves):
             self.pays = any(not isinstance(each, Void) for each in self.amounts)
@@ -283,13 +287,13 @@ class Effects:
             if acts.moves:
                 self._find_ends(acts.moves)
             elif acts.amounts:
-                self.beside = Amounts(self._view, acts.amounts, self._end, self._id, self._value)
+                self.beside = Amounts(self._view, acts.amounts, self.env, self._check_opened)
                 self.beside.resolve()
                 self.ends = self.beside.ends
             if acts.creates:
                 self.created = [self._creation(each) for each in acts.creates]
                 self.named = [each for each in self.created if each.create.id is not None]
-        except _NoValue as fault:
+        except NoValue as fault:
             self._fault = fault.refused
 
     def _chosen(self) -> Acts:
@@ -317,13 +321,6 @@ class Effects:
             self._view.absent_account(id_)
             raise Refused(Code.NOT_FOUND, [id_[0], ["account", id_]])
 
-    def _end(self, reference: Reference) -> End:
-        id_ = self._id(reference)
-        account = self._view.account(id_)
-        if account is None:
-            self._check_opened(id_)
-        return id_, account
-
     def _creation(self, create: Create) -> Created:
         if create.id is None:
             id_: list[Value] = [record_id(self._txid, self._index, create.index)]
@@ -335,7 +332,7 @@ class Effects:
         try:
             return reference.resolve(self.env)
         except EvaluationError:
-            raise _NoValue(reference.source) from None
+            raise NoValue(reference.source) from None
 
     # --- what ---------------------------------------------------------------------------------
 
@@ -369,20 +366,20 @@ class Effects:
                 self._placed.append((self._targets(place), _mask(place.scopes), until))
             for release in acts.releases:
                 self._released.append(self._hold(release))
-        except _NoValue as fault:
+        except NoValue as fault:
             raise fault.refused from None
 
     def _value(self, expression: Expression) -> Any:
         try:
             return expression.evaluate(self.env)
         except EvaluationError:
-            raise _NoValue(expression.source) from None
+            raise NoValue(expression.source) from None
 
     def _slot(self, resolve: Callable[[Env], list[Value]], source: str) -> list[Value]:
         try:
             return resolve(self.env)
         except EvaluationError:
-            raise _NoValue(source) from None
+            raise NoValue(source) from None
 
     def _values(
         self, kind: Kind, assignments: tuple[tuple[str, Expression], ...]
@@ -393,7 +390,7 @@ class Effects:
             field = kind.fields[name]
             if value is None:
                 if not field.optional:
-                    raise _NoValue(expression.source)
+                    raise NoValue(expression.source)
             else:
                 try:
                     field.stored.check(value)
@@ -543,20 +540,12 @@ class Effects:
             if load in self.absent:
                 target = self.absent[load]
                 if target is None:
-                    raise _NoValue(f"{load}.{field}").refused
+                    raise NoValue(f"{load}.{field}").refused
                 rows.append([name_of(*target), field, 0])
                 continue
             record = self.records[load]
             rows.append([named(record), field, record.field_version(field)])
         return rows
-
-
-class _NoValue(Exception):
-    """An expression or template has no value."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__(source)
-        self.refused = Refused(Code.REQUIREMENT, ["NO_VALUE", f"{source} has no value"])
 
 
 def record_id(txid: bytes, call: int, effect: int) -> bytes:

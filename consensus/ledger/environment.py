@@ -9,10 +9,23 @@ from collections.abc import Sequence
 from typing import Final
 
 from consensus.codec import Value
+from consensus.ledger.codes import Code, Refused
 from consensus.ledger.model import Env, EvaluationError, Let
 
 LETS: Final = "~lets"
 """The key of an environment's ``Lets``; no name of a rule set is written so."""
+
+
+EACH: Final = "each"
+"""What the expressions of a waterfall call the record that is paid."""
+
+
+class NoValue(Exception):
+    """An expression or template of an effect has no value; ``refused`` is the outcome."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(source)
+        self.refused = Refused(Code.REQUIREMENT, ["NO_VALUE", f"{source} has no value"])
 
 
 class Absent:

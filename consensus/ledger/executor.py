@@ -31,13 +31,13 @@ from consensus.ledger.authority import Granted, Power, Powerless, Standing
 from consensus.ledger.calls import Calls
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.decision import Decision
-from consensus.ledger.effects import Active
+from consensus.ledger.effects import AMOUNTS, Active
 from consensus.ledger.expects import Expectations
 from consensus.ledger.governing import Governing
 from consensus.ledger.judged import Judged
 from consensus.ledger.layout import encode_array, encode_bytes, encode_value
 from consensus.ledger.ledger import Ledger
-from consensus.ledger.model import Action, Move, Post, Reserve, Void
+from consensus.ledger.model import Action, Move, Post, Waterfall
 from consensus.ledger.proposals import Proposal, changes
 from consensus.ledger.proposing import Bench, Proposing
 from consensus.ledger.transaction import EXECUTE, PROTECTIVE, Call, Transaction
@@ -462,8 +462,10 @@ def _domains_of(action: Action) -> list[str]:
         if owner is not None:
             domains[owner.domain] = None
     for effect in action.effects:
-        if isinstance(effect, Move | Reserve | Post | Void):
+        if isinstance(effect, AMOUNTS):
             domains[effect.source_family.domain] = None
-        if isinstance(effect, Move | Post):
+        if isinstance(effect, Move | Post | Waterfall):
             domains[effect.target_family.domain] = None
+        if isinstance(effect, Waterfall) and effect.rest_family is not None:
+            domains[effect.rest_family.domain] = None
     return list(domains)

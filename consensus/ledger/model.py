@@ -372,6 +372,26 @@ class Void:
 
 
 @dataclass(frozen=True, slots=True)
+class Waterfall:
+    """Pay ``amount`` >= 0 in order: to each record of a list up to a bound, then the rest.
+
+    ``up_to`` (>= 0) and ``target`` are evaluated once for each record of the load ``each``, which
+    they read under the name ``each``. Without ``rest`` what is left over stays where it is.
+    """
+
+    source: Reference
+    source_family: AccountFamily
+    amount: Expression
+    each: str
+    up_to: Expression
+    target: Reference
+    target_family: AccountFamily
+    rest: Reference | None
+    rest_family: AccountFamily | None
+    when: Expression | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class OpenAccount:
     """Make an account with balance 0."""
 
@@ -405,7 +425,18 @@ class ReleaseHold:
 
 
 # An effect takes place if ``when`` is None or true; otherwise it does nothing and needs nothing.
-Effect = Create | Assign | Move | Reserve | Post | Void | OpenAccount | PlaceHold | ReleaseHold
+Effect = (
+    Create
+    | Assign
+    | Move
+    | Reserve
+    | Post
+    | Void
+    | Waterfall
+    | OpenAccount
+    | PlaceHold
+    | ReleaseHold
+)
 
 
 @dataclass(frozen=True, slots=True)

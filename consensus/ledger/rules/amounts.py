@@ -10,28 +10,39 @@ Not here: carrying them out (``amounts``, ``effects`` of the ledger).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from consensus.codec import Value
+from consensus.ledger.environment import EACH
 from consensus.ledger.model import (
     AccountFamily,
     Env,
     Expression,
     Move,
+    Path,
     Post,
     Reference,
     Reserve,
     Void,
+    Waterfall,
 )
-from consensus.ledger.rules.definition import AmountDef, MoveDef, PostDef, ReserveDef, VoidDef
-from consensus.ledger.rules.schema import Place
+from consensus.ledger.rules.definition import (
+    AmountDef,
+    MoveDef,
+    PostDef,
+    ReserveDef,
+    VoidDef,
+    WaterfallDef,
+)
+from consensus.ledger.rules.indexes import Listed
+from consensus.ledger.rules.schema import Place, suggest
 from consensus.ledger.rules.scope import ActionScope
 from consensus.ledger.types import Type
 
 
 def compile_amount(
     scope: ActionScope, definition: AmountDef, here: Place, families: list[AccountFamily]
-) -> Move | Reserve | Post | Void:
+) -> Move | Reserve | Post | Void | Waterfall:
     """Return one effect on amounts; add the families that it names to ``families``.
 
     Raises:
@@ -46,7 +57,7 @@ class _Compiler:
     here: Place
     families: list[AccountFamily]
 
-    def compile(self, definition: AmountDef) -> Move | Reserve | Post | Void:
+    def compile(self, definition: AmountDef) -> Move | Reserve | Post | Void | Waterfall:
         source, family = self._account(definition.source, "from")
         match definition:
             case MoveDef():
@@ -71,9 +82,52 @@ class _Compiler:
                 return Post(id_, source, family, target, target_family, part, definition.keep)
             case VoidDef():
                 return Void(self._id(definition.id), source, family)
+            case WaterfallDef():
+                self._check_debit(family)
+                return self._waterfall(definition, source, family)
 
-    def _account(self, template: str, key: str) -> tuple[Reference, AccountFamily]:
-        reference, family = self.scope.account(template, self.here.of(key))
+    def _waterfall(
+        self, definition: WaterfallDef, source: Reference, family: AccountFamily
+    ) -> Waterfall:
+        amount = self._amount(definition.amount, family)
+        inner = self._of_each(definition.each)
+        up_to = self._amount(definition.up_to, family, "up_to", inner)
+        target, target_family = self._target(definition.target, family, "to", inner)
+        rest, rest_family = None, None
+        if definition.rest:
+            rest, rest_family = self._target(definition.rest, family, "rest")
+        for path in inner.reads:
+            self.scope.reads[_through(path, definition.each)] = None
+        return Waterfall(
+            source,
+            family,
+            amount,
+            definition.each,
+            replace(up_to, reads=tuple(_through(path, definition.each) for path in up_to.reads)),
+            replace(target, reads=tuple(_through(path, definition.each) for path in target.reads)),
+            target_family,
+            rest,
+            rest_family,
+        )
+
+    def _of_each(self, load: str) -> ActionScope:
+        """Return the scope in which ``each`` is a record of the list that was loaded."""
+        place = self.here.of("each")
+        listed = {name: x for name, x in self.scope.loads.items() if isinstance(x, Listed)}
+        if load not in listed:
+            hint = suggest(load, list(listed)) if listed else 'load = [ ["debts", "index …"] ]'
+            raise place.refuse(f"{load!r} is not a loaded list", hint)
+        if EACH in self.scope.loads or EACH in self.scope.lets:
+            raise place.refuse(
+                f"{EACH} has a meaning of its own in a waterfall", "give the load another name"
+            )
+        loads = {**self.scope.loads, EACH: listed[load].kind}
+        return replace(self.scope, loads=loads, reads={})
+
+    def _account(
+        self, template: str, key: str, scope: ActionScope | None = None
+    ) -> tuple[Reference, AccountFamily]:
+        reference, family = (scope or self.scope).account(template, self.here.of(key))
         self.families.append(family)
         return reference, family
 
@@ -85,8 +139,14 @@ class _Compiler:
                 f"domain {family.domain} must list it in debit_by",
             )
 
-    def _target(self, template: str, source: AccountFamily) -> tuple[Reference, AccountFamily]:
-        target, family = self._account(template, "to")
+    def _target(
+        self,
+        template: str,
+        source: AccountFamily,
+        key: str = "to",
+        scope: ActionScope | None = None,
+    ) -> tuple[Reference, AccountFamily]:
+        target, family = self._account(template, key, scope)
         if family.currency != source.currency:
             raise self.here.refuse(
                 f"{source.name} is in {source.currency}, {family.name} in {family.currency}",
@@ -94,9 +154,15 @@ class _Compiler:
             )
         return target, family
 
-    def _amount(self, source: str, family: AccountFamily) -> Expression:
+    def _amount(
+        self,
+        source: str,
+        family: AccountFamily,
+        key: str = "amount",
+        scope: ActionScope | None = None,
+    ) -> Expression:
         wanted = Type("money", family.currency)
-        return self.scope.expression(source, self.here.of("amount"), wanted)
+        return (scope or self.scope).expression(source, self.here.of(key), wanted)
 
     def _id(self, template: str | tuple[str, ...]) -> Reference:
         """Return what names a reservation: the domain, then the components of the template."""
@@ -120,6 +186,11 @@ class _Compiler:
                 "write days_add(now, 30), or a date: its first moment in UTC",
             )
         return found
+
+
+def _through(path: Path, load: str) -> Path:
+    """Name the list in the stead of a record of it."""
+    return (load, *path[1:]) if path[0] == EACH else path
 
 
 def _under(domain: str, resolve: Callable[[Env], list[Value]]) -> Callable[[Env], list[Value]]:

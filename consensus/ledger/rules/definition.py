@@ -229,6 +229,19 @@ class VoidDef:
 
 
 @dataclass(frozen=True, slots=True)
+class WaterfallDef:
+    """Pay the records of a list in order, then the rest."""
+
+    source: str
+    amount: str
+    each: str
+    up_to: str
+    target: str
+    rest: str = ""
+    when: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class OpenDef:
     """Make an account."""
 
@@ -257,7 +270,7 @@ class ReleaseHoldDef:
     when: str = ""
 
 
-AmountDef = MoveDef | ReserveDef | PostDef | VoidDef
+AmountDef = MoveDef | ReserveDef | PostDef | VoidDef | WaterfallDef
 EffectDef = CreateDef | SetDef | AmountDef | OpenDef | PlaceHoldDef | ReleaseHoldDef
 
 

@@ -39,6 +39,7 @@ from consensus.ledger.rules.definition import (
     ReserveDef,
     SetDef,
     VoidDef,
+    WaterfallDef,
 )
 from consensus.ledger.rules.kinds import find_kind
 from consensus.ledger.rules.schema import Place, Skip, suggest
@@ -52,6 +53,7 @@ _KEYS: Final[dict[type, str]] = {
     ReserveDef: "reserve",
     PostDef: "post",
     VoidDef: "void",
+    WaterfallDef: "waterfall",
     OpenDef: "open",
     PlaceHoldDef: "place_hold",
     ReleaseHoldDef: "release_hold",
@@ -110,7 +112,7 @@ class Effects:
                 return self._create(definition, number, here)
             case SetDef():
                 return self._set(definition, here)
-            case MoveDef() | ReserveDef() | PostDef() | VoidDef():
+            case MoveDef() | ReserveDef() | PostDef() | VoidDef() | WaterfallDef():
                 return compile_amount(self.scope, definition, here, self.families)
             case OpenDef():
                 return self._open(definition, here)

@@ -27,6 +27,7 @@ from consensus.ledger.model import (
     Rulebook,
     RuleSet,
     Void,
+    Waterfall,
 )
 from consensus.ledger.rules.compile import compile_all
 from consensus.ledger.rules.definition import Definition
@@ -330,6 +331,12 @@ def _effect(effect: Effect) -> str:
             )
         case Void():
             return f"voids {effect.id.source} of {effect.source.source}"
+        case Waterfall():
+            rest = "" if effect.rest is None else f", the rest to {effect.rest.source}"
+            return (
+                f"pays {effect.amount.source} from {effect.source.source} in the order of "
+                f"{effect.each}, each up to {effect.up_to.source} to {effect.target.source}{rest}"
+            )
         case OpenAccount():
             return f"opens {effect.account.source}"
         case PlaceHold():

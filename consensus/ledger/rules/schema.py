@@ -370,11 +370,15 @@ class Attr:
 
 @dataclass(frozen=True, slots=True)
 class Variants:
-    """An attribute gathered from several keys, each an array, in the order of the file."""
+    """An attribute gathered from several keys, each an array, in the order of the file.
+
+    A key in ``single`` may also stand for one table.
+    """
 
     name: str
     nodes: tuple[tuple[str, Struct], ...]
     items_max: int
+    single: tuple[str, ...] = ()
 
     def read(self, table: Mapping[str, Any], place: Place) -> tuple[Any, ...]:
         """Read every key that is one of the variants'."""
@@ -383,7 +387,10 @@ class Variants:
         for key, value in table.items():
             if key in known:
                 try:
-                    found += Many(known[key], self.items_max).read(value, place.of(key))
+                    if key in self.single and isinstance(value, dict):
+                        found.append(known[key].read(value, place.of(key)))
+                    else:
+                        found += Many(known[key], self.items_max).read(value, place.of(key))
                 except Skip:
                     continue
         if len(found) > self.items_max:

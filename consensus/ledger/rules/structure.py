@@ -57,6 +57,7 @@ from consensus.ledger.rules.definition import (
     SetDef,
     StatusDef,
     VoidDef,
+    WaterfallDef,
 )
 from consensus.ledger.rules.policies import PolicyNode
 from consensus.ledger.rules.schema import (
@@ -288,8 +289,23 @@ _EFFECTS: Final = Variants(
             ),
         ),
         ("void", Struct(VoidDef, (_RESERVATION, _SOURCE), more=(_WHEN,))),
+        (
+            "waterfall",
+            Struct(
+                WaterfallDef,
+                (
+                    _SOURCE,
+                    Attr("amount", _expression),
+                    Attr("each", _name),
+                    Attr("up_to", _expression),
+                    Attr("target", _template, key="to"),
+                ),
+                more=(Attr("rest", _template, ""), _WHEN),
+            ),
+        ),
     ),
     EFFECTS_MAX,
+    single=("waterfall",),
 )
 _IGNORE: Final = Struct(IgnoreDef, (Attr("scope", _name), Attr("reason", _prose)))
 ACTION: Final = Struct(
@@ -336,7 +352,6 @@ ACTION: Final = Struct(
         Attr("period", _path, ""),
     ),
     later=(
-        "waterfall",
         "emergency",
         "reversible",
         "quiet",
