@@ -21,7 +21,7 @@ from typing import Final, TypeVar
 
 import trio
 
-from comity import drafting, inquiry, listing
+from comity import drafting, inquiry, listing, rulesets
 from comity.authority import Access, Authority
 from comity.drafting import Call, Needs
 from comity.errors import (
@@ -33,6 +33,7 @@ from comity.keys import Key
 from comity.network import Network
 from comity.pool import Pool, dial_tls, servers_of
 from comity.results import Decision, Entry, Height, Holds, Listing, Outcome, Refusal
+from comity.rulesets import RuleActs
 from comity.sequence import Sequencer
 from comity.session import Dial, FeedItem, Parcel, Server, Statements, statement_of
 from comity.verify import RuleSetRow, Trust
@@ -86,9 +87,17 @@ class RulesInForce:
     time_ms: int
     sets: tuple[RuleSetRow, ...]
     book: Rulebook
+    until_ms: int | None = None
+    """When the next rule set comes into force, as far as this height knows."""
+
+    def over(self, newest: Statement | None) -> bool:
+        """Return whether a rule set has come into force since."""
+        if newest is None or self.until_ms is None:
+            return False
+        return newest.time_ms >= self.until_ms
 
 
-class Client:
+class Client(RuleActs):
     """A client of one network. Make one with ``connect``."""
 
     def __init__(
@@ -272,21 +281,26 @@ class Client:
         )
 
     async def rules(self, *, refresh: bool = False) -> RulesInForce:
-        """Return the rule sets in force, proved; asked for once unless ``refresh``."""
-        if self._rules is None or refresh:
+        """Return the rule sets in force, proved.
+
+        Asked for once, and again with ``refresh``, when one that was to come is due, and after an
+        act was refused because the rules have moved.
+        """
+        if self._rules is None or refresh or self._rules.over(self.trust.newest):
             height_min = self.trust.height
 
             def read(
                 result: Value, statements: Statements
-            ) -> tuple[Statement, tuple[RuleSetRow, ...]]:
+            ) -> tuple[Statement, tuple[RuleSetRow, ...], int | None]:
                 found = reads.read_rules(result)
                 self.trust.fresh(found.rows.height, height_min)
                 statement = statement_of(statements, found.rows.height)
-                return statement, self.trust.rules(found, statement, None)
+                sets = self.trust.rules(found, statement, None)
+                return statement, sets, rulesets.next_change(found.rows, statement.time_ms)
 
-            statement, sets = await self._network.ask(GetRules(height_min, None), read)
+            statement, sets, until_ms = await self._network.ask(GetRules(height_min, None), read)
             book = rules.compile_rulebook([row.definition for row in sets])
-            self._rules = RulesInForce(statement.height, statement.time_ms, sets, book)
+            self._rules = RulesInForce(statement.height, statement.time_ms, sets, book, until_ms)
         return self._rules
 
     async def authority(
@@ -526,6 +540,8 @@ class Client:
     def _noted(self, decision: Decision) -> Decision:
         if decision.code == "SEQUENCE_SPENT":
             self._sequencer.ask_again()
+        if decision.code in ("RULES_MOVED", "UNKNOWN_ACTION"):
+            self._rules = None
         return decision
 
     def _own_key(self) -> Key:

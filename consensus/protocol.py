@@ -183,10 +183,11 @@ class GetDecisions:
 
 @dataclass(frozen=True, slots=True)
 class GetRules:
-    """Rule sets in force: of ``domain``, or the numbers of all when None."""
+    """Rule sets: those in force of ``domain`` or of all (None), or that of one ``number``."""
 
     height_min: int
     domain: str | None
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +265,7 @@ _PARAMS: Final[dict[str, Shape]] = {
     ),
     "list": codec.array(_NAME, codec.optional(_COMPONENTS), codec.integer(1, PAGE_MAX)),
     "decisions": codec.array(codec.integer(-HEIGHTS_MAX), codec.integer(1, HEIGHTS_MAX)),
-    "rules": codec.array(codec.count, codec.optional(_NAME)),
+    "rules": codec.array(codec.count, codec.optional(_NAME), codec.count),
     "status": codec.array(),
     "committee": codec.array(codec.count),
     "statements": codec.array(codec.integer(-HEIGHTS_MAX), codec.integer(1, HEIGHTS_MAX)),
@@ -388,8 +389,8 @@ def _to_params(request: Request) -> Value:
             return [kind, None if after is None else [*after], limit]
         case GetDecisions(first, count) | GetStatements(first, count):
             return [first, count]
-        case GetRules(height_min, domain):
-            return [height_min, domain]
+        case GetRules(height_min, domain, number):
+            return [height_min, domain, number]
         case GetStatus():
             return []
         case GetCommittee(epoch):
@@ -425,7 +426,9 @@ def _from_params(method: str, params: Value) -> Request:
         case "decisions":
             return GetDecisions(params[0], params[1])
         case "rules":
-            return GetRules(params[0], params[1])
+            if params[2] and params[1] is None:
+                raise DecodeError("a number is one of a domain", path=method)
+            return GetRules(params[0], params[1], params[2])
         case "status":
             return GetStatus()
         case "committee":

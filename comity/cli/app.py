@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import UnknownCommandError, UnusedCliTokensError
 from rich.text import Text
 
-from comity.cli import acts, devnet, keys, network, node, people, reads, rules
+from comity.cli import acts, devnet, keys, network, node, people, reads, rule_changes
 from comity.cli.options import examples
 from comity.cli.show import err
 from comity.errors import DraftError, KeyUnusableError, NotReachableError, UndecidedError
@@ -41,7 +41,7 @@ app = App(
     help_format="plaintext",
     default_parameter=Parameter(negative=(), show_default=False),
 )
-for _part in (network, node, keys, rules):
+for _part in (network, node, keys, rule_changes):
     app.command(_part.app)
 app.command(acts.submit, help_epilogue=acts.EXAMPLES)
 for _command, _examples in (*reads.COMMANDS, *people.COMMANDS):

@@ -61,6 +61,8 @@ def _link(link: Value) -> str:
             return f"the office's role {role} is {why}"
         case ["grant", grant, why]:
             return f"the grant {word(grant, short=True)} {_GRANT_FAULTS.get(why, f'is {why}')}"
+        case ["committee", agency]:
+            return f"{agency} has no validator"
         case ["apart", role, other]:
             return f"the person also has {other}, which excludes {role}"
         case ["same_person"]:
@@ -102,6 +104,8 @@ def _missing(part: Value) -> str:
             return f"{more} of ({' | '.join(_missing(each) for each in parts)})"
         case ["when", source]:
             return f"whether one is needed cannot be said: {source} has no value"
+        case ["agencies", more]:
+            return f"{_count(more)} more of the agencies with a validator"
         case ["limit"]:
             return "the policy is too hard to satisfy"
         case _:
@@ -114,6 +118,7 @@ def _count(number: int) -> str:
 
 _FULL: Final = {
     "expiries": "at too many moments reservations of the account end; a date is shared by many",
+    "rules": "the agency's acts on rule sets in this block are used up; send it again",
 }
 _SENTENCES: Final[dict[str, Sentence]] = {
     "UNKNOWN_KEY": lambda d: f"the network does not know the key {word(d, short=True)}",

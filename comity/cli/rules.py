@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,9 +14,18 @@ from rich.text import Text
 
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
 from comity.cli.show import emit, pairs, table, titled
-from comity.client import Client
+from comity.client import Client, RulesInForce
 from consensus.errors import RulesError
-from consensus.ledger.rules import Definition, Problem, Summary, check_text, describe, load_toml
+from consensus.ledger.rules import (
+    Definition,
+    Note,
+    Problem,
+    Summary,
+    check_text,
+    describe,
+    load_toml,
+)
+from consensus.ledger.rules.compile import compile_all
 
 app = App(name="rules", help="Check rule sets, and see those in force.")
 
@@ -42,38 +52,50 @@ def check(
     """
     if not files:
         raise UsageError("no file is named", hint="comity rules check FILE...")
-    texts = {path: _read(path) for path in files}
+    texts = {path: read_text(path) for path in files}
     known = {path: _definition(path, text) for path, text in texts.items()}
-    others = [] if beside is None else [_definition(p, _read(p)) for p in beside.glob("*.toml")]
-    value: list[dict[str, Any]] = []
-    shown = table("file", "line", "", "what", "hint")
-    bad = False
+    others = [] if beside is None else [_definition(p, read_text(p)) for p in beside.glob("*.toml")]
+    found: list[Problem | Note] = []
     for path, text in texts.items():
-        neighbours = _neighbours(known, path, others)
-        for each in check_text(text, str(path), neighbours):
-            problem = isinstance(each, Problem)
-            bad = bad or problem
-            kind = "problem" if problem else "note"
-            hint = each.hint if isinstance(each, Problem) else ""
-            value.append(
-                {
-                    "file": str(path),
-                    "line": each.line,
-                    "kind": kind,
-                    "what": each.message,
-                    "hint": hint,
-                }
-            )
-            style = "red" if problem else "yellow"
-            shown.add_row(str(path), str(each.line), Text(kind, style=style), each.message, hint)
-    if not bad:
-        emit(output, value, Group(shown, Text("the rules hold", style="green")))
+        found += check_text(text, str(path), _neighbours(known, path, others))
+    shown = found_table(found)
+    if not any(isinstance(each, Problem) for each in found):
+        emit(output, found_value(found), Group(shown, Text("the rules hold", style="green")))
         return 0
-    emit(output, value, shown)
+    emit(output, found_value(found), shown)
     return 1
 
 
-def _read(path: Path) -> str:
+def found_value(found: Sequence[Problem | Note]) -> list[dict[str, Any]]:
+    """Return problems and notes for programs."""
+    return [
+        {
+            "file": each.where,
+            "line": each.line,
+            "kind": "problem" if isinstance(each, Problem) else "note",
+            "what": each.message,
+            "hint": each.hint if isinstance(each, Problem) else "",
+        }
+        for each in found
+    ]
+
+
+def found_table(found: Sequence[Problem | Note]) -> Table:
+    """Return problems and notes for people."""
+    shown: Table = table("file", "line", "", "what", "hint")
+    for each in found_value(found):
+        style = "red" if each["kind"] == "problem" else "yellow"
+        kind = Text(each["kind"], style=style)
+        shown.add_row(each["file"], str(each["line"]), kind, each["what"], each["hint"])
+    return shown
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file.
+
+    Raises:
+        UsageError: it is not text.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -101,12 +123,24 @@ def _neighbours(
     return list(found.values())
 
 
-@app.command(help_epilogue=examples("comity rules show", "comity rules show payments"))
-def show(domain: str | None = None, /, *, reach: Reach = REACH, output: Output = OUTPUT) -> None:
+@app.command(
+    help_epilogue=examples(
+        "comity rules show", "comity rules show payments", "comity rules show payments 2"
+    )
+)
+def show(
+    domain: str | None = None,
+    number: int | None = None,
+    /,
+    *,
+    reach: Reach = REACH,
+    output: Output = OUTPUT,
+) -> None:
     """Show the rule sets in force, or one domain's actions with their inputs.
 
     Args:
         domain: whose actions to list; all domains when left out.
+        number: of a rule set of the domain that is not in force, or not yet.
     """
 
     async def work(client: Client) -> None:
@@ -118,6 +152,8 @@ def show(domain: str | None = None, /, *, reach: Reach = REACH, output: Output =
                 shown.add_row(row.domain, str(row.number))
             emit(output, value, titled(f"in force at height {found.height}", shown))
             return
+        if number is not None:
+            found = await _beside(client, domain, number, found)
         summaries = {each.domain: each for each in describe(found.book)}
         if domain not in summaries:
             raise UsageError(
@@ -129,6 +165,19 @@ def show(domain: str | None = None, /, *, reach: Reach = REACH, output: Output =
         emit(output, _value(summaries[domain]), _table(summaries[domain], does))
 
     with_client(reach, work)
+
+
+async def _beside(client: Client, domain: str, number: int, known: RulesInForce) -> RulesInForce:
+    """Return a rule set by its number beside the others in force, as far as they go together."""
+    numbered = await client.rule_set(domain, number)
+    if numbered is None:
+        raise UsageError(
+            f"there is no rule set {domain}#{number}",
+            hint=f"`comity rules history {domain}` lists those there are",
+        )
+    others = [row.definition for row in known.sets if row.domain != domain]
+    book, _ = compile_all([*others, numbered.definition])
+    return replace(known, height=numbered.height, book=book)
 
 
 def _value(summary: Summary) -> dict[str, Any]:

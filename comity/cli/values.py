@@ -25,6 +25,7 @@ from typing import Any, Final
 from comity.cli.options import UsageError
 from consensus.codec import Value
 from consensus.ledger.model import Action
+from consensus.ledger.rules import encode_definition, load_toml
 from consensus.ledger.types import Type
 
 KERNEL_NAMESPACES: Final = (
@@ -163,6 +164,8 @@ def _typed(text: str, kind: Type) -> Value:
             if moment.tzinfo is None:
                 raise ValueError
             return round(moment.timestamp() * 1000)
+        case "definition":
+            return encode_definition(load_toml(Path(text).read_text(encoding="utf-8"), text))
         case "ref":
             return _from_json(json.loads(text), kind) if text.startswith("[") else parse_id(text)
         case "list":
@@ -186,6 +189,7 @@ _FORMS: Final = {
     "commitment": "write 0x and 64 hex digits",
     "sealed": "write 0x and 64 hex digits",
     "token": "write 0x and 64 hex digits",
+    "definition": "name the TOML file of a rule set",
 }
 
 

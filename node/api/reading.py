@@ -45,8 +45,12 @@ def selection(request: Proving) -> Select:
             return lambda read: _holds_keys(target, read)
         case GetIndex():
             return lambda read: _index_keys(request, read)
-        case GetRules(_, domain):
+        case GetRules(_, domain, 0):
             return lambda read: _rules_keys(domain, read)
+        case GetRules(_, domain, number):
+            place = (domain, number)
+            named = (StateKey("rules", place), StateKey("rules", (*place, layout.ADOPTION)))
+            return lambda read: named
 
 
 def _holds_keys(target: StateKey, read: RowReader) -> Sequence[StateKey]:

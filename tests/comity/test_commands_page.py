@@ -107,5 +107,7 @@ def test_json_fields_are_those_written(shell: Shell) -> None:
     node = next(iter(made["nodes"].values()))
     assert all(f"`{name}`" in SECTIONS["network init"] for name in node)
     Path("bad.toml").write_text("domain = 1")
+    history = shell("rules", "history", "notes", "--json").json
+    assert sorted(fields("rules history")) == sorted(keys(history))
     problems = shell("rules", "check", "bad.toml", "--json").json
     assert sorted(fields("rules check")) == sorted(keys(problems))

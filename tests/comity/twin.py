@@ -149,6 +149,26 @@ actor = { role = "charter.administrator", where = "who.agency == input.agency" }
 kernel = true
 summary = "Place a hold"
 actor = { role = "charter.administrator" }
+
+[actions.give_role]
+kernel = true
+actor = { role = "charter.administrator" }
+
+[actions.propose_rules]
+kernel = true
+actor = { role = "charter.administrator" }
+
+[actions.activate_rules]
+kernel = true
+actor = { role = "charter.administrator" }
+
+[actions.object_rules]
+kernel = true
+actor = { role = "charter.administrator" }
+
+[actions.withdraw_rules]
+kernel = true
+actor = { role = "charter.administrator" }
 """
 CITIZEN_TOKEN = bytes([7]) * 32
 
