@@ -47,6 +47,7 @@ KERNEL_TOUCHES: Final[Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]]] = M
         "replace_key": (("key", ("key",)), ("key", ("new",))),
         "revoke_key": (("key", ("key",)),),
         "give_role": (("role", ("principal", "role")),),
+        "review": (("review", ("review",)),),
         "revoke_role": (("role", ("principal", "role")),),
         "confirm_hold": (("hold", ("hold",)),),
         "withdraw_hold": (("hold", ("hold",)),),

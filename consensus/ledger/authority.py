@@ -156,6 +156,11 @@ class Power:
         self.cbor = b"\x82" + (encode_text(role) if role else NULL) + encode_value(pairs)
         """``[role | null, scope]`` for the decision's authority leaf."""
 
+    @property
+    def source(self) -> tuple[str, list[Value]]:
+        """Space and components of the leaf that gives the power."""
+        return "role", [self.who["principal"], self._role]
+
     def _faults(self, now_ms: int) -> list[Value]:
         found: list[Value] = []
         if self._role:
@@ -231,6 +236,11 @@ class Granted(Power):
         self.cbor = encode_array(parts)
         """``[role, scope, office, grant, ...]`` for the authority leaf, the office's own grant
         first; ``[null, []]`` where the chain leads to no office."""
+
+    @property
+    def source(self) -> tuple[str, list[Value]]:
+        """Space and components of the leaf that gives the power."""
+        return "grant", [self._chain.grants[0].id]
 
     def lasts(self, view: View, now_ms: int) -> bool:
         """Return whether it would be the same if it were judged now."""

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from consensus.codec import Value
-from consensus.ledger import holds, indexes
+from consensus.ledger import emergency, holds, indexes
 from consensus.ledger.amounts import funds
 from consensus.ledger.authority import Power, Standing, authorize
 from consensus.ledger.codes import Code, Refused
@@ -136,6 +136,9 @@ class Calls:
         if action.approvals is not None and not self._approvals_first:
             self._approve(index, action.approvals, power, env)
         self._carry_out(effects)
+        if action.review is not None:
+            act = emergency.Act(self._tx.txid, index, action, self._standing, power)
+            emergency.use(self._view, act, self._now_ms)
 
     def objection(
         self, index: int, call: Call, active: Active, power: Power, approver: Standing

@@ -85,9 +85,9 @@ def settle(view: View) -> None:
             if now is not None:
                 _check(kind, index, now)
             if before is not None:
-                _leave(view, kind.domain, [index.name, before], id_)
+                leave(view, kind.domain, [index.name, before], id_)
             if now is not None:
-                _enter(view, kind.domain, [index.name, now], id_)
+                enter(view, kind.domain, [index.name, now], id_)
             entered.values[at] = now
 
 
@@ -145,15 +145,16 @@ def _check(kind: Kind, index: Index, value: Value) -> None:
         raise Refused(Code.REQUIREMENT, ["OUT_OF_RANGE", sentence]) from None
 
 
-def _enter(view: View, domain: str, place: list[Value], id_: Value) -> None:
+def enter(view: View, domain: str, place: list[Value], id_: Value) -> None:
+    """List what is not listed at a place, ``[kind.field, value]``."""
     size = size_of(view, place)
     _put(view, domain, place, size + 1)
     _put(view, domain, [*place, size], id_)
     _put(view, domain, [*place, id_], size)
 
 
-def _leave(view: View, domain: str, place: list[Value], id_: Value) -> None:
-    """Take a record out; the last one of its value takes its position."""
+def leave(view: View, domain: str, place: list[Value], id_: Value) -> None:
+    """Take out what is listed; the last one of its place takes its position."""
     stands = view.single(SPACE, [*place, id_])
     position = None if stands is None else stands.value[0]
     invariant(position is not None, "a listed record is missing from its index")

@@ -27,6 +27,11 @@
     index      [kind.field, value, position]   [id of a record], [null] where vacated
     index      [kind.field, value, id]         [position], [null] where the record left
     proposal   [txid], [txid, "draft"]         see ``proposals``
+    review     [id]                [id, txid, call, [domain, action], principal, agency, source,
+                                    used_ms, due_ms, role, state, reviewer, reviewed_ms]
+    reviews    [principal, role]   [[review, due_ms], ...]          unreviewed uses of a role,
+    reviews    [grant]             [[review, due_ms], ...]          or of a grant
+    index      [review.role, role] ...                              likewise, by who reviews
     unique     [domain, label, *]  [txid]
     sequence   [key]               [highest, window]
     pool       []                  32 bytes, never disclosed
@@ -81,7 +86,9 @@ PREDECESSORS_MAX: Final = 16
 GRANT_DEPTH_MAX: Final = 3
 """Grants in a chain."""
 
-KERNEL_SPACES: Final = frozenset({"agency", "principal", "key", "role", "grant", "hold", "rules"})
+KERNEL_SPACES: Final = frozenset(
+    {"agency", "principal", "key", "role", "grant", "hold", "review", "rules"}
+)
 """Kernel kinds that ``expects`` may name; any other kind is a kind of record."""
 
 
@@ -297,6 +304,39 @@ class Hold(NamedTuple):
         return self.state != RELEASED and not lapsed
 
 
+OPEN: Final = 0
+"""State of a review that nobody has given; what was used ends when it is due."""
+JUSTIFIED: Final = 1
+UNJUSTIFIED: Final = 2
+
+
+class Review(NamedTuple):
+    """The use of an action's emergency form, and what became of it.
+
+    ``action`` is ``[domain, name]``, ``source`` the power used: ``[principal, role]`` or
+    ``[grant]``; ``role`` is that of whoever reviews.
+    """
+
+    id: bytes
+    txid: bytes
+    call: int
+    action: list[str]
+    principal: bytes
+    agency: str
+    source: list[Value]
+    used_ms: int
+    due_ms: int
+    role: str
+    state: int
+    reviewer: bytes | None
+    reviewed_ms: int | None
+
+    @property
+    def justified(self) -> bool:
+        """Whether somebody found that it was."""
+        return self.state == JUSTIFIED
+
+
 class HoldsIndex(NamedTuple):
     """How many unreleased holds a target has, at positions 0, 1, …, and their scopes."""
 
@@ -367,6 +407,7 @@ _LEAVES: Final[dict[tuple[str, int], Callable[..., Any]]] = {
     ("holds", 2): HoldsIndex,
     ("hold", 1): Hold,
     **{("reservation", count): Reservation for count in range(2, 2 + ID_COMPONENTS_MAX)},
+    ("review", 1): Review,
 }
 
 

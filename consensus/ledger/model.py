@@ -461,6 +461,14 @@ class Param:
 
 
 @dataclass(frozen=True, slots=True)
+class ReviewDue:
+    """Who reviews the use of an emergency form, and until when its power lasts without."""
+
+    role: str
+    within_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Action:
     """One action, ready to execute: loads, actor, requirements, then effects in order."""
 
@@ -494,6 +502,8 @@ class Action:
     periods: Periods | None = None
     approvals: Policy | None = None
     """Who must approve beside the author; None: nobody."""
+    review: ReviewDue | None = None
+    """What an emergency form asks for afterwards; None: it is none."""
 
     def bind(self, values: Sequence[Value]) -> dict[str, Value]:
         """Return ``env["input"]`` for the values of a call, in declared order.

@@ -105,6 +105,8 @@ KERNEL_ACTIONS: Final[dict[str, KernelAction]] = {
     "approve_protective": KernelAction((("proposal", "digest"),), protective=True),
     "object": KernelAction((("proposal", "digest"), ("reason", "text")), protective=True),
     "withdraw": KernelAction((("proposal", "digest"),), protective=True),
+    # Of the use of an emergency form, by whoever has the role that it names.
+    "review": KernelAction((("review", "digest"), ("justified", "bool"))),
     "open_account": KernelAction((("family", "text"), ("id", "ref"))),
     "place_hold": KernelAction(
         (

@@ -12,6 +12,7 @@ from typing import Any
 from consensus.codec import Value
 from consensus.errors import SignatureError
 from consensus.genesis import CITIZEN, OFFICIAL, SYSTEM
+from consensus.ledger import emergency
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.kernel.plan import (
     Acting,
@@ -208,8 +209,11 @@ def give_role(acting: Acting) -> Plan:
     scope = _scope(inputs["scope"])
     if inputs["until"] is not None and inputs["until"] <= inputs["from"]:
         raise bad("until", "after from")
-    role = Role(principal.id, inputs["role"], scope, inputs["from"], inputs["until"], None, ACTIVE)
     id_ = [principal.id, inputs["role"]]
+    # Whoever has not answered for an emergency act is not rid of it by a role given anew.
+    ends_ms = emergency.earliest(emergency.due_at(view, id_))
+    interval = (inputs["from"], inputs["until"])
+    role = Role(principal.id, inputs["role"], scope, *interval, ends_ms, ACTIVE)
     return Plan(
         lambda: view.put("role", id_, role, CHARTER),
         (("role", id_),),

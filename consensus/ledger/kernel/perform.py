@@ -10,6 +10,7 @@ from consensus.ledger.kernel import (
     measures,
     people,
     proposals,
+    reviews,
     rulesets,
     succession,
 )
@@ -41,6 +42,7 @@ HANDLERS: Final[dict[str, Callable[[Acting], Plan]]] = {
     "approve_protective": proposals.approve_protective,
     "object": proposals.object_,
     "withdraw": proposals.withdraw,
+    "review": reviews.review,
     "open_account": measures.open_account,
     "place_hold": measures.place_hold,
     "confirm_hold": measures.confirm_hold,

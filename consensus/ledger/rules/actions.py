@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from consensus.codec import Value
@@ -33,8 +34,9 @@ from consensus.ledger.model import (
     Require,
     Unique,
 )
-from consensus.ledger.rules.definition import ActionDef
+from consensus.ledger.rules.definition import ActionDef, EmergencyDef
 from consensus.ledger.rules.effects import Effects
+from consensus.ledger.rules.emergency import FORM, check_emergency, emergency_form, narrowed
 from consensus.ledger.rules.indexes import Listed, parse_load
 from consensus.ledger.rules.kinds import Domain, World, check_ref, find_kind
 from consensus.ledger.rules.parts import ForeignFields, action_id
@@ -63,21 +65,23 @@ _PERSONS: Final = ("ref", "token", "digest")
 _PHASES: Final = ("protective",)
 _ORDINARY_KEYS: Final = (
     "phase", "inputs", "load", "fresh", "depends", "unique", "effects", "ignores_holds",
-    "lets", "period",
+    "lets", "period", "emergency",
 )  # fmt: skip
 """What the kernel decides for its own actions."""
 
 
-def compile_action(world: World, domain: Domain, name: str, definition: ActionDef) -> Action | None:
-    """Return the compiled action, or None after reporting what is wrong with it."""
+def compile_action(
+    world: World, domain: Domain, name: str, definition: ActionDef
+) -> tuple[Action, ...]:
+    """Return the compiled action with its emergency form; none after reporting what is wrong."""
     place = domain.place.of("actions", name)
     before = len(domain.report.problems)
     try:
         check_name(name, place, "an action", ())
         compiled = _Compiler(world, domain, name, definition, place).run()
     except Skip:
-        return None
-    return compiled if len(domain.report.problems) == before else None
+        return ()
+    return compiled if len(domain.report.problems) == before else ()
 
 
 @dataclass(slots=True)
@@ -88,7 +92,7 @@ class _Compiler:
     definition: ActionDef
     place: Place
 
-    def run(self) -> Action:
+    def run(self) -> tuple[Action, ...]:
         definition, place = self.definition, self.place
         kernel = KERNEL_ACTIONS.get(self.name) if definition.kernel else None
         self._check_kernel()
@@ -120,23 +124,26 @@ class _Compiler:
         fresh = self._fresh(scope)
         if actor is None:
             raise Skip
+        emergency = self._emergency(scope, actor)
         reads = tuple(scope.reads)
         params = [self.domain.params[path[1]] for path in reads if path[0] == "params"]
         kinds = {each.name for each in scope.kinds.values()}
         kinds |= {kind.name for kind in effects.kinds}
         families = {each.name: each for each in scope.loads.values() if type(each) is AccountFamily}
         families |= {each.name: each for each in effects.families}
-        return Action(
+        identity = partial(
+            action_id,
+            self.domain.definition,
+            self.name,
+            kinds=sorted(kinds & self.domain.kinds.keys()),
+            foreign=_foreign(scope, self.domain.name),
+            families=list(families.values()),
+            params=params,
+        )
+        action = Action(
             domain=self.domain.name,
             name=self.name,
-            action_id=action_id(
-                self.domain.definition,
-                self.name,
-                kinds=sorted(kinds & self.domain.kinds.keys()),
-                foreign=_foreign(scope, self.domain.name),
-                families=list(families.values()),
-                params=params,
-            ),
+            action_id=identity(),
             protective=protective,
             kernel=definition.kernel,
             summary=definition.summary,
@@ -156,6 +163,24 @@ class _Compiler:
             periods=_periods(period, params),
             approvals=approvals,
         )
+        if emergency is None:
+            return (action,)
+        return action, emergency_form(action, *emergency, identity(form=FORM))
+
+    def _emergency(
+        self, scope: ActionScope, actor: Actor
+    ) -> tuple[EmergencyDef, Actor, Policy | None] | None:
+        if self.definition.emergency is None:
+            return None
+        place = self.place.of("emergency")
+        emergency = check_emergency(self.definition, place)
+        narrow = narrowed(scope, actor, emergency.where, place.of("where"))
+        approvals = None
+        if emergency.approvals is not None:
+            approvals = compile_policy(
+                scope, emergency.approvals, place.of("approvals"), self._excluded_path
+            )
+        return emergency, narrow, approvals
 
     def _kept(self, make: Callable[[], T]) -> T | None:
         """Go on after a fault, so that one run shows them all."""

@@ -75,7 +75,7 @@ def _rule_set(world: World, domain: Domain) -> RuleSet:
         kinds=domain.kinds,
         families=domain.families,
         params=domain.params,
-        actions={action.name: action for action in compiled if action is not None},
+        actions={action.name: action for forms in compiled for action in forms},
         uses=definition.uses,
         exports=definition.exports,
         separate=separate,

@@ -304,6 +304,23 @@ PolicyDef = LeafDef | BranchDef
 
 
 @dataclass(frozen=True, slots=True)
+class ReviewDef:
+    """Who reviews the use of an emergency form, within how many days."""
+
+    role: str
+    within_days: int
+
+
+@dataclass(frozen=True, slots=True)
+class EmergencyDef:
+    """The emergency form of an action: who approves it (None: nobody), and who reviews it."""
+
+    review: ReviewDef
+    approvals: PolicyDef | None = None
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ActionDef:
     """One action."""
 
@@ -324,6 +341,7 @@ class ActionDef:
     """Intermediate values: name, expression."""
     period: str = ""
     """A path: which month or date selects the values of parameters that are dated by it."""
+    emergency: EmergencyDef | None = None
     approvals: PolicyDef | None = None
 
 

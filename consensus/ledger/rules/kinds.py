@@ -32,7 +32,8 @@ from consensus.ledger.rules.values import (
 from consensus.ledger.types import Type
 
 KERNEL_KINDS: Final = (
-    "agency", "principal", "key", "role", "grant", "hold", "rules", "proposal", "reservation",
+    "agency", "principal", "key", "role", "grant", "hold", "review", "rules", "proposal",
+    "reservation",
 )  # fmt: skip
 """What the kernel names as ``[kind, id]`` in expects, bases and details; no kind of record is
 called so."""

@@ -109,6 +109,7 @@ def action_id(
     foreign: Sequence[ForeignFields],
     families: Sequence[AccountFamily],
     params: Sequence[Param],
+    form: str = "",
 ) -> bytes:
     """Return the 32-byte identity of an action with what it depends on.
 
@@ -119,6 +120,7 @@ def action_id(
         foreign: what it reads of kinds of other domains.
         families: account families that it names.
         params: parameters that it reads.
+        form: what the name of its emergency form adds.
     """
     own = dict(definition.kinds)
     dependencies: Value = [
@@ -131,7 +133,7 @@ def action_id(
         sorted([each.name, each.type.text, each.selector] for each in params),
     ]
     action = ACTION.pack(dict(definition.actions)[name])
-    return H_ACTION(codec.encode([definition.domain, name, action, dependencies]))
+    return H_ACTION(codec.encode([definition.domain, name + form, action, dependencies]))
 
 
 def _as_acted_on(kind: KindDef) -> KindDef:

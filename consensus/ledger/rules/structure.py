@@ -59,6 +59,7 @@ from consensus.ledger.rules.definition import (
     VoidDef,
     WaterfallDef,
 )
+from consensus.ledger.rules.emergency import EMERGENCY
 from consensus.ledger.rules.policies import PolicyNode
 from consensus.ledger.rules.schema import (
     Attr,
@@ -348,11 +349,11 @@ ACTION: Final = Struct(
     ),
     more=(
         Attr("approvals", PolicyNode(), None),
+        Attr("emergency", EMERGENCY, None),
         Attr("lets", Many(Row((_name, _expression), _LET_FORM), LETS_MAX), (), key="let"),
         Attr("period", _path, ""),
     ),
     later=(
-        "emergency",
         "reversible",
         "quiet",
     ),

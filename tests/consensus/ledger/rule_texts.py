@@ -55,7 +55,7 @@ fields.monthly = { type = "money", currency = "USD" }
 fields.note    = { type = "text", sealed_for = ["treasury", "audit"], optional = true }
 status = { start = "granted", steps = { granted = ["active", "ended"], active = ["suspended", "ended"], suspended = ["active"] }, stops = ["suspended", "ended"] }
 
-[kinds.review]
+[kinds.revision]
 fields.entitlement = { type = "ref", kind = "entitlement" }
 
 [actions.grant]
@@ -77,7 +77,7 @@ load    = [ ["ent", "entitlement/{input.entitlement}"] ]
 fresh   = ["ent"]
 depends = ["ent.status", "ent.monthly"]
 set     = [ { record = "ent", status = "active", fields = { monthly = "ent.monthly + item(params.rates, 0)" }, basis = [] } ]
-create  = [ { kind = "review", id = ["{input.entitlement}", "first"], set = { entitlement = "input.entitlement" } } ]
+create  = [ { kind = "revision", id = ["{input.entitlement}", "first"], set = { entitlement = "input.entitlement" } } ]
 
 [actions.suspend]
 phase  = "protective"

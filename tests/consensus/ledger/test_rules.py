@@ -72,7 +72,7 @@ def test_statuses_carry_their_steps_and_stops() -> None:
         "suspended": ("active",),
     }  # fmt: skip
     assert kind.stops == ("suspended", "ended")
-    assert BOOK.kinds["review"].start == ""
+    assert BOOK.kinds["revision"].start == ""
 
 
 def test_exports_open_what_they_name_and_no_more() -> None:
@@ -345,9 +345,9 @@ REFUSED = [
     ("benefits", "number = 12", "number = 0", "outside 1 to"),
     ("benefits", "number = 12", "number = true", "expected a whole number"),
     ("benefits", 'legal_basis = "Child Benefit Act"', 'legal_basis = ""', "its legal basis"),
-    ("benefits", "[kinds.review]", "[kinds.Review]", "is not a name"),
-    ("benefits", "[kinds.review]", "[kinds.principal]", "a meaning of its own"),
-    ("benefits", "[kinds.review]", "[kinds.person]\n[kinds.review]",
+    ("benefits", "[kinds.revision]", "[kinds.Revision]", "is not a name"),
+    ("benefits", "[kinds.revision]", "[kinds.principal]", "a meaning of its own"),
+    ("benefits", "[kinds.revision]", "[kinds.person]\n[kinds.revision]",
      "kind person belongs to domain benefits"),
     ("benefits", "fields.monthly", "fields.basis", "a meaning of its own"),
     ("benefits", "fields.monthly", "fields.in", "a meaning of its own"),
@@ -404,7 +404,7 @@ REFUSED = [
     ("benefits", 'depends = ["person.status"]', 'depends = ["person.income"]', "does not export"),
     ("benefits", 'basis = ["person.status"]', 'basis = ["person.income"]', "does not export"),
     ("identity", '"person.region", "licence"]', '"licence"]', "exports no 'person.region'"),
-    ("benefits", '{ kind = "review", id', '{ kind = "licence", id', "belongs to domain identity"),
+    ("benefits", '{ kind = "revision", id', '{ kind = "licence", id', "belongs to domain identity"),
     ("payments", 'open   = [ { account = "account/payee',
      'set = [ { record = "ent", status = "ended" } ]\n'
      'load = [ ["ent", "entitlement/x"] ]\nopen = [ { account = "account/payee',
@@ -465,7 +465,7 @@ REFUSED = [
     ("benefits", '[["benefit",', '[["Benefit",', "is not a name"),
     ("benefits", '[["benefit",', '[["benefit", "{input.monthly}",', "may not stand in an id"),
     # effects
-    ("benefits", '{ kind = "review"', '{ kind = "revue"', "there is no kind 'revue'"),
+    ("benefits", '{ kind = "revision"', '{ kind = "revue"', "there is no kind 'revue'"),
     ("benefits", 'id = ["{input.entitlement}", "first"]', "id = []", "at least one component"),
     ("benefits", ' monthly = "input.monthly", note', " note", "field monthly of entitlement is no"),
     ("benefits", 'note = "input.note" }', 'noted = "input.note" }', "has no field noted"),
@@ -522,7 +522,6 @@ def test_fault_of_an_author_is_refused_with_its_reason(
 
 
 UNSUPPORTED = [
-    ("benefits", 'fresh   = ["ent"]', 'emergency = { approvals = "none" }', "emergency"),
     ("benefits", 'fresh   = ["ent"]', 'reversible = { by = "a.b" }', "reversible"),
     ("benefits", 'fresh   = ["ent"]', "quiet = true", "quiet"),
 ]  # fmt: skip
@@ -563,7 +562,7 @@ def test_two_rule_sets_of_one_domain_are_refused() -> None:
 
 def test_an_account_family_of_another_domain_is_not_declared_again() -> None:
     text = edited(
-        "benefits", "[kinds.review]", '[accounts.payee]\ncurrency = "USD"\n[kinds.review]'
+        "benefits", "[kinds.revision]", '[accounts.payee]\ncurrency = "USD"\n[kinds.revision]'
     )
     with pytest.raises(RulesError, match="family payee belongs to domain benefits"):
         rulebook(benefits=text)

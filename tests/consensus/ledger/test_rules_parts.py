@@ -59,7 +59,7 @@ def test_every_action_has_an_identity_of_its_own() -> None:
         # a parameter's type: those that read it
         ("benefits", 'type = "int", values', 'type = "money:USD", values', {"benefits.grant"}),
         # an own kind: those that use it
-        ("benefits", "[kinds.review]", "[kinds.review]\nfields.extra = { type = 'int', "
+        ("benefits", "[kinds.revision]", "[kinds.revision]\nfields.extra = { type = 'int', "
          "optional = true }", {"benefits.approve"}),
         ("benefits", "fields.monthly = {", "fields.extra = { type = 'int', optional = true }\n"
          "fields.monthly = {", {"benefits.grant", "benefits.approve", "benefits.suspend"}),
@@ -100,7 +100,7 @@ def test_parts_come_in_the_documented_order() -> None:
     found = [(part.part_class, part.name) for part in parts(load_toml(BENEFITS))]
     assert found == [
         (HEAD, ""), (PARAMETER, "large"), (PARAMETER, "rates"), (KIND_PART, "entitlement"),
-        (KIND_PART, "review"), (ACTION_PART, "approve"), (ACTION_PART, "grant"),
+        (KIND_PART, "revision"), (ACTION_PART, "approve"), (ACTION_PART, "grant"),
         (ACTION_PART, "suspend"),
     ]  # fmt: skip
 

@@ -123,7 +123,7 @@ def test_summary_says_who_may_do_what_on_which_facts() -> None:
     assert approve.who.endswith(", not ent.by.created, not ent.person, not ent.by.created")
     assert approve.does == (
         "sets status active, monthly, basis of ent (entitlement)",
-        "makes review/{input.entitlement}/first",
+        "makes revision/{input.entitlement}/first",
     )
     entitlement = benefits.kinds[0]
     assert entitlement.fields[2] == "note: text, optional, sealed for audit, treasury"
@@ -242,7 +242,7 @@ def test_a_section_shown_in_the_guide_is_sound(section: str) -> None:
 
 def test_the_charter_of_the_guide_is_sound() -> None:
     found = [each for each in EXAMPLES if "kernel = true" in each]
-    assert len(found) == 4
+    assert len(found) == 5
     assert problems(HEAD.replace("licensing", "charter") + "".join(found)) == []
 
 

@@ -99,7 +99,7 @@ def test_identity_of_an_action_with_own_kinds_and_parameters() -> None:
     tables = cbor2.loads(encode_definition(load_toml(TEXTS["benefits"])))[1]
     kinds, action = dict(tables[6]), dict(tables[8])["approve"]
     dependencies = [
-        [["entitlement", kinds["entitlement"]], ["review", kinds["review"]]],
+        [["entitlement", kinds["entitlement"]], ["revision", kinds["revision"]]],
         [],
         [],
         [["rates", "list:money:USD", "now"]],
