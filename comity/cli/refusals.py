@@ -106,6 +106,8 @@ def _missing(part: Value) -> str:
             return f"whether one is needed cannot be said: {source} has no value"
         case ["agencies", more]:
             return f"{_count(more)} more of the agencies with a validator"
+        case ["notice", until_ms]:
+            return f"it waits as a proposal until {time_word(until_ms)}, then one more approval"
         case ["limit"]:
             return "the policy is too hard to satisfy"
         case _:

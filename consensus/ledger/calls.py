@@ -424,6 +424,9 @@ class Calls:
             self._held_above(active, power, scopes, ids)
             if plan.opens is not None and ALL & scopes:
                 ids += holds.blocking(view, self._now_ms, Target("account", plan.opens), ALL)
+            if plan.moved is not None and view.account_held(plan.moved[0]) & (ALL | PAY) & scopes:
+                target = Target("account", plan.moved[0].id)
+                ids += holds.blocking(view, self._now_ms, target, (ALL | PAY) & scopes)
             if ids:
                 raise Refused(Code.HELD, list(dict.fromkeys(ids)))
         _check_requirements(action, env)
@@ -434,6 +437,11 @@ class Calls:
         if plan.taken is not None:
             raise Refused(Code.NOT_UNIQUE, [plan.taken])
         plan.write()
+        if plan.moved is not None:
+            account, delta = plan.moved
+            entry = b"\x83" + encode_int(self._move_count) + account.id_cbor + encode_int(delta)
+            self.moves.setdefault(account.domain, []).append(entry)
+            self._move_count += 1
 
 
 def _check_requirements(action: Action, env: Env) -> None:

@@ -33,7 +33,8 @@ object, as ``expects`` names it.
                        ["role", role, how many more, "" | "person" | "agency": how they differ,
                                 [[principal, link], ...]: why those there do not fill it],
                        ["of", how many more, [missing, ...]], ["when", condition without a value],
-                       ["agencies", how many more]: with a validator, for a charter,
+                       ["agencies", how many more]: with a validator, for a charter or money,
+                       ["notice", time_ms]: until then a proposal about money waits,
                        ["limit"]: the search was given up, see ``policies``
                        link: as above, or ["author"], ["twice"], ["distinct", "person" | "agency"],
                        ["key", "compromised"], ["suspended", "principal" | "agency"]
@@ -41,7 +42,7 @@ object, as ``expects`` names it.
     NOT_UNIQUE         [label, ...]: ["unique", label], ["account", id], ["reservation", id],
                        [kernel kind, id]
     NOT_DELIVERED      [agency, ...]: whose receipt is missing
-    LIMIT              what is full: "holds"; "approvals";
+    LIMIT              what is full: "holds"; "approvals"; "expiries", see ``accounts``;
                        ["index", index, size, most the action takes]
 
 Not here: when each applies (``executor``, ``calls``).

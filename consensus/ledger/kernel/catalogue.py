@@ -108,6 +108,9 @@ KERNEL_ACTIONS: Final[dict[str, KernelAction]] = {
     # Of the use of an emergency form, by whoever has the role that it names.
     "review": KernelAction((("review", "digest"), ("justified", "bool"))),
     "open_account": KernelAction((("family", "text"), ("id", "ref"))),
+    # Under the floor: a quorum of agencies, and the genesis notice.
+    "issue_money": KernelAction((("family", "text"), ("id", "ref"), ("amount", "int"))),
+    "retire_money": KernelAction((("family", "text"), ("id", "ref"), ("amount", "int"))),
     "place_hold": KernelAction(
         (
             ("targets", "list:ref"),  # each [record | account | action | domain | agency, [id]]

@@ -8,6 +8,7 @@ from typing import Final
 from consensus.ledger.kernel import (
     grants,
     measures,
+    money,
     people,
     proposals,
     reviews,
@@ -44,6 +45,8 @@ HANDLERS: Final[dict[str, Callable[[Acting], Plan]]] = {
     "withdraw": proposals.withdraw,
     "review": reviews.review,
     "open_account": measures.open_account,
+    "issue_money": money.issue_money,
+    "retire_money": money.retire_money,
     "place_hold": measures.place_hold,
     "confirm_hold": measures.confirm_hold,
     "withdraw_hold": measures.withdraw_hold,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from consensus.codec import Value
+from consensus.ledger.accounts import Account
 from consensus.ledger.authority import Standing
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.layout import Agency, Principal, in_force
@@ -50,7 +51,8 @@ class Plan:
     ``touches`` must be named in ``expects``; ``failed`` is a requirement that does not hold, as
     ``(code, sentence)``; ``forbidden`` the link of authority that is missing beyond the charter's;
     ``taken`` what exists already, as the detail of NOT_UNIQUE; ``opens`` the account to be opened;
-    ``lacking`` all links of authority that are missing, where there may be several.
+    ``lacking`` all links of authority that are missing, where there may be several; ``moved`` an
+    account whose balance ``write`` changes, and by how much.
     """
 
     write: Callable[[], None]
@@ -60,6 +62,7 @@ class Plan:
     taken: Value = None
     opens: list[Value] | None = None
     lacking: Sequence[Value] = ()
+    moved: tuple[Account, int] | None = None
 
 
 _HOUR_MS: Final = 3_600_000

@@ -20,17 +20,24 @@ Not here: who may do these acts, which the charter says.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
 from consensus.codec import Value
 from consensus.errors import DecodeError, LocalProtocolError, RulesError
-from consensus.genesis import CITIZEN, RULE_SETS_MAX
-from consensus.ledger.authority import Power, Standing, authorize
+from consensus.genesis import RULE_SETS_MAX
+from consensus.ledger.authority import authorize
 from consensus.ledger.codes import Code, Refused
-from consensus.ledger.governing import Governing, reason_of
+from consensus.ledger.governing import reason_of
 from consensus.ledger.kernel.plan import Acting, Plan, charter_int, charter_ms, found, successor_of
+from consensus.ledger.kernel.quorum import (
+    check_quorum,
+    governing_of,
+    has_role,
+    people_of,
+    power_of,
+    roles_of,
+)
 from consensus.ledger.layout import (
     ACTIVATED,
     ADOPTION,
@@ -41,8 +48,8 @@ from consensus.ledger.layout import (
     Adoption,
     RulesHead,
 )
-from consensus.ledger.model import Action, Leaf, Rulebook, RuleSet
-from consensus.ledger.policies import Panel, why_lost
+from consensus.ledger.model import Rulebook, RuleSet
+from consensus.ledger.policies import Panel
 from consensus.ledger.rules.forms import decode_definition
 from consensus.ledger.rules.lockout import NEEDED, locked_out
 from consensus.ledger.rules.parts import parts_root
@@ -79,7 +86,7 @@ def propose_rules(acting: Acting) -> Plan:
         failed = ("NUMBER", f"the next number of this domain is {head.latest + 1}")
 
     def write() -> None:
-        governing = _governing(acting)
+        governing = governing_of(acting)
         governing.take_turn(acting.standing.agency.name)
         text: bytes = acting.inputs["rules"]
         root = _root_of(text, domain, number)
@@ -117,9 +124,9 @@ def activate_rules(acting: Acting) -> Plan:
     def write() -> None:
         view = acting.view
         if domain == CHARTER:
-            _check_quorum(acting, view.book.rule_sets[CHARTER])
+            check_quorum(acting, view.book.rule_sets[CHARTER].actions[_ACTIVATE])
         else:
-            _governing(acting).take_turn(acting.standing.agency.name)
+            governing_of(acting).take_turn(acting.standing.agency.name)
         schedule = _Schedule(view)
         if domain not in schedule.heads and len(schedule.heads) >= RULE_SETS_MAX:
             raise Refused(Code.LIMIT, "domains")
@@ -148,7 +155,7 @@ def activate_rules(acting: Acting) -> Plan:
 def object_rules(acting: Acting) -> Plan:
     """Object, for an agency with a validator, to a rule set that is not yet in force."""
     head, adoption = _proposed(acting)
-    floor, agency = _governing(acting).floor, acting.standing.agency
+    floor, agency = governing_of(acting).floor, acting.standing.agency
     objectors = {
         successor_of(acting, found(acting, "agency", [step[3]], "number")).name
         for step in adoption.steps
@@ -229,15 +236,8 @@ def _step(acting: Acting, what: str) -> list[Value]:
     return [what, acting.txid, standing.principal.id, standing.agency.name, acting.now_ms]
 
 
-def _governing(acting: Acting) -> Governing:
-    governing = acting.view.governing
-    if governing is None:
-        raise LocalProtocolError("a block of no network")
-    return governing
-
-
 def _notice_ms(acting: Acting, domain: str) -> int:
-    least_ms = _governing(acting).floor.notice_ms
+    least_ms = governing_of(acting).floor.notice_ms
     if charter_int(acting, NOTICE_HOURS, -1) < 0:
         return least_ms
     asked_ms = charter_ms(acting, NOTICE_HOURS, 0)
@@ -284,7 +284,7 @@ class _Schedule:
             Refused: REQUIREMENT, with what the checker says.
         """
         try:
-            return _governing(acting).compiled(self.texts(at_ms, fresh))
+            return governing_of(acting).compiled(self.texts(at_ms, fresh))
         except RulesError as error:
             raise Refused(Code.REQUIREMENT, ["RULES", reason_of(error)]) from None
 
@@ -333,13 +333,13 @@ def _check_able(acting: Acting, new: RuleSet) -> None:
     view = acting.view
     before = view.book.rule_sets[CHARTER]
     for name in NEEDED:
-        roles, old = _roles(new.actions[name]), before.actions.get(name)
-        kept = old is not None and _roles(old) == roles
-        if not kept and not any(_has_role(acting, each, roles) for each in _people(acting)):
+        roles, old = roles_of(new.actions[name]), before.actions.get(name)
+        kept = old is not None and roles_of(old) == roles
+        if not kept and not any(has_role(acting, each, roles) for each in people_of(acting)):
             why = f"none of those who activate it has the role that {name} asks for"
             raise Refused(Code.REQUIREMENT, ["LOCKED_OUT", why])
     action = new.actions[_ACTIVATE]
-    power = _power(acting, acting.standing, action.actor.role)
+    power = power_of(acting, acting.standing, action.actor.role)
     env: dict[str, Any] = {
         "input": acting.inputs,
         "params": action.schedule.at(acting.now_ms).values,
@@ -349,52 +349,14 @@ def _check_able(acting: Acting, new: RuleSet) -> None:
     try:
         authorize(view, acting.standing, power, action, env)
         if action.approvals is not None:
-            power_of = partial(_power, acting)
+            judge = partial(power_of, acting)
             Panel(
-                view, action.approvals, env, acting.standing, power, acting.approvers, power_of
+                view, action.approvals, env, acting.standing, power, acting.approvers, judge
             ).judge()
-        _check_quorum(acting, new)
+        check_quorum(acting, new.actions[_ACTIVATE])
     except Refused:
         why = "those who activate it could not activate another under it"
         raise Refused(Code.REQUIREMENT, ["LOCKED_OUT", why]) from None
-
-
-def _check_quorum(acting: Acting, charter: RuleSet) -> None:
-    """Refuse unless a quorum of agencies with a validator wants it, in roles the charter names."""
-    floor, roles = _governing(acting).floor, _roles(charter.actions[_ACTIVATE])
-    count = floor.count(
-        each.agency
-        for each in _people(acting)
-        if each.principal.kind != CITIZEN and _has_role(acting, each, roles)
-    )
-    if count < floor.quorum:
-        raise Refused(Code.NEEDS_APPROVAL, [["agencies", floor.quorum - count]])
-
-
-def _people(acting: Acting) -> list[Standing]:
-    """Return the author, and the approvers whose approval still counts."""
-    return [acting.standing, *(each for each in acting.approvers if why_lost(each) is None)]
-
-
-def _roles(action: Action) -> list[str]:
-    """Return the roles whose holders have a say in an act: who acts, and who approves."""
-    found = dict.fromkeys([action.actor.role] if action.actor.role else [])
-    below = [] if action.approvals is None else [action.approvals]
-    while below:
-        policy = below.pop()
-        if isinstance(policy, Leaf):
-            found[policy.role] = None
-        else:
-            below += policy.among
-    return sorted(found)
-
-
-def _power(acting: Acting, standing: Standing, role: str) -> Power:
-    return Power(acting.view, standing, role, acting.now_ms)
-
-
-def _has_role(acting: Acting, standing: Standing, roles: Sequence[str]) -> bool:
-    return any(not _power(acting, standing, role).missing for role in roles)
 
 
 # --- the end before the time ------------------------------------------------------------------
