@@ -6,7 +6,7 @@
     listing.py   lists of records, in pages           session.py    one connection
     network.py   retries                              pool.py       connections
     sequence.py  numbers   keys.py  key files         errors.py     what can go wrong
-    words.py     values as people read them
+    feeds.py     following decisions                  words.py      values as people read them
     cli/         the ``comity`` command
 
 Depends on ``consensus``, never on ``node``; only ``comity node`` and its kin load it when called.
@@ -28,7 +28,7 @@ from comity.errors import (
     UndecidedError,
 )
 from comity.keys import Key
-from comity.results import Decision, Entry, Height, Hold, Holds, Listing, Refusal
+from comity.results import Cursor, Decision, Entry, Height, Hold, Holds, Listing, Refusal
 
 __all__ = [
     "BlockingClient",
@@ -36,6 +36,7 @@ __all__ = [
     "Client",
     "ClientError",
     "ClosedError",
+    "Cursor",
     "Decision",
     "DraftError",
     "Entry",

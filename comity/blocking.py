@@ -38,7 +38,7 @@ from comity.client import Client, Signed
 from comity.errors import ClosedError, WaitsForItselfError
 from comity.keys import Key
 from comity.pool import dial_tls
-from comity.results import Height, Outcome
+from comity.results import Cursor, Decision, Height, Outcome
 from comity.session import Dial, Parcel
 from comity.verify import Trust
 from consensus.genesis import Genesis
@@ -449,6 +449,24 @@ class BlockingClient:
         return self._follow(
             lambda client: aclosing(client.subscribe(from_height, decisions=decisions))
         )
+
+    def follow(self, after: Cursor | None = None) -> Generator[Decision, None, None]:
+        """Yield every decision after a place, each once, in order, for ever.
+
+        Keep ``decision.cursor`` of the last one you have handled: another run, with another client
+        and another node, goes on right after it. Nothing is left out and nothing comes twice. It
+        ends when the client is closed, when the loop over it is left, and by Ctrl-C.
+
+        Args:
+            after: the place; ``Cursor(height)`` is before all decisions of a height; None: after
+                the newest certified height.
+
+        Raises:
+            RequestError: this key may not follow that, or no node keeps the height any more.
+            NotReachableError: no node could be reached for as long as the patience lasts.
+        """
+        self._loop.check()
+        return self._follow(lambda client: aclosing(client.follow(after)))
 
     def _follow(
         self, subscribe: Callable[[Client], AbstractAsyncContextManager[AsyncIterator[T]]]

@@ -14,14 +14,14 @@ Not here: verification (``verify``), one connection (``session``), what a draft 
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 import trio
 
-from comity import drafting, inquiry, listing, rulesets
+from comity import drafting, inquiry, rulesets
 from comity.authority import Access, Authority
 from comity.drafting import Call, Needs
 from comity.errors import (
@@ -29,25 +29,25 @@ from comity.errors import (
     KeyUnusableError,
     RequestError,
 )
+from comity.feeds import Feeds
 from comity.keys import Key
+from comity.listing import Lists
 from comity.network import Network
 from comity.pool import Pool, dial_tls, servers_of
-from comity.results import Decision, Entry, Height, Holds, Listing, Outcome, Refusal
+from comity.results import Decision, Entry, Height, Holds, Outcome, Refusal
 from comity.rulesets import RuleActs
 from comity.sequence import Sequencer
-from comity.session import Dial, FeedItem, Parcel, Server, Statements, statement_of
+from comity.session import Dial, Parcel, Server, Statements, statement_of
 from comity.verify import RuleSetRow, Trust
 from consensus import answers, codec, reads
 from consensus import genesis as genesis_file
 from consensus.codec import Value
 from consensus.committee import Committee
-from consensus.errors import VerificationError
 from consensus.hotstuff.types import Statement
 from consensus.ledger import group, rules
 from consensus.ledger.model import Rulebook
 from consensus.ledger.transaction import Unsigned, assemble, decode_envelope
 from consensus.protocol import (
-    PAGE_MAX,
     Get,
     GetCommittee,
     GetDecision,
@@ -58,7 +58,6 @@ from consensus.protocol import (
     GetStatus,
     Item,
     StateKey,
-    Stream,
 )
 
 T = TypeVar("T")
@@ -97,7 +96,7 @@ class RulesInForce:
         return newest.time_ms >= self.until_ms
 
 
-class Client(RuleActs):
+class Client(Lists, Feeds, RuleActs):
     """A client of one network. Make one with ``connect``."""
 
     def __init__(
@@ -235,51 +234,6 @@ class Client(RuleActs):
 
         return await self._network.ask(GetStatements(first, count), read)
 
-    async def list_records(
-        self,
-        kind: str,
-        *,
-        index: str | None = None,
-        value: Value = None,
-        after: tuple[Value, ...] | None = None,
-        limit: int = 100,
-    ) -> Listing:
-        """Return a page of ids of a kind.
-
-        Args:
-            kind: of records.
-            index: a field by which the ledger keeps an index: what is listed is proved, and that
-                nothing is left out. None: all records, from one node's own index, not proved.
-            value: of that field.
-            after: the ``next`` of the page before; None: the first page.
-            limit: most ids, up to 1,000.
-
-        Raises:
-            DraftError: there is no such index, or the value is not of its type.
-            MovedError: the list has changed since the page before.
-        """
-        if index is None:
-            return await listing.unproved(self._network, kind, after, limit)
-        _, declared = listing.find_index((await self.rules()).book, kind, index)
-        listing.check_value(kind, index, declared, value)
-        place = (kind, index, value)
-        return await listing.proved(self._network, self.trust, place, after, limit)
-
-    async def list_all(
-        self, kind: str, *, index: str | None = None, value: Value = None
-    ) -> Listing:
-        """Return all ids of a kind, or all that an index lists: pages of ``list_records`` as one.
-
-        Raises:
-            DraftError: there is no such index, or the value is not of its type.
-            MovedError: the list of an index changed whenever it was read.
-        """
-        return await listing.everything(
-            lambda after: self.list_records(
-                kind, index=index, value=value, after=after, limit=PAGE_MAX
-            )
-        )
-
     async def rules(self, *, refresh: bool = False) -> RulesInForce:
         """Return the rule sets in force, proved.
 
@@ -345,30 +299,6 @@ class Client(RuleActs):
         if self.trust.newest is None:
             await self.statements(-1)
         return self.trust.newest.time_ms if self.trust.newest else self.genesis.time_ms
-
-    async def subscribe(
-        self, from_height: int, *, decisions: bool = False
-    ) -> AsyncGenerator[Height, None]:
-        """Yield certified heights from ``from_height`` on, each once, in order, for ever.
-
-        Reconnects and resumes by itself. With ``decisions`` each has all its decisions. Use it with
-        ``contextlib.aclosing`` when you leave the loop early.
-
-        Raises:
-            RequestError: this key may not follow that.
-            NotReachableError: no node could be reached for as long as the patience lasts.
-        """
-
-        def read(item: FeedItem) -> Height:
-            statement, encoded = item
-            if (encoded is not None) is not decisions:
-                raise VerificationError("a subscription brings something else than asked for")
-            return self._height(statement, encoded)
-
-        stream = Stream.DECISIONS if decisions else Stream.STATEMENTS
-        async with aclosing(self._network.follow(stream, from_height, read)) as feed:
-            async for height in feed:
-                yield height
 
     @property
     def _height_min(self) -> int:

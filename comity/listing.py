@@ -10,7 +10,7 @@ Not here: how a page is proved (``verify``), and which indexes a kind has (its r
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from comity.errors import DraftError, MovedError
 from comity.network import Network
@@ -22,7 +22,10 @@ from consensus.codec import Value
 from consensus.ledger.indexes import SPACE
 from consensus.ledger.model import Index, Rulebook
 from consensus.ledger.types import InputError, Type
-from consensus.protocol import GetIndex, ListRecords, StateKey
+from consensus.protocol import PAGE_MAX, GetIndex, ListRecords, StateKey
+
+if TYPE_CHECKING:
+    from comity.client import RulesInForce
 
 ATTEMPTS_MAX: Final = 8
 """How often a list that changes while it is read is begun."""
@@ -155,3 +158,58 @@ def _cursor(after: tuple[Value, ...] | None) -> tuple[int, int | None]:
     if len(after) != 2 or not all(type(each) is int and each >= 0 for each in after):
         raise DraftError("this is no place in an index", hint="pass the `next` of a page of it")
     return after[0], after[1]
+
+
+class Lists:
+    """How a client lists records; a part of ``Client``."""
+
+    if TYPE_CHECKING:
+        trust: Trust
+        _network: Network
+
+        async def rules(self) -> RulesInForce: ...
+
+    async def list_records(
+        self,
+        kind: str,
+        *,
+        index: str | None = None,
+        value: Value = None,
+        after: tuple[Value, ...] | None = None,
+        limit: int = 100,
+    ) -> Listing:
+        """Return a page of ids of a kind.
+
+        Args:
+            kind: of records.
+            index: a field by which the ledger keeps an index: what is listed is proved, and that
+                nothing is left out. None: all records, from one node's own index, not proved.
+            value: of that field.
+            after: the ``next`` of the page before; None: the first page.
+            limit: most ids, up to 1,000.
+
+        Raises:
+            DraftError: there is no such index, or the value is not of its type.
+            MovedError: the list has changed since the page before.
+        """
+        if index is None:
+            return await unproved(self._network, kind, after, limit)
+        _, declared = find_index((await self.rules()).book, kind, index)
+        check_value(kind, index, declared, value)
+        place = (kind, index, value)
+        return await proved(self._network, self.trust, place, after, limit)
+
+    async def list_all(
+        self, kind: str, *, index: str | None = None, value: Value = None
+    ) -> Listing:
+        """Return all ids of a kind, or all that an index lists: pages of ``list_records`` as one.
+
+        Raises:
+            DraftError: there is no such index, or the value is not of its type.
+            MovedError: the list of an index changed whenever it was read.
+        """
+        return await everything(
+            lambda after: self.list_records(
+                kind, index=index, value=value, after=after, limit=PAGE_MAX
+            )
+        )

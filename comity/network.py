@@ -10,7 +10,7 @@ Not here: what answers mean (``client``), one connection (``session``), which no
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from typing import Final, TypeVar
 
 import trio
@@ -18,10 +18,10 @@ import trio
 from comity.errors import ForkError, NotReachableError, RequestError, UndecidedError
 from comity.pool import Pool
 from comity.results import Outcome
-from comity.session import Delivery, FeedItem, Parcel, Session, Statements
+from comity.session import Delivery, Feed, FeedItem, Parcel, Session, Statements
 from consensus.codec import Value
 from consensus.errors import ComityError, RemoteProtocolError, VerificationError
-from consensus.protocol import Request, Stream, Subscribe
+from consensus.protocol import GetStatements, GetStatus, Request, Status, Stream, Subscribe
 
 T = TypeVar("T")
 
@@ -29,6 +29,8 @@ ATTEMPT_SECONDS_MAX: Final = 15.0
 """How long one node may take for a read before another is asked."""
 DECIDE_SECONDS_MAX: Final = 10.0
 """How long one node may take to decide before the same bytes go to another as well."""
+SILENCE_SECONDS_MAX: Final = 10.0
+"""How long nothing may come of a subscription before its node is asked whether it still answers."""
 PAUSE_SECONDS: Final = 0.05
 PAUSE_SECONDS_MAX: Final = 2.0
 
@@ -130,7 +132,8 @@ class Network:
     ) -> AsyncGenerator[T, None]:
         """Yield what ``read`` makes of heights from one on, each once and in order, for ever.
 
-        Reconnects and resumes by itself. ``read`` raises VerificationError or DecodeError to have
+        Reconnects and resumes by itself, at another node where one ends, falls silent, stays behind
+        or no longer keeps the height. ``read`` raises VerificationError or DecodeError to have
         the node replaced.
 
         Raises:
@@ -141,13 +144,15 @@ class Network:
         next_height = from_height
         pause = PAUSE_SECONDS
         deadline = trio.current_time() + self.patience_seconds
+        without: dict[str, RequestError] = {}
         while True:
-            session = await self._own_session(deadline)
+            session = await self._own_session(without, deadline)
             if session is not None:
                 _, feed = session.subscribe(Subscribe(stream, next_height))
                 failure: ComityError | None = None
+                began = trio.current_time()
                 try:
-                    async for item in feed:
+                    while (item := await self._item(session, feed, next_height)) is not None:
                         if item[0].height != next_height:
                             failure = VerificationError("a height of a subscription is missing")
                             break
@@ -158,24 +163,73 @@ class Network:
                             break
                         yield found
                         next_height += 1
+                        without.clear()
                         pause = PAUSE_SECONDS
-                        deadline = trio.current_time() + self.patience_seconds
+                        began = trio.current_time()
+                        deadline = began + self.patience_seconds
                 finally:
                     session.close()
+                deadline += trio.current_time() - began  # patience is for nodes that are not there
                 failure = failure or session.failure or _silent(session)
                 if isinstance(failure, ForkError):
                     raise failure
                 if isinstance(failure, RequestError) and not failure.elsewhere:
-                    raise failure
+                    if failure.status != Status.NOT_FOUND or self._pool.size == len(without) + 1:
+                        raise failure
+                    without[session.server.agency] = failure
+                    continue
                 self._pool.failed(session, failure)
             if trio.current_time() >= deadline:
+                if without:
+                    raise next(iter(without.values()))
                 raise NotReachableError(f"no node can be followed ({self._why()})")
             await self._sleep(pause, deadline)
             pause = min(pause * 2, PAUSE_SECONDS_MAX)
 
-    async def _own_session(self, deadline: float) -> Session | None:
-        """Return a connection for one subscription alone, to the best node."""
-        shared = await self._next({}, deadline)
+    async def _item(self, session: Session, feed: Feed, next_height: int) -> FeedItem | None:
+        """Return what comes next; None at the feed's end, or if the node is silent or behind."""
+        asked = False
+        while True:
+            with trio.move_on_after(SILENCE_SECONDS_MAX):
+                try:
+                    return await feed.receive()
+                except trio.EndOfChannel:
+                    return None
+            if asked or not await self._answers(session):
+                return None
+            await self._look_elsewhere(session)
+            # if another node knows the next height, this one has as long again to bring it
+            asked = session.trust.height >= next_height
+
+    async def _answers(self, session: Session) -> bool:
+        """Return whether a node from which nothing comes still answers."""
+        with trio.move_on_after(SILENCE_SECONDS_MAX):
+            try:
+                await session.ask(GetStatus(), lambda result, statements: None)
+            except RequestError:
+                return True
+            except _FAILED:
+                return False
+            return True
+        return False
+
+    async def _look_elsewhere(self, session: Session) -> None:
+        """Learn the newest certified height that another node knows, if one can be reached."""
+        deadline = trio.current_time() + SILENCE_SECONDS_MAX
+        other = await self._next({session.server.agency: None}, deadline)
+        if other is None:
+            return
+        with trio.move_on_at(deadline):
+            try:
+                await other.ask(GetStatements(-1, 1), lambda result, statements: None)
+            except ForkError:
+                raise
+            except (RequestError, *_FAILED) as error:
+                self._pool.failed(other, error)
+
+    async def _own_session(self, without: Mapping[str, object], deadline: float) -> Session | None:
+        """Return a connection for one subscription alone, to the best node not in ``without``."""
+        shared = await self._next(without, deadline)
         if shared is None:
             return None
         try:
@@ -186,7 +240,7 @@ class Network:
             self._pool.failed(shared, error)
             return None
 
-    async def _next(self, tried: dict[str, None], deadline: float) -> Session | None:
+    async def _next(self, tried: Collection[str], deadline: float) -> Session | None:
         with trio.move_on_at(deadline):
             try:
                 return await self._pool.pick(tried)

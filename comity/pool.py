@@ -118,6 +118,11 @@ class Pool:
         self._turn = 0
 
     @property
+    def size(self) -> int:
+        """How many servers there are to choose from."""
+        return len(self._places)
+
+    @property
     def reasons(self) -> dict[str, ComityError]:
         """Why each server failed last, by agency."""
         return {p.server.agency: p.reason for p in self._places if p.reason is not None}

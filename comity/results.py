@@ -5,10 +5,13 @@ Not here: how they were verified (``verify``).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Final
 
+from comity.errors import DraftError
 from consensus.codec import Value
 from consensus.ledger import decision as ledger
 from consensus.ledger import layout
@@ -164,9 +167,45 @@ class Decision:
         return self.record.closed if isinstance(self.record, Shown) else 0
 
     @property
+    def cursor(self) -> Cursor:
+        """Its place, after which ``Client.follow`` goes on."""
+        return Cursor(self.height, self.index)
+
+    @property
     def applied(self) -> bool:
         """Whether the transaction took effect."""
         return self.state == "applied"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Cursor:
+    """A place in the sequence of all decisions: the last one that a reader has handled.
+
+    Index -1 is before the first decision of ``height``. Its text, as ``812.3``, is for keeping.
+    """
+
+    height: int
+    index: int = -1
+
+    def __str__(self) -> str:
+        return f"{self.height}.{self.index}"
+
+    @classmethod
+    def read(cls, text: str) -> Cursor:
+        """Return the cursor of a text.
+
+        Raises:
+            DraftError: it is none.
+        """
+        found = _CURSOR.fullmatch(text)
+        if found is None:
+            raise DraftError(
+                f"{text!r} is no place of a decision", hint="height and index, such as 812.3"
+            )
+        return cls(int(found[1]), int(found[2]))
+
+
+_CURSOR: Final = re.compile(r"([0-9]{1,18})\.(-1|[0-9]{1,9})")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, example
 from comity.cli.values import parse_id, parse_place, parse_value, time_word
 from comity.client import Client
 from comity.errors import RequestError
-from comity.results import Height
+from comity.results import Cursor, Height
 from comity.words import word
 from consensus.codec import INT64_MAX, Value
 from consensus.ledger.model import Rulebook
@@ -170,10 +170,18 @@ def decisions(
     count: Annotated[int | None, Parameter(help="How many heights from there; 10.")] = None,
     refused: Annotated[bool, Parameter(help="Refusals only.")] = False,
     follow: Annotated[bool, Parameter(help="Go on with new heights.")] = False,
+    after: Annotated[
+        str | None, Parameter(help="With --follow: go on after this one, height.index.")
+    ] = None,
     reach: Reach = REACH,
     output: Output = OUTPUT,
 ) -> None:
     """Show all decisions of certified heights; within a height none can be left out."""
+    if after is not None:
+        if not follow or (last, first, count) != (None, None, None):
+            raise UsageError("--after goes with --follow, and alone")
+        _follow_decisions(Cursor.read(after), refused, reach, output)
+        return
     start, many = _span(last, first, count)
 
     async def work(client: Client) -> None:
@@ -184,6 +192,20 @@ def decisions(
             after = heights[-1].height + 1 if heights else client.trust.height + 1
             async for height in client.subscribe(after, decisions=True):
                 _show_decisions((height,), refused, output, names, follow)
+
+    with_client(reach, work)
+
+
+def _follow_decisions(after: Cursor, refused: bool, reach: Reach, output: Output) -> None:
+    async def work(client: Client) -> None:
+        names = {} if output.json else await action_names(client)
+        async for each in client.follow(after):
+            if refused and each.state != "refused":
+                continue
+            if output.json:
+                show.line(show.decision_value(each))
+            else:
+                show.emit(output, None, show.decisions_table([each], names))
 
     with_client(reach, work)
 
@@ -337,6 +359,7 @@ COMMANDS: Final[tuple[tuple[Callable[..., Any], str], ...]] = (
             "comity decisions                       of the ten newest heights",
             "comity decisions --from 812 --count 5",
             "comity decisions --last 1 --follow --refused",
+            "comity decisions --follow --after 812.3 --json",
         ),
     ),
     (statements, examples("comity statements --last 3")),

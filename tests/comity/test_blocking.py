@@ -115,8 +115,9 @@ def until_idle(client: BlockingClient) -> None:
 OTHER_RETURNS = {
     "connect": ("AsyncIterator[Client]", "BlockingClient"),
     "subscribe": ("AsyncGenerator[Height, None]", "Generator[Height, None, None]"),
+    "follow": ("AsyncGenerator[Decision, None]", "Generator[Decision, None, None]"),
 }
-OTHER_WORDS = {"connect", "subscribe", "deliver"}
+OTHER_WORDS = {"connect", "subscribe", "follow", "deliver"}
 """Methods that say more, or something else, than their namesakes."""
 
 
@@ -661,6 +662,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "committee": (),
     "now_ms": (),
     "subscribe": (1,),
+    "follow": (),
     "read_for": (PAY,),
     "draft": (PAY,),
     "transact": (PAY,),
