@@ -5,6 +5,7 @@
     disburse     payments of the benefits programme, each signed by itself: 3 records read, 1 made
     latency      transfers at 100 a second, open loop, from the intended send to the verified answer
     records      memory of a node with 100,000 records, and how soon it serves after a power cut
+    executor     the executor alone among 100,000 records: calls, approvals, proposals, activation
 
 Transactions are made and signed before the clock starts: real clients are other machines. Every
 signature is checked by every replica, everything is durable and over TLS. The bound is what this
@@ -52,7 +53,7 @@ from consensus.ledger.transaction import ORDINARY, Unsigned, assemble
 from consensus.protocol import Item
 from consensus.signing import verify
 from consensus.state.state import MemoryBackend, State
-from scripts import benefits, register
+from scripts import benefits, executor_benchmark, register
 from scripts.benefits import MONTH_ZERO_2026, OFFICE_ROLES, Offices
 from scripts.localnet import ROOT, LocalNetwork, found
 
@@ -73,7 +74,7 @@ CHUNKS_IN_FLIGHT = 4
 LATENCY_RATE = 100
 LIFE_MS = 3_600_000
 
-Name = Literal["throughput", "groups", "disburse", "latency", "records"]
+Name = Literal["throughput", "groups", "disburse", "latency", "records", "executor"]
 
 app = cyclopts.App(help=__doc__, name="bench")
 
@@ -516,6 +517,10 @@ def _machine() -> dict[str, Any]:
 
 def measure(name: Name, seconds: float) -> dict[str, Any]:
     """Run one benchmark and return its figures."""
+    if name == "executor":
+        with tempfile.TemporaryDirectory(prefix="comity-bench-", dir="/var/tmp") as temporary:
+            figures = executor_benchmark.measure(Path(temporary) / "network")
+        return {"name": name, **figures, "machine": _machine()}
     with tempfile.TemporaryDirectory(prefix="comity-bench-", dir="/var/tmp") as temporary:
         make = _programme if name in ("disburse", "records") else _wallets
         network, keys = make(Path(temporary) / "network")
@@ -561,7 +566,8 @@ def bench(
         json_file: write the figures to this file as well.
     """
     figures = measure(name, seconds)
-    table = Table("figure", "value", title=f"{name}, {REPLICAS} replicas on this machine")
+    where = "in one process" if name == "executor" else f"{REPLICAS} replicas"
+    table = Table("figure", "value", title=f"{name}, {where} on this machine")
     for key, value in figures.items():
         _add_rows(table, key, value)
     Console().print(table)
