@@ -1,19 +1,23 @@
 """What other people's programs use: a client of the network that believes no single node.
 
-    client.py    Client: ask, draft, submit           blocking.py   the same for plain scripts
+    client.py    Client: ask                          acting.py     its part that drafts and submits
+    blocking.py  the same for plain scripts
     verify.py    every check of an answer, pure       decisions.py  reading decisions
     drafting.py  from inputs to a transaction         results.py    what comes out
     listing.py   lists of records, in pages           session.py    one connection
     network.py   retries                              pool.py       connections
     sequence.py  numbers   keys.py  key files         errors.py     what can go wrong
-    feeds.py     following decisions                  words.py      values as people read them
+    feeds.py     following decisions                  circulars.py  signatures of several people
+    words.py     values as people read them
     cli/         the ``comity`` command
 
 Depends on ``consensus``, never on ``node``; only ``comity node`` and its kin load it when called.
 """
 
+from comity.acting import Signed
 from comity.blocking import BlockingClient
-from comity.client import Client, RulesInForce, Signed
+from comity.circulars import Circular
+from comity.client import Client, RulesInForce
 from comity.drafting import Call
 from comity.errors import (
     ClientError,
@@ -33,6 +37,7 @@ from comity.results import Cursor, Decision, Entry, Height, Hold, Holds, Listing
 __all__ = [
     "BlockingClient",
     "Call",
+    "Circular",
     "Client",
     "ClientError",
     "ClosedError",

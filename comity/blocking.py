@@ -34,7 +34,9 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar
 
 import trio
 
-from comity.client import Client, Signed
+from comity.acting import Signed
+from comity.circulars import Circular
+from comity.client import Client
 from comity.errors import ClosedError, WaitsForItselfError
 from comity.keys import Key
 from comity.pool import dial_tls
@@ -502,6 +504,19 @@ class BlockingClient:
     def sign(self, unsigned: Unsigned, signatures: Sequence[bytes] = ()) -> Signed:
         """Return a draft signed by this client's key, and by ``signatures`` of its cosigners."""
         return self._loop.client.sign(unsigned, signatures)
+
+    def circulate(self, unsigned: Unsigned) -> Circular:
+        """Return a draft signed by this client's key, to go round for other signatures."""
+        return self._loop.client.circulate(unsigned)
+
+    def read_circular(self, data: bytes) -> Circular:
+        """Return the circular in bytes of somebody else; ``sign`` it, or submit its ``envelope``.
+
+        Raises:
+            DecodeError: it is none, or of another network.
+            SignatureError: a signature that is there is wrong.
+        """
+        return self._loop.client.read_circular(data)
 
     # --- submitting ---------------------------------------------------------------------------
 

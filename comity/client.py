@@ -13,40 +13,36 @@ Not here: verification (``verify``), one connection (``session``), what a draft 
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import trio
 
-from comity import drafting, inquiry, rulesets
+from comity import inquiry, rulesets
+from comity.acting import Acts
 from comity.authority import Access, Authority
-from comity.drafting import Call, Needs
 from comity.errors import (
     DraftError,
-    KeyUnusableError,
-    RequestError,
 )
 from comity.feeds import Feeds
 from comity.keys import Key
 from comity.listing import Lists
 from comity.network import Network
 from comity.pool import Pool, dial_tls, servers_of
-from comity.results import Decision, Entry, Height, Holds, Outcome, Refusal
+from comity.results import Decision, Entry, Height, Holds
 from comity.rulesets import RuleActs
 from comity.sequence import Sequencer
-from comity.session import Dial, Parcel, Server, Statements, statement_of
+from comity.session import Dial, Server, Statements, statement_of
 from comity.verify import RuleSetRow, Trust
-from consensus import answers, codec, reads
+from consensus import answers, reads
 from consensus import genesis as genesis_file
 from consensus.codec import Value
 from consensus.committee import Committee
 from consensus.hotstuff.types import Statement
-from consensus.ledger import group, rules
+from consensus.ledger import rules
 from consensus.ledger.model import Rulebook
-from consensus.ledger.transaction import Unsigned, assemble, decode_envelope
 from consensus.protocol import (
     Get,
     GetCommittee,
@@ -56,26 +52,10 @@ from consensus.protocol import (
     GetRules,
     GetStatements,
     GetStatus,
-    Item,
     StateKey,
 )
 
 T = TypeVar("T")
-
-NOT_AFTER_MS: Final = 600_000
-"""Default life of a transaction, from the newest certified time."""
-GROUP_BYTES_MAX: Final = 960 * 1024
-GROUP_PART_MAX: Final = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Signed:
-    """A transaction ready to be submitted, again and again if need be."""
-
-    txid: bytes
-    envelope: bytes
-    sequence: int
-    author: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +76,7 @@ class RulesInForce:
         return newest.time_ms >= self.until_ms
 
 
-class Client(Lists, Feeds, RuleActs):
+class Client(Acts, Lists, Feeds, RuleActs):
     """A client of one network. Make one with ``connect``."""
 
     def __init__(
@@ -315,170 +295,6 @@ class Client(Lists, Feeds, RuleActs):
             found,
         )
 
-    # --- drafting -----------------------------------------------------------------------------
-
-    async def read_for(self, call: Call) -> tuple[Entry, ...]:
-        """Read what an action loads and writes, so that the caller can look before it acts.
-
-        Returns the entries that ``expects`` must name: pass them to ``draft`` as ``reads`` after
-        looking at them. Reading again is the caller's decision.
-        """
-        book = (await self.rules()).book
-        action = drafting.find_action(book, call.domain, call.action)
-        needs = Needs(book, action, call.inputs, await self.now_ms())
-        while (key := needs.next_key()) is not None:
-            needs.give(await self.get(key.namespace, *key.components))
-        return tuple(needs.expected)
-
-    async def draft(
-        self,
-        *calls: Call,
-        reads: Sequence[Entry] = (),
-        under: Sequence[bytes] = (),
-        reason: str = "",
-        not_after_ms: int | None = None,
-    ) -> Unsigned:
-        """Return a transaction of this client's key, with a number of its own, not yet signed.
-
-        Args:
-            calls: 1 to 64, all or none.
-            reads: what the caller read and relies on; their versions are what it expects.
-            under: ids of the grants it acts under.
-            reason: why, in words.
-            not_after_ms: chain time; None: ten minutes from now.
-
-        Raises:
-            DraftError: it cannot be written.
-            KeyUnusableError: the client has no key.
-        """
-        key = self._own_key()
-        book = (await self.rules()).book
-        now_ms = await self.now_ms()
-        sequence = await self._sequencer.take()
-        try:
-            return drafting.build(
-                self.chain,
-                book,
-                calls,
-                author=key.public,
-                sequence=sequence,
-                now_ms=now_ms,
-                not_after_ms=now_ms + NOT_AFTER_MS if not_after_ms is None else not_after_ms,
-                seed=secrets.token_bytes(32),
-                reads=reads,
-                under=under,
-                reason=reason,
-            )
-        except DraftError:
-            self._sequencer.release(sequence)
-            raise
-
-    def sign(self, unsigned: Unsigned, signatures: Sequence[bytes] = ()) -> Signed:
-        """Return a draft signed by this client's key, and by ``signatures`` of its cosigners."""
-        own = self._own_key().sign(unsigned.message)
-        envelope = assemble(unsigned, [own, *signatures])
-        draft = unsigned.transaction
-        return Signed(draft.txid, envelope, draft.sequence, draft.author)
-
-    # --- submitting ---------------------------------------------------------------------------
-
-    async def transact(
-        self,
-        *calls: Call,
-        reads: Sequence[Entry] = (),
-        under: Sequence[bytes] = (),
-        reason: str = "",
-        not_after_ms: int | None = None,
-    ) -> Decision:
-        """Draft, sign and submit; return the certified decision, applied or refused.
-
-        Raises:
-            DraftError, KeyUnusableError: as ``draft``.
-            RequestError, UndecidedError: as ``submit``.
-        """
-        unsigned = await self.draft(
-            *calls, reads=reads, under=under, reason=reason, not_after_ms=not_after_ms
-        )
-        return await self.submit(self.sign(unsigned))
-
-    async def submit(self, signed: Signed | bytes) -> Decision:
-        """Submit a transaction and return its certified decision.
-
-        Raises:
-            RequestError: a node refused to take it; nothing certifies that.
-            UndecidedError: no decision in time; it may still come. Submit the same bytes again.
-        """
-        if isinstance(signed, bytes):
-            found = decode_envelope(self.chain, signed)
-            signed = Signed(found.txid, signed, found.sequence, found.author)
-        parcel = Parcel(Item.ENVELOPE, signed.envelope, (signed.txid,))
-        try:
-            ((outcome,),) = await self.deliver([parcel])
-        finally:
-            self._forget(signed.author, signed.sequence)
-        return self._noted(_decided(outcome))
-
-    async def submit_group(self, drafts: Sequence[Unsigned]) -> list[Decision]:
-        """Sign drafts of this client's key with one signature, submit them; return each decision.
-
-        Every transaction is judged alone.
-
-        Raises:
-            DraftError: none or more than 1,024, or one of another author or with cosigners.
-            RequestError, UndecidedError: as ``submit``.
-        """
-        key = self._own_key()
-        if not 1 <= len(drafts) <= group.TRANSACTIONS_MAX:
-            raise DraftError(f"a group has 1 to {group.TRANSACTIONS_MAX} transactions")
-        if any(each.transaction.signers != (key.public,) for each in drafts):
-            raise DraftError("a group of this client holds only transactions of its own key")
-        message = group.group_message(self.chain, len(drafts), group.group_root(drafts))
-        whole = group.build(drafts, [(key.public, key.sign(message))])
-        try:
-            outcomes = await self.deliver(_parcels(whole))
-        finally:
-            for each in drafts:
-                self._forget(key.public, each.transaction.sequence)
-        return [self._noted(_decided(outcome)) for row in outcomes for outcome in row]
-
-    async def deliver(
-        self,
-        parcels: Sequence[Parcel],
-        told: Callable[[int, int, Outcome], None] | None = None,
-    ) -> list[list[Outcome]]:
-        """Submit many items at once; return each transaction's outcome, in their order.
-
-        This is the way for programs that submit much: one task and one request carry any number
-        of transactions, and ``told`` hears of each outcome (parcel, position, outcome) as it comes.
-
-        Raises:
-            UndecidedError: some were not decided in time; ``told`` has heard of the others.
-            ForkError: the network contradicts itself.
-        """
-        return await self._network.deliver(parcels, told)
-
-    # --- own key ------------------------------------------------------------------------------
-
-    async def _highest(self) -> int:
-        entry = await self.get("sequence", self._own_key().public)
-        return int(entry.value[0]) if entry.present else 0
-
-    def _forget(self, author: bytes, sequence: int) -> None:
-        if self.key is not None and author == self.key.public:
-            self._sequencer.release(sequence)
-
-    def _noted(self, decision: Decision) -> Decision:
-        if decision.code == "SEQUENCE_SPENT":
-            self._sequencer.ask_again()
-        if decision.code in ("RULES_MOVED", "UNKNOWN_ACTION"):
-            self._rules = None
-        return decision
-
-    def _own_key(self) -> Key:
-        if self.key is None:
-            raise KeyUnusableError("this needs a key, and the client has none")
-        return self.key
-
 
 def choose_servers(committee: Committee, wanted: Sequence[str] | None) -> tuple[Server, ...]:
     """Return servers in the order of ``wanted``: ``name`` or ``name=host:port`` each; None: all.
@@ -505,23 +321,3 @@ def choose_servers(committee: Committee, wanted: Sequence[str] | None) -> tuple[
             server = replace(server, host=host.strip("[]"), port=int(port))
         chosen.append(server)
     return tuple(chosen)
-
-
-def _parcels(whole: group.Group) -> list[Parcel]:
-    data = codec.encode(whole.to_value())
-    parts = [whole] if len(data) <= GROUP_BYTES_MAX else group.split(whole, GROUP_PART_MAX)
-    return [
-        Parcel(
-            Item.GROUP,
-            codec.encode(part.to_value()),
-            tuple(each.txid for each in part.transactions),
-        )
-        for part in parts
-    ]
-
-
-def _decided(outcome: Outcome) -> Decision:
-    if isinstance(outcome, Refusal):
-        problem = answers.Problem(outcome.code, outcome.message, outcome.hint)
-        raise RequestError(outcome.status, problem)
-    return outcome

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
 from comity.cli import show
+from comity.cli.circulars import pass_on
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
 from comity.cli.values import parse_inputs, parse_place, time_word
 from comity.client import Client
@@ -20,6 +22,7 @@ EXAMPLES: Final = examples(
     "comity submit payments.disburse entitlement=0x51c0... period=2026-07",
     "comity submit notes.amend note=7 text='as agreed' --expect note/7=2",
     "comity submit notes.write @note.json --dry",
+    "comity submit notes.publish note=7 --cosigner 0x2fe0... --circulate publish.cbor",
 )
 
 
@@ -36,6 +39,14 @@ def submit(
     ] = (),
     under: Annotated[tuple[str, ...], Parameter(help="Id of a grant, hex.")] = (),
     reason: Annotated[str, Parameter(help="Why, in words.")] = "",
+    cosigner: Annotated[
+        tuple[str, ...],
+        Parameter(help="Public key of somebody who signs too, hex; may be repeated."),
+    ] = (),
+    circulate: Annotated[
+        Path | None,
+        Parameter(help="Write it to this file, for the cosigners to sign, instead of sending it."),
+    ] = None,
     dry: Annotated[bool, Parameter(help="Show what would be sent and stop.")] = False,
     reach: Reach = REACH,
     output: Output = OUTPUT,
@@ -51,6 +62,11 @@ def submit(
         raise UsageError(f"{action!r} is not domain.action", hint="e.g. payments.disburse")
     named = [_expectation(each) for each in expect]
     grants = [_grant(each) for each in under]
+    cosigners = [_key(each) for each in cosigner]
+    if cosigners and circulate is None and not dry:
+        raise UsageError(
+            "cosigners sign before it is sent", hint="write it to a file with --circulate FILE"
+        )
 
     async def work(client: Client) -> int:
         book = (await client.rules()).book
@@ -63,9 +79,20 @@ def submit(
             console = show.err()
             for entry in reads:
                 console.print(show.entry_table(entry, book))
-        unsigned = await client.draft(call, reads=reads, under=grants, reason=reason)
+        unsigned = await client.draft(
+            call,
+            reads=reads,
+            under=grants,
+            reason=reason,
+            cosigners=cosigners,
+            later=circulate is not None,
+            not_after_ms=await _latest_ms(client) if circulate is not None else None,
+        )
         if dry:
             _show_draft(output, action, call, unsigned.transaction)
+            return 0
+        if circulate is not None:
+            pass_on(client.circulate(unsigned), book, circulate, output)
             return 0
         decision = await client.submit(client.sign(unsigned))
         names = {found.action_id: name}
@@ -100,11 +127,24 @@ def _expectation(word: str) -> tuple[StateKey, int]:
     return StateKey(namespace, tuple(components)), int(version)
 
 
+async def _latest_ms(client: Client) -> int:
+    """Return the latest time until which the network lets a transaction be valid."""
+    return await client.now_ms() + client.genesis.limits.not_after_ms_max
+
+
 def _grant(word: str) -> bytes:
+    return _digest(word, "id of a grant")
+
+
+def _key(word: str) -> bytes:
+    return _digest(word, "public key")
+
+
+def _digest(word: str, what: str) -> bytes:
     try:
         found = bytes.fromhex(word.removeprefix("0x"))
     except ValueError:
         found = b""
     if len(found) != 32:
-        raise UsageError(f"{word!r} is no id of a grant", hint="it has 64 hex digits")
+        raise UsageError(f"{word!r} is no {what}", hint="it has 64 hex digits")
     return found

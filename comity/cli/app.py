@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import UnknownCommandError, UnusedCliTokensError
 from rich.text import Text
 
-from comity.cli import acts, devnet, keys, network, node, people, reads, rule_changes
+from comity.cli import acts, circulars, devnet, keys, network, node, people, reads, rule_changes
 from comity.cli.options import examples
 from comity.cli.show import err
 from comity.errors import DraftError, KeyUnusableError, NotReachableError, UndecidedError
@@ -44,6 +44,8 @@ app = App(
 for _part in (network, node, keys, rule_changes):
     app.command(_part.app)
 app.command(acts.submit, help_epilogue=acts.EXAMPLES)
+app.command(circulars.cosign, help_epilogue=circulars.COSIGN_EXAMPLES)
+app.command(circulars.send, help_epilogue=circulars.SEND_EXAMPLES)
 for _command, _examples in (*reads.COMMANDS, *people.COMMANDS):
     app.command(_command, name=_command.__name__.rstrip("_"), help_epilogue=_examples)
 app.command(devnet.devnet, help_epilogue=devnet.EXAMPLES)

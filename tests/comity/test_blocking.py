@@ -34,6 +34,7 @@ from comity import (
     RequestError,
 )
 from comity import blocking as module
+from comity.acting import Acts
 from comity.errors import WaitsForItselfError
 from comity.session import Parcel, Server, Session
 from consensus.errors import DecodeError
@@ -674,8 +675,8 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
 
 
 def test_closed_client_says_so(client: BlockingClient) -> None:
-    methods = {name for name in vars(Client) if not name.startswith("_")}
-    assert methods - set(ARGUMENTS) == {"connect", "sign"}
+    methods = {name for each in (Client, Acts) for name in vars(each) if name[0] != "_"}
+    assert methods - set(ARGUMENTS) == {"circulate", "connect", "read_circular", "sign"}
     unsigned = client.draft(PAY)
     client.close()
     client.close()

@@ -110,6 +110,15 @@ inputs = { note = "ref:note" }
 load = [ ["note", "note/{input.note}"] ]
 set = [ { record = "note", status = "closed" } ]
 
+[actions.publish]
+summary = "Publish a note, which an administrator approves"
+legal = "s 3"
+actor = { role = "notes.writer" }
+inputs = { note = "ref:note", text = "text" }
+load = [ ["note", "note/{input.note}"] ]
+set = [ { record = "note", fields = { text = "input.text" } } ]
+approvals = { role = "charter.administrator" }
+
 [actions.tidy]
 summary = "Close a note if it is the only one of its amount"
 legal = "s 3"
