@@ -11,12 +11,14 @@ from pathlib import Path
 
 import cbor2
 import pytest
+from blake3 import blake3
 from pycddl import Schema
 
 from consensus.codec import Value
 from consensus.errors import RulesError
 from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
+from consensus.ledger.delegation import compile_condition
 from consensus.ledger.rules import (
     check_successor,
     check_text,
@@ -25,7 +27,8 @@ from consensus.ledger.rules import (
     encode_definition,
     load_toml,
 )
-from consensus.ledger.rules.report import Problem
+from consensus.ledger.rules.report import Problem, describe
+from consensus.state.record import decode_single
 from tests.consensus.ledger.shelves import index_of
 from tests.consensus.ledger.world import TEXTS, World, make_genesis
 
@@ -113,6 +116,10 @@ actor  = { role = "payments.clerk" }
 inputs = { child = "ref:child" }
 place_hold = [ { target = "child/{input.child}", scopes = ["all"], reason = "inquiry" } ]
 """
+
+
+def hashed(purpose: str, data: bytes) -> bytes:
+    return blake3(data, derive_key_context=f"comity 2026-11-21 {purpose} v1").digest()
 
 
 def make() -> World:
@@ -529,6 +536,62 @@ def test_an_index_lies_in_the_canonical_form_as_the_grammar_says() -> None:
 def test_a_kind_without_an_index_lies_as_before() -> None:
     data = encode_definition(load_toml(WELFARE))
     assert len(dict(cbor2.loads(data)[1][6])["case"]) == 3
+
+
+def test_the_identity_of_an_action_with_a_list_follows_the_documented_formula() -> None:
+    tables = cbor2.loads(encode_definition(load_toml(WELFARE)))[1]
+    action = dict(tables[8])["open"]
+    foreign = ["family", "child", [["carer", "text", True]], None]
+    dependencies = [[["case", dict(tables[6])["case"]]], [foreign], [], []]
+    expected = hashed(
+        "rule action id", cbor2.dumps(["welfare", "open", action, dependencies], canonical=True)
+    )
+    rules = [load_toml(each) for each in (FAMILY, WELFARE)]
+    found = compile_rulebook(rules).action("welfare", "open")
+    assert found is not None
+    assert found.action_id == expected
+
+
+def test_leaves_of_an_index_lie_where_the_formats_say() -> None:
+    world = make()
+    world.do("clerk", "family.enrol", "x", "ann", None, expects=[("child", ["x"], 0)])
+    key = hashed("key path", world.ledger.chain)
+    for components, value in (
+        (["child.carer", "ann"], [1]),
+        (["child.carer", "ann", 0], [["x"]]),
+        (["child.carer", "ann", ["x"]], [0]),
+    ):
+        kh = blake3(cbor2.dumps(["index", components], canonical=True), key=key).digest()
+        row = world.state.get(kh)
+        assert row is not None
+        assert cbor2.loads(decode_single(row.value)[2]) == value
+
+
+def test_the_condition_of_a_grant_sees_no_list() -> None:
+    action = compile_rulebook([load_toml(FAMILY)]).action("family", "ask")
+    assert action is not None
+    assert compile_condition(action, "input.least > 0").reads == (("input", "least"),)
+    for source in (
+        "size(children) > 0",
+        "children.exists(c, c.rank == 1)",
+        "children.rank == 1",
+        "children.status == 'enrolled'",
+    ):
+        with pytest.raises(RulesError, match="nothing that a grant may name"):
+            compile_condition(action, source)
+
+
+def test_people_are_told_of_indexes_and_lists() -> None:
+    (summary,) = describe(compile_rulebook([load_toml(FAMILY)]))
+    (kind,) = summary.kinds
+    assert kind.fields == (
+        "carer: text, optional, indexed while status == 'enrolled'",
+        "rank: int, optional, indexed while rank / rank == 1",
+        "name: text",
+        "status: indexed",
+    )
+    count_ = next(each for each in summary.actions if each.name == "count")
+    assert count_.reads == ("children = index child.carer {input.carer} max 3",)
 
 
 # --- from one number to the next --------------------------------------------------------------

@@ -103,7 +103,7 @@ def draft(world: World, model: Model, acts: list[Act]) -> Transaction:
     return world.draft("clerk", *calls, expects=expects)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(BLOCKS)
 def test_every_list_is_that_of_a_plain_dict_after_every_block(
     blocks: list[list[list[Act]]],
@@ -132,7 +132,7 @@ def test_every_list_is_that_of_a_plain_dict_after_every_block(
                 assert leaf(world, name, value, [absent]) in (None, [None])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.permutations(IDS), st.sets(st.sampled_from(IDS)), st.permutations(IDS))
 def test_a_list_is_handed_out_alike_whatever_acts_led_to_it(
     first: list[str], leave: set[str], second: list[str]
