@@ -56,6 +56,27 @@ def test_results_do_not_depend_on_the_order_of_hashes() -> None:
     assert digests == {digest()}
 
 
+def test_results_are_the_same_under_another_supported_python() -> None:
+    made = subprocess.run(
+        [sys.executable, "scripts/other_python.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    if made.returncode:
+        pytest.skip(made.stderr.strip().splitlines()[-1])
+    found = subprocess.run(
+        [made.stdout.strip(), "-m", "tests.consensus.ledger.programme"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.strip() == digest()
+
+
 def test_programme_reaches_what_it_is_meant_to() -> None:
     world = populated()
     codes = [[d.code for d in world.run(*block).decisions] for block in mixed_blocks(world)]
