@@ -16,7 +16,9 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import UnknownCommandError, UnusedCliTokensError
 from rich.text import Text
 
-from comity.cli import acts, circulars, devnet, keys, network, node, people, reads, rule_changes
+from comity.cli import acts, circulars, devnet, keys, network, node, people, reads, rules
+from comity.cli import rule_changes as rule_changes  # these add commands to `rules`
+from comity.cli import rule_tests as rule_tests
 from comity.cli.options import examples
 from comity.cli.show import err
 from comity.errors import DraftError, KeyUnusableError, NotReachableError, UndecidedError
@@ -41,8 +43,9 @@ app = App(
     help_format="plaintext",
     default_parameter=Parameter(negative=(), show_default=False),
 )
-for _part in (network, node, keys, rule_changes):
+for _part in (network, node, keys, rules):
     app.command(_part.app)
+
 app.command(acts.submit, help_epilogue=acts.EXAMPLES)
 app.command(circulars.cosign, help_epilogue=circulars.COSIGN_EXAMPLES)
 app.command(circulars.send, help_epilogue=circulars.SEND_EXAMPLES)

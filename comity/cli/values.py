@@ -114,7 +114,7 @@ def parse_inputs(action: Action, words: Sequence[str]) -> dict[str, Value]:
     for word in words:
         if word.startswith("@"):
             for name, value in _file(Path(word[1:])).items():
-                found[name] = _from_json(value, types.get(name))
+                found[name] = input_value(value, types.get(name))
             continue
         name, equals, text = word.partition("=")
         if not equals:
@@ -167,9 +167,9 @@ def _typed(text: str, kind: Type) -> Value:
         case "definition":
             return encode_definition(load_toml(Path(text).read_text(encoding="utf-8"), text))
         case "ref":
-            return _from_json(json.loads(text), kind) if text.startswith("[") else parse_id(text)
+            return input_value(json.loads(text), kind) if text.startswith("[") else parse_id(text)
         case "list":
-            return _from_json(json.loads(text), kind)
+            return input_value(json.loads(text), kind)
         case _:
             return bytes.fromhex(text.removeprefix("0x"))
 
@@ -211,7 +211,12 @@ def _file(path: Path) -> dict[str, Any]:
     return found
 
 
-def _from_json(value: Any, kind: Type | None) -> Value:
+def input_value(value: Any, kind: Type | None) -> Value:
+    """Return the value that one of JSON or TOML stands for as an input of this type.
+
+    Raises:
+        UsageError: it stands for none.
+    """
     if isinstance(value, str):
         if value.startswith("0x"):
             return _bytes(value)
@@ -220,7 +225,7 @@ def _from_json(value: Any, kind: Type | None) -> Value:
         return value
     if isinstance(value, list):
         item = kind.item if kind is not None and kind.base == "list" else None
-        return [_from_json(each, item) for each in value]
+        return [input_value(each, item) for each in value]
     if value is None or isinstance(value, bool | int):
         return value
     raise UsageError(f"{value!r} is no value of the ledger", hint="use texts, integers and lists")

@@ -1,0 +1,493 @@
+"""Recorded cases of a rule set: what is given, one call, and what must come of it.
+
+The real executor judges them in memory, against rule sets that need not be on any chain. A file of
+cases is TOML:
+
+    time = "2026-07-01T12:00:00Z"
+
+    [people.clerk]                                # who acts; an official unless `kind` says else
+    agency = "treasury"
+    roles  = { "payments.clerk" = { region = "north" } }      # role = scope
+
+    [[accounts]]
+    account = ["purse", "main"]
+    balance = 1000
+
+    [[records]]
+    kind = "person"
+    id = ["#ann"]                                 # "#ann": 32 bytes that stand for a name
+    fields = { name = "Ann", region = "north" }
+
+    [[cases]]
+    name    = "pays what is there"
+    before  = [ { by = "clerk", call = "payments.open", inputs = { name = "b" } } ]
+    by      = "clerk"
+    call    = "payments.transfer"
+    inputs  = { from = "main", to = "b", amount = 5 }
+    outcome = "APPLIED"
+    moves   = [ { account = ["purse", "main"], amount = -5 },
+                { account = ["purse", "b"], amount = 5 } ]
+
+``detail``, ``writes`` and ``moves`` are compared where a case has them. A case names the versions
+that are there when it acts; each begins with what is given.
+
+Not here: the command, and how differences are shown (``rule_tests``).
+"""
+
+from __future__ import annotations
+
+import datetime
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+from comity import drafting
+from comity.cli.values import date_word, input_value, parse_value
+from comity.drafting import Call, Needs, fields_of
+from comity.errors import DraftError
+from comity.founding import KINDS
+from comity.results import Entry
+from consensus import codec, genesis
+from consensus.codec import Value
+from consensus.committee import VALIDATORS_MIN, Committee, Validator
+from consensus.genesis import Agency, Genesis, Limits, OpeningBalance, Principal, RoleGiven
+from consensus.hashing import ZERO, context
+from consensus.ledger.codes import Code
+from consensus.ledger.decision import Decision
+from consensus.ledger.effects import record_id
+from consensus.ledger.executor import EXECUTOR, BlockContext, BlockRun
+from consensus.ledger.genesis_state import genesis_state
+from consensus.ledger.ledger import Ledger, of_genesis
+from consensus.ledger.model import Kind, Rulebook
+from consensus.ledger.rules import Definition, encode_definition
+from consensus.ledger.rules.lines import locate, misfit, nearest
+from consensus.ledger.transaction import Transaction
+from consensus.ledger.types import InputError, Type
+from consensus.ledger.view import View, Write
+from consensus.protocol import StateKey
+from consensus.state.record import decode_row, decode_single
+from consensus.state.state import MemoryBackend, Row
+
+CASES_MAX: Final = 10_000
+NEW_IDS_MAX: Final = 8
+"""Records made under fresh ids that a result names as ``{tx}``, ``{tx:1}``, …"""
+NOTHING: Final = "-"
+"""Stands for null, which TOML has not."""
+_NOT_AFTER_MS: Final = 60_000
+
+_token = context("case name")
+_seed = context("case seed")
+
+
+class _Person(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    agency: str
+    kind: Literal["official", "system", "citizen"] = "official"
+    roles: dict[str, dict[str, str]] = {}
+    person: list[Any] | None = None
+
+
+class _Account(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    account: list[Any]
+    balance: int
+
+
+class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    kind: str
+    id: list[Any]
+    fields: dict[str, Any] = {}
+    status: str = ""
+
+
+class Act(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Somebody uses an action."""
+
+    by: str
+    call: str
+    inputs: dict[str, Any] = {}
+    cosigners: list[str] = []
+    at: str = ""
+
+
+class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A case with what is expected; None where anything will do."""
+
+    name: str
+    by: str
+    call: str
+    inputs: dict[str, Any] = {}
+    cosigners: list[str] = []
+    at: str = ""
+    before: list[Act] = []
+    outcome: str | None = None
+    detail: Any = None
+    writes: list[dict[str, Any]] | None = None
+    moves: list[dict[str, Any]] | None = None
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    time: str
+    people: dict[str, _Person]
+    accounts: list[_Account] = []
+    records: list[_Record] = []
+    cases: list[Case] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a case, in the notation of the file."""
+
+    outcome: str
+    detail: Any
+    writes: list[dict[str, Any]]
+    moves: list[dict[str, Any]]
+
+
+def read_cases(path: Path) -> _File:
+    """Return a file of cases.
+
+    Raises:
+        DraftError: not TOML, or an entry is not of this form; the message names the line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = msgspec.convert(_dated(tomllib.loads(text)), _File)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DraftError(f"{path}: {error}", hint="mend the file") from error
+    except msgspec.ValidationError as error:
+        what, where = misfit(str(error))
+        line = nearest(locate(text), where)
+        raise DraftError(f"{path}:{line}: {what}" if line else f"{path}: {what}") from error
+    if len(found.cases) > CASES_MAX:
+        raise DraftError(f"{path}: {len(found.cases)} cases, at most {CASES_MAX}")
+    names = [case.name for case in found.cases]
+    for name in names:
+        if names.count(name) > 1:
+            raise DraftError(f"{path}: two cases are called {name!r}", hint="rename one")
+    return found
+
+
+def _dated(value: Any) -> Any:
+    """Return a TOML value with dates as text."""
+    match value:
+        case datetime.date() | datetime.time():
+            return value.isoformat()
+        case dict():
+            return {name: _dated(each) for name, each in value.items()}
+        case list():
+            return [_dated(each) for each in value]
+        case _:
+            return value
+
+
+class Bench:
+    """A network in memory with what a file gives; runs its cases.
+
+    Args:
+        definitions: rule sets, the charter among them.
+        cases: the file.
+
+    Raises:
+        DraftError: what is given does not fit the rules.
+        DecodeError: the rule sets do not go together, or have no charter.
+    """
+
+    def __init__(self, definitions: Sequence[Definition], cases: _File) -> None:
+        self._cases = cases
+        self._names: dict[bytes, str] = {}
+        self._time_ms = _time(cases.time)
+        founded = self._genesis(definitions)
+        self._ledger = of_genesis(founded)
+        writes = genesis_state(founded)
+        rows = {kh: Row(vh, 0, row) for kh, vh, row in writes}
+        source = MemoryBackend(list(rows.items()))
+        self._book: Rulebook = self._ledger.rules(source, self._time_ms).book
+        for kh, vh, row in self._given(source):
+            rows[kh] = Row(vh, 0, row)
+        self._rows = list(rows.items())
+
+    def run(self, case: Case) -> Result:
+        """Return what comes of a case.
+
+        Raises:
+            DraftError: it cannot be written as a transaction, or an act before it is refused.
+        """
+        run = _Run(self, MemoryBackend(self._rows))
+        for act in case.before:
+            decision, _ = run.act(act)
+            if decision.code != Code.APPLIED:
+                raise DraftError(
+                    f"{act.call} before {case.name!r} is refused: {decision.code.name} "
+                    f"{self.out(decision.detail)}"
+                )
+        act = Act(case.by, case.call, case.inputs, case.cosigners, case.at)
+        before = run.state
+        self._forget_fresh_ids()
+        decision, txid = run.act(act)
+        return self._result(decision, txid, before, run.state)
+
+    def _forget_fresh_ids(self) -> None:
+        self._names = {made: name for made, name in self._names.items() if name[0] == "#"}
+
+    # --- what is given ------------------------------------------------------------------------
+
+    def token(self, name: str) -> bytes:
+        """Return the 32 bytes that ``#name`` stands for."""
+        made = _token(name.encode())
+        self._names[made] = f"#{name}"
+        return made
+
+    def key(self, name: str) -> bytes:
+        """Return the public key of somebody."""
+        if name not in self._cases.people:
+            raise DraftError(f"nobody is called {name!r}", hint="list them under people")
+        return _seed(f"key of {name}".encode())
+
+    def value(self, raw: Any, kind: Type | None) -> Value:
+        """Return a value of the ledger that the file writes."""
+        if isinstance(raw, str) and raw.startswith("#"):
+            return self.token(raw[1:])
+        if isinstance(raw, list):
+            item = kind.item if kind is not None and kind.base == "list" else None
+            return [self.value(each, item) for each in raw]
+        return input_value(raw, kind)
+
+    def out(self, value: Value) -> Any:
+        """Return a value as the file writes it."""
+        if isinstance(value, bytes):
+            return self._names.get(value) or f"0x{value.hex()}"
+        if isinstance(value, list | tuple):
+            return [self.out(each) for each in value]
+        return NOTHING if value is None else value
+
+    def _genesis(self, definitions: Sequence[Definition]) -> Genesis:
+        people = self._cases.people
+        names = sorted({each.agency for each in people.values()})
+        seats = names + [f"member{n}" for n in range(1, 1 + max(VALIDATORS_MIN - len(names), 0))]
+        validators = tuple(
+            Validator(name, self._key("seat", name), self._key("node", name), b"-", "-", 1, "-", 2)
+            for name in seats
+        )
+        principals, keys, roles = [], [], []
+        for name, each in people.items():
+            id_ = self.token(name)
+            subject = self.token(f"person {name}") if each.kind == "official" else None
+            person = None
+            if each.person is not None:
+                person = tuple(self.value(part, None) for part in each.person)
+            principals.append(Principal(id_, each.agency, KINDS[each.kind], subject, person))
+            keys.append((self.key(name), id_))
+            roles += [
+                RoleGiven(id_, role, tuple(sorted(scope.items())))
+                for role, scope in each.roles.items()
+            ]
+        accounts = tuple(
+            OpeningBalance(
+                str(each.account[0]),
+                tuple(self.value(part, None) for part in each.account[1:]),
+                each.balance,
+            )
+            for each in self._cases.accounts
+        )
+        return Genesis(
+            network="cases",
+            time_ms=self._time_ms - 1,
+            executor=EXECUTOR,
+            tree_depth=4,
+            limits=Limits(),
+            committee=Committee(genesis.EPOCH, validators),
+            agencies=tuple(Agency(name, name.title()) for name in seats),
+            principals=tuple(principals),
+            keys=tuple(keys),
+            roles=tuple(roles),
+            rules=tuple(encode_definition(each) for each in definitions),
+            accounts=accounts,
+        )
+
+    def _key(self, what: str, name: str) -> bytes:
+        return _seed(f"{what} of {name}".encode())
+
+    def _given(self, source: MemoryBackend) -> list[Write]:
+        """Return the leaves of the records that are given."""
+        view = View(source, self._ledger.paths)
+        view.book = self._book
+        view.now_ms = self._time_ms
+        view.begin()
+        for each in self._cases.records:
+            kind = self._kind(each.kind)
+            id_ = [self.value(part, None) for part in each.id]
+            components, kh = view.record_path(kind.name, id_)
+            draft = view.create(kind, id_, components, kh)
+            draft.update(self._fields(kind, each.fields))
+            by: list[Value] = [["created", ZERO, "given"]]
+            if kind.start:
+                status = each.status or kind.start
+                if status not in kind.steps:
+                    raise DraftError(f"{kind.name} has no status {status!r}")
+                draft["status"] = status
+                by.append([status, ZERO, "given"])
+            draft["by"] = by
+        view.commit(ZERO)
+        return view.finish()
+
+    def _kind(self, name: str) -> Kind:
+        kind = self._book.kinds.get(name)
+        if kind is None:
+            raise DraftError(f"no rule set has a kind {name!r}")
+        return kind
+
+    def _fields(self, kind: Kind, given: Mapping[str, Any]) -> dict[str, Value]:
+        for name in given:
+            if name not in kind.fields:
+                raise DraftError(f"{kind.name} has no field {name!r}")
+        found: dict[str, Value] = {}
+        for name, field in kind.fields.items():
+            if name not in given:
+                if not field.optional:
+                    raise DraftError(f"a given {kind.name} lacks its field {name!r}")
+                continue
+            value = self.value(given[name], field.stored)
+            try:
+                field.stored.check(value)
+            except InputError as error:
+                raise DraftError(f"{kind.name}.{name}: {error.reason}") from error
+            found[name] = value
+        return found
+
+    # --- what came of it ----------------------------------------------------------------------
+
+    def _result(
+        self, decision: Decision, txid: bytes, before: MemoryBackend, after: MemoryBackend
+    ) -> Result:
+        for number in range(NEW_IDS_MAX):
+            name = f"{{tx:{number}}}" if number else "{tx}"
+            self._names[record_id(txid, 0, number)] = name
+        writes: list[dict[str, Any]] = []
+        moves: list[dict[str, Any]] = []
+        for name in decision.names:
+            rows = decision.value(name)
+            if name.startswith("writes:") and isinstance(rows, list):
+                writes += [self._write(row[0], before, after) for row in rows]
+            if name.startswith("moves:") and isinstance(rows, list):
+                moves += [{"account": self.out(row[1]), "amount": row[2]} for row in rows]
+        detail = None if decision.detail is None else self.out(decision.detail)
+        return Result(decision.code.name, detail, writes, moves)
+
+    def _write(
+        self, place: list[Any], before: MemoryBackend, after: MemoryBackend
+    ) -> dict[str, Any]:
+        space, components = place
+        found: dict[str, Any] = {"place": [space, *self.out(components)]}
+        if space == "record":
+            kind = self._kind(components[0])
+            key = StateKey("record", tuple(components))
+            was, now = (
+                fields_of(self._entry(state, key), kind) if self._entry(state, key).present else {}
+                for state in (before, after)
+            )
+            found["fields"] = {
+                name: self._field(kind, name, now[name])
+                for name in sorted(now)
+                if name not in ("id", "by", "basis", "~holds") and was.get(name) != now[name]
+            }
+        return found
+
+    def _field(self, kind: Kind, name: str, value: Value) -> Any:
+        field = kind.fields.get(name)
+        base = "" if field is None else field.stored.base
+        if isinstance(value, int) and base == "month":
+            return f"{value // 12:04}-{value % 12 + 1:02}"
+        if isinstance(value, int) and base == "date":
+            return date_word(value)
+        return self.out(value)
+
+    def _entry(self, state: MemoryBackend, key: StateKey) -> Entry:
+        return entry_of(state, self._ledger, key, self._time_ms)
+
+
+class _Run:
+    """The blocks of one case."""
+
+    def __init__(self, bench: Bench, state: MemoryBackend) -> None:
+        self._bench = bench
+        self.state = state
+        self._height = 0
+        self._time_ms = bench._time_ms
+        self._sequence = 0
+
+    def act(self, act: Act) -> tuple[Decision, bytes]:
+        """Carry out one act in a block of its own; return its decision and txid."""
+        bench, ledger = self._bench, self._bench._ledger
+        self._time_ms = _time(act.at) if act.at else self._time_ms + 1000
+        rules = ledger.rules(self.state, self._time_ms)
+        transaction = self._draft(act, rules.book)
+        self._height += 1
+        place = BlockContext(genesis.EPOCH, self._height, self._time_ms)
+        result = BlockRun(ledger, self.state, place, [transaction]).finish()
+        rows = [(kh, Row(vh, self._height, row)) for kh, vh, row in result.writes]
+        self.state = MemoryBackend([*self._all(), *rows])
+        bench._book = rules.book
+        return result.decisions[0], transaction.txid
+
+    def _all(self) -> list[tuple[bytes, Row]]:
+        found = []
+        for kh, _, _ in self.state.entries():
+            row = self.state.get(kh)
+            if row is not None:
+                found.append((kh, row))
+        return found
+
+    def _draft(self, act: Act, book: Rulebook) -> Transaction:
+        bench = self._bench
+        domain, _, name = act.call.partition(".")
+        action = drafting.find_action(book, domain, name)
+        types = {each.name: each.type for each in action.inputs}
+        inputs = {name: bench.value(raw, types.get(name)) for name, raw in act.inputs.items()}
+        needs = Needs(book, action, inputs, self._time_ms)
+        while (key := needs.next_key()) is not None:
+            needs.give(entry_of(self.state, bench._ledger, key, self._time_ms))
+        self._sequence += 1
+        unsigned = drafting.build(
+            bench._ledger.chain,
+            book,
+            [Call(domain, name, inputs)],
+            author=bench.key(act.by),
+            sequence=self._sequence,
+            now_ms=self._time_ms,
+            not_after_ms=self._time_ms + _NOT_AFTER_MS,
+            seed=_seed(f"transaction {self._sequence}".encode()),
+            reads=needs.expected,
+            cosigners=[bench.key(each) for each in act.cosigners],
+        )
+        return unsigned.transaction
+
+
+def entry_of(state: MemoryBackend, ledger: Ledger, key: StateKey, time_ms: int) -> Entry:
+    """Return a leaf of a state in memory as a client would see it."""
+    row = state.get(ledger.paths(key.namespace, key.components))
+    if row is None or row.vh == ZERO:
+        return Entry(key, 0, time_ms)
+    if key.namespace != "record":
+        version, _, data = decode_single(row.value)
+        value = codec.parse(data, "leaf")
+        return Entry(key, 0, time_ms, version, row.changed_height, value, present=True)
+    stored = decode_row(row.value)
+    return Entry(
+        key,
+        0,
+        time_ms,
+        stored.version,
+        row.changed_height,
+        {leaf.name: codec.parse(leaf.value_cbor, "leaf") for leaf in stored.leaves},
+        {leaf.name: leaf.version for leaf in stored.leaves},
+        stored.definition,
+        present=True,
+    )
+
+
+def _time(text: str) -> int:
+    found = parse_value(text, Type("time"), "time")
+    return found if isinstance(found, int) else 0
