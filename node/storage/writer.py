@@ -27,11 +27,11 @@ from node.storage.log import Log
 
 HERE_BYTES_MAX: Final = 64 * 1024
 """Longer requests go to a thread, whatever the disk."""
-HERE_SECONDS_MAX: Final = 0.001
+HERE_SECONDS_MAX: Final = 0.002
 """What a quick disk takes for a request made here."""
-SLOW_ROW: Final = 16
+SLOW_ROW: Final = 32
 """So many longer waits one after the other show a slow disk; a few may show a busy processor."""
-SLOW_REQUESTS: Final = 512
+SLOW_REQUESTS: Final = 2048
 """So many requests go to a thread before a disk that was slow is tried here again."""
 
 Result = TypeVar("Result")
