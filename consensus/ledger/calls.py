@@ -34,7 +34,8 @@ from consensus.ledger.layout import ALL, EDIT, PAY, encode_int
 from consensus.ledger.model import Action, Env, EvaluationError, Policy
 from consensus.ledger.policies import Panel, PowerOf
 from consensus.ledger.proposals import Desk
-from consensus.ledger.records import Record
+from consensus.ledger.records import VOIDED, Record
+from consensus.ledger.terms import Reversible, Terms
 from consensus.ledger.transaction import Call, Transaction
 from consensus.ledger.types import InputError
 from consensus.ledger.view import View
@@ -56,14 +57,17 @@ class Calls:
         "_approvers",
         "_desk",
         "_expects",
-        "_move_count",
         "_now_ms",
         "_power_of",
         "_standing",
         "_tx",
         "_view",
+        "covered",
         "filled",
+        "links",
+        "move_count",
         "moves",
+        "terms",
     )
 
     def __init__(
@@ -88,11 +92,16 @@ class Calls:
         self._power_of = power_of
         self._desk = desk
         self._approvals_first = approvals_first
-        self._move_count = 0
         self.filled: list[bytes] = []
         """Encoded entries of the decision's authority leaf: which approver fills which leaf."""
+        self.move_count = 0
         self.moves: dict[str, list[bytes]] = {}
         """Encoded entries of the decision's moves leaves, by owning domain."""
+        self.terms: list[bytes] = []
+        """On which terms the calls may be taken back, encoded; ``covered`` of them have any."""
+        self.covered = 0
+        self.links: list[bytes] = []
+        """Encoded links to other transactions."""
 
     def run(self, index: int, call: Call, active: Active, power: Power) -> None:
         """Judge and carry out one call.
@@ -266,6 +275,9 @@ class Calls:
                         absent[load.name] = Target("record", [load.kind.name, *id_])
                         continue
                     raise Refused(Code.NOT_FOUND, [load.name, [load.kind.name, id_]])
+                if record.voided:
+                    name = [load.kind.name, id_]
+                    raise Refused(Code.NOT_FOUND, [load.name, name, VOIDED])
                 env[load.name] = records[load.name] = record
                 continue
             account = view.account(id_)
@@ -358,15 +370,16 @@ class Calls:
 
     def _carry_out(self, effects: Effects) -> None:
         active, acts = effects.active, effects.acts
+        first = self.move_count
         taken: list[Value] = []
         if effects.opened:
             effects.open(taken)
         if acts.moves:
-            effects.move(self._move_count, self.moves)
-            self._move_count += len(acts.moves)
+            effects.move(self.move_count, self.moves)
+            self.move_count += len(acts.moves)
         elif effects.beside is not None:
             domain = active.action.domain
-            self._move_count = effects.beside.carry_out(self._move_count, domain, self.moves, taken)
+            self.move_count = effects.beside.carry_out(self.move_count, domain, self.moves, taken)
         for slot in effects.slots:
             self._take(slot, taken)
         if effects.named:
@@ -377,11 +390,32 @@ class Calls:
             _check_delivery(active, effects.env["input"])
         if acts.creates or acts.assigns or acts.places or acts.releases:
             effects.write(self._standing, self._now_ms)
+        if active.action.reversible is not None:
+            self._note_terms(active.action, active.action.reversible, effects, first)
+
+    def _note_terms(
+        self, action: Action, reversible: Reversible, effects: Effects, first: int
+    ) -> None:
+        """Note on which terms the call may be taken back; its moves begin at ``first``."""
+        row = Terms(
+            action.domain,
+            action.name,
+            reversible.role,
+            reversible.within_days,
+            effects.shortfall,
+            False,
+            self.move_count - first,
+            effects.slots if reversible.free else [],
+            None,
+        )
+        self.terms.append(row.encode())
+        self.covered += 1
 
     def _take(self, slot: list[Value], taken: list[Value]) -> None:
         view = self._view
         kh = view.paths("unique", slot)
-        if view.single("unique", slot, kh) is not None:
+        found = view.single("unique", slot, kh)
+        if found is not None and found.value[0] is not None:
             taken.append(["unique", slot[1]])
         else:
             view.put("unique", slot, (self._tx.txid,), slot[0], kh=kh)
@@ -408,6 +442,7 @@ class Calls:
             txid,
             self._desk,
             self._approvers or (),
+            self,
         )
         plan = HANDLERS[action.name](acting)
         authorize(view, self._standing, power, action, env)
@@ -418,6 +453,8 @@ class Calls:
         if not action.protective:
             for kind, id_ in plan.touches:
                 self._expects.check_object(kind, id_)
+        if plan.stale is not None:
+            raise Refused(Code.STALE, plan.stale)
         scopes = (ALL | PAY | EDIT) & ~active.ignored
         if scopes:
             ids: list[bytes] = []
@@ -427,6 +464,8 @@ class Calls:
             if plan.moved is not None and view.account_held(plan.moved[0]) & (ALL | PAY) & scopes:
                 target = Target("account", plan.moved[0].id)
                 ids += holds.blocking(view, self._now_ms, target, (ALL | PAY) & scopes)
+            for target, minded in plan.minds:
+                ids += holds.blocking(view, self._now_ms, target, minded & scopes)
             if ids:
                 raise Refused(Code.HELD, list(dict.fromkeys(ids)))
         _check_requirements(action, env)
@@ -439,9 +478,9 @@ class Calls:
         plan.write()
         if plan.moved is not None:
             account, delta = plan.moved
-            entry = b"\x83" + encode_int(self._move_count) + account.id_cbor + encode_int(delta)
+            entry = b"\x83" + encode_int(self.move_count) + account.id_cbor + encode_int(delta)
             self.moves.setdefault(account.domain, []).append(entry)
-            self._move_count += 1
+            self.move_count += 1
 
 
 def _check_requirements(action: Action, env: Env) -> None:

@@ -17,7 +17,8 @@ object, as ``expects`` names it.
     RULES_MOVED        [active number, parameters moved: bool]
     UNKNOWN_ACTION     [domain, action]
     BAD_INPUT          [input or "", reason]
-    NOT_FOUND          [load or input, name | null when a part of its id is absent],
+    NOT_FOUND          [load or input, name | null when a part of its id is absent], and "voided"
+                       where the record's making was taken back;
                        ["reservation", ["reservation", id]]
     NOT_AUTHORIZED     [link, ...]: ["role", role, why], ["where"], ["self"], ["not", path],
                        ["not_agency", path], ["debit", family], ["agency", agency], ["same_person"],

@@ -14,6 +14,7 @@
                               posted or voided [position, account id, delta, delta of what is
                               reserved, [domain, component, ...]]
              links            [[what, txid], ...]
+             reversible       on which terms it may be taken back, see ``terms``
 
 The header is always open; leaves that would be empty are left out. Field versions are 0, salts are
 slices of the stream over the pool after the transaction and ``H(txid ‖ height ‖ index)``. Writes
@@ -36,6 +37,7 @@ from consensus import codec
 from consensus.codec import Value
 from consensus.errors import DecodeError
 from consensus.hashing import context
+from consensus.ledger import terms
 from consensus.ledger.codes import Code
 from consensus.ledger.layout import (
     GRANT_DEPTH_MAX,
@@ -127,6 +129,7 @@ SHAPES: Final = {
         low=1,
     ),
     "links": codec.list_of(codec.array(_NAME, codec.bytes32), CALLS_MAX, low=1),
+    terms.LEAF: terms.SHAPE,
 }
 """Shape of each leaf's value, by the part of its name before the colon."""
 _DECOY: Final = "~"

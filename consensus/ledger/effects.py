@@ -218,6 +218,7 @@ class Effects:
         "named",
         "opened",
         "records",
+        "shortfall",
         "slots",
     )
 
@@ -254,6 +255,8 @@ class Effects:
         """Those of them whose id the call names; others get theirs from the transaction."""
         self.amounts: list[int] = []
         self.slots: list[list[Value]] = []
+        self.shortfall: list[Value] | None = None
+        """The account that takes what a payee no longer has, should the call be taken back."""
         self._set_values: list[dict[str, Value]] = []
         self._placed: list[tuple[list[list[Value]], int, int | None]] = []
         self._released: list[Hold] = []
@@ -361,6 +364,9 @@ class Effects:
                 self._evaluate_assigns()
             for unique in self.active.action.unique:
                 self.slots.append(self._slot(unique.resolve, unique.source))
+            reversible = self.active.action.reversible
+            if reversible is not None and reversible.shortfall is not None:
+                self.shortfall = self._id(reversible.shortfall)
             for place in acts.places:
                 until = None if place.until is None else self._value(place.until)
                 self._placed.append((self._targets(place), _mask(place.scopes), until))

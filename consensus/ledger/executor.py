@@ -19,19 +19,21 @@ Not here: calls (``calls``), and the state tree that takes the writes (``state``
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from consensus import codec
 from consensus.codec import Value
 from consensus.errors import LocalProtocolError, invariant
 from consensus.ledger import decision as decisions
+from consensus.ledger import terms
 from consensus.ledger.authority import Granted, Power, Powerless, Standing
 from consensus.ledger.calls import Calls
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.decision import Decision
 from consensus.ledger.effects import AMOUNTS, Active
+from consensus.ledger.evidence import HISTORY_HEIGHTS_MAX
 from consensus.ledger.expects import Expectations
 from consensus.ledger.governing import Governing
 from consensus.ledger.judged import Judged
@@ -43,7 +45,7 @@ from consensus.ledger.proposing import Bench, Proposing
 from consensus.ledger.transaction import EXECUTE, PROTECTIVE, Call, Transaction
 from consensus.ledger.view import Source, View, Write, single_write
 from consensus.state import salted
-from consensus.state.record import decode_single
+from consensus.state.record import Leaf, decode_single
 
 EXECUTOR: Final = 1
 """The behaviour implemented here; statements and bundles name it."""
@@ -71,6 +73,21 @@ class BlockContext:
     height: int
     time_ms: int
     executor: int = EXECUTOR
+    history: Callable[[int], bytes] | None = None
+    """The root over the first so many statements, up to ``height`` of them; None: not known."""
+
+    def history_root(self, size: int) -> bytes | None:
+        """Return the root over the first ``size`` statements, None where not all nodes know it."""
+        known = max(0, self.height - HISTORY_HEIGHTS_MAX) <= size <= self.height
+        return self.history(size) if known and self.history is not None else None
+
+
+class Aside(NamedTuple):
+    """What a transaction that may be taken back overwrote; it is needed for so many days."""
+
+    txid: bytes
+    days: int
+    leaves: tuple[Leaf, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +106,7 @@ class BlockResult:
     results_root: bytes
     effects: tuple[int, ...] = ()
     proposals: tuple[tuple[Proposal | None, Proposal], ...] = ()
+    aside: tuple[Aside, ...] = ()
 
 
 class BlockRun:
@@ -107,6 +125,7 @@ class BlockRun:
 
     __slots__ = (
         "_active",
+        "_aside",
         "_context",
         "_decisions",
         "_desk",
@@ -147,6 +166,7 @@ class BlockRun:
         self._view.in_force = self._rules.in_force
         self._view.governing = Governing(ledger.floor, ledger.compiled)
         self._view.now_ms = context.time_ms
+        self._view.history_root = context.history_root
         row = source.get(ledger.paths.pool)
         if row is None:
             raise LocalProtocolError("the state has no salt pool")
@@ -154,6 +174,7 @@ class BlockRun:
         self._pool: bytes = codec.parse(pool, "pool")
         self._maker = decisions.Maker(context.height, context.time_ms)
         self._decisions: list[Decision] = []
+        self._aside: list[Aside] = []
         self._standings: dict[bytes, Standing] = {}
         self._powers: dict[tuple[bytes, str | bytes], Power] = {}
         self._active = self._rules.actives
@@ -202,6 +223,7 @@ class BlockRun:
             root,
             tuple(self._effects),
             changes(self._view, self._source, self._desk) if self._desk.touched else (),
+            tuple(self._aside),
         )
 
     def _in_order(self) -> tuple[Transaction, ...]:
@@ -224,6 +246,8 @@ class BlockRun:
         state = decisions.APPLIED
         try:
             moves = self._judge(transaction, standing, judged)
+            if judged.terms:
+                judged.overwritten = view.overwritten()
             entries = view.commit(self._pool)
             if transaction.mode != EXECUTE:
                 state, code_cbor = decisions.PROPOSED, _PROPOSED_CBOR
@@ -243,11 +267,21 @@ class BlockRun:
         for kind, by_domain in (("writes:", entries), ("moves:", moves)):
             for domain in sorted(by_domain) if len(by_domain) > 1 else by_domain:
                 leaves[kind + domain] = encode_array(by_domain[domain])
+        links: Sequence[bytes] = ()
+        if state == decisions.APPLIED:
+            links = judged.links
         if self._desk.used:
             self._due += self._desk.approved
             if self._desk.named:
-                leaves["links"] = _links("proposal", self._desk.named)
+                links = [
+                    *[terms.encode_link("proposal", each) for each in self._desk.named],
+                    *links,
+                ]
             self._desk.clear()
+        if links:
+            leaves["links"] = encode_array(links)
+        if judged.terms and state == decisions.APPLIED:
+            self._note_terms(transaction.txid, judged, leaves)
         self._decisions.append(
             self._maker.make(
                 transaction.txid, len(self._decisions), state, judged.actions, leaves, self._pool
@@ -268,6 +302,8 @@ class BlockRun:
         if settled is not None:
             transaction, judged, refused = settled.transaction, settled.judged, settled.refused
             self._pool = salted.next_pool(self._pool, transaction.seed)
+            if judged.terms:
+                judged.overwritten = view.overwritten()
             entries = view.commit(self._pool)
             state, code_cbor = decisions.APPLIED, _APPLIED_CBOR
             if refused is not None:
@@ -278,7 +314,11 @@ class BlockRun:
             for kind, by_domain in (("writes:", entries), ("moves:", settled.moves)):
                 for domain in sorted(by_domain):
                     leaves[kind + domain] = encode_array(by_domain[domain])
-            leaves["links"] = _links("approval", [settled.approval])
+            leaves["links"] = encode_array(
+                [terms.encode_link("approval", settled.approval), *judged.links]
+            )
+            if judged.terms:
+                self._note_terms(txid, judged, leaves)
             index = len(self._decisions)
             self._effects[index] = transaction
             self._decisions.append(
@@ -293,6 +333,12 @@ class BlockRun:
         self._standings = {}
         self._powers = {}
         self._active = {}
+
+    def _note_terms(self, txid: bytes, judged: Judged, leaves: dict[str, bytes]) -> None:
+        """Say on which terms a transaction may be taken back, and keep what it overwrote."""
+        leaves[terms.LEAF] = encode_array(judged.terms)
+        days = terms.kept_days(leaves[terms.LEAF])
+        self._aside.append(Aside(txid, days, tuple(judged.overwritten)))
 
     def _judge(
         self, transaction: Transaction, standing: Standing, judged: Judged
@@ -350,6 +396,9 @@ class BlockRun:
         judged.call = None
         if expects.entries and transaction.lane != PROTECTIVE:
             expects.check_rest()
+        judged.links = calls.links
+        if calls.covered == len(transaction.calls):
+            judged.terms = calls.terms
 
     def _cosigner(self, key: bytes, judged: Judged) -> Standing:
         """Return the standing of a cosigner, which is in force."""
@@ -444,10 +493,6 @@ class BlockRun:
             reads.update(leaves)
         number = self._rules.in_force[action.domain].number
         return Active(action, number, self._context.time_ms, held, reads)
-
-
-def _links(what: str, txids: Sequence[bytes]) -> bytes:
-    return encode_array([encode_value([what, txid]) for txid in txids])
 
 
 def _is_ordinary(transaction: Transaction) -> bool:

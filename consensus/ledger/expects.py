@@ -148,7 +148,7 @@ def _compare_basis(view: View, record: Record, seen: dict[bytes, None]) -> list[
         kind = view.book.kinds.get(kind_name)
         source = None if kind is None else view.record(kind, id_)
         now = 0 if source is None else source.field_version(field)
-        if now != version:
+        if now != version or (source is not None and source.voided):
             raise Refused(Code.BASIS_MOVED, [[kind_name, id_], field])
         if source is None:
             continue

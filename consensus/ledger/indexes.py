@@ -26,7 +26,7 @@ from consensus.errors import LocalProtocolError, invariant
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.layout import encode_id
 from consensus.ledger.model import EvaluationError, Index, Kind, Listing
-from consensus.ledger.records import Draft, Record
+from consensus.ledger.records import VOIDED, Draft, Record
 from consensus.ledger.types import InputError, Type, check_id
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Mapping[str, Any])
 
 SPACE: Final = "index"
-VOIDED: Final = "voided"
-"""Status of a record whose making was reversed."""
 _UNBOUNDED: Final = ("text", "bytes")
 
 

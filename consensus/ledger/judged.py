@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from consensus.ledger.authority import Standing
 from consensus.ledger.layout import encode_array
+from consensus.state.record import Leaf
 
 
 class Judged:
     """Fills while a transaction is judged: actions, powers and approvers, and the call at hand.
 
-    All but ``call`` are encoded items of the decision.
+    All but ``call`` and ``overwritten`` are encoded items of the decision.
     """
 
-    __slots__ = ("actions", "call", "cosigners", "filled", "roles")
+    __slots__ = (
+        "actions",
+        "call",
+        "cosigners",
+        "filled",
+        "links",
+        "overwritten",
+        "roles",
+        "terms",
+    )
 
     def __init__(self) -> None:
         self.call: int | None = None
@@ -20,6 +32,12 @@ class Judged:
         self.roles: list[bytes] = []
         self.cosigners: list[bytes] = []
         self.filled: list[bytes] = []
+        self.links: Sequence[bytes] = ()
+        """To other transactions, of one that is applied."""
+        self.terms: Sequence[bytes] = ()
+        """On which terms it may be taken back; empty if it may not."""
+        self.overwritten: Sequence[Leaf] = ()
+        """Then, the leaves as they were that it overwrote."""
 
     def authority(self, standing: Standing) -> bytes:
         """Return the authority leaf, encoded."""

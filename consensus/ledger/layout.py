@@ -32,14 +32,15 @@
     reviews    [principal, role]   [[review, due_ms], ...]          unreviewed uses of a role,
     reviews    [grant]             [[review, due_ms], ...]          or of a grant
     index      [review.role, role] ...                              likewise, by who reviews
-    unique     [domain, label, *]  [txid]
+    unique     [domain, label, *]  [txid], [null] where free again
+    corrections [txid]             [txid of the transaction that took it back]
     sequence   [key]               [highest, window]
     pool       []                  32 bytes, never disclosed
 
 Each is one salted leaf with one version; accounts, indexes, sequences and the pool have no
 versions (always 1). ``held`` is a mask of the scopes with unreleased holds, expired or not: ALL,
-PAY, EDIT; changing it steps no version. ``corrections``, ``disclosure``
-and ``review`` are reserved for the acts of those names.
+PAY, EDIT; changing it steps no version. ``disclosure`` is reserved
+for the act of that name.
 
 Not here: how leaves are read and written within a block (``view``).
 Source: docs/protocol/ledger.cddl.

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from consensus.codec import Value
 from consensus.ledger.schedule import Periods, Schedule
+from consensus.ledger.terms import Reversible
 from consensus.ledger.types import CHECKS, InputError, Type
 
 if TYPE_CHECKING:
@@ -504,6 +505,7 @@ class Action:
     """Who must approve beside the author; None: nobody."""
     review: ReviewDue | None = None
     """What an emergency form asks for afterwards; None: it is none."""
+    reversible: Reversible | None = None
 
     def bind(self, values: Sequence[Value]) -> dict[str, Value]:
         """Return ``env["input"]`` for the values of a call, in declared order.

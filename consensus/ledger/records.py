@@ -16,16 +16,19 @@ from typing import Any, Final
 
 from consensus import codec
 from consensus.codec import Value
-from consensus.hashing import DIGEST_BYTES
+from consensus.hashing import DIGEST_BYTES, ZERO
 from consensus.ledger.layout import ENCODERS, NULL, array_head, encode_int, encode_value
 from consensus.ledger.model import WHOLE, FieldMap, Kind
 from consensus.state import record as stored_record
 from consensus.state import salted
-from consensus.state.record import HOLDS, StoredRecord
+from consensus.state.record import HOLDS, Leaf, StoredRecord
 from consensus.state.salted import TEXTS
 from consensus.table import Table
 
 _NO_HOLDS: Final = encode_int(0)
+VOIDED: Final = "voided"
+"""The status of a record whose making was taken back: it is neither read nor written any more."""
+VOIDED_CBOR: Final = encode_value(VOIDED)
 
 
 def definition_of(kind: Kind, stored: StoredRecord) -> int:
@@ -59,6 +62,8 @@ class Record(dict[str, Any]):
     """A record at one version. Values are decoded on first access and kept."""
 
     __slots__ = ("id_cbor", "kh", "kind", "places", "stored", "vh")
+
+    voided = False
 
     def __init__(
         self,
@@ -114,10 +119,18 @@ class Record(dict[str, Any]):
         return Record.field_version(self, field)
 
 
+class Voided(Record):
+    """A record whose making was taken back."""
+
+    __slots__ = ()
+
+    voided = True
+
+
 class Draft(Record):
     """A record that the current transaction makes or changes. ``base`` is None for a new one."""
 
-    __slots__ = ("_dirty", "_held", "base", "id")
+    __slots__ = ("_dirty", "_held", "base", "id", "voided")
 
     def __init__(
         self,
@@ -134,6 +147,7 @@ class Draft(Record):
         self.places = places
         self.base = base
         self.id = id_
+        self.voided = base is not None and base.voided
         self._dirty: dict[str, None] = {}
         self._held = 0 if base is None else base.held
 
@@ -198,7 +212,7 @@ class Draft(Record):
             self._lay_anew(definition_of(kind, stored))
         leaves = kind.leaves
         values = {leaf: self._leaf_cbor(leaf, leaves[leaf]) for leaf in sorted(dirty)}
-        overwritten = [leaf for leaf in values if leaf in stored.names]
+        overwritten = list(values)
         if self._held != base.held:
             overwritten.append(HOLDS)
         count = stored_record.salts_needed(stored, values) if values else 0
@@ -215,7 +229,8 @@ class Draft(Record):
                 written, self.kh, encode_int(self._held), salts[count:]
             )
         places = self.places
-        record = Record(self.kh, self.id_cbor, kind, places, written, vh)
+        make = Voided if self.voided else Record
+        record = make(self.kh, self.id_cbor, kind, places, written, vh)
         entry = write_entry(
             "record", self.id_cbor, stored.version, version, vh, stored, overwritten
         )
@@ -235,6 +250,19 @@ class Draft(Record):
         stored, vh = stored_record.create(kh, _new_stem(kind, id_cbor), values, salts)
         record = Record(kh, id_cbor, kind, self.places, stored, vh)
         return record, write_entry("record", id_cbor, 0, 1, vh)
+
+    def overwritten(self) -> list[Leaf]:
+        """Return the leaves as they were that the transaction writes, those that were there.
+
+        In the order in which the entry of the decision's writes names them.
+        """
+        if self.base is None:
+            return []
+        stored = self.base.stored
+        if self._dirty:
+            self._lay_anew(definition_of(self.kind, stored))
+        found = [stored.leaf(leaf) for leaf in sorted(self._dirty)]
+        return [leaf for leaf in found if leaf is not None]
 
     def _leaf_cbor(self, leaf: str, fields: tuple[str, ...]) -> bytes:
         if len(fields) > 1 or (fields and fields[0] != leaf):
@@ -265,15 +293,18 @@ def write_entry(
     """Return one entry of a decision's writes leaf, encoded.
 
     ``[[space, components], old version, new version, vh, [[leaf name, old leaf hash], ...]]``; the
-    last part names what a reversal would have to show.
+    last part names what a reversal would have to show, with zeros for a leaf that was not there.
     """
     replaced = b"\x80"
     if stored is not None and overwritten:
         names, hashes = stored.names, stored.hashes
         parts = [array_head(len(overwritten))]
         for leaf in overwritten:
-            at = names.index(leaf) * DIGEST_BYTES
-            parts += (b"\x82", TEXTS[leaf], b"\x58\x20", hashes[at : at + DIGEST_BYTES])
+            old = ZERO
+            if leaf in names:
+                at = names.index(leaf) * DIGEST_BYTES
+                old = hashes[at : at + DIGEST_BYTES]
+            parts += (b"\x82", TEXTS[leaf], b"\x58\x20", old)
         replaced = b"".join(parts)
     versions = encode_int(old_version) + encode_int(new_version)
     return b"\x85\x82" + TEXTS[space] + components_cbor + versions + b"\x58\x20" + vh + replaced

@@ -14,6 +14,8 @@ from consensus.codec import Value, head_bytes
 
 TEXT_BYTES_MAX: Final = 4096
 OCTETS_MAX: Final = 4096
+EVIDENCE_BYTES_MAX: Final = 192 * 1024
+"""Longest evidence of an earlier transaction; an input of the kernel's alone."""
 LIST_ITEMS_MAX: Final = 64
 ID_COMPONENTS_MAX: Final = 8
 ID_DEPTH_MAX: Final = 4
@@ -33,6 +35,10 @@ DATE_MAX: Final = 2_932_896
 """Days from 1970-01-01 to 9999-12-31."""
 TIME_MS_MAX: Final = 253_402_300_799_999
 """The last millisecond of the year 9999."""
+
+
+EVIDENCE: Final = "evidence"
+"""The type of that input."""
 
 
 class InputError(Exception):
@@ -129,6 +135,13 @@ def _check_bytes(kind: Type, value: Value) -> None:
         raise InputError(f"{len(value)} bytes, at most {OCTETS_MAX}")
 
 
+def _check_evidence(kind: Type, value: Value) -> None:
+    if type(value) is not bytes:
+        raise _want("evidence", value)
+    if len(value) > EVIDENCE_BYTES_MAX:
+        raise InputError(f"{len(value)} bytes of evidence, at most {EVIDENCE_BYTES_MAX}")
+
+
 def _check_32(kind: Type, value: Value) -> None:
     if type(value) is not bytes:
         raise _want(kind.text, value)
@@ -173,10 +186,11 @@ CHECKS: Final[dict[str, Callable[[Type, Value], None]]] = {
     "sealed": _check_32,
     "token": _check_32,
     DEFINITION: _check_definition,
+    EVIDENCE: _check_evidence,
 }
 """``CHECKS[t.base](t, value)`` is ``t.check(value)`` without its call."""
 
-BASES: Final = tuple(base for base in CHECKS if base != DEFINITION)
+BASES: Final = tuple(base for base in CHECKS if base not in (DEFINITION, EVIDENCE))
 
 
 def check_id(value: Value) -> None:

@@ -17,7 +17,7 @@ Not here: which reads and writes are allowed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import add
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -42,10 +42,17 @@ from consensus.ledger.layout import (
     place,
 )
 from consensus.ledger.model import Kind, Rulebook
-from consensus.ledger.records import Draft, Record, definition_of, write_entry
+from consensus.ledger.records import (
+    VOIDED_CBOR,
+    Draft,
+    Record,
+    Voided,
+    definition_of,
+    write_entry,
+)
 from consensus.ledger.sequence import Window
 from consensus.state import salted
-from consensus.state.record import decode_row, decode_single, encode_row, encode_single
+from consensus.state.record import Leaf, decode_row, decode_single, encode_row, encode_single
 from consensus.state.salted import NO_SALT, TEXTS
 
 CHARTER: Final = "charter"
@@ -157,6 +164,8 @@ class View:
         """What acts on rule sets ask of the network; set with ``book``."""
         self.now_ms = 0
         """The block's time; set with them."""
+        self.history_root: Callable[[int], bytes | None] = lambda _: None
+        """The root over the statements of so many heights, from 0; None where it is not known."""
         # of the block
         self._singles: dict[bytes, Single | None] = {}
         self._records: dict[bytes, Record | None] = {}
@@ -402,7 +411,9 @@ class View:
             return None
         stored = decode_row(row.value)
         places = kind.places[definition_of(kind, stored) - 1]
-        return Record(kh, components, kind, places, stored, row.vh)
+        status = stored.values[places["status"][0]]
+        make = Voided if status == VOIDED_CBOR else Record
+        return make(kh, components, kind, places, stored, row.vh)
 
     def draft(self, record: Record) -> Draft:
         """Return the draft of a record that the transaction has read, making it if need be.
@@ -509,6 +520,10 @@ class View:
         change.held = mask
 
     # --- versions -----------------------------------------------------------------------------
+
+    def overwritten(self) -> list[Leaf]:
+        """Return the leaves of records that the transaction overwrites, as they were."""
+        return [leaf for draft in self._drafts.values() for leaf in draft.overwritten()]
 
     def version_named(self, kind: str, id_: list[Value]) -> int:
         """Return the version, before the transaction, of what ``[kind, id]`` names; 0 if absent."""

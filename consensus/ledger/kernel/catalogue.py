@@ -4,10 +4,11 @@ The charter (domain ``charter``) says who may do each of these and under which c
 they do is fixed here and in this package. An action that is not listed does not exist: a charter
 that names it is refused when it is checked, a transaction that calls it gets ``UNKNOWN_ACTION``.
 
-Input types are those of rule sets, and ``ref`` alone (the component array of any id), ``list:text``
-and ``definition``, a rule set in its canonical form. A type that ends in ``?`` may be null. Where
-an act concerns somebody of an agency, the agency is an input and the kernel checks that it is the
-right one, so a charter can say ``where = "who.agency == input.agency"``.
+Input types are those of rule sets, and ``ref`` alone (the component array of any id),
+``list:text``, ``definition`` (a rule set in its canonical form) and ``evidence`` (what an earlier
+transaction did). A type that ends in ``?`` may be null. Where an act concerns somebody of an
+agency, the agency is an input and the kernel checks that it is the right one, so a charter can say
+``where = "who.agency == input.agency"``.
 """
 
 from __future__ import annotations
@@ -124,6 +125,8 @@ KERNEL_ACTIONS: Final[dict[str, KernelAction]] = {
     # By whoever placed it; or by whoever the charter says of the agency that did, a superior.
     "withdraw_hold": KernelAction((("hold", "digest"),)),
     "release_hold": KernelAction((("agency", "text"), ("hold", "digest"))),
+    # By whoever has the role that the action names in ``reversible``, on the terms it gives.
+    "reverse": KernelAction((("transaction", "digest"), ("evidence", "evidence"))),
 }
 
 RELEASING: Final = ("confirm_hold", "withdraw_hold", "release_hold")

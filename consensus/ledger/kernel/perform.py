@@ -11,6 +11,7 @@ from consensus.ledger.kernel import (
     money,
     people,
     proposals,
+    reversal,
     reviews,
     rulesets,
     succession,
@@ -51,4 +52,5 @@ HANDLERS: Final[dict[str, Callable[[Acting], Plan]]] = {
     "confirm_hold": measures.confirm_hold,
     "withdraw_hold": measures.withdraw_hold,
     "release_hold": measures.release_hold,
+    "reverse": reversal.reverse,
 }

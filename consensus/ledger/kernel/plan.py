@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from consensus.codec import Value
 from consensus.ledger.accounts import Account
 from consensus.ledger.authority import Standing
 from consensus.ledger.codes import Code, Refused
+from consensus.ledger.holds import Target
 from consensus.ledger.layout import Agency, Principal, in_force
 from consensus.ledger.model import Rulebook
 from consensus.ledger.proposals import Desk
@@ -22,6 +23,20 @@ from consensus.ledger.view import CHARTER, View
 
 Name = tuple[str, list[Value]]
 """Kind and id of a kernel object, as ``expects`` names it."""
+
+
+class Sink(Protocol):
+    """What a transaction's decision will say beside its writes; encoded."""
+
+    moves: dict[str, list[bytes]]
+    """Sides of moves by owning domain."""
+    move_count: int
+    """Moves so far: the position of the next."""
+    terms: list[bytes]
+    """On which terms its calls may be taken back, see ``terms``."""
+    covered: int
+    """Calls that have such terms."""
+    links: list[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +55,10 @@ class Acting:
     """Of the transaction that the call is in."""
     desk: Desk
     """Where acts on proposals leave word."""
-    approvers: Sequence[Standing] = ()
+    approvers: Sequence[Standing]
     """Who approves beside the author; all of them live for a transaction that is not stored."""
+    sink: Sink
+    """Takes what the decision will say beside the writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +69,8 @@ class Plan:
     ``(code, sentence)``; ``forbidden`` the link of authority that is missing beyond the charter's;
     ``taken`` what exists already, as the detail of NOT_UNIQUE; ``opens`` the account to be opened;
     ``lacking`` all links of authority that are missing, where there may be several; ``moved`` an
-    account whose balance ``write`` changes, and by how much.
+    account whose balance ``write`` changes, and by how much; ``stale`` what has changed since, as
+    the detail of STALE; ``minds`` targets whose holds bind, with the scopes that count.
     """
 
     write: Callable[[], None]
@@ -63,6 +81,8 @@ class Plan:
     opens: list[Value] | None = None
     lacking: Sequence[Value] = ()
     moved: tuple[Account, int] | None = None
+    stale: Value = None
+    minds: tuple[tuple[Target, int], ...] = ()
 
 
 _HOUR_MS: Final = 3_600_000

@@ -21,6 +21,7 @@ from consensus.ledger.model import (
     AccountFamily,
     Action,
     Actor,
+    Effect,
     Env,
     Expression,
     Input,
@@ -41,6 +42,7 @@ from consensus.ledger.rules.indexes import Listed, parse_load
 from consensus.ledger.rules.kinds import Domain, World, check_ref, find_kind
 from consensus.ledger.rules.parts import ForeignFields, action_id
 from consensus.ledger.rules.policies import compile_policy
+from consensus.ledger.rules.reversible import compile_reversible
 from consensus.ledger.rules.schema import Place, Skip, suggest
 from consensus.ledger.rules.scope import ActionScope
 from consensus.ledger.rules.values import (
@@ -55,7 +57,8 @@ from consensus.ledger.rules.values import (
     schedule,
 )
 from consensus.ledger.schedule import Periods
-from consensus.ledger.types import DEFINITION, Type
+from consensus.ledger.terms import Reversible
+from consensus.ledger.types import DEFINITION, EVIDENCE, Type
 
 T = TypeVar("T")
 
@@ -65,7 +68,7 @@ _PERSONS: Final = ("ref", "token", "digest")
 _PHASES: Final = ("protective",)
 _ORDINARY_KEYS: Final = (
     "phase", "inputs", "load", "fresh", "depends", "unique", "effects", "ignores_holds",
-    "lets", "period", "emergency",
+    "lets", "period", "emergency", "reversible",
 )  # fmt: skip
 """What the kernel decides for its own actions."""
 
@@ -122,6 +125,7 @@ class _Compiler:
         approvals = self._kept(lambda: self._approvals(scope))
         ignores = self._ignores()
         fresh = self._fresh(scope)
+        reversible = self._reversible(effects, compiled)
         if actor is None:
             raise Skip
         emergency = self._emergency(scope, actor)
@@ -162,6 +166,7 @@ class _Compiler:
             lets=tuple(scope.lets.values()),
             periods=_periods(period, params),
             approvals=approvals,
+            reversible=reversible,
         )
         if emergency is None:
             return (action,)
@@ -223,8 +228,8 @@ class _Compiler:
             here = self.place.of("inputs", name)
             try:
                 check_name(name, here, "an input", WORDS)
-                if kernel and text == DEFINITION:
-                    inputs.append(Input(name, Type(DEFINITION), False))
+                if kernel and text in (DEFINITION, EVIDENCE):
+                    inputs.append(Input(name, Type(text), False))
                     continue
                 kind = parse_type(text.removesuffix("?"), here, INPUT_BASES)
                 item = kind.item if kind.base == "list" else kind
@@ -461,6 +466,12 @@ class _Compiler:
             source = "/".join((label, *segments))
             found.append(Unique(label, source, reads, _slot(self.domain.name, label, resolve)))
         return tuple(found)
+
+    def _reversible(self, effects: Effects, compiled: Sequence[Effect]) -> Reversible | None:
+        definition, place = self.definition.reversible, self.place.of("reversible")
+        if definition is None or len(compiled) != len(self.definition.effects):
+            return None  # faults of the effects come first
+        return self._kept(lambda: compile_reversible(effects, compiled, definition, place))
 
     def _ignores(self) -> tuple[str, ...]:
         for number, each in enumerate(self.definition.ignores_holds):

@@ -321,6 +321,18 @@ class EmergencyDef:
 
 
 @dataclass(frozen=True, slots=True)
+class ReversibleDef:
+    """Who may take an act back, until when, and what becomes of what cannot be had back."""
+
+    by: str
+    within_days: int
+    shortfall: str
+    """Template of the account that takes what a payee no longer has; empty: none."""
+    unique: str
+    """``keep`` or ``free``."""
+
+
+@dataclass(frozen=True, slots=True)
 class ActionDef:
     """One action."""
 
@@ -343,6 +355,7 @@ class ActionDef:
     """A path: which month or date selects the values of parameters that are dated by it."""
     emergency: EmergencyDef | None = None
     approvals: PolicyDef | None = None
+    reversible: ReversibleDef | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ from consensus.ledger.rules.definition import (
     ReleaseHoldDef,
     RequireDef,
     ReserveDef,
+    ReversibleDef,
     SetDef,
     StatusDef,
     VoidDef,
@@ -75,6 +76,7 @@ from consensus.ledger.rules.schema import (
     Text,
     Variants,
 )
+from consensus.ledger.terms import WITHIN_DAYS_MAX
 from consensus.ledger.types import ID_COMPONENTS_MAX, LIST_ITEMS_MAX
 
 _name = Text(64)
@@ -309,6 +311,16 @@ _EFFECTS: Final = Variants(
     single=("waterfall",),
 )
 _IGNORE: Final = Struct(IgnoreDef, (Attr("scope", _name), Attr("reason", _prose)))
+_REVERSIBLE: Final = Struct(
+    ReversibleDef,
+    (
+        Attr("by", _path),
+        Attr("within_days", Integer(1, WITHIN_DAYS_MAX)),
+        Attr("shortfall", _template, ""),
+        Attr("unique", _name, "keep"),
+    ),
+    later=("approvals",),
+)
 ACTION: Final = Struct(
     ActionDef,
     (
@@ -352,11 +364,9 @@ ACTION: Final = Struct(
         Attr("emergency", EMERGENCY, None),
         Attr("lets", Many(Row((_name, _expression), _LET_FORM), LETS_MAX), (), key="let"),
         Attr("period", _path, ""),
+        Attr("reversible", _REVERSIBLE, None),
     ),
-    later=(
-        "reversible",
-        "quiet",
-    ),
+    later=("quiet",),
 )
 DEFINITION: Final = Struct(
     Definition,

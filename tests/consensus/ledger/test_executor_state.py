@@ -302,7 +302,9 @@ def test_record_of_an_older_definition_reads_null_and_is_laid_anew_when_written(
     assert after.fields["region"] == "north"
     assert (after.versions["zip"], after.versions["photo"], after.versions["region"]) == (2, 2, 1)
     [entry] = decision.value("writes:identity")
-    assert [leaf for leaf, _ in entry[4]] == ["name"]
+    assert [(leaf, old == bytes(32)) for leaf, old in entry[4]] == [
+        ("name", False), ("photo", True), ("zip", True),
+    ]  # fmt: skip
 
 
 def test_rule_set_of_the_future_is_not_in_force() -> None:

@@ -130,6 +130,7 @@ def test_short_fields_are_kept_and_lists_which_somebody_may_change_are_not(
 ) -> None:
     records._FIELDS.clear()
     monkeypatch.setattr(records._FIELDS, "entries_max", 3)
+    records._FIELDS.clear()
     values = [0, -1, 2**63 - 1, "active", b"x", None, True, "x" * 30, [], [1], [["a"], b"x" * 32]]
     for _ in range(2):
         for value in values:

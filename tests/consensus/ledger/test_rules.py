@@ -522,7 +522,6 @@ def test_fault_of_an_author_is_refused_with_its_reason(
 
 
 UNSUPPORTED = [
-    ("benefits", 'fresh   = ["ent"]', 'reversible = { by = "a.b" }', "reversible"),
     ("benefits", 'fresh   = ["ent"]', "quiet = true", "quiet"),
 ]  # fmt: skip
 

@@ -24,14 +24,19 @@ from consensus.genesis import (
     RoleGiven,
 )
 from consensus.hashing import context
+from consensus.hotstuff.types import Statement
 from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
+from consensus.ledger.evidence import Evidence, Overwritten, opening_hashes
 from consensus.ledger.executor import BlockContext, BlockResult, BlockRun
 from consensus.ledger.genesis_state import genesis_state
 from consensus.ledger.ledger import Ledger, of_genesis
 from consensus.ledger.rules import encode_definition, load_toml
 from consensus.ledger.transaction import Draft, Expect, Transaction, build
 from consensus.ledger.view import Write
+from consensus.state.history import HistoryTree, MemoryNodes
+from consensus.state.merkle import RESULTS
+from consensus.state.record import Leaf
 from consensus.state.state import MemoryBackend, Row
 from tests.consensus.ledger.reader import RecordView, read_account, read_record
 
@@ -415,6 +420,13 @@ class World:
         self.height = 0
         self.now_ms = START_MS + 1000
         self.sequences: dict[str, int] = {}
+        self.history = HistoryTree(MemoryNodes())
+        self.statements: list[Statement] = []
+        self.blocks: list[BlockResult] = []
+        """Of each height from 1 on."""
+        self.aside: dict[bytes, list[Leaf]] = {}
+        """What transactions that may be taken back overwrote."""
+        self._state(bytes(32))
         self._apply(first, 0)
 
     def _apply(self, writes: Sequence[tuple[bytes, bytes, bytes]], height: int) -> None:
@@ -424,14 +436,48 @@ class World:
         """Execute and apply a block."""
         self.height += 1
         self.now_ms += 1000
-        run = BlockRun(
-            self.ledger, self.state, BlockContext(1, self.height, self.now_ms), transactions
-        )
+        context = BlockContext(1, self.height, self.now_ms, history=self.history.root)
+        run = BlockRun(self.ledger, self.state, context, transactions)
         while transactions and run.step(slice_):
             pass
         result = run.finish()
         self._apply(result.writes, self.height)
+        self._state(result.results_root)
+        self.blocks.append(result)
+        self.aside |= {each.txid: list(each.leaves) for each in result.aside}
         return result
+
+    def _state(self, results_root: bytes) -> None:
+        """Append the statement of the height, which only says what tests of the ledger need."""
+        zero = bytes(32)
+        statement = Statement(
+            self.ledger.chain, 1, self.height, self.height, zero, self.now_ms, 1,
+            zero, results_root, zero, self.history.root(), None,
+        )  # fmt: skip
+        self.statements.append(statement)
+        self.history.append(statement.hash)
+
+    def evidence(self, decision: Decision, size: int | None = None) -> Evidence:
+        """Return what shows a decision, and what it overwrote, under the first ``size`` heights."""
+        header = decision.header
+        roots = [each.root for each in self.blocks[header.height - 1].decisions]
+        leaves = {each.leaf_hash: each for each in self.aside.get(header.txid, [])}
+        opened = [leaves[each] for each in opening_hashes(decision) if each in leaves]
+        size = self.history.size if size is None else size
+        return Evidence(
+            decision.encode(),
+            len(roots),
+            tuple(RESULTS.path(roots, header.index)),
+            self.statements[header.height].encode(),
+            size,
+            tuple(self.history.path(header.height, size)),
+            tuple(Overwritten(each.version, each.salt, each.value_cbor) for each in opened),
+        )
+
+    def reverse(self, author: str, decision: Decision, **more: object) -> Decision:
+        """Take back what a decision did."""
+        data = self.evidence(decision).encode()
+        return self.do(author, "charter.reverse", decision.header.txid, data, **more)
 
     def one(self, transaction: Transaction) -> Decision:
         """Execute a block of one transaction and return its decision."""
