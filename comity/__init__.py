@@ -8,7 +8,7 @@
     network.py   retries                              pool.py       connections
     sequence.py  numbers   keys.py  key files         errors.py     what can go wrong
     feeds.py     following decisions                  circulars.py  signatures of several people
-    words.py     values as people read them
+    words.py     values as people read them           proposals.py  what waits for approvals
     cli/         the ``comity`` command
 
 Depends on ``consensus``, never on ``node``; only ``comity node`` and its kin load it when called.
@@ -32,6 +32,7 @@ from comity.errors import (
     UndecidedError,
 )
 from comity.keys import Key
+from comity.proposals import Moved, Proposed, ProposedPage, Redraft
 from comity.results import Cursor, Decision, Entry, Height, Hold, Holds, Listing, Refusal
 
 __all__ = [
@@ -52,8 +53,12 @@ __all__ = [
     "Key",
     "KeyUnusableError",
     "Listing",
+    "Moved",
     "MovedError",
     "NotReachableError",
+    "Proposed",
+    "ProposedPage",
+    "Redraft",
     "Refusal",
     "RequestError",
     "RulesInForce",

@@ -22,7 +22,9 @@ from comity.session import Parcel
 from consensus import answers, codec
 from consensus.codec import Value
 from consensus.ledger import group
-from consensus.ledger.transaction import Unsigned, assemble, decode_envelope
+from consensus.ledger.kernel.plan import duration_ms
+from consensus.ledger.proposing import PROPOSAL_HOURS, PROPOSAL_HOURS_DEFAULT
+from consensus.ledger.transaction import EXECUTE, PROPOSE, Unsigned, assemble, decode_envelope
 from consensus.protocol import Item
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ class Acts:
         not_after_ms: int | None = None,
         cosigners: Sequence[bytes] = (),
         later: bool = False,
+        propose: bool = False,
     ) -> Unsigned:
         """Return a transaction of this client's key, with a number of its own, not yet signed.
 
@@ -90,9 +93,11 @@ class Acts:
             reads: what the caller read and relies on; their versions are what it expects.
             under: ids of the grants it acts under.
             reason: why, in words.
-            not_after_ms: chain time; None: ten minutes from now.
+            not_after_ms: chain time; None: ten minutes from now, of a proposal as long as the
+                charter allows.
             cosigners: public keys of those who approve, who must all sign too.
             later: it goes round for signatures first, and this key goes on acting meanwhile.
+            propose: to be stored until it has its approvals, instead of judged at once.
 
         Raises:
             DraftError: it cannot be written.
@@ -101,6 +106,11 @@ class Acts:
         key = self._own_key()
         book = (await self.rules()).book
         now_ms = await self.now_ms()
+        if not_after_ms is None:
+            not_after_ms = now_ms + NOT_AFTER_MS
+            if propose:
+                hours_ms = duration_ms(book, now_ms, PROPOSAL_HOURS, PROPOSAL_HOURS_DEFAULT)
+                not_after_ms = now_ms + hours_ms
         sequence = await (self._sequencer.set_aside if later else self._sequencer.take)()
         try:
             return drafting.build(
@@ -110,12 +120,13 @@ class Acts:
                 author=key.public,
                 sequence=sequence,
                 now_ms=now_ms,
-                not_after_ms=now_ms + NOT_AFTER_MS if not_after_ms is None else not_after_ms,
+                not_after_ms=not_after_ms,
                 seed=secrets.token_bytes(32),
                 reads=reads,
                 under=under,
                 reason=reason,
                 cosigners=cosigners,
+                mode=PROPOSE if propose else EXECUTE,
             )
         except DraftError:
             self._sequencer.release(sequence)

@@ -433,6 +433,11 @@ class BlockingClient:
     status = _blocking(Client.status)
     committee = _blocking(Client.committee)
     now_ms = _blocking(Client.now_ms)
+    proposal = _blocking(Client.proposal)
+    proposals = _blocking(Client.proposals)
+    pending = _blocking(Client.pending)
+    effect = _blocking(Client.effect)
+    settled = _blocking(Client.settled)
 
     def subscribe(
         self, from_height: int, *, decisions: bool = False
@@ -500,6 +505,7 @@ class BlockingClient:
 
     read_for = _blocking(Client.read_for)
     draft = _blocking(Client.draft)
+    redraft = _blocking(Client.redraft)
 
     def sign(self, unsigned: Unsigned, signatures: Sequence[bytes] = ()) -> Signed:
         """Return a draft signed by this client's key, and by ``signatures`` of its cosigners."""
@@ -523,6 +529,10 @@ class BlockingClient:
     transact = _blocking(Client.transact)
     submit = _blocking(Client.submit)
     submit_group = _blocking(Client.submit_group)
+    propose = _blocking(Client.propose)
+    approve = _blocking(Client.approve)
+    object_to = _blocking(Client.object_to)
+    withdraw = _blocking(Client.withdraw)
 
     def deliver(
         self,

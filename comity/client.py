@@ -21,7 +21,6 @@ from typing import TypeVar
 import trio
 
 from comity import inquiry, rulesets
-from comity.acting import Acts
 from comity.authority import Access, Authority
 from comity.errors import (
     DraftError,
@@ -31,6 +30,7 @@ from comity.keys import Key
 from comity.listing import Lists
 from comity.network import Network
 from comity.pool import Pool, dial_tls, servers_of
+from comity.proposals import ProposalActs
 from comity.results import Decision, Entry, Height, Holds
 from comity.rulesets import RuleActs
 from comity.sequence import Sequencer
@@ -76,7 +76,7 @@ class RulesInForce:
         return newest.time_ms >= self.until_ms
 
 
-class Client(Acts, Lists, Feeds, RuleActs):
+class Client(ProposalActs, Lists, Feeds, RuleActs):
     """A client of one network. Make one with ``connect``."""
 
     def __init__(

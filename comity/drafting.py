@@ -120,6 +120,7 @@ def build(
     under: Sequence[bytes] = (),
     reason: str = "",
     cosigners: Sequence[bytes] = (),
+    mode: int = transaction.EXECUTE,
 ) -> Unsigned:
     """Return a transaction ready to be signed.
 
@@ -136,6 +137,7 @@ def build(
         under: ids of grants.
         reason: why, in words.
         cosigners: keys that must sign too.
+        mode: EXECUTE or PROPOSE.
 
     Raises:
         DraftError: anything that no valid transaction may have.
@@ -165,6 +167,7 @@ def build(
             under=under,
             reason=reason,
             cosigners=cosigners,
+            mode=mode,
         )
     except DecodeError as error:
         raise DraftError(error.message) from error

@@ -45,6 +45,9 @@ PAGE_MAX: Final = 1000
 """Most entries in one page of ``list`` and ``index``."""
 POSITION_MAX: Final = 2**53
 """Highest position asked for in ``index``."""
+PROPOSALS_MAX: Final = 64
+"""Most entries in one page of ``proposals``."""
+CURSOR_BYTES_MAX: Final = 256
 HEIGHTS_MAX: Final = 64
 """Most heights in one ``decisions`` or ``statements``."""
 STATEMENTS_KEPT: Final = 128
@@ -225,6 +228,35 @@ class Unsubscribe:
     subscription_id: int
 
 
+@dataclass(frozen=True, slots=True)
+class GetEffect:
+    """The second decision of a proposal: what came of it when its approvals were complete."""
+
+    txid: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GetProposal:
+    """A proposal with its proof at a height of at least ``height_min``, and its draft."""
+
+    height_min: int
+    txid: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GetProposals:
+    """A page of proposals, from this node's own index: not proved.
+
+    Those that wait for the holder of this connection's key, or with ``agency`` those of its people
+    that are in ``state`` (as the ledger numbers them). ``after`` is the ``next`` of a page.
+    """
+
+    agency: str | None
+    state: int
+    after: bytes | None
+    limit: int
+
+
 Request = (
     Hello
     | Submit
@@ -240,6 +272,9 @@ Request = (
     | GetStatements
     | Subscribe
     | Unsubscribe
+    | GetEffect
+    | GetProposal
+    | GetProposals
 )
 
 _NAME: Final = codec.text(64, low=1)
@@ -271,6 +306,13 @@ _PARAMS: Final[dict[str, Shape]] = {
     "statements": codec.array(codec.integer(-HEIGHTS_MAX), codec.integer(1, HEIGHTS_MAX)),
     "subscribe": codec.array(codec.integer(Stream.STATEMENTS, Stream.DECISIONS), codec.count),
     "unsubscribe": codec.array(codec.integer(1, REQUEST_ID_MAX)),
+    "effect": codec.array(codec.bytes32),
+    "proposal": codec.array(codec.count, codec.bytes32),
+    "proposals": codec.array(
+        codec.optional(codec.array(_NAME, codec.integer(0, 15))),
+        codec.optional(codec.octets(low=1, high=CURSOR_BYTES_MAX)),
+        codec.integer(1, PROPOSALS_MAX),
+    ),
 }
 METHODS: Final = tuple(_PARAMS)
 _METHOD_OF: Final[dict[type, str]] = dict(
@@ -290,6 +332,9 @@ _METHOD_OF: Final[dict[type, str]] = dict(
             GetStatements,
             Subscribe,
             Unsubscribe,
+            GetEffect,
+            GetProposal,
+            GetProposals,
         ),
         METHODS,
         strict=True,
@@ -377,8 +422,12 @@ def _to_params(request: Request) -> Value:
             return [wait, [[int(kind), data] for kind, data in items]]
         case Hello(version, chain, key, signature):
             return [version, chain, None if key is None else [key, signature]]
-        case GetDecision(txid):
+        case GetDecision(txid) | GetEffect(txid):
             return [txid]
+        case GetProposal(height_min, txid):
+            return [height_min, txid]
+        case GetProposals(agency, state, after, limit):
+            return [None if agency is None else [agency, state], after, limit]
         case Get(height_min, keys):
             return [height_min, [_key_value(key) for key in keys]]
         case GetHolds(height_min, target):
@@ -435,6 +484,13 @@ def _from_params(method: str, params: Value) -> Request:
             return GetCommittee(params[0])
         case "statements":
             return GetStatements(params[0], params[1])
+        case "effect":
+            return GetEffect(params[0])
+        case "proposal":
+            return GetProposal(params[0], params[1])
+        case "proposals":
+            agency, state = params[0] or (None, 0)
+            return GetProposals(agency, state, params[1], params[2])
         case "subscribe":
             return Subscribe(Stream(params[0]), params[1])
         case _:

@@ -164,6 +164,106 @@ def read_page(result: Value) -> Page:
     return Page(result[0], tuple(tuple(id_) for id_ in result[1]), after)
 
 
+# --- proposals ------------------------------------------------------------
+
+_DRAFT: Final = codec.array(
+    codec.octets(low=1, high=protocol.ANSWER_BYTES_MAX),
+    codec.bytes32,
+    codec.list_of(codec.bytes16, 255, low=2),
+    codec.list_of(codec.octets(low=1, high=protocol.ANSWER_BYTES_MAX), 128, low=2),
+)
+_LINKS: Final = codec.list_of(codec.plain, 256)
+_OUTLOOK: Final = codec.array(
+    codec.optional(codec.array(codec.integer(0, 255), codec.plain)), codec.optional(_LINKS)
+)
+_PROPOSAL: Final = codec.array(_ROWS, codec.optional(_DRAFT), codec.optional(_OUTLOOK))
+_PROPOSALS: Final = codec.array(
+    codec.count,
+    codec.list_of(codec.bytes32, protocol.PROPOSALS_MAX),
+    codec.optional(codec.octets(low=1, high=protocol.CURSOR_BYTES_MAX)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DraftText:
+    """What a proposal would do: body and openings, with the salts that bind them, not the seed."""
+
+    body: bytes
+    seed_hash: bytes
+    salts: tuple[bytes, ...]
+    openings: tuple[bytes, ...]
+
+    def to_value(self) -> Value:
+        """Return the canonical array."""
+        return [self.body, self.seed_hash, [*self.salts], [*self.openings]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What one node says would become of a proposal now: not proved.
+
+    ``refusal`` is code and detail, None if it would take effect; ``lacking`` what the holder of the
+    connection's key lacks to approve it, empty if nothing, None if that was not asked.
+    """
+
+    refusal: tuple[int, Value] | None
+    lacking: tuple[Value, ...] | None
+
+    def to_value(self) -> Value:
+        """Return the canonical array."""
+        refusal = None if self.refusal is None else [*self.refusal]
+        return [refusal, None if self.lacking is None else [*self.lacking]]
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """The row of a proposal; its draft where it may be read; its outlook while it is open."""
+
+    rows: Rows
+    draft: DraftText | None
+    outlook: Outlook | None
+
+    def to_value(self) -> Value:
+        """Return the canonical array."""
+        draft = None if self.draft is None else self.draft.to_value()
+        outlook = None if self.outlook is None else self.outlook.to_value()
+        return [self.rows.to_value(), draft, outlook]
+
+
+def read_proposal(result: Value) -> Proposal:
+    """Return the answer to ``proposal``. Raises DecodeError."""
+    _PROPOSAL(result, "proposal")
+    rows, draft, outlook = result
+    if draft is not None:
+        draft = DraftText(draft[0], draft[1], tuple(draft[2]), tuple(draft[3]))
+    if outlook is not None:
+        refusal = None if outlook[0] is None else (outlook[0][0], outlook[0][1])
+        outlook = Outlook(refusal, None if outlook[1] is None else tuple(outlook[1]))
+    return Proposal(read_rows(rows), draft, outlook)
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalPage:
+    """Txids of proposals from a node's own index: not proved. ``next`` asks for what follows.
+
+    A page may be short, and even empty, and yet have a ``next``.
+    """
+
+    height: int
+    txids: tuple[bytes, ...]
+    next: bytes | None
+
+    def to_value(self) -> Value:
+        """Return the canonical array."""
+        return [self.height, [*self.txids], self.next]
+
+
+def read_proposals(result: Value) -> ProposalPage:
+    """Return the answer to ``proposals``. Raises DecodeError."""
+    _PROPOSALS(result, "proposals")
+    return ProposalPage(result[0], tuple(result[1]), result[2])
+
+
 @dataclass(frozen=True, slots=True)
 class RuleText:
     """One numbered rule set in its canonical form, as it lies on the chain."""

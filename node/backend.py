@@ -45,6 +45,7 @@ from node.api.backend import (
     Select,
     Submission,
 )
+from node.asking import Asking
 from node.chronicle import Chronicle
 from node.dissemination import Dissemination
 from node.execution import Execution
@@ -90,6 +91,13 @@ class Backend:
         self._status = status
         self._serving = serving
         self._metrics = metrics
+        self.proposals = Asking(
+            ledger,
+            lambda: execution.state,
+            chronicle.proposals,
+            lambda: chronicle.certified,
+            chronicle.time_ms,
+        )
         self._ingress_seconds = metrics.stage_seconds.labels(stage="ingress")
         self._advanced = trio.Event()
 
@@ -204,6 +212,10 @@ class Backend:
     def find(self, txid: bytes) -> Place | None:
         """Return where a certified decision is."""
         return self._chronicle.find(txid)
+
+    def find_effect(self, txid: bytes) -> Place | None:
+        """Return where the certified second decision of a proposal is."""
+        return self._chronicle.find_effect(txid)
 
     def block(self, height: int) -> CertifiedBlock | None:
         """Return a certified height's decisions."""

@@ -20,6 +20,7 @@ from consensus.hotstuff import wire
 from consensus.hotstuff.types import Block, CommitCert, Statement
 from consensus.state.history import HistoryTree
 from node.api.backend import CertifiedBlock, Place
+from node.register import Change, Register, effect_entry
 from node.storage.flush import BatchData, BlockData
 from node.storage.store import Store
 
@@ -41,6 +42,8 @@ class Height:
         batches: of its payload, as they are stored.
         since: when it was executed, of the monotonic clock, seconds.
         certificate: on this very height, once delivered by it.
+        effects: positions of proposals' second decisions.
+        proposals: those that changed, as they were (None: new) and as they are.
     """
 
     block: Block
@@ -54,6 +57,8 @@ class Height:
     batches: Sequence[BatchData]
     since: float
     certificate: CommitCert | None = None
+    effects: Sequence[int] = ()
+    proposals: Sequence[Change] = ()
 
 
 @dataclass(slots=True)
@@ -79,6 +84,8 @@ class Chronicle:
         self._tip = tip
         self._executed: dict[int, Height] = {}
         self._places: dict[bytes, Place] = {}
+        self._effects: dict[bytes, Place] = {}
+        self.proposals = Register(store)
         self._certificates = _Certificates()
         self.certified = tip.height
         self.executed = tip.height
@@ -127,6 +134,10 @@ class Chronicle:
             self.newest = certificate
         for index, (txid, author) in enumerate(zip(height.txids, height.authors, strict=True)):
             self._places.setdefault(txid, Place(number, index, author))
+        for index in height.effects:
+            place = Place(number, index, height.authors[index])
+            self._effects[height.txids[index]] = place
+        self.proposals.certified(number, height.proposals)
         return height
 
     # --- reading certified heights --------------------------------------------------------------
@@ -160,6 +171,17 @@ class Chronicle:
         if not positions:
             return self._places.get(txid)
         height, index = positions[0]
+        return Place(height, index, self._stored_decisions(height)[index][1])
+
+    def find_effect(self, txid: bytes) -> Place | None:
+        """Return where the second decision of a proposal is."""
+        found = self._effects.get(txid)
+        if found is not None:
+            return found
+        position = self.proposals.effect(txid)
+        if position is None:
+            return None
+        height, index = position
         return Place(height, index, self._stored_decisions(height)[index][1])
 
     def time_ms(self) -> int:
@@ -248,6 +270,16 @@ class Chronicle:
         """Return the certified heights up to ``upto`` that the store lacks, encoded."""
         return [self._data(self._executed[n]) for n in range(self._store.height + 1, upto + 1)]
 
+    def index_entries(self, upto: int) -> list[tuple[bytes, bytes | None]]:
+        """Return what the heights up to ``upto`` change in the store's index of proposals."""
+        entries = self.proposals.entries(upto)
+        for number in range(self._store.height + 1, upto + 1):
+            height = self._executed[number]
+            entries += [
+                effect_entry(height.txids[index], number, index) for index in height.effects
+            ]
+        return entries
+
     def flushed(self, upto: int) -> None:
         """Forget heights that the store now has."""
         for number in [n for n in self._executed if n <= upto]:
@@ -255,6 +287,9 @@ class Chronicle:
                 place = self._places.get(txid)
                 if place is not None and place.height == number:
                     del self._places[txid]
+        self.proposals.flushed(upto)
+        for txid in [txid for txid, place in self._effects.items() if place.height <= upto]:
+            del self._effects[txid]
         certificates = self._certificates
         keep = bisect_left(certificates.heights, upto + 1)
         for number in certificates.heights[:keep]:

@@ -141,6 +141,8 @@ class Execution:
                 statement=statement,
                 txids=[each.txid for each in transactions],
                 authors=[each.author for each in transactions],
+                effects=outcome.effects,
+                proposals=outcome.proposals,
                 roots=[decision.root for decision in decisions],
                 decisions=[decision.encode() for decision in decisions],
                 codes=Counter([decision.leaves["code"] for decision in decisions]),

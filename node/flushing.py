@@ -130,7 +130,10 @@ class Flusher:
             rows=rows,
             blocks=self._chronicle.to_flush(upto),
             history=[(level, index, node) for (level, index), node in history.pending(upto)],
-            index=index_entries(rows, self._is_stored, self._paths),
+            index=[
+                *index_entries(rows, self._is_stored, self._paths),
+                *self._chronicle.index_entries(upto),
+            ],
             meta=[(META_NUMBERS, codec.encode(numbers))],
         )
 

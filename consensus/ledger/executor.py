@@ -187,6 +187,11 @@ class BlockRun:
         self._desk = self._proposing.desk
         self._finished = False
 
+    @property
+    def proposing(self) -> Proposing:
+        """The judgement of proposals on the state as the block has it, for those who ask."""
+        return self._proposing
+
     def step(self, count: int) -> bool:
         """Execute up to ``count`` further transactions and proposals; return whether any are left.
 
@@ -413,6 +418,10 @@ class BlockRun:
     # --- what a block keeps -------------------------------------------------------------------
 
     def _standing(self, key: bytes) -> Standing:
+        if self._view.authority_moved:  # what the transaction writes may yet be taken back
+            now = Standing(self._view, key, self._context.time_ms)
+            self._view.reads.update(now.reads)
+            return now
         found = self._standings.get(key)
         if found is None:
             now_ms = self._context.time_ms

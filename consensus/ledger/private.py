@@ -15,7 +15,7 @@ from typing import Final
 
 from consensus import codec
 from consensus.codec import Value
-from consensus.errors import DecodeError, invariant
+from consensus.errors import DecodeError, ProofError, invariant
 from consensus.hashing import DIGEST_BYTES, context
 from consensus.ledger.types import InputError, check_id
 from consensus.state import salted
@@ -91,6 +91,30 @@ def private_root(kh: bytes, calls: int, openings: Sequence[bytes], seed: bytes) 
     ]
     decoys = salted.decoys(salts[count:]) if count < len(salts) else ()
     return salted.list_root(salted.PRIVATE, private_header(seed_hash(seed), count), leaves, decoys)
+
+
+def salted_root(
+    kh: bytes,
+    calls: int,
+    openings: Sequence[bytes],
+    hashed_seed: bytes,
+    salts: Sequence[bytes],
+) -> bytes:
+    """Return what ``private_root`` does, from untrusted salts of leaves and decoys, not the seed.
+
+    Raises:
+        ProofError: lengths that no private part has.
+    """
+    count = len(openings)
+    fits = calls < count <= calls + 3
+    if not fits or len(salts) != count + salted.decoy_count(count):
+        raise ProofError("a draft has other leaves than its calls ask for")
+    leaves = [
+        salted.leaf_hash(kh, name, 0, salt, opening)
+        for name, salt, opening in zip(leaf_names(calls, count), salts, openings, strict=False)
+    ]
+    decoys = salted.decoys(salts[count:])
+    return salted.list_root(salted.PRIVATE, private_header(hashed_seed, count), leaves, decoys)
 
 
 def check_openings(calls: int, openings: Sequence[bytes]) -> None:

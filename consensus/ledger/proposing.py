@@ -269,7 +269,7 @@ class Proposing:
             if fault.code == Code.NEEDS_APPROVAL:
                 return None
             after = 0 if not begun else len(judged.actions)
-            if not self._complete(transaction, standing, expects, calls, after):
+            if self._missing(transaction, standing, expects, calls, after) is not None:
                 return None
             refused = fault
         moves = {} if refused else calls.moves
@@ -283,15 +283,78 @@ class Proposing:
         proposals.put(view, self.desk, ended)
         return Settled(transaction, standing, judged, moves, refused, approval)
 
-    def _complete(
+    def outlook(self, proposal: Proposal) -> Refused | None:
+        """Return what would refuse a proposal now; None if it would take effect. Writes nothing.
+
+        Approvals come first; NEEDS_APPROVAL has what is missing.
+        """
+        view = self._view
+        view.begin()
+        transaction = proposals.draft_of(view, proposal.txid)
+        standing = self._bench.standing(transaction.author)
+        expects = Expectations(view, transaction)
+        calls = self._calls(transaction, standing, expects, self._approvers(proposal))
+        try:
+            missing = self._missing(transaction, standing, expects, calls, 0)
+            if missing is not None:
+                return missing
+            check_signed(standing)
+            self._bench.run(transaction, standing, Judged(), expects, calls)
+        except Refused as refused:
+            return refused
+        finally:
+            view.rollback()
+            self.desk.clear()
+        return None
+
+    def lacking(self, proposal: Proposal, approver: bytes) -> list[Value]:
+        """Return what the holder of a key lacks to approve a proposal now; empty if nothing.
+
+        A key out of force lacks itself, and so does a principal that has approved already.
+        """
+        self._view.begin()
+        standing = self._bench.standing(approver)
+        if standing.fault is not None:
+            return [["key"]]
+        if any(row[1] == standing.principal.id for row in proposal.approvals):
+            return [["twice"]]
+        return self._lacking(proposal, standing)
+
+    def asked_of(self, approver: bytes) -> list[str]:
+        """Return the actions, ``domain.action`` ascending, that ask for a role of theirs."""
+        view, bench = self._view, self._bench
+        view.begin()
+        standing = bench.standing(approver)
+        if standing.fault is not None:
+            return []
+
+        def asks(action: Action) -> bool:
+            roles = [leaf.role for leaf in _leaves(action.approvals)]
+            return any(not bench.power(standing, role).missing for role in roles)
+
+        return sorted(
+            f"{action.domain}.{action.name}"
+            for rule_set in view.book.rule_sets.values()
+            for action in rule_set.actions.values()
+            if asks(action)
+        )
+
+    def draft(self, proposal: Proposal) -> Transaction:
+        """Return the transaction that a proposal stores."""
+        return proposals.draft_of(self._view, proposal.txid)
+
+    def _missing(
         self,
         transaction: Transaction,
         standing: Standing,
         expects: Expectations,
         calls: Calls,
         after: int,
-    ) -> bool:
-        """Return whether the calls from ``after`` on lack no approval, as far as can be said."""
+    ) -> Refused | None:
+        """Return what the first call from ``after`` on lacks of approvals, as far as can be said.
+
+        None: nothing. On the present state, so that a call may rest on what an earlier one makes.
+        """
         bench = self._bench
         for index in range(after, len(transaction.calls)):
             call = transaction.calls[index]
@@ -303,8 +366,8 @@ class Proposing:
                 calls.check_approvals(index, call, active, power)
             except Refused as refused:
                 if refused.code == Code.NEEDS_APPROVAL:
-                    return False
-        return True
+                    return refused
+        return None
 
 
 def check_signed(standing: Standing) -> None:

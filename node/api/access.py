@@ -8,7 +8,7 @@
 |                                       | key, principal, roles and sequence, the own person       |
 |                                       | record, records of which a leaf names it, holds on the   |
 |                                       | own person record; decisions on transactions of the own  |
-|                                       | key                                                      |
+|                                       | key; the own proposals                                   |
 
 That is the default. Where a kind or account family has read rules (``consensus.ledger.readers``),
 they alone say who reads its records or accounts, and with them their holds, slots and indexes, and
@@ -31,10 +31,12 @@ from consensus import answers, codec, genesis
 from consensus.codec import Value
 from consensus.ledger import layout
 from consensus.ledger.model import AccountFamily, Kind
+from consensus.ledger.proposals import Proposal
 from consensus.ledger.readers import ALWAYS, account_row, record_row
 from consensus.protocol import (
     GetCommittee,
     GetDecisions,
+    GetProposals,
     GetStatements,
     GetStatus,
     Hello,
@@ -69,7 +71,7 @@ def allows(access: int, request: Request) -> bool:
             return True
         case Subscribe(stream=Stream.STATEMENTS):
             return True
-        case ListRecords() | GetDecisions() | Subscribe():
+        case ListRecords() | GetDecisions() | Subscribe() | GetProposals():
             return access == answers.MEMBER
         case _:
             return access != answers.ANONYMOUS
@@ -110,8 +112,16 @@ def may_read(identity: Identity | None, own_key: bytes, key: StateKey, row: byte
             return components == (identity.principal,)
         case "role":
             return components[:1] == (identity.principal,)
+        case "proposal":
+            return len(components) == 1 and row is not None and _proposed(identity, row)
         case _:
             return key.namespace == "record" and _names_person(identity, key, row)
+
+
+def _proposed(identity: Identity, row: bytes) -> bool:
+    """Return whether somebody is the author of the proposal in a row."""
+    proposal = Proposal(*codec.parse(record.decode_single(row)[2], "proposal"))
+    return proposal.principal == identity.principal
 
 
 def may_see_holds(identity: Identity | None, target: StateKey) -> bool:

@@ -18,6 +18,7 @@ from consensus.codec import Value
 from consensus.ledger.readers import Reader
 from consensus.protocol import Item, StateKey, Status
 from consensus.reads import Page
+from node.asking import Asking
 
 RowReader = Callable[[StateKey], bytes | None]
 """Reads a raw row of one consistent state; None is absent."""
@@ -145,6 +146,13 @@ class ApiBackend(Protocol):
 
     def find(self, txid: bytes) -> Place | None:
         """Return where a certified decision is."""
+
+    @property
+    def proposals(self) -> Asking:
+        """What the node says of proposals."""
+
+    def find_effect(self, txid: bytes) -> Place | None:
+        """Return where the certified second decision of a proposal is."""
 
     def block(self, height: int) -> CertifiedBlock | None:
         """Return a certified height's decisions; None if unknown or no longer kept."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from consensus import answers, protocol
+from consensus import answers, protocol, reads
 from consensus.codec import Value
 from consensus.errors import LocalProtocolError
 from consensus.protocol import (
@@ -12,8 +12,11 @@ from consensus.protocol import (
     GetCommittee,
     GetDecision,
     GetDecisions,
+    GetEffect,
     GetHolds,
     GetIndex,
+    GetProposal,
+    GetProposals,
     GetRules,
     GetStatements,
     GetStatus,
@@ -22,7 +25,7 @@ from consensus.protocol import (
     Status,
 )
 from node.api import access, listing, reading
-from node.api.backend import ApiBackend, BehindError, ProvedRows
+from node.api.backend import ApiBackend, BehindError, Place, ProvedRows
 from node.api.reading import CannotAnswer, Proving
 from node.bell import Bell
 
@@ -55,7 +58,7 @@ class Querier:
             turn, self._requests = self._requests, []
             proving: list[tuple[int, Proving]] = []
             for request_id, request in turn:
-                if isinstance(request, Get | GetHolds | GetIndex | GetRules):
+                if isinstance(request, Get | GetHolds | GetIndex | GetRules | GetProposal):
                     proving.append((request_id, request))
                     continue
                 await connection.outbox.below(connection.hub.limits.outbound_bytes_max)
@@ -85,7 +88,13 @@ class Querier:
                     outbox.statement(height, reading.evidence_of(backend, height))
                 return [*wanted]
             case GetDecision(txid):
-                return self._decision(txid)
+                return self._decision(txid, backend.find(txid))
+            case GetEffect(txid):
+                return self._decision(txid, backend.find_effect(txid))
+            case GetProposals(agency, state, after, limit):
+                if agency is not None:
+                    return backend.proposals.of_agency(agency, state, after, limit).to_value()
+                return backend.proposals.pending(self._connection.key, after, limit).to_value()
             case GetDecisions(first, count):
                 found = reading.decisions_answer(
                     backend,
@@ -101,10 +110,9 @@ class Querier:
             case _:
                 raise LocalProtocolError(f"{type(request).__name__} is no read")
 
-    def _decision(self, txid: bytes) -> Value:
+    def _decision(self, txid: bytes, place: Place | None) -> Value:
         connection = self._connection
         backend = connection.hub.backend
-        place = backend.find(txid)
         if place is not None and connection.access == answers.CITIZEN:
             place = place if place.author == connection.key else None
         block = None if place is None else backend.block(place.height)
@@ -154,11 +162,39 @@ class Querier:
         if not allowed or level == answers.ANONYMOUS:
             raise CannotAnswer(Status.DENIED, "this key may not read that")
         connection.outbox.statement(proved.height, reading.evidence_of(backend, proved.height))
+        if isinstance(request, GetProposal):
+            connection.answer(request_id, self._proposal(request.txid, proved).to_value())
+            return
         if isinstance(request, GetRules):
             connection.answer(request_id, reading.rules_answer(proved).to_value())
         else:
             rows = reading.rows_answer(proved, lambda key: access.closes_holds(who, key))
             connection.answer(request_id, rows.to_value())
+
+    def _proposal(self, txid: bytes, proved: ProvedRows) -> reads.Proposal:
+        """Return a proposal; its draft where its author, or who could approve it, asks.
+
+        Where no read rule keeps anything from somebody, they may see what would be done as well.
+        """
+        connection = self._connection
+        asking, who = connection.hub.backend.proposals, connection.identity
+        rows = reading.rows_answer(proved)
+        found = asking.proposal(txid)
+        if found is None or who is None or proved.rows[0] is None:
+            return reads.Proposal(rows, None, None)
+        outlook = asking.outlook(found, connection.key)
+        shown = (
+            access.sees_everything(who)
+            or found.principal == who.principal
+            or any(row[1] == who.principal for row in found.approvals)
+            or (outlook is not None and not outlook.lacking)
+        )
+        if connection.access == answers.CITIZEN and outlook is not None:
+            outlook = reads.Outlook(outlook.refusal, None)
+        draft = None
+        if shown:
+            draft = reading.draft_text(connection.hub.chain, asking.draft(found))
+        return reads.Proposal(rows, draft, outlook)
 
     def _behind(self, request_id: int, height: int) -> None:
         said = f"this node has not reached height {height} yet"

@@ -14,14 +14,17 @@ from consensus import answers, codec, reads
 from consensus.answers import DecisionAnswer, HeightDecisions
 from consensus.errors import DecodeError
 from consensus.ledger import layout
-from consensus.ledger.view import split_attached
-from consensus.protocol import Get, GetHolds, GetIndex, GetRules, StateKey, Status
-from consensus.reads import RecordRow, Row, RuleText, ShownLeaf, SingleRow
+from consensus.ledger.attached import ATTACHED, cut_attached, split_attached
+from consensus.ledger.private import private_salts, seed_hash, slot
+from consensus.ledger.proposals import SPACE
+from consensus.ledger.transaction import Transaction
+from consensus.protocol import Get, GetHolds, GetIndex, GetProposal, GetRules, StateKey, Status
+from consensus.reads import DraftText, RecordRow, Row, RuleText, ShownLeaf, SingleRow
 from consensus.state import record, salted
 from consensus.state.merkle import RESULTS
 from node.api.backend import ApiBackend, CertifiedBlock, Place, ProvedRows, RowReader, Select
 
-Proving = Get | GetHolds | GetIndex | GetRules
+Proving = Get | GetHolds | GetIndex | GetRules | GetProposal
 ANSWER_BYTES_SPARE: Final = 4096
 HOLDS_SHOWN_MAX: Final = (reads.ROWS_MAX - 1) // 2
 """A target with more holds than this is answered with its count leaf alone."""
@@ -51,6 +54,8 @@ def selection(request: Proving) -> Select:
             place = (domain, number)
             named = (StateKey("rules", place), StateKey("rules", (*place, layout.ADOPTION)))
             return lambda read: named
+        case GetProposal(_, txid):
+            return lambda read: [StateKey(SPACE, (txid,))]
 
 
 def _holds_keys(target: StateKey, read: RowReader) -> Sequence[StateKey]:
@@ -130,12 +135,9 @@ def _is_rule_set(key: StateKey) -> bool:
     return key.namespace == "rules" and len(key.components) == 2
 
 
-def _single(key: StateKey, raw: bytes) -> bytes:
+def _single(raw: bytes) -> bytes:
     """Return the row of a single leaf, without what lies beside it in the store."""
-    if not _is_rule_set(key):
-        return raw
-    _, text = split_attached(raw)
-    return raw[1 : len(raw) - len(text)]
+    return cut_attached(raw)[0] if raw[0] == ATTACHED else raw
 
 
 def _without_holds(row: RecordRow) -> RecordRow:
@@ -153,7 +155,7 @@ def _row(key: StateKey, raw: bytes | None) -> Row | None:
     if raw is None:
         return None
     if key.namespace != "record":
-        version, salt, value = record.decode_single(_single(key, raw))
+        version, salt, value = record.decode_single(_single(raw))
         return SingleRow(version, salt, value)
     found = record.decode_row(raw)
     leaves = tuple(
@@ -235,6 +237,13 @@ def decisions_answer(
             "ask for each by its transaction id",
         )
     return out
+
+
+def draft_text(chain: bytes, draft: Transaction) -> DraftText:
+    """Return what a proposal would do as clients get it: without the seed."""
+    kh = slot(chain, draft.author, draft.sequence)
+    salts = private_salts(kh, draft.seed, len(draft.openings))
+    return DraftText(draft.body, seed_hash(draft.seed), tuple(salts), draft.openings)
 
 
 def sender_is_author(data: bytes, sender: bytes) -> bool:

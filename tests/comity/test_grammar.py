@@ -124,6 +124,11 @@ async def talk(h: Harness, client: Client) -> None:
         async for height in feed:
             if height.height == 2:
                 break
+    proposed = await client.propose(PAY)
+    await client.proposal(proposed.txid)
+    await client.effect(proposed.txid)
+    await client.pending()
+    await client.proposals("north", "executed", limit=1)
     with pytest.raises(RequestError):
         await client.decision(bytes(32))
     h.twin.rejection = Rejected(Status.NOT_ADMITTED, "EXPIRED", "too late", "sign it again")

@@ -55,6 +55,8 @@ from node.api.backend import (
 )
 from node.api.limits import ApiLimits
 from node.api.server import ApiServer
+from node.asking import Asking
+from node.register import Register
 
 START_MS = 1_790_000_000_000
 AGENCIES = ("north", "east", "south", "west")
@@ -249,6 +251,17 @@ def certify(statement: Statement, signers: Sequence[int] = (0, 1, 2)) -> bytes:
     return wire.encode_commit_cert(CommitCert(statement, rows))
 
 
+class NoStore:
+    """The store of a register that is kept in memory."""
+
+    @property
+    def view(self) -> NoStore:
+        return self
+
+    def records(self, prefix: bytes, *, after: bytes = b"", count_max: int) -> list[Any]:
+        return []
+
+
 @dataclass
 class Twin:
     """A node that certifies its own blocks. Implements ``ApiBackend``."""
@@ -268,6 +281,15 @@ class Twin:
         self.results: dict[int, Any] = {}
         self.certificates: dict[int, bytes] = {}
         self.places: dict[bytes, Place] = {}
+        self.effects: dict[bytes, Place] = {}
+        self.register = Register(NoStore())  # type: ignore[arg-type]
+        self.proposals = Asking(
+            self.ledger,
+            lambda: self.state,
+            self.register,
+            lambda: self.height,
+            lambda: self.now_ms,
+        )
         self.pool: dict[bytes, Transaction] = {}
         self.bell = trio.Event()
         self.grown = trio.Event()
@@ -333,6 +355,11 @@ class Twin:
         context = BlockContext(1, self.state.height + 1, self.now_ms)
         run = BlockRun(self.ledger, self.state, context, transactions)
         result = run.finish()
+        height = context.height
+        self.register.certified(height, result.proposals)
+        for index in result.effects:
+            found = result.transactions[index]
+            self.effects[found.txid] = Place(height, index, found.author)
         self._apply(
             [tuple(w) for w in result.writes],
             result.results_root,
@@ -422,6 +449,9 @@ class Twin:
 
     def find(self, txid: bytes) -> Place | None:
         return self.places.get(txid)
+
+    def find_effect(self, txid: bytes) -> Place | None:
+        return self.effects.get(txid)
 
     def block(self, height: int) -> CertifiedBlock | None:
         return self.blocks.get(height)

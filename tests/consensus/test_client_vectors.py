@@ -43,6 +43,9 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "result-status": answers.read_status,
     "result-committee": answers.read_committees,
     "result-statements": answers.read_heights,
+    "result-effect": answers.read_decision,
+    "result-proposal": reads.read_proposal,
+    "result-proposals": reads.read_proposals,
 }
 
 

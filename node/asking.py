@@ -1,0 +1,118 @@
+"""What a node says of proposals to those who ask: what waits for whom, and what would become of it.
+
+Judged on the newest executed state as the ledger would judge it now, and taken back: a dry run.
+None of it is proved. A page goes through a bounded number of proposals, however many are open.
+
+Not here: who may ask (``node.api``), and where proposals are found (``register``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from consensus import codec
+from consensus.hashing import ZERO
+from consensus.ledger.executor import BlockContext, BlockRun
+from consensus.ledger.ledger import Ledger
+from consensus.ledger.proposals import OPEN, SPACE, Proposal
+from consensus.ledger.proposing import Proposing
+from consensus.ledger.transaction import Transaction
+from consensus.ledger.view import Source
+from consensus.reads import Outlook, ProposalPage
+from consensus.state.record import decode_single
+from node.register import Register
+
+EXAMINED_MAX: Final = 64
+"""Proposals judged for one page; each takes about as long as a transaction."""
+
+
+class Asking:
+    """Answers about proposals.
+
+    Args:
+        ledger: of the network.
+        source: the newest executed state.
+        register: where proposals are found.
+        height: gives the newest certified height.
+        now_ms: gives its time.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        source: Callable[[], Source],
+        register: Register,
+        height: Callable[[], int],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._ledger = ledger
+        self._source = source
+        self._register = register
+        self._height = height
+        self._now_ms = now_ms
+
+    def proposal(self, txid: bytes) -> Proposal | None:
+        """Return a proposal as the newest state has it."""
+        row = self._source().get(self._ledger.paths(SPACE, [txid]))
+        if row is None or row.vh == ZERO:
+            return None
+        return Proposal(*codec.parse(decode_single(row.value)[2], SPACE))
+
+    def draft(self, proposal: Proposal) -> Transaction:
+        """Return what a proposal would do."""
+        return self._dry_run().draft(proposal)
+
+    def outlook(self, proposal: Proposal, key: bytes) -> Outlook | None:
+        """Return what would become of a proposal now; None once it has ended.
+
+        Args:
+            key: of whoever asks what they lack to approve it.
+        """
+        if proposal.state != OPEN or self._now_ms() > proposal.expires_ms:
+            return None
+        run = self._dry_run()
+        refused = run.outlook(proposal)
+        refusal = None if refused is None else (int(refused.code), refused.detail)
+        return Outlook(refusal, tuple(run.lacking(proposal, key)))
+
+    def pending(self, key: bytes, after: bytes | None, limit: int) -> ProposalPage:
+        """Return open proposals that the holder of a key could approve and has not.
+
+        By action, and of each those first that expire first.
+        """
+        run, now_ms = self._dry_run(), self._now_ms()
+        cursor = after or b""
+        actions = run.asked_of(key)
+
+        def found() -> Iterator[tuple[bytes, bytes]]:
+            for action in actions:
+                if self._register.cursor_of(action) + b"\xff" > cursor:
+                    yield from self._register.open_for(action, now_ms, cursor)
+
+        txids: dict[bytes, None] = {}
+        for examined, (place, txid) in enumerate(found()):
+            if len(txids) == limit or examined == EXAMINED_MAX:
+                return ProposalPage(self._height(), tuple(txids), cursor)
+            cursor = place
+            proposal = self.proposal(txid)
+            if proposal is None or proposal.state != OPEN:
+                continue  # the newest state is ahead of what is certified
+            if not run.lacking(proposal, key):
+                txids[txid] = None
+        return ProposalPage(self._height(), tuple(txids), None)
+
+    def of_agency(self, agency: str, state: int, after: bytes | None, limit: int) -> ProposalPage:
+        """Return proposals of an agency's people in a state, the oldest first."""
+        txids: list[bytes] = []
+        cursor = after or b""
+        for place, txid in self._register.of_agency(agency, state, cursor):
+            if len(txids) == limit:
+                return ProposalPage(self._height(), tuple(txids), cursor)
+            cursor = place
+            txids.append(txid)
+        return ProposalPage(self._height(), tuple(txids), None)
+
+    def _dry_run(self) -> Proposing:
+        context = BlockContext(1, self._height() + 1, self._now_ms())
+        return BlockRun(self._ledger, self._source(), context, ()).proposing
