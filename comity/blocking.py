@@ -423,6 +423,8 @@ class BlockingClient:
     list_all = _blocking(Client.list_all)
     authority = _blocking(Client.authority)
     access = _blocking(Client.access)
+    requirements = _blocking(Client.requirements)
+    simulate = _blocking(Client.simulate)
     rules = _blocking(Client.rules)
     rule_set = _blocking(Client.rule_set)
     rule_history = _blocking(Client.rule_history)

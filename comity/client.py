@@ -20,12 +20,12 @@ from typing import TypeVar
 
 import trio
 
-from comity import inquiry, rulesets
-from comity.authority import Access, Authority
+from comity import rulesets
 from comity.errors import (
     DraftError,
 )
 from comity.feeds import Feeds
+from comity.inquiry import Inquiries
 from comity.keys import Key
 from comity.listing import Lists
 from comity.network import Network
@@ -76,7 +76,7 @@ class RulesInForce:
         return newest.time_ms >= self.until_ms
 
 
-class Client(ProposalActs, Lists, Feeds, RuleActs):
+class Client(ProposalActs, Inquiries, Lists, Feeds, RuleActs):
     """A client of one network. Make one with ``connect``."""
 
     def __init__(
@@ -236,31 +236,6 @@ class Client(ProposalActs, Lists, Feeds, RuleActs):
             book = rules.compile_rulebook([row.definition for row in sets])
             self._rules = RulesInForce(statement.height, statement.time_ms, sets, book, until_ms)
         return self._rules
-
-    async def authority(
-        self, principal: bytes, *, grants: Sequence[bytes] = (), keys: Sequence[bytes] = ()
-    ) -> Authority:
-        """Return what a principal may do now and through which chain, judged on proved leaves.
-
-        Args:
-            principal: id.
-            grants, keys: ids and public keys to look at, beside those that a node lists.
-
-        Raises:
-            RequestError: DENIED: this key may not read that; NOT_FOUND: no such principal.
-        """
-        return await inquiry.authority(self, principal, grants, keys)
-
-    async def access(self, principal: bytes, namespace: str, *components: Value) -> Access:
-        """Return whether a principal may read a record or account now, and by which rule.
-
-        What the caller may not read itself is judged as far as that goes: ``allowed`` is None where
-        it depends on what is in it.
-
-        Raises:
-            RequestError: DENIED: this key may not read that; NOT_FOUND: no such principal.
-        """
-        return await inquiry.access(self, principal, StateKey(namespace, components))
 
     async def status(self) -> dict[str, Value]:
         """Return what a node says of itself: not proved."""

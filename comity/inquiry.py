@@ -1,6 +1,9 @@
-"""Questions that take several reads: what somebody may do, and whether somebody may read.
+"""Questions before an act: what somebody may do or read, and what would become of a draft.
 
-Each leaf is proved before it counts; the ledger's own code judges (``comity.authority``).
+Of authority and access each leaf is proved before it counts, and the ledger's own code judges
+(``comity.authority``). What becomes of a draft is one node's word.
+
+Not here: what a question needs of a client (``client``).
 """
 
 from __future__ import annotations
@@ -8,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from comity import simulating
 from comity.authority import (
     Access,
     Authority,
@@ -18,14 +22,20 @@ from comity.authority import (
     roles_known,
 )
 from comity.errors import RequestError
-from comity.results import Entry
+from comity.listing import unproved
+from comity.results import Entry, Simulation
 from consensus.answers import Problem
 from consensus.codec import Value
 from consensus.ledger import layout
+from consensus.ledger.transaction import Unsigned
 from consensus.protocol import KEYS_MAX, PAGE_MAX, StateKey, Status
 
 if TYPE_CHECKING:
-    from comity.client import Client
+    from comity.client import RulesInForce
+    from comity.drafting import Call
+    from comity.keys import Key
+    from comity.network import Network
+    from comity.sequence import Sequencer
 
 T = TypeVar("T")
 
@@ -33,44 +43,99 @@ LISTED_MAX: Final = 5000
 """Most keys, and most grants, of a network that are gone through for those of one principal."""
 
 
-async def authority(
-    client: Client, principal: bytes, grants: Sequence[bytes], keys: Sequence[bytes]
-) -> Authority:
-    """Return what a principal may do now; see ``Client.authority``."""
-    roles = roles_known((await client.rules()).book)
-    leaves = await _leaves(
-        client,
-        [StateKey("principal", (principal,)), *(StateKey("role", (principal, r)) for r in roles)],
-    )
-    gaps = ["roles that no rule in force names are not looked for"]
-    found_keys = await _listed(client, leaves, "key", gaps)
-    found_grants = await _listed(client, leaves, "grant", gaps)
-    own = () if client.key is None else (client.key.public,)
-    all_keys = [*dict.fromkeys((*keys, *found_keys, *own))]
+class Inquiries:
+    """What a client asks before an act; a part of ``Client``."""
 
-    def work() -> Authority | None:
-        return judge(leaves, principal, all_keys, dict.fromkeys((*grants, *found_grants)), gaps)
+    if TYPE_CHECKING:
+        chain: bytes
+        key: Key | None
+        _network: Network
+        _sequencer: Sequencer
 
-    return _known(await _judged(client, leaves, work), principal)
+        async def rules(self, *, refresh: bool = False) -> RulesInForce: ...
+        async def now_ms(self) -> int: ...
+        async def get_many(self, keys: Sequence[StateKey]) -> tuple[Entry, ...]: ...
+        async def draft(
+            self, *calls: Call, reads: Sequence[Entry] = (), under: Sequence[bytes] = ()
+        ) -> Unsigned: ...
+
+    async def authority(
+        self, principal: bytes, *, grants: Sequence[bytes] = (), keys: Sequence[bytes] = ()
+    ) -> Authority:
+        """Return what a principal may do now and through which chain, judged on proved leaves.
+
+        Args:
+            principal: id.
+            grants, keys: ids and public keys to look at, beside those that a node lists.
+
+        Raises:
+            RequestError: DENIED: this key may not read that; NOT_FOUND: no such principal.
+        """
+        roles = roles_known((await self.rules()).book)
+        wanted = [StateKey("principal", (principal,))]
+        wanted += [StateKey("role", (principal, role)) for role in roles]
+        leaves = await _leaves(self, wanted)
+        gaps = ["roles that no rule in force names are not looked for"]
+        found_keys = await _listed(self, leaves, "key", gaps)
+        found_grants = await _listed(self, leaves, "grant", gaps)
+        own = () if self.key is None else (self.key.public,)
+        all_keys = [*dict.fromkeys((*keys, *found_keys, *own))]
+
+        def work() -> Authority | None:
+            return judge(leaves, principal, all_keys, dict.fromkeys((*grants, *found_grants)), gaps)
+
+        return _known(await _judged(self, leaves, work), principal)
+
+    async def access(self, principal: bytes, namespace: str, *components: Value) -> Access:
+        """Return whether a principal may read a record or account now, and by which rule.
+
+        What the caller may not read itself is judged as far as that goes: ``allowed`` is None where
+        it depends on what is in it.
+
+        Raises:
+            RequestError: DENIED: this key may not read that; NOT_FOUND: no such principal.
+        """
+        key = StateKey(namespace, components)
+        entry: Entry | None
+        try:
+            (entry,) = await self.get_many([key])
+        except RequestError as error:
+            if error.status != Status.DENIED:
+                raise
+            entry = None
+        leaves = await _leaves(self, [StateKey("principal", (principal,))])
+        found = await _judged(self, leaves, lambda: judge_access(leaves, principal, key, entry))
+        return _known(found, principal)
+
+    async def requirements(self, draft: Unsigned) -> Simulation:
+        """Return what would refuse a draft now, all of it, and who could give what is missing.
+
+        One node's word on its newest state: not proved, and nothing is kept. Nobody needs to have
+        signed; cosigners count as if they had. Only acts of this client's key are tried out.
+
+        Raises:
+            RequestError: DENIED: the draft is of another key.
+        """
+        return await self._network.ask(
+            simulating.request(draft), lambda result, _: simulating.read(result)
+        )
+
+    async def simulate(
+        self, *calls: Call, reads: Sequence[Entry] = (), under: Sequence[bytes] = ()
+    ) -> Simulation:
+        """Return what would become of calls now; like ``requirements`` of a draft of them.
+
+        Raises:
+            DraftError: they cannot be written as a transaction.
+        """
+        draft = await self.draft(*calls, reads=reads, under=under)
+        try:
+            return await self.requirements(draft)
+        finally:
+            self._sequencer.release(draft.transaction.sequence)
 
 
-async def access(client: Client, principal: bytes, key: StateKey) -> Access:
-    """Return whether a principal may read something; see ``Client.access``."""
-    entry: Entry | None
-    try:
-        (entry,) = await client.get_many([key])
-    except RequestError as error:
-        if error.status != Status.DENIED:
-            raise
-        entry = None
-    leaves = await _leaves(client, [StateKey("principal", (principal,))])
-    return _known(
-        await _judged(client, leaves, lambda: judge_access(leaves, principal, key, entry)),
-        principal,
-    )
-
-
-async def _leaves(client: Client, wanted: Sequence[StateKey]) -> Leaves:
+async def _leaves(client: Inquiries, wanted: Sequence[StateKey]) -> Leaves:
     leaves = Leaves(client.chain, (await client.rules()).book, await client.now_ms())
     for first in range(0, len(wanted), KEYS_MAX):
         for entry in await client.get_many(wanted[first : first + KEYS_MAX]):
@@ -78,7 +143,7 @@ async def _leaves(client: Client, wanted: Sequence[StateKey]) -> Leaves:
     return leaves
 
 
-async def _judged(client: Client, leaves: Leaves, work: Callable[[], T]) -> T:
+async def _judged(client: Inquiries, leaves: Leaves, work: Callable[[], T]) -> T:
     """Return what ``work`` comes to, once it has every leaf that it asks for."""
     while True:
         try:
@@ -95,13 +160,13 @@ def _known(found: T | None, principal: bytes) -> T:
     return found
 
 
-async def _listed(client: Client, leaves: Leaves, kind: str, gaps: list[str]) -> list[bytes]:
+async def _listed(client: Inquiries, leaves: Leaves, kind: str, gaps: list[str]) -> list[bytes]:
     """Return the keys or grants that a node lists, and say what that leaves open."""
     ids: list[bytes] = []
     after: tuple[Value, ...] | None = None
     try:
         while len(ids) < LISTED_MAX:
-            page = await client.list_records(kind, after=after, limit=PAGE_MAX)
+            page = await unproved(client._network, kind, after, PAGE_MAX)
             ids += [id_[0] for id_ in page.ids if id_ and isinstance(id_[0], bytes)]
             after = page.next
             if after is None:
@@ -116,7 +181,9 @@ async def _listed(client: Client, leaves: Leaves, kind: str, gaps: list[str]) ->
     return await _theirs(client, leaves, kind, ids)
 
 
-async def _theirs(client: Client, leaves: Leaves, kind: str, ids: Sequence[bytes]) -> list[bytes]:
+async def _theirs(
+    client: Inquiries, leaves: Leaves, kind: str, ids: Sequence[bytes]
+) -> list[bytes]:
     """Return those that may be the principal's, of keys or grants that were listed."""
     found: list[bytes] = []
     (principal,) = leaves.entries[0].key.components

@@ -229,6 +229,74 @@ Outcome = Decision | Refusal
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """A check that a draft fails now: as a refusal would say it."""
+
+    code: str
+    call: int | None
+    detail: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Somebody who has a role now."""
+
+    principal: bytes
+    agency: str
+    scope: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """What one node says would become of a draft now: not proved, and nothing is kept.
+
+    Args:
+        height, time_ms: of the state it was tried on.
+        state, code, call, detail: the outcome, as of a ``Decision``; None where it rests on what
+            this key may not read.
+        findings: every check that fails, in the order of the checks.
+        complete: False where something could not be judged for what failed before it.
+        hidden: True where findings are left out that rest on what this key may not read.
+        holders: who could give missing approvals, by role.
+    """
+
+    height: int
+    time_ms: int
+    state: str | None
+    code: str | None
+    call: int | None
+    detail: Value
+    findings: tuple[Finding, ...]
+    complete: bool
+    hidden: bool
+    holders: Mapping[str, tuple[Holder, ...]]
+
+    def of(self, *codes: str) -> tuple[Finding, ...]:
+        """Return the findings of some codes."""
+        return tuple(each for each in self.findings if each.code in codes)
+
+    @property
+    def missing(self) -> Value:
+        """The approvals that are missing, as NEEDS_APPROVAL lists them; empty if none is."""
+        return [row for each in self.of("NEEDS_APPROVAL") for row in each.detail]
+
+    @property
+    def moved(self) -> tuple[Finding, ...]:
+        """Versions, facts and rules that are not as the draft knows them."""
+        return self.of("STALE", "BASIS_MOVED", "RULES_MOVED")
+
+    @property
+    def holds(self) -> tuple[bytes, ...]:
+        """Ids of the holds that stop it."""
+        return tuple(id_ for each in self.of("HELD") for id_ in each.detail)
+
+    @property
+    def failing(self) -> tuple[Finding, ...]:
+        """Conditions that are false."""
+        return self.of("REQUIREMENT")
+
+
+@dataclass(frozen=True, slots=True)
 class Height:
     """A certified height, and all its decisions when they were asked for."""
 

@@ -41,6 +41,8 @@ ITEMS_MAX: Final = 1024
 """Most envelopes and groups in one ``submit``."""
 KEYS_MAX: Final = 64
 """Most rows asked for in one ``get``."""
+DRAFT_BYTES_MAX: Final = 128 * 1024
+"""Longest draft that is tried out."""
 PAGE_MAX: Final = 1000
 """Most entries in one page of ``list`` and ``index``."""
 POSITION_MAX: Final = 2**53
@@ -257,6 +259,13 @@ class GetProposals:
     limit: int
 
 
+@dataclass(frozen=True, slots=True)
+class Simulate:
+    """What would refuse a draft now. ``envelope`` is canonical; its signatures do not count."""
+
+    envelope: bytes
+
+
 Request = (
     Hello
     | Submit
@@ -275,6 +284,7 @@ Request = (
     | GetEffect
     | GetProposal
     | GetProposals
+    | Simulate
 )
 
 _NAME: Final = codec.text(64, low=1)
@@ -313,6 +323,7 @@ _PARAMS: Final[dict[str, Shape]] = {
         codec.optional(codec.octets(low=1, high=CURSOR_BYTES_MAX)),
         codec.integer(1, PROPOSALS_MAX),
     ),
+    "simulate": codec.array(codec.octets(low=1, high=DRAFT_BYTES_MAX)),
 }
 METHODS: Final = tuple(_PARAMS)
 _METHOD_OF: Final[dict[type, str]] = dict(
@@ -335,6 +346,7 @@ _METHOD_OF: Final[dict[type, str]] = dict(
             GetEffect,
             GetProposal,
             GetProposals,
+            Simulate,
         ),
         METHODS,
         strict=True,
@@ -448,6 +460,8 @@ def _to_params(request: Request) -> Value:
             return [int(stream), from_height]
         case Unsubscribe(subscription_id):
             return [subscription_id]
+        case Simulate(envelope):
+            return [envelope]
 
 
 def _from_params(method: str, params: Value) -> Request:
@@ -493,6 +507,8 @@ def _from_params(method: str, params: Value) -> Request:
             return GetProposals(agency, state, params[1], params[2])
         case "subscribe":
             return Subscribe(Stream(params[0]), params[1])
+        case "simulate":
+            return Simulate(params[0])
         case _:
             return Unsubscribe(params[0])
 

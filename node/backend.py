@@ -27,9 +27,20 @@ from consensus.errors import (
 )
 from consensus.hashing import ZERO
 from consensus.ledger.batch import Item
-from consensus.ledger.layout import ACTIVE, Agency, Key, Principal, in_force, leaf_value
+from consensus.ledger.dry import DryRun
+from consensus.ledger.executor import BlockContext
+from consensus.ledger.layout import (
+    ACTIVE,
+    Agency,
+    Key,
+    Principal,
+    Role,
+    in_force,
+    leaf_value,
+)
 from consensus.ledger.ledger import Ledger
 from consensus.ledger.readers import Reader
+from consensus.ledger.transaction import decode_envelope
 from consensus.protocol import StateKey, Status
 from consensus.reads import Page, RuleText
 from consensus.state.record import decode_single
@@ -38,12 +49,14 @@ from node.api.backend import (
     Admitted,
     BehindError,
     CertifiedBlock,
+    Holder,
     Identity,
     Place,
     ProvedRows,
     Rejected,
     Select,
     Submission,
+    Tried,
 )
 from node.asking import Asking
 from node.chronicle import Chronicle
@@ -58,6 +71,8 @@ from node.verifier import Verifier, VerifierBusy, WorkerFailed
 PATIENCE_SECONDS: Final = 5.0
 """A read waits this long for the height that it asks for, or that it was proved under."""
 BUSY_RETRY_MS: Final = 200
+HOLDERS_SCAN_MAX: Final = 5000
+"""Roles gone through to find those who have one."""
 
 
 class Backend:
@@ -100,6 +115,8 @@ class Backend:
         )
         self._ingress_seconds = metrics.stage_seconds.labels(stage="ingress")
         self._advanced = trio.Event()
+        self._dry = Ledger(ledger.chain, ledger.limits, ledger.floor)
+        """Judges drafts: what it keeps is never used for blocks."""
 
     def advanced(self) -> None:
         """A height was certified: wake reads that wait for it."""
@@ -280,6 +297,41 @@ class Backend:
             if row is not None:
                 ids.append(id_of(kind, row.value))
         return Page(self._store.height, tuple(ids), ids[-1] if len(rows) > limit else None)
+
+    # --- drafts -------------------------------------------------------------------------------
+
+    def simulate(self, envelope: bytes) -> Tried:
+        """Try out a draft on the newest executed state, by a ledger that serves no blocks.
+
+        Raises:
+            ComityError: it is malformed.
+        """
+        transaction = decode_envelope(self._ledger.chain, envelope)
+        state, time_ms = self._execution.state, self._chronicle.executed_time_ms()
+        context = BlockContext(self._committee.epoch, state.height + 1, time_ms)
+        run = DryRun(self._dry, state, context, transaction)
+        return Tried(state.height, time_ms, run)
+
+    def holders(self, role: str, limit: int) -> Sequence[Holder]:
+        """Return who has a role now, as far as the node's own index goes."""
+        found: list[Holder] = []
+        now_ms = self._chronicle.time_ms()
+        rows = self._store.view.records(codec.encode("role"), count_max=HOLDERS_SCAN_MAX)
+        for _, kh in rows:
+            row = self._execution.state.get(kh)
+            if row is None or row.vh == ZERO:
+                continue
+            given = Role(*codec.parse(decode_single(row.value)[2], "role"))
+            if given.role != role or given.fault(now_ms):
+                continue
+            person = Principal(*self._single("principal", [given.principal]) or ())
+            agency = in_force(self._agency(person.agency), self._agency)
+            if person.status == ACTIVE and agency.status == ACTIVE:
+                scope = tuple((name, value) for name, value in given.scope)
+                found.append(Holder(given.principal, agency.name, scope))
+            if len(found) == limit:
+                break
+        return found
 
     def _rules(self) -> Any:
         return self._ledger.rules(self._execution.state, self._chronicle.time_ms())

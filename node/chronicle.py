@@ -188,6 +188,11 @@ class Chronicle:
         """Return chain time at the certified tip."""
         return self._tip.time_ms
 
+    def executed_time_ms(self) -> int:
+        """Return chain time at the executed tip, certified or not."""
+        found = self._executed.get(self.executed)
+        return self._tip.time_ms if found is None else found.block.time_ms
+
     def state_root(self, height: int) -> bytes:
         """Return the state root of a certified height."""
         data = self._statement(height)

@@ -382,6 +382,7 @@ EXPECTED: tuple[list[str], ...] = (
     ["APPLIED", "APPLIED", "APPLIED"],
     [],
     ["APPLIED"],
+    ["APPLIED"],
 )
 """What the network decided on each example's transactions."""
 

@@ -60,8 +60,8 @@ def submit(
     domain, dot, name = action.partition(".")
     if not dot:
         raise UsageError(f"{action!r} is not domain.action", hint="e.g. payments.disburse")
-    named = [_expectation(each) for each in expect]
-    grants = [_grant(each) for each in under]
+    named = [expectation(each) for each in expect]
+    grants = [grant(each) for each in under]
     cosigners = [_key(each) for each in cosigner]
     if cosigners and circulate is None and not dry:
         raise UsageError(
@@ -119,7 +119,8 @@ def _show_draft(output: Output, action: str, call: Call, drafted: Transaction) -
     show.emit(output, value, show.titled("not sent", show.pairs(rows)))
 
 
-def _expectation(word: str) -> tuple[StateKey, int]:
+def expectation(word: str) -> tuple[StateKey, int]:
+    """Return place and version of ``kind/id=version``; raises UsageError."""
     place, equals, version = word.rpartition("=")
     if not equals or not version.isdecimal():
         raise UsageError(f"{word!r} is not kind/id=version", hint="e.g. --expect note/7=2")
@@ -132,7 +133,8 @@ async def _latest_ms(client: Client) -> int:
     return await client.now_ms() + client.genesis.limits.not_after_ms_max
 
 
-def _grant(word: str) -> bytes:
+def grant(word: str) -> bytes:
+    """Return the id of a grant; raises UsageError."""
     return _digest(word, "id of a grant")
 
 

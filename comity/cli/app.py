@@ -16,7 +16,18 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import UnknownCommandError, UnusedCliTokensError
 from rich.text import Text
 
-from comity.cli import acts, circulars, devnet, keys, network, node, people, reads, rules
+from comity.cli import (
+    acts,
+    asking,
+    circulars,
+    devnet,
+    keys,
+    network,
+    node,
+    people,
+    reads,
+    rules,
+)
 from comity.cli import rule_changes as rule_changes  # these add commands to `rules`
 from comity.cli import rule_tests as rule_tests
 from comity.cli.options import examples
@@ -49,7 +60,7 @@ for _part in (network, node, keys, rules):
 app.command(acts.submit, help_epilogue=acts.EXAMPLES)
 app.command(circulars.cosign, help_epilogue=circulars.COSIGN_EXAMPLES)
 app.command(circulars.send, help_epilogue=circulars.SEND_EXAMPLES)
-for _command, _examples in (*reads.COMMANDS, *people.COMMANDS):
+for _command, _examples in (*reads.COMMANDS, *people.COMMANDS, *asking.COMMANDS):
     app.command(_command, name=_command.__name__.rstrip("_"), help_epilogue=_examples)
 app.command(devnet.devnet, help_epilogue=devnet.EXAMPLES)
 

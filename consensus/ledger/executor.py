@@ -208,6 +208,11 @@ class BlockRun:
                 self._execute(queue[self._next - 1])
         return bool(self._due) or self._next < len(queue)
 
+    @property
+    def first(self) -> Decision:
+        """The first decision, once a step has made it."""
+        return self._decisions[0]
+
     def finish(self) -> BlockResult:
         """Execute what is left and return the block's result. Only once."""
         invariant(not self._finished, "a block is finished once")

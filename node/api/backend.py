@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from consensus.answers import EpochStep, StatementEvidence
 from consensus.codec import Value
+from consensus.ledger.dry import DryRun
 from consensus.ledger.readers import Reader
 from consensus.protocol import Item, StateKey, Status
 from consensus.reads import Page
@@ -108,6 +109,24 @@ class ProvedRows:
     proof: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A draft that was tried out on the state of an executed height."""
+
+    height: int
+    time_ms: int
+    run: DryRun
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who has a role now, and in which scope."""
+
+    principal: bytes
+    agency: str
+    scope: tuple[tuple[str, str], ...]
+
+
 class BehindError(Exception):
     """This node did not reach the height that was asked for in reasonable time."""
 
@@ -169,6 +188,16 @@ class ApiBackend(Protocol):
 
     def list_records(self, kind: str, after: tuple[Value, ...] | None, limit: int) -> Page | None:
         """Return a page of the node's own index; None for a kind that there is not."""
+
+    def simulate(self, envelope: bytes) -> Tried:
+        """Try out a draft on the newest executed state; its signatures are not looked at.
+
+        Raises:
+            ComityError: it is malformed.
+        """
+
+    def holders(self, role: str, limit: int) -> Sequence[Holder]:
+        """Return who has a role now, as far as the node's own index goes."""
 
     def committees(self, after_epoch: int, limit: int) -> Sequence[EpochStep]:
         """Return the committees elected after an epoch, ascending."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import trio
+
 from consensus import answers, protocol, reads
 from consensus.codec import Value
-from consensus.errors import LocalProtocolError
+from consensus.errors import ComityError, LocalProtocolError
 from consensus.protocol import (
     Get,
     GetCommittee,
@@ -22,9 +24,10 @@ from consensus.protocol import (
     GetStatus,
     ListRecords,
     Request,
+    Simulate,
     Status,
 )
-from node.api import access, listing, reading
+from node.api import access, listing, reading, simulating
 from node.api.backend import ApiBackend, BehindError, Place, ProvedRows
 from node.api.reading import CannotAnswer, Proving
 from node.bell import Bell
@@ -63,6 +66,8 @@ class Querier:
                     continue
                 await connection.outbox.below(connection.hub.limits.outbound_bytes_max)
                 self._answer(request_id, request)
+                if isinstance(request, Simulate):
+                    await trio.lowlevel.checkpoint()  # judging takes milliseconds
             if proving:
                 await self._prove(proving)
 
@@ -104,11 +109,26 @@ class Querier:
                     self._connection.shown,
                 )
                 return [each.to_value() for each in found]
+            case Simulate(envelope):
+                return self._simulated(envelope)
             case ListRecords(kind, after, limit):
                 who, key = self._connection.identity, self._connection.key
                 return listing.page(backend, who, key, kind, after, limit).to_value()
             case _:
                 raise LocalProtocolError(f"{type(request).__name__} is no read")
+
+    def _simulated(self, envelope: bytes) -> Value:
+        connection = self._connection
+        who, key = connection.identity, connection.key
+        if who is None or not reading.sender_is_author(envelope, key):
+            hint = "ask with the key that is to sign"
+            raise CannotAnswer(Status.DENIED, "a draft is tried out for its author alone", hint)
+        backend = connection.hub.backend
+        try:
+            tried = backend.simulate(envelope)
+        except ComityError as error:
+            raise CannotAnswer(Status.MALFORMED, error.message, error.hint) from error
+        return simulating.answer(backend, who, key, tried).to_value()
 
     def _decision(self, txid: bytes, place: Place | None) -> Value:
         connection = self._connection

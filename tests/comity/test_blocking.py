@@ -652,6 +652,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "list_all": ("note",),
     "authority": (bytes(32),),
     "access": (bytes(32), "account", "pot", "a"),
+    "simulate": (PAY,),
     "rules": (),
     "rule_set": ("notes", 1),
     "rule_history": ("notes",),
@@ -680,6 +681,8 @@ def test_closed_client_says_so(client: BlockingClient) -> None:
     unsigned = client.draft(PAY)
     client.close()
     client.close()
+    with pytest.raises(ClosedError):
+        client.requirements(unsigned)
     for name, arguments in ARGUMENTS.items():
         with pytest.raises(ClosedError, match="this client is closed"):
             getattr(client, name)(*arguments)

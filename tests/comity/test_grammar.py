@@ -129,6 +129,7 @@ async def talk(h: Harness, client: Client) -> None:
     await client.effect(proposed.txid)
     await client.pending()
     await client.proposals("north", "executed", limit=1)
+    assert (await client.simulate(PAY)).code == "APPLIED"
     with pytest.raises(RequestError):
         await client.decision(bytes(32))
     h.twin.rejection = Rejected(Status.NOT_ADMITTED, "EXPIRED", "too late", "sign it again")

@@ -29,6 +29,7 @@ from consensus.hotstuff import wire
 from consensus.hotstuff.types import CommitCert, Statement
 from consensus.keyfile import KeyKind
 from consensus.ledger import group, layout
+from consensus.ledger.dry import DryRun
 from consensus.ledger.executor import EXECUTOR, BlockContext, BlockRun
 from consensus.ledger.genesis_state import genesis_state
 from consensus.ledger.ledger import of_genesis
@@ -46,12 +47,14 @@ from node.api.backend import (
     Admitted,
     BehindError,
     CertifiedBlock,
+    Holder,
     Identity,
     Place,
     ProvedRows,
     Rejected,
     Select,
     Submission,
+    Tried,
 )
 from node.api.limits import ApiLimits
 from node.api.server import ApiServer
@@ -493,6 +496,20 @@ class Twin:
         page = [n for n in numbers if n >= start][:limit]
         more = bool(page) and page[-1] != numbers[-1]
         return reads.Page(self.height, tuple((n,) for n in page), (page[-1],) if more else None)
+
+    def simulate(self, envelope: bytes) -> Tried:
+        transaction = decode_envelope(self.chain, envelope)
+        context = BlockContext(1, self.state.height + 1, self.now_ms)
+        run = DryRun(self.ledger, self.state, context, transaction)
+        return Tried(self.state.height, self.now_ms, run)
+
+    def holders(self, role: str, limit: int) -> Sequence[Holder]:
+        given = [each for each in self.genesis.roles if each.role == role]
+        people = {each.id: each for each in self.genesis.principals}
+        return [
+            Holder(each.principal, people[each.principal].agency, tuple(each.scope))
+            for each in given
+        ]
 
     def committees(self, after_epoch: int, limit: int) -> Sequence[answers.EpochStep]:
         return []

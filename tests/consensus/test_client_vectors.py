@@ -17,7 +17,7 @@ import nacl.bindings
 import pycddl
 import pytest
 
-from consensus import answers, protocol, reads
+from consensus import answers, asking, protocol, reads
 from consensus.errors import DecodeError, RemoteProtocolError
 from consensus.protocol import Item, Status
 from tests.consensus.test_files_vectors import plain
@@ -46,6 +46,7 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "result-effect": answers.read_decision,
     "result-proposal": reads.read_proposal,
     "result-proposals": reads.read_proposals,
+    "result-simulate": asking.read_simulated,
 }
 
 

@@ -464,7 +464,7 @@ async def test_request_that_is_not_canonical_is_refused(payload: bytes) -> None:
 async def test_unknown_method_is_unsupported_and_the_connection_goes_on() -> None:
     async with port() as (_, _, connect):
         wire = await connect()
-        await wire.raw(protocol.frames([codec.encode([2, "simulate", [1, "x"]])]))
+        await wire.raw(protocol.frames([codec.encode([2, "foretell", [1, "x"]])]))
         assert (await wire.answer()).status == Status.UNSUPPORTED
         await wire.send((3, GetStatus()))
         assert (await wire.answer()).status == Status.OK
