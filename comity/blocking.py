@@ -421,6 +421,8 @@ class BlockingClient:
     statements = _blocking(Client.statements)
     list_records = _blocking(Client.list_records)
     list_all = _blocking(Client.list_all)
+    reviews = _blocking(Client.reviews)
+    review = _blocking(Client.review)
     authority = _blocking(Client.authority)
     access = _blocking(Client.access)
     requirements = _blocking(Client.requirements)

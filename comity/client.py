@@ -32,6 +32,7 @@ from comity.network import Network
 from comity.pool import Pool, dial_tls, servers_of
 from comity.proposals import ProposalActs
 from comity.results import Decision, Entry, Height, Holds
+from comity.reviewing import Reviews
 from comity.rulesets import RuleActs
 from comity.sequence import Sequencer
 from comity.session import Dial, Server, Statements, statement_of
@@ -76,7 +77,7 @@ class RulesInForce:
         return newest.time_ms >= self.until_ms
 
 
-class Client(ProposalActs, Inquiries, Lists, Feeds, RuleActs):
+class Client(ProposalActs, Inquiries, Lists, Feeds, RuleActs, Reviews):
     """A client of one network. Make one with ``connect``."""
 
     def __init__(

@@ -135,14 +135,14 @@ async def _latest_ms(client: Client) -> int:
 
 def grant(word: str) -> bytes:
     """Return the id of a grant; raises UsageError."""
-    return _digest(word, "id of a grant")
+    return parse_digest(word, "id of a grant")
 
 
 def _key(word: str) -> bytes:
-    return _digest(word, "public key")
+    return parse_digest(word, "public key")
 
 
-def _digest(word: str, what: str) -> bytes:
+def parse_digest(word: str, what: str) -> bytes:
     try:
         found = bytes.fromhex(word.removeprefix("0x"))
     except ValueError:

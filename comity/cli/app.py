@@ -26,6 +26,7 @@ from comity.cli import (
     node,
     people,
     reads,
+    reviews,
     rules,
 )
 from comity.cli import rule_changes as rule_changes  # these add commands to `rules`
@@ -62,6 +63,8 @@ app.command(circulars.cosign, help_epilogue=circulars.COSIGN_EXAMPLES)
 app.command(circulars.send, help_epilogue=circulars.SEND_EXAMPLES)
 for _command, _examples in (*reads.COMMANDS, *people.COMMANDS, *asking.COMMANDS):
     app.command(_command, name=_command.__name__.rstrip("_"), help_epilogue=_examples)
+app.command(reviews.reviews, help_epilogue=reviews.EXAMPLES_LIST)
+app.command(reviews.review, help_epilogue=reviews.EXAMPLES_ONE)
 app.command(devnet.devnet, help_epilogue=devnet.EXAMPLES)
 
 

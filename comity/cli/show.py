@@ -38,6 +38,7 @@ KERNEL_SHAPES: Final[dict[str, Any]] = {
     "key": layout.Key,
     "principal": layout.Principal,
     "reservation": layout.Reservation,
+    "review": layout.Review,
     "role": layout.Role,
 }
 RESERVATION_STATES: Final = ("reserved", "posted", "voided")

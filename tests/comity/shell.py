@@ -87,7 +87,7 @@ def shell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Shell:
     """A shell in a fresh folder, acting as the official on a fresh ledger."""
-    return _open(Twin(), tmp_path, monkeypatch, capsys)
+    return open_shell(Twin(), tmp_path, monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def idle_shell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Shell:
     """The same on a ledger that all its users share, for what changes nothing."""
-    return _open(_idle(), tmp_path, monkeypatch, capsys)
+    return open_shell(_idle(), tmp_path, monkeypatch, capsys)
 
 
 @cache
@@ -103,7 +103,7 @@ def _idle() -> Twin:
     return Twin()
 
 
-def _open(
+def open_shell(
     twin: Twin,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
