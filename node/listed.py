@@ -16,6 +16,7 @@ from consensus import codec
 from consensus.codec import Value
 from consensus.ledger import layout
 from consensus.ledger.layout import Paths, encode_id, encode_text
+from consensus.ledger.proposals import Proposal
 from consensus.state.record import decode_row, decode_single, is_record_row
 from consensus.state.state import Row
 from node.storage.tables import KEY_BYTES_MAX
@@ -26,6 +27,7 @@ KERNEL_KINDS: Final = {
     "hold": (1, len(layout.Hold._fields)),
     "key": (1, len(layout.Key._fields)),
     "principal": (1, len(layout.Principal._fields)),
+    "proposal": (1, len(Proposal._fields)),
     "role": (2, len(layout.Role._fields)),
 }
 """Kernel objects that are listed: how many components they have, and how many items."""

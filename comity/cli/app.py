@@ -30,6 +30,7 @@ from comity.cli import (
     rules,
 )
 from comity.cli import rule_changes as rule_changes  # these add commands to `rules`
+from comity.cli import rule_diff as rule_diff
 from comity.cli import rule_tests as rule_tests
 from comity.cli.options import examples
 from comity.cli.show import err

@@ -160,3 +160,21 @@ def test_a_definition_is_an_input_of_submit_too(shell: Shell) -> None:
     Path("notes.toml").write_text(SECOND)
     words = ("charter.propose_rules", "domain=notes", "number=2", "rules=notes.toml")
     assert shell("submit", *words, "--key", "administrator.key").status == 0
+
+
+def test_diff_of_files_and_of_rule_sets_on_the_chain(shell: Shell) -> None:
+    Path("old.toml").write_text(RULES)
+    Path("new.toml").write_text(SECOND)
+    said = shell("rules", "diff", "old.toml", "new.toml")
+    assert said.status == 0
+    assert "requires: AMOUNT: input.amount > 1" in said.out
+    assert "pay: changed" in said.out
+    Path("notes.toml").write_text(SECOND)
+    assert shell("rules", "propose", "notes.toml", "--key", "administrator.key").status == 0
+    found = shell("rules", "diff", "notes", "notes#2", "--json").json
+    assert (found["old"], found["new"], found["moved"]) == (1, 2, {"pay": "changed"})
+    assert [gap.split()[0] for gap in found["gaps"]] == ["grants", "proposals"]
+    assert shell("rules", "diff", "notes", "notes#1").out.startswith("notes: 1 to 1: nothing")
+    for wrong in ("nothing", "notes#9", "notes#x"):
+        assert shell("rules", "diff", "notes", wrong).status == 2
+    assert shell("rules", "diff", "notes", "charter").status == 2
