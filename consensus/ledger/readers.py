@@ -210,6 +210,17 @@ class Reader:
             return True
         return any(self._passes(way, row) == "" for way in ways if own or way.rule.own is None)
 
+    def may_list(self, owner: Kind, field: str, value: Value) -> bool:
+        """Return whether it may be shown which records of a kind have ``value`` in ``field``.
+
+        Whoever could read every one of them, by a rule that looks at nothing else of a record.
+        """
+        level, ways = self._known(owner)
+        if level == ALWAYS:
+            return True
+        row = Row([], None, None).set({field: value})
+        return any(_rests_on(way.rule, field) and not self._passes(way, row) for way in ways)
+
     def may_see_absence(self, owner: Kind | AccountFamily, row: Row) -> bool:
         """Return whether it may be shown that a row is absent; ``row`` has its id alone.
 
@@ -342,6 +353,16 @@ def role_names(owners: Sequence[Kind | AccountFamily]) -> list[str]:
 def _free(where: Expression) -> bool:
     """Return whether a condition reads nothing of what is read."""
     return all(path[0] not in (RECORD, ACCOUNT) for path in where.reads)
+
+
+def _rests_on(rule: ReadRule, field: str) -> bool:
+    """Return whether a rule reads nothing of a record but one field."""
+    return all(
+        path[0] != RECORD or path[1:] == (field,)
+        for each in (rule.own, rule.where)
+        if each is not None
+        for path in each.reads
+    )
 
 
 def _reason(rule: ReadRule, way: _Way) -> str:

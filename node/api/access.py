@@ -6,9 +6,9 @@
 | official or system of a member agency | also submit, and read all open data                      |
 | citizen                               | also submit under the own key; read rule sets, the own   |
 |                                       | key, principal, roles and sequence, the own person       |
-|                                       | record, records of which a leaf names it, holds on the   |
-|                                       | own person record; decisions on transactions of the own  |
-|                                       | key; the own proposals                                   |
+|                                       | record, records of which a leaf names it and lists of    |
+|                                       | them, holds on the own person record; decisions on       |
+|                                       | transactions of the own key; the own proposals           |
 
 That is the default. Where a kind or account family has read rules (``consensus.ledger.readers``),
 they alone say who reads its records or accounts, and with them their holds, slots and indexes, and
@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from consensus import answers, codec, genesis
-from consensus.codec import Value
+from consensus.codec import Value, same
 from consensus.ledger import layout
 from consensus.ledger.model import AccountFamily, Kind
 from consensus.ledger.proposals import Proposal
@@ -114,6 +114,9 @@ def may_read(identity: Identity | None, own_key: bytes, key: StateKey, row: byte
             return components[:1] == (identity.principal,)
         case "proposal":
             return len(components) == 1 and row is not None and _proposed(identity, row)
+        case "index":
+            person = None if identity.person is None else [*identity.person]
+            return person is not None and same(_listed(key)[1], person)
         case _:
             return key.namespace == "record" and _names_person(identity, key, row)
 
@@ -221,8 +224,10 @@ def _by_rules(
     own: bool = True,
 ) -> bool:
     reader = identity.reader
-    if reader is None or key.namespace == "index":
-        return reader is not None and reader.level(owner) == ALWAYS
+    if reader is None:
+        return False
+    if key.namespace == "index":
+        return isinstance(owner, Kind) and reader.may_list(owner, *_listed(key))
     if isinstance(owner, Kind):
         shown = record_row(owner, key.components, row)
     else:
@@ -242,6 +247,12 @@ def _hides_nothing(identity: Identity, domain: Value = None) -> bool:
         or (domain is not None and owner.domain != domain)
         for owner in reader.book.read_by_rules
     )
+
+
+def _listed(key: StateKey) -> tuple[str, Value]:
+    """Return field and value of a leaf of an index: ``[kind.field, value, ...]``."""
+    name, value = (*key.components, "", None)[:2]
+    return str(name).partition(".")[2], value
 
 
 def _target(components: Sequence[Value]) -> StateKey:

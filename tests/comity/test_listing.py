@@ -140,11 +140,18 @@ async def test_what_the_ledger_keeps_no_index_of_is_not_asked_for() -> None:
                 await client.list_records("note", index="amount", value=5, after=after)
 
 
-async def test_a_citizen_is_shown_no_index() -> None:
-    async with notes(write(1)) as (h, _), h.client(CITIZEN) as citizen:
-        with pytest.raises(RequestError) as caught:
-            await citizen.list_records("note", index="amount", value=5)
-        assert caught.value.reason == "DENIED"
+async def test_a_citizen_lists_what_names_the_citizen_and_nothing_else() -> None:
+    own: list[Any] = [CITIZEN_TOKEN]
+    async with (
+        notes(write(1, 5, own), write(2), write(3, 6, own)) as (h, _),
+        h.client(CITIZEN) as citizen,
+    ):
+        found = await citizen.list_records("note", index="owner", value=own)
+        assert found.ids == ((1,), (3,))
+        for index, value in (("amount", 5), ("owner", [b"x" * 32])):
+            with pytest.raises(RequestError) as caught:
+                await citizen.list_records("note", index=index, value=value)
+            assert caught.value.reason == "DENIED"
 
 
 async def test_what_an_action_takes_from_an_index_is_read_for_it() -> None:
