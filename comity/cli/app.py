@@ -25,6 +25,7 @@ from comity.cli import (
     network,
     node,
     people,
+    proposals,
     reads,
     reviews,
     rules,
@@ -62,7 +63,8 @@ for _part in (network, node, keys, rules):
 app.command(acts.submit, help_epilogue=acts.EXAMPLES)
 app.command(circulars.cosign, help_epilogue=circulars.COSIGN_EXAMPLES)
 app.command(circulars.send, help_epilogue=circulars.SEND_EXAMPLES)
-for _command, _examples in (*reads.COMMANDS, *people.COMMANDS, *asking.COMMANDS):
+_MORE: Final = (*reads.COMMANDS, *people.COMMANDS, *asking.COMMANDS, *proposals.COMMANDS)
+for _command, _examples in _MORE:
     app.command(_command, name=_command.__name__.rstrip("_"), help_epilogue=_examples)
 app.command(reviews.reviews, help_epilogue=reviews.EXAMPLES_LIST)
 app.command(reviews.review, help_epilogue=reviews.EXAMPLES_ONE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from comity.cli.values import time_word
@@ -69,6 +69,8 @@ def _link(link: Value) -> str:
             return "one person may not do both"
         case ["author"]:
             return "authors do not approve their own acts"
+        case ["not the author"]:
+            return "only its author takes it back, or an office of the author's agency"
         case ["twice"]:
             return "it approves already"
         case ["distinct", "person"]:
@@ -87,6 +89,11 @@ def _link(link: Value) -> str:
             return f"{what} {word(rest, short=True)}"
         case _:
             return word(link, short=True)
+
+
+def lacking_words(links: Sequence[Value]) -> str:
+    """Return what somebody lacks to approve a proposal, in words."""
+    return "; ".join(_link(each) for each in links)
 
 
 def _missing(part: Value) -> str:
@@ -131,7 +138,11 @@ _SENTENCES: Final[dict[str, Sentence]] = {
     "NOT_AFTER_TOO_FAR": lambda d: f"it may be valid until {time_word(d[1])} at most",
     "KEY_INACTIVE": lambda d: f"the key {word(d[0], short=True)} is {d[1]}",
     "SUSPENDED": lambda d: f"{_name(d)} is suspended",
-    "UNSUPPORTED": lambda d: f"the network's executor does not know {d}",
+    "UNSUPPORTED": lambda d: (
+        "acts on proposals are not proposed themselves"
+        if d == "proposal"
+        else f"the network's executor does not know {d}"
+    ),
     "RULES_MOVED": lambda d: f"the rules moved on to number {d[0]}; draft it again",
     "UNKNOWN_ACTION": lambda d: f"no action {d[0]}.{d[1]} is in force",
     "BAD_INPUT": lambda d: f"{d[0] or 'inputs'}: {d[1]}",

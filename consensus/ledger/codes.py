@@ -24,7 +24,8 @@ object, as ``expects`` names it.
                        ["not_agency", path], ["debit", family], ["agency", agency], ["same_person"],
                        ["committee", agency],
                        ["key"], ["apart", role, other role that the person has],
-                       ["author"], ["not asked"] and links of approvers (acts on proposals),
+                       ["not the author"], ["author"], ["not asked"] and links of approvers: of
+                       acts on proposals,
                        ["grant", id, why], ["office", role, why]: see ``delegation``
     STALE              [name, version now, [field, ...]]               empty: as a whole, or unnamed
     BASIS_MOVED        [name, field]: the source; or "limit"

@@ -204,7 +204,7 @@ async def test_the_author_withdraws_and_a_stranger_cannot() -> None:
         await noted(author)
         txid = await proposed(author, agree())
         refused = await one.withdraw(txid)
-        assert (refused.code, refused.detail) == ("NOT_AUTHORIZED", [["author"]])
+        assert (refused.code, refused.detail) == ("NOT_AUTHORIZED", [["not the author"]])
         assert (await author.withdraw(txid)).applied
         assert (await one.approve(txid)).detail[0] == "WITHDRAWN"
 

@@ -234,8 +234,8 @@ async def test_time_people_and_rules_are_judged_in_this_order(town: LocalNetwork
         both = await d.write("pay", pay, cosigners=[stranger.public])
         done = await d.send(both, d.key, stranger)
         assert (done.code, done.detail) == ("KEY_INACTIVE", [stranger.public, "unknown"])
-        judged = await d.judge("pay", pay, mode=1)
-        assert judged == ("UNSUPPORTED", "proposal")
+        late = await d.judge("pay", pay, mode=1, life_ms=15 * 24 * HOUR_MS)
+        assert late[0] == "NOT_AFTER_TOO_FAR"
         judged = await d.judge("pay", pay, under=[bytes(32)])
         assert judged == ("NOT_AUTHORIZED", [["grant", bytes(32), "missing"]])
         judged = await d.judge("nothing", pay, like="pay")

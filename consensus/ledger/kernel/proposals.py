@@ -88,7 +88,7 @@ def withdraw(acting: Acting) -> Plan:
     if not mine and acting.standing.principal.kind == SYSTEM:
         agency: Agency = found(acting, "agency", [author.agency], "proposal")
         mine = successor_of(acting, agency).name == acting.standing.agency.name
-    lacking: list[Value] = [] if mine else [["author"]]
+    lacking: list[Value] = [] if mine else [["not the author"]]
     return _ending(acting, proposal, WITHDRAWN, None, _over(acting, proposal), lacking)
 
 

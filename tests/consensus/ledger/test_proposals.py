@@ -458,7 +458,10 @@ def test_an_objection_comes_before_an_approval_of_the_same_block(desk: Desk) -> 
 def test_the_author_or_an_office_of_the_agency_withdraws(desk: Desk) -> None:
     first = desk.stored("clerk", TRANSFER)
     for who in ("auditor", "officer"):
-        assert refusal(desk, who, "withdraw", first) == (Code.NOT_AUTHORIZED, [["author"]])
+        assert refusal(desk, who, "withdraw", first) == (
+            Code.NOT_AUTHORIZED,
+            [["not the author"]],
+        )
     assert desk.one(desk.act("clerk", "withdraw", first)).code == Code.APPLIED
     assert desk.word(first) == "withdrawn"
     register(desk, "ann")
