@@ -11,8 +11,7 @@ import pytest
 from comity import keys
 from consensus import keyfile
 from consensus.keyfile import KeyKind
-from tests.comity import shell as shells
-from tests.comity.shell import Shell
+from tests.comity.shell import Shell, open_shell
 from tests.comity.test_commands_page import SECTIONS
 from tests.comity.test_proposals import genesis
 from tests.comity.twin import Twin
@@ -23,7 +22,7 @@ def desk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Shell:
     """A shell of a writer, with the keys of two reviewers at hand, and a note."""
-    found = shells._open(Twin(genesis=genesis()), tmp_path, monkeypatch, capsys)
+    found = open_shell(Twin(genesis=genesis()), tmp_path, monkeypatch, capsys)
     for name, seed in (("one", 60), ("two", 61)):
         pair = keyfile.from_seed(KeyKind.CLIENT, bytes([seed]) * 32)
         keys.create(found.folder / f"{name}.key", pair)
