@@ -25,7 +25,7 @@ from consensus.ledger import group
 from consensus.ledger.kernel.plan import duration_ms
 from consensus.ledger.proposing import PROPOSAL_HOURS, PROPOSAL_HOURS_DEFAULT
 from consensus.ledger.transaction import EXECUTE, PROPOSE, Unsigned, assemble, decode_envelope
-from consensus.protocol import Item
+from consensus.protocol import Item, StateKey
 
 if TYPE_CHECKING:
     from comity.client import RulesInForce
@@ -57,6 +57,7 @@ class Acts:
         _rules: RulesInForce | None
 
         async def get(self, namespace: str, *components: Value) -> Entry: ...
+        async def get_many(self, keys: Sequence[StateKey]) -> tuple[Entry, ...]: ...
         async def rules(self, *, refresh: bool = False) -> RulesInForce: ...
         async def now_ms(self) -> int: ...
 
@@ -71,8 +72,9 @@ class Acts:
         book = (await self.rules()).book
         action = drafting.find_action(book, call.domain, call.action)
         needs = Needs(book, action, call.inputs, await self.now_ms())
-        while (key := needs.next_key()) is not None:
-            needs.give(await self.get(key.namespace, *key.components))
+        while keys := needs.next_keys():
+            for entry in await self.get_many(keys):
+                needs.give(entry)
         return tuple(needs.expected)
 
     async def draft(

@@ -28,7 +28,7 @@ from consensus.ledger.model import Action, Assign, Create, EvaluationError, Kind
 from consensus.ledger.schedule import ParamValues
 from consensus.ledger.transaction import Expect, Unsigned
 from consensus.ledger.types import InputError
-from consensus.protocol import StateKey
+from consensus.protocol import KEYS_MAX, StateKey
 
 _ADOPTION: Final = "=adoption"
 """A component of an id that is no input but this word."""
@@ -350,8 +350,18 @@ class Needs:
             return key
         return None
 
+    def next_keys(self) -> list[StateKey]:
+        """Return the next keys to read together, as many as one request takes; none at the end.
+
+        Their entries are to be given in their order.
+        """
+        key = self.next_key()
+        if key is None:
+            return []
+        return [key] if self._list is None else [key, *self._list.more(KEYS_MAX - 1)]
+
     def give(self, entry: Entry) -> None:
-        """Take the entry of the key that ``next_key`` returned last."""
+        """Take the entry of the key that ``next_key`` returned last, or the next of its keys."""
         self.entries.append(entry)
         if self._list is not None:
             self._list.give(entry)
@@ -377,6 +387,10 @@ class _List:
 
     def next_key(self) -> StateKey | None:
         return self._keys.pop(0) if self._keys else None
+
+    def more(self, count: int) -> list[StateKey]:
+        taken, self._keys = self._keys[:count], self._keys[count:]
+        return taken
 
     def give(self, entry: Entry) -> None:
         listing, kind = self.load.listing, self.load.kind

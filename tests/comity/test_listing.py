@@ -173,6 +173,22 @@ async def test_what_an_action_takes_from_an_index_is_read_for_it() -> None:
         assert (refused.code, refused.detail) == ("LIMIT", ["index", "note.amount", 3, 2])
 
 
+async def test_a_list_is_read_in_three_requests_however_long_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with notes(write(1), write(2, 6), write(3, 6)) as (_, client):
+        asked = []
+        really = Client.get_many
+
+        async def get_many(self: Client, keys: Any) -> Any:
+            asked.append([key.namespace for key in keys])
+            return await really(self, keys)
+
+        monkeypatch.setattr(Client, "get_many", get_many)
+        await client.read_for(Call("notes", "tidy", {"note": [2], "amount": 6}))
+        assert asked == [["record"], ["index"], ["index", "index"], ["record", "record"]]
+
+
 # --- lies -------------------------------------------------------------------------------------
 
 
