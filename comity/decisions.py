@@ -110,5 +110,5 @@ def _outcome(found: ledger.Decision, state: int) -> tuple[str, int | None, Value
         raise ProofError("a decision that does not show its code")
     value = codec.parse(found.leaves["code"], "code")
     _CODE(value, "code")
-    code, call, detail = value
+    code, call, detail = value[:3]
     return _NAMES.get(code) or f"CODE_{code}", call, detail

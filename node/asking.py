@@ -76,6 +76,10 @@ class Asking:
         refusal = None if refused is None else (int(refused.code), refused.detail)
         return Outlook(refusal, tuple(run.lacking(proposal, key)))
 
+    def is_quiet(self, proposal: Proposal) -> bool:
+        """Return whether an action of a proposal is quiet when it is refused."""
+        return self._dry_run().is_quiet(proposal)
+
     def pending(self, key: bytes, after: bytes | None, limit: int) -> ProposalPage:
         """Return open proposals that the holder of a key could approve and has not.
 

@@ -148,7 +148,9 @@ class Backend:
         reader = None
         if book.read_by_rules:
             reader = Reader(book, principal, agency, now_ms, self._leaf)
-        return Identity(principal.id, agency.name, principal.kind, own, reader, self._raw)
+        return Identity(
+            principal.id, agency.name, principal.kind, own, reader, self._raw, self._by_path
+        )
 
     def _agency(self, name: str) -> Agency:
         row = self._single("agency", [name])
@@ -161,7 +163,10 @@ class Backend:
         return None if found is None else leaf_value(space, components, found)
 
     def _raw(self, key: StateKey) -> bytes | None:
-        row = self._execution.state.get(self._path(key))
+        return self._by_path(self._path(key))
+
+    def _by_path(self, kh: bytes) -> bytes | None:
+        row = self._execution.state.get(kh)
         return None if row is None or row.vh == ZERO else row.value
 
     def _single(self, namespace: str, components: list[Value]) -> Value | None:

@@ -130,6 +130,7 @@ _FULL: Final = {
     "rules": "the agency's acts on rule sets in this block are used up; send it again",
 }
 _SENTENCES: Final[dict[str, Sentence]] = {
+    "REFUSED": lambda d: "the reason is not shown to this key",
     "UNKNOWN_KEY": lambda d: f"the network does not know the key {word(d, short=True)}",
     "SEQUENCE_SPENT": lambda d: f"sequence number {d} was used before",
     "SEQUENCE_OLD": lambda d: f"sequence number {d[0]} is too old; the lowest accepted is {d[1]}",

@@ -1,7 +1,8 @@
 """Decisions: the recorded outcome of one transaction, as a salted list.
 
     header   [txid, height, index, time_ms, state, [[domain, number, action_id], ...]]
-    leaves   code             [code, call | null, detail]       detail by code, see ``codes``
+    leaves   code             [code, call | null, detail]       detail by code, see ``codes``; with
+                              a fourth item, true, of a refusal that is quiet
              authority        [actor, [power, ...], [cosigner, ...]], and if any approved
                               [[call, leaf, approver, power], ...]: 0 the author, 1 ... cosigners
                               actor and cosigners: [principal, agency, key] or null
@@ -109,10 +110,17 @@ _ENTRIES_MAX: Final = 65_536
 _ID: Final = codec.list_of(codec.plain, 16)
 _MOVED: Final = (codec.count, _ID, codec.integer())
 
+_CODE: Final = (
+    codec.integer(0, 255),
+    codec.optional(codec.integer(0, CALLS_MAX - 1)),
+    codec.plain,
+)
+
+QUIET_ITEMS: Final = len(_CODE) + 1
+"""Items of the code leaf of a quiet refusal."""
+
 SHAPES: Final = {
-    "code": codec.array(
-        codec.integer(0, 255), codec.optional(codec.integer(0, CALLS_MAX - 1)), codec.plain
-    ),
+    "code": codec.one_of([codec.array(*_CODE), codec.array(*_CODE, codec.boolean)]),
     "authority": codec.one_of(
         [
             codec.array(*_AUTHORITY),

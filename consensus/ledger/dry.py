@@ -61,7 +61,7 @@ class DryRun(BlockRun):
         transaction: its form has been checked, its signatures not.
     """
 
-    __slots__ = ("_transaction", "complete", "findings", "outcome", "places")
+    __slots__ = ("_transaction", "complete", "findings", "outcome", "places", "quiet")
 
     def __init__(
         self, ledger: Ledger, source: Source, context: BlockContext, transaction: Transaction
@@ -72,6 +72,8 @@ class DryRun(BlockRun):
         trial.step(1)
         self.outcome: Decision = trial.first
         self.complete = True
+        self.quiet = False
+        """Whether an action among the calls is quiet."""
         self.findings: list[Finding] = []
         self.places: list[tuple[str, list[Value]]] = []
         """Space and components of the records and accounts that the findings rest on."""
@@ -108,6 +110,7 @@ class DryRun(BlockRun):
                 self._add(Refused(Code.UNKNOWN_ACTION, [call.domain, call.action]), index)
                 self.complete = False
                 continue
+            self.quiet = self.quiet or active.action.quiet
             power = self._power_for(standing, active.action, expects.under)
             before = len(self.findings)
             calls.run(index, call, active, power)

@@ -42,6 +42,7 @@ from consensus.ledger.ledger import Ledger
 from consensus.ledger.model import Action, Move, Post, Waterfall
 from consensus.ledger.proposals import Proposal, changes
 from consensus.ledger.proposing import Bench, Proposing
+from consensus.ledger.quiet import outcome
 from consensus.ledger.transaction import EXECUTE, PROTECTIVE, Call, Transaction
 from consensus.ledger.view import Source, View, Write, single_write
 from consensus.state import salted
@@ -265,7 +266,7 @@ class BlockRun:
             state = decisions.REFUSED
             view.rollback()
             self._desk.clear()
-            code_cbor = encode_value([int(refused.code), judged.call, refused.detail])
+            code_cbor = self._refusal(transaction, judged, refused)
             if refused.code not in _UNSPENT:
                 view.spend(transaction.author, transaction.sequence, self._pool)
         else:
@@ -300,6 +301,12 @@ class BlockRun:
         if view.authority_moved:
             self._forget()
 
+    def _refusal(self, transaction: Transaction, judged: Judged, refused: Refused) -> bytes:
+        """Return the code leaf of a refusal, encoded."""
+        call = judged.call
+        active = None if call is None else self._action(transaction.calls[call])
+        return encode_value(outcome(refused, call, active))
+
     def _settle(self, txid: bytes) -> None:
         """Judge a proposal that was approved; a decision follows once it lacks no approval.
 
@@ -318,7 +325,7 @@ class BlockRun:
             state, code_cbor = decisions.APPLIED, _APPLIED_CBOR
             if refused is not None:
                 state = decisions.REFUSED
-                code_cbor = encode_value([int(refused.code), judged.call, refused.detail])
+                code_cbor = self._refusal(transaction, judged, refused)
             leaves = {"code": code_cbor, "authority": judged.authority(settled.standing)}
             leaves["reads"] = view.reads_cbor()
             for kind, by_domain in (("writes:", entries), ("moves:", settled.moves)):

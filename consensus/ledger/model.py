@@ -506,6 +506,8 @@ class Action:
     review: ReviewDue | None = None
     """What an emergency form asks for afterwards; None: it is none."""
     reversible: Reversible | None = None
+    quiet: bool = False
+    """Every refusal after NOT_AUTHORIZED looks alike to people without read rights."""
 
     def bind(self, values: Sequence[Value]) -> dict[str, Value]:
         """Return ``env["input"]`` for the values of a call, in declared order.

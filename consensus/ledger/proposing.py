@@ -35,6 +35,7 @@ from consensus.ledger.layout import ACTIVE
 from consensus.ledger.model import Action, Leaf, Policy
 from consensus.ledger.persons import one_person
 from consensus.ledger.proposals import EXECUTED, OPEN, OWN_ACTS, STALE, Desk, Proposal
+from consensus.ledger.quiet import is_quiet, outcome
 from consensus.ledger.transaction import PROTECTIVE, Call, Transaction
 from consensus.ledger.view import CHARTER, View
 
@@ -275,7 +276,7 @@ class Proposing:
         moves = {} if refused else calls.moves
         last = proposal.approvals[-1] if proposal.approvals else None
         approval = txid if last is None else last[4]
-        why = None if refused is None else [int(refused.code), judged.call, refused.detail]
+        why = None if refused is None else self._why(transaction, judged, refused)
         by = None if last is None else last[:3]
         ended = proposal._replace(
             state=STALE if refused else EXECUTED, end=[self._now_ms, by, approval, why]
@@ -339,9 +340,23 @@ class Proposing:
             if asks(action)
         )
 
+    def is_quiet(self, proposal: Proposal) -> bool:
+        """Return whether an action in force that a proposal calls is quiet."""
+        self._view.begin()
+        found = [self._bench.action(call) for call in self.draft(proposal).calls]
+        return any(each is not None and each.action.quiet for each in found)
+
     def draft(self, proposal: Proposal) -> Transaction:
         """Return the transaction that a proposal stores."""
         return proposals.draft_of(self._view, proposal.txid)
+
+    def _why(
+        self, transaction: Transaction, judged: Judged, refused: Refused
+    ) -> list[Value] | None:
+        """Return what the leaf of a proposal says of a refusal: nothing if it is quiet."""
+        call = judged.call
+        active = None if call is None else self._bench.action(transaction.calls[call])
+        return None if is_quiet(refused, active) else outcome(refused, call, active)
 
     def _missing(
         self,

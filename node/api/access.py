@@ -127,6 +127,36 @@ def _proposed(identity: Identity, row: bytes) -> bool:
     return proposal.principal == identity.principal
 
 
+def is_member(identity: Identity) -> bool:
+    """Return whether somebody is an official or system of a member agency."""
+    return identity.kind != genesis.CITIZEN
+
+
+def may_judge(identity: Identity, kh: bytes) -> bool:
+    """Return whether somebody may know what was read at a key path, for what it is: a record or
+    account that may be read, not merely as the person concerned; or anything else."""
+    row = None if identity.by_path is None else identity.by_path(kh)
+    if row is None:
+        return identity.by_path is not None and is_member(identity)
+    if record.is_record_row(row):
+        found = record.decode_row(row)
+        key = StateKey("record", (found.kind, *found.id))
+    else:
+        value = codec.parse(record.decode_single(row)[2], "row") if row[0] == 0 else None
+        if type(value) is not list or len(value) < 2 or type(value[0]) is not list:
+            return True
+        key = StateKey("account", tuple(value[0]))
+    return may_weigh(identity, key, row)
+
+
+def may_weigh(identity: Identity, key: StateKey, row: bytes | None) -> bool:
+    """Return whether somebody may read a record or account, not merely as the person concerned."""
+    owner = _owner(identity, key)
+    if owner is None:
+        return is_member(identity)
+    return _by_rules(identity, owner, key, row, own=False)
+
+
 def may_see_holds(identity: Identity | None, target: StateKey) -> bool:
     """Return whether all holds on ``target`` may be listed.
 

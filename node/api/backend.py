@@ -136,7 +136,8 @@ class Identity:
     """A live principal at the certified tip. ``kind`` as in ``consensus.genesis``.
 
     ``person`` is the id of a citizen's own person record. ``reader`` judges read rules; None where
-    there are none. ``raw`` reads rows of the state that the rules are judged on.
+    there are none. ``raw`` reads rows of the state that the rules are judged on, ``by_path`` rows
+    at key paths.
     """
 
     principal: bytes
@@ -145,6 +146,7 @@ class Identity:
     person: tuple[Value, ...] | None = None
     reader: Reader | None = field(default=None, compare=False, repr=False)
     raw: RowReader | None = field(default=None, compare=False, repr=False)
+    by_path: Callable[[bytes], bytes | None] | None = field(default=None, compare=False, repr=False)
 
 
 class ApiBackend(Protocol):

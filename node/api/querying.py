@@ -9,6 +9,7 @@ import trio
 from consensus import answers, protocol, reads
 from consensus.codec import Value
 from consensus.errors import ComityError, LocalProtocolError
+from consensus.ledger.codes import Code
 from consensus.protocol import (
     Get,
     GetCommittee,
@@ -38,6 +39,11 @@ if TYPE_CHECKING:
 HEIGHTS_AHEAD_MAX: Final = 64
 """A read waits for a height at most this far above the newest certified one."""
 BEHIND_RETRY_MS: Final = 200
+
+
+def asks_for_approval(outlook: reads.Outlook) -> bool:
+    """Return whether nothing but approvals is said to be missing, which no record has a part in."""
+    return outlook.refusal is not None and outlook.refusal[0] == Code.NEEDS_APPROVAL
 
 
 class Querier:
@@ -209,6 +215,9 @@ class Querier:
             or any(row[1] == who.principal for row in found.approvals)
             or (outlook is not None and not outlook.lacking)
         )
+        told = access.sees_everything(who) and (access.is_member(who) or not asking.is_quiet(found))
+        if outlook is not None and not (told or asks_for_approval(outlook)):
+            outlook = None
         if connection.access == answers.CITIZEN and outlook is not None:
             outlook = reads.Outlook(outlook.refusal, None)
         draft = None

@@ -4,38 +4,60 @@ A leaf of writes or moves is open where each record, account, hold and slot that
 read now. What the default lets read is never closed here: who may ask for a decision at all is
 ``access``'s to say.
 
+A refusal that is quiet shows its header alone, to its author too, unless every record and account
+that the judgement read may be read by whoever looks, and not merely as the person concerned. So
+all such refusals of an action look alike.
+
 Not here: how a leaf is closed (``consensus.ledger.showing``).
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from consensus import codec
+from consensus.hashing import DIGEST_BYTES
+from consensus.ledger.decision import QUIET_ITEMS
 from consensus.ledger.showing import close
 from consensus.protocol import StateKey
+from consensus.state.salted import split
 from node.api import access
 from node.api.backend import Identity
+
+_ALWAYS: Final = ("links",)
 
 
 def shown(identity: Identity | None, decision: bytes) -> bytes:
     """Return an encoded decision as somebody may see it; None is somebody not in force any more.
 
-    Cost: nothing where no read rule keeps anything from them; else about 10 µs and, for each place
-    that a leaf names, a lookup of its row.
+    Cost: nothing for members from whom no read rule keeps anything; else about 10 µs and, for each
+    place that a leaf names, a lookup of its row.
     """
-    if identity is not None and access.sees_everything(identity):
+    if identity is not None and access.is_member(identity) and access.sees_everything(identity):
         return decision
+    leaves = {row[0]: row[2] for row in codec.parse(decision, "decision")[1] if type(row) is list}
+    quiet = len(codec.parse(leaves["code"], "code")) == QUIET_ITEMS
+    told = not quiet or (identity is not None and _may_judge(identity, leaves["reads"]))
 
     def keep(name: str, value: bytes) -> bool:
         kind = name.partition(":")[0]
         if kind not in ("writes", "moves"):
-            return True
+            return told or kind in _ALWAYS
         if identity is None:
             return False
         rows = codec.parse(value, name)
         if kind == "moves":
-            return all(
-                access.may_name(identity, StateKey("account", tuple(row[1]))) for row in rows
-            )
-        return all(access.may_name(identity, StateKey(row[0][0], tuple(row[0][1]))) for row in rows)
+            places = [StateKey("account", tuple(row[1])) for row in rows]
+        else:
+            places = [StateKey(row[0][0], tuple(row[0][1])) for row in rows]
+        return all(access.may_name(identity, place) for place in places)
 
     return close(decision, keep)
+
+
+def _may_judge(identity: Identity, reads: bytes) -> bool:
+    """Return whether somebody may read every record and account that a judgement read."""
+    pairs, moved = codec.parse(reads, "reads")
+    paths = [pair[:DIGEST_BYTES] for pair in split(pairs, 2 * DIGEST_BYTES)]
+    paths += split(moved, DIGEST_BYTES)
+    return all(access.may_judge(identity, kh) for kh in paths)

@@ -42,7 +42,7 @@ def answer(backend: ApiBackend, identity: Identity, own_key: bytes, tried: Tried
     """Return what the caller is told of a draft that was tried out."""
     run = tried.run
     readable = all(
-        _may_read(identity, own_key, StateKey(space, tuple(components)))
+        _may_read(identity, own_key, StateKey(space, tuple(components)), own=not run.quiet)
         for space, components in run.places
     )
     shown = [each for each in run.findings if _shown(identity, own_key, each, readable)]
@@ -63,8 +63,10 @@ def answer(backend: ApiBackend, identity: Identity, own_key: bytes, tried: Tried
     )
 
 
-def _may_read(identity: Identity, own_key: bytes, key: StateKey) -> bool:
+def _may_read(identity: Identity, own_key: bytes, key: StateKey, *, own: bool = True) -> bool:
     row = None if identity.raw is None else identity.raw(key)
+    if not own:
+        return access.may_weigh(identity, key, row)
     return access.may_read(identity, own_key, key, row)
 
 

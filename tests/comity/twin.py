@@ -404,7 +404,11 @@ class Twin:
         assert row is not None
         agency = layout.Agency(*codec.parse(decode_single(row)[2]))
         reader = Reader(book, who, agency, self.now_ms, self._leaf)
-        return Identity(who.id, who.agency, who.kind, person, reader, self._read)
+        return Identity(who.id, who.agency, who.kind, person, reader, self._read, self._by_path)
+
+    def _by_path(self, kh: bytes) -> bytes | None:
+        row = self.state.get(kh)
+        return None if row is None or row.vh == ZERO else row.value
 
     def _leaf(self, space: str, components: Any) -> Any:
         row = self._read(StateKey(space, tuple(components)))

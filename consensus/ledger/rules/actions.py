@@ -68,7 +68,7 @@ _PERSONS: Final = ("ref", "token", "digest")
 _PHASES: Final = ("protective",)
 _ORDINARY_KEYS: Final = (
     "phase", "inputs", "load", "fresh", "depends", "unique", "effects", "ignores_holds",
-    "lets", "period", "emergency", "reversible",
+    "lets", "period", "emergency", "reversible", "quiet",
 )  # fmt: skip
 """What the kernel decides for its own actions."""
 
@@ -167,6 +167,7 @@ class _Compiler:
             periods=_periods(period, params),
             approvals=approvals,
             reversible=reversible,
+            quiet=definition.quiet,
         )
         if emergency is None:
             return (action,)

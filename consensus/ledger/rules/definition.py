@@ -356,6 +356,7 @@ class ActionDef:
     emergency: EmergencyDef | None = None
     approvals: PolicyDef | None = None
     reversible: ReversibleDef | None = None
+    quiet: bool = False
 
 
 @dataclass(frozen=True, slots=True)

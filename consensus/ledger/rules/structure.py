@@ -364,9 +364,9 @@ ACTION: Final = Struct(
         Attr("emergency", EMERGENCY, None),
         Attr("lets", Many(Row((_name, _expression), _LET_FORM), LETS_MAX), (), key="let"),
         Attr("period", _path, ""),
+        Attr("quiet", Flag(), False),
         Attr("reversible", _REVERSIBLE, None),
     ),
-    later=("quiet",),
 )
 DEFINITION: Final = Struct(
     Definition,

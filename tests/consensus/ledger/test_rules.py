@@ -522,7 +522,12 @@ def test_fault_of_an_author_is_refused_with_its_reason(
 
 
 UNSUPPORTED = [
-    ("benefits", 'fresh   = ["ent"]', "quiet = true", "quiet"),
+    (
+        "benefits",
+        'fresh   = ["ent"]',
+        'reversible = { by = "a.b", within_days = 1, approvals = 1 }',
+        "approvals",
+    ),
 ]  # fmt: skip
 
 
