@@ -56,6 +56,7 @@ from comity.results import Decision, Entry
 from consensus import genesis as genesis_file
 from consensus.codec import Value
 from consensus.committee import VALIDATORS_MIN
+from consensus.errors import ComityError
 from consensus.genesis import OpeningBalance
 from consensus.hashing import context
 from consensus.ledger.delegation import grant_id
@@ -347,7 +348,10 @@ async def play(stage: Stage) -> None:
         for scene in stage.script.scenes:
             stage.story.scene(scene.title, scene.title)
             for step in scene.steps:
-                await stage.play(step)
+                try:
+                    await stage.play(step)
+                except ComityError as error:
+                    raise WrongError(step.say, "it can be done", str(error)) from error
 
 
 def tell(script: Script, rules: Path, folder: Path, story: Story) -> None:
