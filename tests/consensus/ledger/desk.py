@@ -17,13 +17,17 @@ from consensus.state.record import decode_single
 from tests.consensus.ledger.world import CHARTER, TEXTS, World, make_genesis
 
 HOUR_MS = 3_600_000
-DESK_CHARTER = CHARTER.replace(
-    "[params]\n",
-    '[params]\nproposal_hours_max = { by = "now", type = "int", '
-    'values = [ { from = "2026-01", value = 48 } ] }\n',
-) + "".join(
+ACTS = "".join(
     f'\n[actions.{name}]\nkernel = true\nactor = {{ self = "who.principal" }}\n'
     for name in ("approve", "approve_protective", "object", "withdraw")
+)
+DESK_CHARTER = (
+    CHARTER.replace(
+        "[params]\n",
+        '[params]\nproposal_hours_max = { by = "now", type = "int", '
+        'values = [ { from = "2026-01", value = 48 } ] }\n',
+    )
+    + ACTS
 )
 
 
