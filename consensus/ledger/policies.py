@@ -100,6 +100,7 @@ class Panel:
         "_lost",
         "_people",
         "_power_of",
+        "_powers",
         "_root",
         "_scoped",
         "_steps",
@@ -123,6 +124,7 @@ class Panel:
         self._author = author
         self._author_agencies = [author.agency.name, *(each.name for each in power.agencies)]
         self._power_of = power_of
+        self._powers: dict[tuple[int, str], Power] = {}
         self._people: list[Standing] = [author, *approvers]
         self._lost = self._find_lost()
         self._leaves: list[tuple[_Node, Leaf]] = []
@@ -152,7 +154,7 @@ class Panel:
         if not met:
             raise Refused(Code.NEEDS_APPROVAL, self._missing(root, gave_up=gave_up))
         return [
-            Filling(leaf.index, at, self._power_of(self._people[at], leaf.role))
+            Filling(leaf.index, at, self._powers[at, leaf.role])
             for _, leaf in self._leaves
             for at in self._filled.get(leaf.index, ())
         ]
@@ -245,7 +247,7 @@ class Panel:
         standing, view = self._people[at], self._view
         if not leaf.author and one_person(standing.principal, self._author.principal):
             return ["author"]
-        power = self._power_of(standing, leaf.role)
+        power = self._powers[at, leaf.role] = self._power_of(standing, leaf.role)
         if power.missing:
             return power.missing[0]
         where = leaf.where
