@@ -124,10 +124,22 @@ def decision_table(decision: Decision, actions: Actions) -> Table:
     if decision.call is not None and len(decision.rules) > 1:
         rows.append(("failed call", decision.call))
     rows += [("action", name) for name in _action_names(decision, actions)]
+    rows += _approvals(decision)
     rows.append(("transaction", decision.txid))
     rows.append(("position", f"height {decision.height}, index {decision.index}"))
     rows.append(("time", time_word(decision.time_ms)))
     return pairs(rows)
+
+
+def _approvals(decision: Decision) -> list[tuple[str, Any]]:
+    """Return who approved, in which role, as far as the decision shows it."""
+    authority = decision.leaves.get("authority")
+    if not authority or len(authority) < 4:
+        return []
+    author, _, approvers, filled = authority
+    rows = dict.fromkeys((at, power[0]) for _, _, at, power in filled)
+    people = (author, *approvers)
+    return [("approved by", f"{word(people[at][0], short=True)} as {role}") for at, role in rows]
 
 
 def _action_names(decision: Decision, actions: Actions) -> list[str]:

@@ -208,6 +208,7 @@ def test_commands_take_a_circular_round(shell: Shell) -> None:
     assert sent.status == 0
     assert "applied" in sent.out
     assert "notes.publish" in sent.out
+    assert "as charter.administrator" in sent.out
     assert shell("send", "publish.cbor", "--json").json["txid"] == seen.json["txid"]
 
 

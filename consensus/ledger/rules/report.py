@@ -31,6 +31,7 @@ from consensus.ledger.model import (
 )
 from consensus.ledger.rules.compile import compile_all
 from consensus.ledger.rules.definition import Definition
+from consensus.ledger.rules.emergency import FORM
 from consensus.ledger.rules.forms import DEFINITION_BYTES_MAX, read_toml
 from consensus.ledger.rules.policies import in_words
 from consensus.ledger.rules.schema import Report
@@ -153,9 +154,11 @@ def _notes(rules: RuleSet, definition: Definition) -> list[Note]:
     for action in rules.actions.values():
         _note_action(action, note)
     for name, written in definition.actions:
-        if written.approvals is not None:
-            for each in unreachable(rules.actions[name], written.approvals):
-                note(each.message, "actions", name, "approvals", *each.path)
+        for each in unreachable(rules.actions[name], written.approvals):
+            note(each.message, "actions", name, "approvals", *each.path)
+        if written.emergency is not None:
+            for each in unreachable(rules.actions[name + FORM], written.emergency.approvals):
+                note(each.message, "actions", name, "emergency", "approvals", *each.path)
     _note_domain(rules, definition, note)
     return notes
 

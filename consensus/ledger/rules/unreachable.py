@@ -32,15 +32,15 @@ class Finding:
     message: str
 
 
-def unreachable(action: Action, definition: PolicyDef) -> list[Finding]:
+def unreachable(action: Action, definition: PolicyDef | None) -> list[Finding]:
     """Return why nobody could ever satisfy an action's policy, or a part of it.
 
     Args:
         action: with its policy.
-        definition: the same policy as it is written.
+        definition: the same policy as it is written, None where there is none.
     """
     policy = action.approvals
-    if policy is None:
+    if policy is None or definition is None:
         return []
     where = action.actor.where
     reach = _Reach(_pins(where), [])

@@ -337,6 +337,18 @@ def test_agency_of_author_and_approver_cannot_be_one_and_differ() -> None:
         assert "the author is of agency 'audit' as well" in note.message
 
 
+def test_policy_of_an_emergency_form_is_looked_at_too() -> None:
+    form = (
+        "emergency = { approvals = { any = [ "
+        + where("false")
+        + ' ] }, review = { role = "a.b", within_days = 3 } }\n'
+    )
+    text = text_with('{ role = "a.b" }')
+    text = text.replace("[actions.stop]\n", f"[actions.stop]\n{form}")
+    found = [each for each in check_text(text, "desk.toml") if "nobody can ever" in each.message]
+    assert [each.line for each in found] == [line_of(text, "emergency = ")] * 2
+
+
 def test_more_approvals_than_cosigners_are_noted() -> None:
     (note,) = told('{ all = [ { role = "a.b", count = 30 }, { role = "c.d", count = 3 } ] }')
     assert note.message.startswith("at least 33 approvals: a transaction has at most 32 cosigners")
