@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from consensus.errors import RulesError
+from consensus.ledger.kernel.catalogue import CHARTER
 from consensus.ledger.model import (
     Action,
     Assign,
@@ -33,6 +34,7 @@ from consensus.ledger.rules.compile import compile_all
 from consensus.ledger.rules.definition import Definition
 from consensus.ledger.rules.emergency import FORM
 from consensus.ledger.rules.forms import DEFINITION_BYTES_MAX, read_toml
+from consensus.ledger.rules.lockout import locked_out
 from consensus.ledger.rules.policies import in_words
 from consensus.ledger.rules.schema import Report
 from consensus.ledger.rules.succession import check_successor
@@ -160,6 +162,8 @@ def _notes(rules: RuleSet, definition: Definition) -> list[Note]:
             for each in unreachable(rules.actions[name + FORM], written.emergency.approvals):
                 note(each.message, "actions", name, "emergency", "approvals", *each.path)
     _note_domain(rules, definition, note)
+    if rules.domain == CHARTER and (why := locked_out(rules)):
+        note(f"no other charter could ever follow this one: {why}")
     return notes
 
 

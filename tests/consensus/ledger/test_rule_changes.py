@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pycddl
 import pytest
 
 from consensus.errors import DecodeError
@@ -10,7 +13,9 @@ from consensus.ledger.codes import Code
 from consensus.ledger.layout import ACTIVATED, LAPSED, OBJECTED, PROPOSED, WITHDRAWN
 from consensus.ledger.ledger import of_genesis
 from consensus.ledger.rules import encode_definition, load_toml
+from consensus.ledger.transaction import PROPOSE
 from consensus.ledger.types import DEFINITION_BYTES_MAX
+from consensus.state.record import decode_single
 from tests.consensus.ledger.governed import (
     GOVERNED,
     NOTICE_MS,
@@ -27,6 +32,7 @@ from tests.consensus.ledger.world import (
     token,
 )
 
+CDDL = (Path(__file__).parents[3] / "docs" / "protocol" / "ledger.cddl").read_text()
 MOST = ('code = "MOST", that = "input.monthly <= params.most"', 'code = "MOST", that = "true"')
 NAMELESS = ('inputs  = { name = "text" }', 'inputs  = { name = "text?" }')
 TAX = """\
@@ -607,3 +613,115 @@ def founding_id(name: str) -> bytes:
     action = world.ledger.rules(world.state, world.now_ms).book.action("charter", name)
     assert action is not None
     return action.action_id
+
+
+# --- with stored proposals --------------------------------------------------------------------
+
+CONSENT = 'approvals = { role = "charter.chief", distinct = "agency" }'
+STORED = (
+    GOVERNED.replace(act("activate_rules"), act("activate_rules") + "\n" + CONSENT)
+    + """
+[actions.approve]
+kernel = true
+actor = { self = "who.principal" }
+"""
+)
+
+
+def stored(world: Governed, domain: str, number: int, from_ms: int) -> bytes:
+    """Store a proposal to activate a rule set; return its txid."""
+    call = ("charter.activate_rules", domain, number, from_ms)
+    expects = world.expects(domain, number, head=True)
+    draft = world.draft("chief_t", call, expects=expects, mode=PROPOSE)
+    assert world.one(draft).code == Code.PROPOSED
+    return draft.txid
+
+
+def test_a_stored_activation_takes_effect_with_the_approval_that_completes_it():
+    world = Governed(founding((STORED, IDENTITY, BENEFITS, PAYMENTS)))
+    world.propose(benefits(2))
+    from_ms = world.now_ms + 20_000 + NOTICE_MS
+    txid = stored(world, "benefits", 2, from_ms)
+    assert world.adoption("benefits", 2).state == PROPOSED
+    approved = world.do("chief_r", "charter.approve", txid)
+    assert approved.code == Code.APPLIED, approved.detail
+    adoption = world.adoption("benefits", 2)
+    assert (adoption.state, adoption.from_ms) == (ACTIVATED, from_ms)
+    assert adoption.steps[1][:2] == ["activated", txid]
+
+
+def test_a_stored_charter_waits_for_a_quorum_though_its_policy_asks_for_less():
+    world = Governed(founding((STORED, IDENTITY, BENEFITS, PAYMENTS)))
+    world.propose(numbered(STORED, 2))
+    txid = stored(world, "charter", 2, world.now_ms + 20_000 + NOTICE_MS)
+    assert world.do("chief_r", "charter.approve", txid).code == Code.APPLIED
+    assert world.adoption("charter", 2).state == PROPOSED
+    assert world.do("chief_s", "charter.approve", txid).code == Code.APPLIED
+    assert world.adoption("charter", 2).state == ACTIVATED
+
+
+def test_a_charter_that_asks_for_more_than_those_who_activate_it_is_refused():
+    world = Governed(founding((STORED, IDENTITY, BENEFITS, PAYMENTS)))
+    more = CONSENT.replace("distinct", "count = 4, distinct")
+    world.propose(numbered(STORED, 2, (CONSENT, more)))
+    refused = world.activate("charter", 2, cosigners=["chief_r", "chief_s", "chief_a"])
+    why = "those who activate it could not activate another under it"
+    assert (refused.code, refused.detail) == (Code.REQUIREMENT, ["LOCKED_OUT", why])
+
+
+# --- hostile input ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        ("", 1, b""),
+        ("charter", 2, b""),
+        ("x" * 4000, 1, b"\x80"),
+        ("benefits", -(2**63), b"\xff"),
+        ("benefits", 2, b"\x82\x01\x89" + b"\x60" * 9),
+        ("benefits", 2, b"\x82" * 1000),
+    ],
+)
+def test_nothing_proposed_makes_more_than_a_refusal(inputs: tuple[str, int, bytes]):
+    world = Governed()
+    known = [("rules", [inputs[0]], world.version(inputs[0]))] if 0 < len(inputs[0]) < 250 else []
+    refused = world.do("chief_t", "charter.propose_rules", *inputs, expects=known)
+    assert refused.code in (Code.BAD_INPUT, Code.REQUIREMENT, Code.STALE)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_rule_set_with_bytes_changed_makes_more_than_a_refusal_only_if_it_holds(seed: int):
+    world = Governed()
+    data = bytearray(encode_definition(load_toml(benefits(2))))
+    at = (seed * 977 + 13) % len(data)
+    data[at] = (data[at] + 1 + seed) % 256
+    version = [("rules", ["benefits"], 1)]
+    made = world.do("chief_t", "charter.propose_rules", "benefits", 2, bytes(data), expects=version)
+    assert made.code in (Code.APPLIED, Code.BAD_INPUT, Code.REQUIREMENT)
+    assert world.do("clerk", "payments.transfer", "a", "b", 1).code == Code.APPLIED
+
+
+def test_the_reason_of_a_refusal_does_not_depend_on_tables_of_characters():
+    world = Governed()
+    refused = world.propose(benefits(2, ("who.scope.region == person.region", "'\U0001fae8' == 1")))
+    assert refused.detail[0] == "RULES"
+    assert refused.detail[1].isascii()
+
+
+def test_names_of_the_rules_may_be_expected_by_anybody_and_in_any_form():
+    world = Governed()
+    for id_ in (["benefits"], ["benefits", 1], ["benefits", 1, "adoption"], ["none"], [["x"], 2]):
+        known = [("rules", id_, int(id_[0] == "benefits"))]
+        done = world.do("clerk", "payments.transfer", "a", "b", 1, expects=known)
+        assert done.code == Code.APPLIED, id_
+
+
+@pytest.mark.parametrize("components", [["benefits"], ["benefits", 2, "adoption"]])
+def test_leaves_of_the_rules_match_the_cddl(components: list[object]):
+    world = Governed()
+    world.adopt(benefits(2))
+    world.object("benefits", 2, "chief_r")
+    row = world.state.get(world.ledger.paths("rules", components))
+    rule = "rules-head-leaf" if len(components) == 1 else "adoption-leaf"
+    pycddl.Schema(f"start = {rule}\n{CDDL}").validate_cbor(decode_single(row.value)[2])
