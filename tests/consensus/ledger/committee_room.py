@@ -42,6 +42,7 @@ legal_basis = "Desk Act"
 
 [params]
 large = {{ by = "now", type = "int", values = [ {{ from = "2026-01", value = 100 }}, {{ from = "2026-01-03", value = 50 }} ] }}
+rate  = {{ by = "period", type = "int", values = [ {{ from = "2026-01", value = 1 }}, {{ from = "2026-03", value = 9 }} ] }}
 later = {{ by = "now", type = "int", values = [ {{ from = "2027-01", value = 100 }} ] }}
 
 [kinds.file]
@@ -70,6 +71,14 @@ require   = [ {{ code = "OK", that = "input.ok", say = "not ok" }} ]
 set       = [ {{ record = "file", status = "sent" }} ]
 approvals = {policy}
 
+[actions.set_month]
+actor     = {{ role = "desk.clerk" }}
+inputs    = {{ file = "ref:file", month = "month" }}
+load      = [ ["file", "file/{{input.file}}"] ]
+period    = "input.month"
+set       = [ {{ record = "file", fields = {{ amount = "params.rate" }} }} ]
+approvals = {{ role = "desk.supervisor", when = "params.rate > 5" }}
+
 [actions.stop]
 phase     = "protective"
 actor     = {{ role = "desk.clerk" }}
@@ -81,10 +90,13 @@ approvals = {{ role = "desk.supervisor" }}
 
 
 @cache
-def genesis_with(policy: str, actor: str = "desk.clerk", charter: str = CHARTER) -> Genesis:
+def genesis_with(
+    policy: str, actor: str = "desk.clerk", charter: str = CHARTER, more: str = ""
+) -> Genesis:
     """Return the genesis of the network where ``desk.send`` has a policy."""
+    desk = DESK.format(policy=policy, actor=actor)
     return make_genesis(
-        (charter, DESK.format(policy=policy, actor=actor)),
+        (charter, desk.replace("\n[params]\n", f"{more}\n[params]\n")),
         principals=tuple(
             Principal(token(name), agency, kind, token(subject) if subject else None)
             for name, (agency, kind, subject, _, _) in PEOPLE.items()
@@ -111,8 +123,9 @@ class Desk(World):
         owner: Value = None,
         agency: Value = None,
         charter: str = CHARTER,
+        more: str = "",
     ) -> None:
-        super().__init__(genesis_with(policy, actor, charter))
+        super().__init__(genesis_with(policy, actor, charter, more))
         inputs = ("f", amount, "north", owner, agency)
         made = self.do("ada", "desk.open_file", *inputs, expects=[("file", ["f"], 0)])
         assert made.code == Code.APPLIED, made.detail

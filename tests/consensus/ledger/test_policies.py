@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from comity.cli.refusals import sentence
 from consensus import codec
 from consensus.codec import Value
 from consensus.errors import DecodeError
 from consensus.ledger import decision as decisions
 from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
+from consensus.ledger.transaction import Draft
 from tests.consensus.ledger.committee_room import PEOPLE, Desk, missing, reasons
 from tests.consensus.ledger.test_policy_search import Asked, Person, brute, policies
 from tests.consensus.ledger.world import CHARTER, START_MS, public_key, token
@@ -186,6 +189,13 @@ def test_agency_that_took_the_place_of_another_is_one_with_it() -> None:
     assert reasons(desk.send("bot")) == {"bot": ["distinct", "agency"]}
 
 
+def test_role_that_a_separate_duty_excludes_gives_no_approval() -> None:
+    duties = 'separate = [["desk.supervisor", "audit.compliance"]]\n'
+    desk = Desk(ONE, more=duties)
+    assert reasons(desk.send("dora")) == {"dora": ["apart", "desk.supervisor", "audit.compliance"]}
+    assert desk.send("sue").code == Code.APPLIED
+
+
 # --- who is barred ------------------------------------------------------------------------------
 
 
@@ -307,6 +317,22 @@ def test_condition_without_a_value_is_a_part_that_nobody_fills() -> None:
     assert Desk(either).send("cora").code == Code.APPLIED
     branch = '{ all = [ { role = "desk.supervisor" } ], when = "params.later > 0" }'
     assert Desk(branch).send("sam").detail == [["when", "params.later > 0"]]
+
+
+@pytest.mark.parametrize(("month", "asked"), [(24_312, False), (24_314, True)])
+def test_parameters_in_policies_go_by_the_period_of_the_act(month: int, asked: bool) -> None:
+    desk = Desk(ONE)
+    action = desk.ledger.rules(desk.state, desk.now_ms).book.action("desk", "set_month")
+    assert action is not None
+    assert action.periods is not None
+    now = action.schedule.at(desk.now_ms)
+    params = action.periods.with_those_of(now, action.periods.start_ms({"input": {"month": month}}))
+    call = Draft("desk", "set_month", action.action_id, [["f"], month], params.digest)
+    alone = desk.one(desk.draft("ada", call, expects=[("file", ["f"], 1)]))
+    assert alone.code == (Code.NEEDS_APPROVAL if asked else Code.APPLIED)
+    if asked:
+        both = desk.draft("ada", call, expects=[("file", ["f"], 1)], cosigners=["sam"])
+        assert desk.one(both).code == Code.APPLIED
 
 
 # --- the moment of effect -------------------------------------------------------------------------
@@ -529,3 +555,63 @@ def test_written_policy_lets_through_whom_the_slow_judge_does(
         if expected:
             break
         assert decision.code == Code.NEEDS_APPROVAL
+
+
+CONDITIONS = [
+    "true", "false", "file.amount > 5", "1 / (file.amount - 10) > 0", "params.later > 1",
+    "twice == 20", "who.agency == file.agency", "who.scope.region == file.region",
+    "who.scope.none == 'x'", "other.amount > 1", "has(other)", "who.principal == file.owner",
+    "size(file.region) > params.large", "input.ok", "9223372036854775807 + file.amount > 0",
+]  # fmt: skip
+BARRED = [
+    "author",
+    "file.owner",
+    "other.owner",
+    "file.by.created",
+    "other.by.sent",
+    "who.principal",
+]
+AWAY = ["author", "file.agency", "other.agency", "file.by.created", "other.by.sent", "who.agency"]
+
+
+def wild_policies() -> st.SearchStrategy[str]:
+    conditions = st.sampled_from(CONDITIONS)
+    part = {
+        "where": conditions.map(lambda text: f'"{text}"'),
+        "when": conditions.map(lambda text: f'"{text}"'),
+        "count": st.integers(1, 3).map(str),
+        "distinct": st.sampled_from(['"person"', '"agency"']),
+        "not": st.lists(st.sampled_from(BARRED), max_size=2).map(json.dumps),
+        "not_agency": st.lists(st.sampled_from(AWAY), max_size=2).map(json.dumps),
+    }
+
+    def table(head: str, keys: dict[str, str]) -> str:
+        rest = "".join(f", {key} = {value}" for key, value in keys.items())
+        return f"{{ {head}{rest} }}"
+
+    leaf = st.builds(
+        table,
+        st.sampled_from(['role = "desk.supervisor"', 'role = "audit.compliance"', 'role = "x.y"']),
+        st.fixed_dictionaries({}, optional=part),
+    )
+    keys = st.fixed_dictionaries({}, optional={"when": part["when"], "distinct": part["distinct"]})
+    branch = st.builds(
+        lambda word, parts, more: table(f"{word} = [ {', '.join(parts)} ]", more),
+        st.sampled_from(["all", "any", "of = 1, among"]),
+        st.lists(leaf, min_size=1, max_size=3),
+        keys,
+    )
+    return st.one_of(leaf, branch)
+
+
+@settings(max_examples=40, deadline=None)
+@given(wild_policies(), st.lists(st.sampled_from([*NAMES, "nobody"]), unique=True, max_size=5))
+def test_every_policy_gives_an_outcome_of_its_own(policy: str, cosigners: list[str]) -> None:
+    desk = Desk(policy, owner=token("sam"), agency="audit")
+    decision = desk.send(*cosigners)
+    assert decision.code in (Code.APPLIED, Code.NEEDS_APPROVAL, Code.KEY_INACTIVE)
+    assert (decision.code == Code.KEY_INACTIVE) == ("nobody" in cosigners)
+    assert decisions.decode(decision.encode()).leaves == decision.leaves
+    if decision.code == Code.NEEDS_APPROVAL:
+        assert decision.detail
+        assert sentence("NEEDS_APPROVAL", decision.detail).startswith("approvals are missing: ")

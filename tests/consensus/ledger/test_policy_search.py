@@ -221,7 +221,7 @@ def strangers(number: int) -> list[Person]:
     ]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(policies(), people())
 def test_policy_is_met_exactly_if_some_assignment_satisfies_it(
     asked: Asked, everybody: list[Person]

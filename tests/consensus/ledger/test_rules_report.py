@@ -65,7 +65,9 @@ def test_all_problems_are_found_in_one_run_in_order_of_lines() -> None:
 
 def test_faults_of_structure_come_together_too() -> None:
     text = BENEFITS.replace("summary =", "sumary =").replace("number = 12", 'number = "12"')
-    text = text.replace('fresh   = ["ent"]', 'reversible = { by = "a.b", within_days = 1, approvals = 1 }')
+    text = text.replace(
+        'fresh   = ["ent"]', 'reversible = { by = "a.b", within_days = 1, approvals = 1 }'
+    )
     assert [each.message for each in problems(text, IDENTITY)] == [
         "expected a whole number, found text",
         "unknown key sumary",
