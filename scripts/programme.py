@@ -1,7 +1,7 @@
 """Play the story of a programme on four or more real nodes: ``scripts/programme child_benefit``.
 
 A programme is a folder under ``configs/programmes``: its rule sets (``rules/``), recorded cases
-(``cases.toml``) and a story (``story.toml``), which is data too:
+(``cases/``, a file each) and a story (``story.toml``), which is data too:
 
     [people.ada]                                  # an official unless `kind` says else
     agency = "benefits"

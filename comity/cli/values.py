@@ -221,7 +221,7 @@ def input_value(value: Any, kind: Type | None) -> Value:
         if value.startswith("0x"):
             return _bytes(value)
         if kind is not None and kind.base in ("month", "date", "time"):
-            return _typed(value, kind)
+            return parse_value(value, kind, "a value")
         return value
     if isinstance(value, list):
         item = kind.item if kind is not None and kind.base == "list" else None

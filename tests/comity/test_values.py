@@ -6,7 +6,7 @@ import pytest
 
 from comity.cli.options import UsageError
 from comity.cli.show import typed_word
-from comity.cli.values import parse_value
+from comity.cli.values import input_value, parse_value
 from consensus.codec import Value
 from consensus.ledger.types import Type
 
@@ -63,3 +63,11 @@ def test_value_is_shown_by_its_type(kind: Type, value: Value, word: str) -> None
 def test_word_that_stands_for_nothing_is_refused_with_its_name(base: str, word: str) -> None:
     with pytest.raises(UsageError, match=r"^period = "):
         parse_value(word, Type(base), "period")
+
+
+@pytest.mark.parametrize(
+    ("base", "word"), [("month", "2026"), ("date", "x"), ("time", "2026-01-31")]
+)
+def test_a_value_in_a_file_that_stands_for_nothing_is_refused(base: str, word: str) -> None:
+    with pytest.raises(UsageError, match=r"^a value = "):
+        input_value(word, Type(base))
