@@ -11,9 +11,9 @@
 |                                       | transactions of the own key; the own proposals           |
 
 That is the default. Where a kind or account family has read rules (``consensus.ledger.readers``),
-they alone say who reads its records or accounts, and with them their holds, slots and indexes, and
-the leaves of decisions that name them. ``may_read`` is the one function for all of that: whatever
-shows a row of the state, or says that there is none, asks it.
+they alone say who reads its records or accounts, and with them their holds, slots, indexes and
+reservations, and the leaves of decisions that name them. ``may_read`` is the one function for all
+of that: whatever shows a row of the state, or says that there is none, asks it.
 
 A key counts while it, its principal and its agency are active at the newest certified height: the
 server asks again at every height. Sealed values are never in the state, so never readable here;
@@ -102,6 +102,8 @@ def may_read(identity: Identity | None, own_key: bytes, key: StateKey, row: byte
             return all(may_see_holds(identity, target) for target in _held(row))
         case "unique":
             return member and _hides_nothing(identity, components[0] if components else None)
+        case "reservation":
+            return _may_read_reserved(identity, row) if row else member and _hides_nothing(identity)
         case _ if member:
             return True
         case "rules" | "agency":
@@ -119,6 +121,13 @@ def may_read(identity: Identity | None, own_key: bytes, key: StateKey, row: byte
             return person is not None and same(_listed(key)[1], person)
         case _:
             return key.namespace == "record" and _names_person(identity, key, row)
+
+
+def _may_read_reserved(identity: Identity, row: bytes) -> bool:
+    """Return whether the reservation in a row may be read: by whoever reads its account."""
+    account = _reserved(row)
+    raw = None if identity.raw is None else identity.raw(account)
+    return may_read(identity, b"", account, raw)
 
 
 def _proposed(identity: Identity, row: bytes) -> bool:
@@ -224,6 +233,9 @@ def may_name(identity: Identity, key: StateKey) -> bool:
         case "hold":
             row = raw(key)
             targets = [] if row is None else _held(row)
+        case "reservation":
+            row = raw(key)
+            return row is None or may_name(identity, _reserved(row))
         case _:
             return _owner(identity, key) is None or may_read(identity, b"", key, raw(key))
     return all(_owner(identity, each) is None or may_see_holds(identity, each) for each in targets)
@@ -288,6 +300,12 @@ def _listed(key: StateKey) -> tuple[str, Value]:
 def _target(components: Sequence[Value]) -> StateKey:
     """Return the target of a hold or of a list of holds: ``[space, components, ...]``."""
     return StateKey(str(components[0]), tuple(components[1]))
+
+
+def _reserved(row: bytes) -> StateKey:
+    """Return the account of the reservation in a row."""
+    found = layout.Reservation(*codec.parse(record.decode_single(row)[2], "reservation"))
+    return StateKey("account", tuple(found.account))
 
 
 def _held(row: bytes) -> list[StateKey]:

@@ -65,6 +65,11 @@ inputs = { target = "text", amount = "money:USD" }
 move   = [ { from = "account/fund/main", to = "account/fund/{input.target}", \
 amount = "input.amount" } ]
 
+[actions.set_aside]
+actor   = { role = "care.chief" }
+inputs  = { number = "int", amount = "money:USD" }
+reserve = [ { id = ["{input.number}"], from = "account/fund/main", amount = "input.amount" } ]
+
 [actions.watch]
 phase  = "protective"
 actor  = { role = "care.chief" }

@@ -123,6 +123,28 @@ async def test_account_is_shown_by_role_and_to_its_owner() -> None:
         assert found == {CHIEF: (ok, ok), WORKER: (denied, denied), CITIZEN: (ok, denied)}
 
 
+async def test_reservation_is_shown_to_whoever_reads_its_account() -> None:
+    async with office() as (twin, acts, connect, _):
+        made = acts.do(CHIEF, "set_aside", 1, 100)
+        there, nowhere = (StateKey("reservation", ("care", n)) for n in (1, 9))
+        found = {
+            key: (await status(connect, key, there), await status(connect, key, nowhere))
+            for key in (CHIEF, AUDITOR, WORKER, CITIZEN)
+        }
+        ok, denied = Status.OK, Status.DENIED
+        assert found == {
+            CHIEF: (ok, denied),  # some cases are kept from the chief, and what there is of them
+            AUDITOR: (denied, ok),
+            WORKER: (denied, denied),
+            CITIZEN: (denied, denied),
+        }
+        for key, closed in ((CHIEF, 0), (WORKER, 2)):
+            wire = await connect(key)
+            answer = answers.read_decision((await ask(wire, GetDecision(made.txid))).result)
+            assert _leaves(answer.decision)[1] == closed
+        assert twin.height
+
+
 async def test_role_that_ends_ends_the_reading_of_an_open_connection() -> None:
     base = founded()
     ending = replace(
