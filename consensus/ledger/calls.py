@@ -150,18 +150,30 @@ class Calls:
             emergency.use(self._view, act, self._now_ms)
 
     def objection(
-        self, index: int, call: Call, active: Active, power: Power, approver: Standing
+        self,
+        index: int,
+        call: Call,
+        active: Active,
+        power: Power,
+        approver: Standing,
+        *,
+        objects: bool = False,
     ) -> list[Value]:
         """Return why somebody could not approve a call now beside those who do; empty if able.
 
         Somebody may approve who may fill a leaf, whether or not others fill it already. The links
         are those of NOT_AUTHORIZED. Nothing is written.
 
+        Args:
+            objects: whether it is about objecting, for which there may be a policy of its own.
+
         Raises:
             Refused: what comes before the policy: RULES_MOVED, BAD_INPUT, NOT_FOUND.
         """
         env = self._environment(index, call, active, power)
         policy = active.action.approvals
+        if objects and active.action.objections is not None:
+            policy = active.action.objections
         if policy is None:
             return [["not asked"]]
         approvers = [*(self._approvers or ()), approver]

@@ -503,6 +503,8 @@ class Action:
     periods: Periods | None = None
     approvals: Policy | None = None
     """Who must approve beside the author; None: nobody."""
+    objections: Policy | None = None
+    """Whoever could fill a leaf of it may object to a proposal; None: of ``approvals``."""
     review: ReviewDue | None = None
     """What an emergency form asks for afterwards; None: it is none."""
     reversible: Reversible | None = None

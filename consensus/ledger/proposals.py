@@ -83,13 +83,13 @@ class Desk:
     transaction of the block wanted to write.
 
     Args:
-        lacking: gives what somebody lacks to approve a proposal, as NOT_AUTHORIZED names it; empty
-            if nothing is lacking.
+        lacking: gives what somebody lacks to approve a proposal, or (True) to object to it, as
+            NOT_AUTHORIZED names it; empty if nothing is lacking.
     """
 
     __slots__ = ("approved", "lacking", "named", "touched", "used")
 
-    def __init__(self, lacking: Callable[[Proposal, Standing], list[Value]]) -> None:
+    def __init__(self, lacking: Callable[[Proposal, Standing, bool], list[Value]]) -> None:
         self.lacking = lacking
         self.used = False
         self.approved: list[bytes] = []

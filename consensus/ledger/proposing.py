@@ -196,8 +196,10 @@ class Proposing:
 
     # --- approved -----------------------------------------------------------------------------
 
-    def _lacking(self, proposal: Proposal, approver: Standing) -> list[Value]:
-        """Return what somebody lacks to approve some call of a proposal; empty if nothing.
+    def _lacking(self, proposal: Proposal, approver: Standing, objects: bool) -> list[Value]:
+        """Return what somebody lacks to approve some call of a proposal, or to object to it.
+
+        Empty if nothing.
 
         A proposal whose rules have moved can never take effect: any approval brings that out.
         """
@@ -207,7 +209,12 @@ class Proposing:
         if approver.principal.id == author.principal.id:
             return [["author"]]  # where the author counts, it does so without approving
         expects = Expectations(view, transaction)
-        calls = self._calls(transaction, author, expects, self._approvers(proposal))
+        others = [
+            each
+            for each in self._approvers(proposal)
+            if not each.known or each.principal.id != approver.principal.id
+        ]
+        calls = self._calls(transaction, author, expects, others)
         lacking: list[Value] = []
         for index, call in enumerate(transaction.calls):
             active = bench.action(call)
@@ -215,20 +222,25 @@ class Proposing:
                 return []
             power = bench.power_for(author, active.action, expects.under)
             try:
-                links = calls.objection(index, call, active, power, approver)
+                links = calls.objection(index, call, active, power, approver, objects=objects)
             except Refused as refused:
                 if refused.code == Code.RULES_MOVED:
                     return []
-                links = self._lacking_role(active.action, author, approver)
+                policy = active.action.approvals
+                if objects and active.action.objections is not None:
+                    policy = active.action.objections
+                links = self._lacking_role(policy, author, approver)
             if not links:
                 return []
             lacking += [link for link in links if link not in lacking]
         return lacking
 
-    def _lacking_role(self, action: Action, author: Standing, approver: Standing) -> list[Value]:
+    def _lacking_role(
+        self, policy: Policy | None, author: Standing, approver: Standing
+    ) -> list[Value]:
         """Judge by role alone: what the policy looks at is yet to be made by an earlier call."""
         lacking: list[Value] = []
-        for leaf in _leaves(action.approvals):
+        for leaf in _leaves(policy):
             if not leaf.author and one_person(author.principal, approver.principal):
                 lacking.append(["author"])
                 continue
@@ -319,7 +331,7 @@ class Proposing:
             return [["key"]]
         if any(row[1] == standing.principal.id for row in proposal.approvals):
             return [["twice"]]
-        return self._lacking(proposal, standing)
+        return self._lacking(proposal, standing, False)
 
     def asked_of(self, approver: bytes) -> list[str]:
         """Return the actions, ``domain.action`` ascending, that ask for a role of theirs."""

@@ -1,10 +1,11 @@
 """Approving, objecting to and withdrawing stored proposals.
 
-Whoever may fill a part of what a proposal still needs may approve it, and may object to it: one
-objection ends it. Its author takes it back, or an office of the author's agency (a principal of
-kind system). Objecting and withdrawing only stop, so they are protective acts and come before an
-approval of the same block. ``approve`` takes ordinary proposals and ``approve_protective`` those
-stored as protective: the lane of an act must not depend on the state.
+Whoever may fill a part of what a proposal needs may approve it, and may object to it unless the
+action says who else may (``objections``): one objection ends it. Its author takes it back, or an
+office of the author's agency (a principal of kind system). Objecting and withdrawing only stop, so
+they are protective acts and come before an approval of the same block. ``approve`` takes ordinary
+proposals and ``approve_protective`` those stored as protective: the lane of an act must not depend
+on the state.
 
 Not here: what approvals a call needs (``policies``), and what the last one brings about
 (``proposing``).
@@ -55,7 +56,7 @@ def _approve(acting: Acting, *, protective: bool) -> Plan:
             kept.append(approval)
             failed = failed or ("TWICE", "this person has approved it already")
     if failed is None:
-        lacking = desk.lacking(proposal, standing)
+        lacking = desk.lacking(proposal, standing, False)
         if len(kept) >= APPROVALS_MAX:
             raise Refused(Code.LIMIT, "approvals")
     row: list[Value] = [standing.key, principal.id, standing.agency.name, acting.now_ms]
@@ -70,13 +71,13 @@ def _approve(acting: Acting, *, protective: bool) -> Plan:
 
 
 def object_(acting: Acting) -> Plan:
-    """End a proposal that one might have approved, and say why."""
+    """End a proposal to which one may object, and say why."""
     proposal = _proposal_of(acting)
     reason = acting.inputs["reason"]
     if not 0 < len(reason.encode()) <= REASON_BYTES_MAX:
         raise bad("reason", f"1 to {REASON_BYTES_MAX} bytes")
     failed = _over(acting, proposal)
-    lacking = [] if failed else acting.desk.lacking(proposal, acting.standing)
+    lacking = [] if failed else acting.desk.lacking(proposal, acting.standing, True)
     return _ending(acting, proposal, OBJECTED, reason, failed, lacking)
 
 

@@ -123,6 +123,7 @@ class _Compiler:
             depends = tuple(dict.fromkeys((*depends, *period.reads)))
         unique = self._unique(scope)
         approvals = self._kept(lambda: self._approvals(scope))
+        objections = self._kept(lambda: self._objections(scope))
         ignores = self._ignores()
         fresh = self._fresh(scope)
         reversible = self._reversible(effects, compiled)
@@ -166,6 +167,7 @@ class _Compiler:
             lets=tuple(scope.lets.values()),
             periods=_periods(period, params),
             approvals=approvals,
+            objections=objections,
             reversible=reversible,
             quiet=definition.quiet,
         )
@@ -216,7 +218,7 @@ class _Compiler:
                 word = "let" if key == "lets" else key
                 raise place.refuse(
                     f"the kernel decides {word} of {self.name}",
-                    "a kernel action has actor, require, approvals, summary and legal",
+                    "a kernel action has actor, require, approvals, objections, summary and legal",
                 )
 
     # --- inputs and loads
@@ -395,6 +397,16 @@ class _Compiler:
         return compile_policy(
             scope, self.definition.approvals, self.place.of("approvals"), self._excluded_path
         )
+
+    def _objections(self, scope: ActionScope) -> Policy | None:
+        if self.definition.objections is None:
+            return None
+        place = self.place.of("objections")
+        if self.definition.approvals is None:
+            raise place.refuse(
+                "nobody is asked to approve the action", "add approvals, or leave out objections"
+            )
+        return compile_policy(scope, self.definition.objections, place, self._excluded_path)
 
     def _by(
         self, scope: ActionScope, text: str, load: str, step: str, place: Place, *, author: bool

@@ -355,6 +355,8 @@ class ActionDef:
     """A path: which month or date selects the values of parameters that are dated by it."""
     emergency: EmergencyDef | None = None
     approvals: PolicyDef | None = None
+    objections: PolicyDef | None = None
+    """Who may object to a proposal; None: who could approve it."""
     reversible: ReversibleDef | None = None
     quiet: bool = False
 

@@ -363,6 +363,7 @@ ACTION: Final = Struct(
         Attr("approvals", PolicyNode(), None),
         Attr("emergency", EMERGENCY, None),
         Attr("lets", Many(Row((_name, _expression), _LET_FORM), LETS_MAX), (), key="let"),
+        Attr("objections", PolicyNode(), None),
         Attr("period", _path, ""),
         Attr("quiet", Flag(), False),
         Attr("reversible", _REVERSIBLE, None),

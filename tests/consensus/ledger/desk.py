@@ -48,12 +48,15 @@ POLICIES = {
 }
 
 
+OBJECTIONS = 'objections = { role = "benefits.officer" }\n'
+
+
 def with_policies(text: str) -> str:
     """Return a rule set whose actions have their policies."""
     for action, policy in POLICIES.items():
         head = f"[actions.{action}]\n"
         text = text.replace(head, f"{head}approvals = {policy}\n")
-    return text
+    return text.replace("[actions.open_purse]\n", f"[actions.open_purse]\n{OBJECTIONS}")
 
 
 DESK = desk_genesis()

@@ -7,11 +7,21 @@ from typing import Any
 import pytest
 
 from consensus.codec import Value
+from consensus.errors import DecodeError
 from consensus.ledger.codes import Code
 from consensus.ledger.decision import APPLIED, PROPOSED, REFUSED
 from consensus.ledger.transaction import PROPOSE, Transaction
 from tests.consensus.ledger.desk import HOUR_MS, Desk, outcomes
-from tests.consensus.ledger.world import person, public_key, register, token
+from tests.consensus.ledger.world import (
+    PAYMENTS,
+    TEXTS,
+    founded,
+    make_genesis,
+    person,
+    public_key,
+    register,
+    token,
+)
 
 TRANSFER = ("payments.transfer", "a", "b", 100)
 
@@ -443,6 +453,31 @@ def test_whoever_may_approve_may_object_and_that_ends_it(desk: Desk) -> None:
     found = desk.proposal(proposed.txid)
     by = [public_key("auditor"), token("auditor"), "audit"]
     assert found.end == [desk.now_ms, by, objection.txid, "paid twice"]
+
+
+def test_who_approved_may_still_object(desk: Desk) -> None:
+    proposed = desk.stored("clerk", ("payments.seed_purse", "new", "a", 5))
+    desk.approve("officer", proposed)
+    assert desk.one(desk.act("officer", "object", proposed, "after all not")).code == Code.APPLIED
+    assert desk.word(proposed) == "objected"
+
+
+def test_an_action_may_say_who_objects(desk: Desk) -> None:
+    proposed = desk.stored("clerk", ("payments.open_purse", "new"))
+    code, detail = refusal(desk, "officer", "object", proposed, "no")
+    assert (code, detail) == (Code.NOT_AUTHORIZED, [["role", "benefits.officer", "missing"]])
+    missing = [["role", "payments.officer", "missing"]]
+    assert refusal(desk, "social", "approve", proposed) == (Code.NOT_AUTHORIZED, missing)
+    assert desk.one(desk.act("social", "object", proposed, "no")).code == Code.APPLIED
+
+
+def test_objections_need_approvals_to_object_to() -> None:
+    text = PAYMENTS.replace(
+        "[actions.open_purse]\n",
+        '[actions.open_purse]\nobjections = { role = "payments.officer" }\n',
+    )
+    with pytest.raises(DecodeError, match="nobody is asked to approve the action"):
+        founded(make_genesis((*TEXTS[:3], text)))
 
 
 def test_an_objection_comes_before_an_approval_of_the_same_block(desk: Desk) -> None:
