@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple
 
 from consensus.codec import Value
 from consensus.errors import invariant
+from consensus.ledger import indexes
 from consensus.ledger.authority import Power, Standing, authorize
 from consensus.ledger.calls import Calls
 from consensus.ledger.codes import Code, Refused
@@ -116,6 +117,8 @@ class DryRun(BlockRun):
             calls.run(index, call, active, power)
             if len(self.findings) > before and index + 1 < len(transaction.calls):
                 self.complete = False
+        if view.indexed:
+            self._note(None, indexes.settle, view)
         if expects.entries and transaction.lane != PROTECTIVE and not self.findings:
             self._note(None, expects.check_rest)
         view.rollback()

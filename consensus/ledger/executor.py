@@ -27,7 +27,7 @@ from consensus import codec
 from consensus.codec import Value
 from consensus.errors import LocalProtocolError, invariant
 from consensus.ledger import decision as decisions
-from consensus.ledger import terms
+from consensus.ledger import indexes, terms
 from consensus.ledger.authority import Granted, Power, Powerless, Standing
 from consensus.ledger.calls import Calls
 from consensus.ledger.codes import Code, Refused
@@ -411,6 +411,8 @@ class BlockRun:
             judged.roles.append(power.cbor)
             calls.run(index, call, active, power)
         judged.call = None
+        if self._view.indexed:
+            indexes.settle(self._view)
         if expects.entries and transaction.lane != PROTECTIVE:
             expects.check_rest()
         judged.links = calls.links

@@ -19,6 +19,8 @@ from consensus.errors import RulesError
 from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
 from consensus.ledger.delegation import compile_condition
+from consensus.ledger.dry import DryRun
+from consensus.ledger.executor import BlockContext
 from consensus.ledger.rules import (
     check_successor,
     check_text,
@@ -28,6 +30,7 @@ from consensus.ledger.rules import (
     load_toml,
 )
 from consensus.ledger.rules.report import Problem, describe
+from consensus.ledger.transaction import PROPOSE
 from consensus.state.record import decode_single
 from tests.consensus.ledger.shelves import index_of
 from tests.consensus.ledger.world import TEXTS, World, make_genesis
@@ -252,6 +255,37 @@ def test_text_that_is_too_long_to_be_listed_under_is_refused() -> None:
     assert decision.code == Code.REQUIREMENT
     assert decision.detail == ["OUT_OF_RANGE", "carer: text in an id has at most 256 bytes"]
     assert index_of(world, "child.status", "enrolled") == (["x"],)
+
+
+def test_a_proposal_that_no_index_can_list_goes_stale_and_stops_nobody() -> None:
+    world = make()
+    proposed = world.draft(
+        "clerk",
+        ("family.enrol", "y", "e" * 257, None),
+        expects=[("child", ["y"], 0)],
+        mode=PROPOSE,
+    )
+    result = world.run(proposed, world.draft("clerk", ("family.count", "ann", 0)))
+    codes = [each.code for each in result.decisions]
+    assert codes[-1] == Code.APPLIED
+    assert Code.APPLIED not in codes[:-1]
+    assert result.decisions[-2].detail[0] == "OUT_OF_RANGE"
+    assert index_of(world, "child.status", "enrolled") == ()
+
+
+def test_whoever_asks_first_is_told_that_no_index_can_list_it() -> None:
+    world = make()
+    draft = world.draft(
+        "clerk", ("family.enrol", "y", "e" * 257, None), expects=[("child", ["y"], 7)]
+    )
+    context = BlockContext(1, world.height + 1, world.now_ms + 1000)
+    found = DryRun(world.ledger, world.state, context, draft).findings
+    assert {each.code for each in found} >= {Code.STALE}
+    draft = world.draft(
+        "clerk", ("family.enrol", "y", "e" * 257, None), expects=[("child", ["y"], 0)]
+    )
+    (finding,) = DryRun(world.ledger, world.state, context, draft).findings
+    assert (finding.code, finding.detail[0]) == (Code.REQUIREMENT, "OUT_OF_RANGE")
 
 
 def test_later_calls_and_transactions_of_a_block_see_what_earlier_ones_listed() -> None:
