@@ -94,6 +94,7 @@ class Panel:
     __slots__ = (
         "_author",
         "_author_agencies",
+        "_authors",
         "_env",
         "_filled",
         "_leaves",
@@ -124,6 +125,8 @@ class Panel:
         self._author = author
         self._author_agencies = [author.agency.name, *(each.name for each in power.agencies)]
         self._power_of = power_of
+        self._authors: dict[int, bool] = {}
+        """Whether each approver is the author's person."""
         self._powers: dict[tuple[int, str], Power] = {}
         self._people: list[Standing] = [author, *approvers]
         self._lost = self._find_lost()
@@ -236,7 +239,7 @@ class Panel:
                     count[at] += 1
                 else:
                     node.faults[at] = fault
-        if len(leaves) > 1:
+        if max(count) > 1:
             for node, _ in leaves:
                 node.options.sort(key=count.__getitem__)
 
@@ -245,7 +248,7 @@ class Panel:
         if self._lost[at] is not None:
             return self._lost[at]
         standing, view = self._people[at], self._view
-        if not leaf.author and one_person(standing.principal, self._author.principal):
+        if not leaf.author and self._is_author(at):
             return ["author"]
         power = self._powers[at, leaf.role] = self._power_of(standing, leaf.role)
         if power.missing:
@@ -269,6 +272,13 @@ class Panel:
             if not leaf.author and any(what == AGENCY for _, what in leaf.scopes):
                 return ["distinct", AGENCY]
         return None
+
+    def _is_author(self, at: int) -> bool:
+        known = self._authors.get(at)
+        if known is None:
+            known = one_person(self._people[at].principal, self._author.principal)
+            self._authors[at] = known
+        return known
 
     # --- the search ---------------------------------------------------------------------------
 
