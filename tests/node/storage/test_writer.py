@@ -12,13 +12,7 @@ import trio.testing
 from consensus.errors import ComityError
 from node.errors import StorageFailedError
 from node.storage.log import Log
-from node.storage.writer import (
-    HERE_BYTES_MAX,
-    SLOW_REQUESTS,
-    SLOW_ROW,
-    LogWriter,
-    Persisted,
-)
+from node.storage.writer import LogWriter, Persisted
 from tests.node.storage.memory_disk import MemoryDisk
 
 FOLDER = Path("/data/log")
@@ -66,7 +60,7 @@ async def test_requests_are_served_in_their_order_and_told_when_the_disk_has_the
     disk = GatedDisk()
     log, _ = open_log(disk)
     seconds: list[float] = []
-    log_writer = LogWriter(log, on_sync=seconds.append, here_seconds_max=0)
+    log_writer = LogWriter(log, on_sync=seconds.append)
     results: dict[int, Persisted] = {}
     marked: list[int] = []
 
@@ -97,7 +91,7 @@ async def test_requests_are_served_in_their_order_and_told_when_the_disk_has_the
 async def test_rotation_and_dropping_keep_their_place_in_the_order() -> None:
     disk = GatedDisk()
     log, _ = open_log(disk)
-    log_writer = LogWriter(log, here_seconds_max=0)
+    log_writer = LogWriter(log)
     order: list[str] = []
 
     async def note(name: str, action: object) -> None:
@@ -126,7 +120,7 @@ async def test_a_failed_sync_reaches_every_waiting_and_later_request_and_is_told
     disk = GatedDisk()
     log, _ = open_log(disk)
     told: list[StorageFailedError] = []
-    log_writer = LogWriter(log, on_failure=told.append, here_seconds_max=0)
+    log_writer = LogWriter(log, on_failure=told.append)
     errors: list[ComityError] = []
 
     async def ask() -> None:
@@ -160,7 +154,7 @@ async def test_a_failed_sync_reaches_every_waiting_and_later_request_and_is_told
 async def test_a_failure_of_what_follows_the_sync_is_told_too() -> None:
     log, _ = open_log(MemoryDisk())
     told: list[StorageFailedError] = []
-    log_writer = LogWriter(log, on_failure=told.append, here_seconds_max=0)
+    log_writer = LogWriter(log, on_failure=told.append)
 
     def fail(_synced: int) -> None:
         raise StorageFailedError("the mark's disk")
@@ -175,7 +169,7 @@ async def test_a_cancelled_request_is_written_whole_or_not_at_all() -> None:
     """One whose turn it is goes on to the end; one that waits is as if never made."""
     disk = GatedDisk()
     log, _ = open_log(disk)
-    log_writer = LogWriter(log, here_seconds_max=0)
+    log_writer = LogWriter(log)
     marked: list[int] = []
 
     async def ask(data: bytes) -> None:
@@ -193,64 +187,3 @@ async def test_a_cancelled_request_is_written_whole_or_not_at_all() -> None:
     disk.gated = False
     await log_writer.persist([(1, b"three")])
     assert open_log(disk.crash())[1] == [b"one", b"three"]
-
-
-class WatchedDisk(MemoryDisk):
-    """Notes in which thread each sync was waited for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.here: list[bool] = []
-
-    def sync(self, handle: int) -> None:
-        self.here.append(threading.current_thread() is threading.main_thread())
-        super().sync(handle)
-
-
-async def test_a_small_request_to_a_quick_disk_is_waited_for_here_and_a_large_one_elsewhere() -> (
-    None
-):
-    disk = WatchedDisk()
-    log, _ = open_log(disk)
-    log_writer = LogWriter(log, here_seconds_max=60)
-    disk.here.clear()
-    for size in (1, HERE_BYTES_MAX, HERE_BYTES_MAX + 1, 1):
-        await log_writer.persist([(1, bytes(size))])
-    assert disk.here == [True, True, False, True]
-
-
-async def test_a_slow_disk_is_tried_here_now_and_then_and_waited_for_elsewhere() -> None:
-    disk = WatchedDisk()
-    log, _ = open_log(disk)
-    log_writer = LogWriter(log, here_seconds_max=1e-9)  # nothing is as quick as that
-    disk.here.clear()
-    for _ in range(2 * (SLOW_ROW + SLOW_REQUESTS)):
-        await log_writer.persist([(1, b"x")])
-    assert disk.here == 2 * ([True] * SLOW_ROW + [False] * SLOW_REQUESTS)
-
-
-async def test_nobody_overtakes_a_request_that_a_thread_has() -> None:
-    disk = GatedDisk()
-    log, _ = open_log(disk)
-    log_writer = LogWriter(log, here_seconds_max=60)
-    async with trio.open_nursery() as nursery:
-        disk.gated = True
-        nursery.start_soon(log_writer.persist, [(1, bytes(HERE_BYTES_MAX + 1))])
-        await begun(disk)
-        nursery.start_soon(log_writer.persist, [(1, b"small")])
-        await trio.testing.wait_all_tasks_blocked()
-        assert log_writer.waiting == 1
-        disk.gate.release(2)
-    assert open_log(disk.crash())[1] == [bytes(HERE_BYTES_MAX + 1), b"small"]
-
-
-async def test_a_failure_met_here_is_told_once_and_reaches_later_requests() -> None:
-    disk = MemoryDisk()
-    log, _ = open_log(disk)
-    told: list[StorageFailedError] = []
-    log_writer = LogWriter(log, on_failure=told.append, here_seconds_max=60)
-    disk.fail = {"sync": 0}
-    for _ in range(2):
-        with pytest.raises(StorageFailedError, match="injected"):
-            await log_writer.persist([(1, b"x")])
-    assert told == [log.failed]
