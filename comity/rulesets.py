@@ -26,6 +26,7 @@ from consensus.protocol import KEYS_MAX, GetRules, StateKey
 from consensus.reads import Rows, SingleRow, read_rules
 
 if TYPE_CHECKING:
+    from comity.client import RulesInForce
     from comity.network import Network
     from comity.results import Decision
     from comity.verify import Trust
@@ -137,6 +138,10 @@ class RuleActs:
         _network: Network
 
         async def get(self, namespace: str, *components: Value) -> Entry: ...
+        async def rules(self, *, refresh: bool = False) -> RulesInForce: ...
+        async def propose(
+            self, *calls: Call, reads: Sequence[Entry] = (), reason: str = ""
+        ) -> Decision: ...
         async def get_many(self, keys: Sequence[StateKey]) -> tuple[Entry, ...]: ...
         async def read_for(self, call: Call) -> tuple[Entry, ...]: ...
         async def transact(
@@ -197,7 +202,11 @@ class RuleActs:
     async def activate_rules(
         self, domain: str, number: int, from_ms: int, *, reason: str = ""
     ) -> Decision:
-        """Say from which chain time on a proposed rule set is in force."""
+        """Say from which chain time on a proposed rule set is in force.
+
+        Where the charter asks for approvals, as with the other acts on rule sets, it is stored as a
+        proposal: the decision says ``proposed``, and the last approval brings it about.
+        """
         inputs = {"domain": domain, "number": number, "from": from_ms}
         return await self._about_rules("activate_rules", inputs, reason)
 
@@ -213,7 +222,11 @@ class RuleActs:
 
     async def _about_rules(self, act: str, inputs: dict[str, Value], reason: str) -> Decision:
         call = Call("charter", act, inputs)
-        return await self.transact(call, reads=await self.read_for(call), reason=reason)
+        reads = await self.read_for(call)
+        action = (await self.rules()).book.action("charter", act)
+        if action is not None and action.approvals is not None:
+            return await self.propose(call, reads=reads, reason=reason)
+        return await self.transact(call, reads=reads, reason=reason)
 
 
 def next_change(found: Rows, time_ms: int) -> int | None:

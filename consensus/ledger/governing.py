@@ -1,7 +1,7 @@
 """What acts on rule sets ask of the network, in one block: the floor, and compiled rule books.
 
-Compiling rule sets costs milliseconds, so a block does it a few times for each agency: none can
-hold a block up for long, and none can keep others from theirs.
+Compiling rule sets costs milliseconds, of a huge one a second. So a block does it a few times for
+each agency, and for so many bytes of what is proposed: nobody can hold it up for long.
 
 Not here: the acts (``kernel.rulesets``), and how rule books are kept (``ledger``).
 """
@@ -21,6 +21,8 @@ from consensus.ledger.rules.forms import decode_definition
 
 TURNS_MAX: Final = 2
 """Acts of one agency in one block for which rule sets are compiled."""
+PROPOSED_BYTES_MAX: Final = 256 * 1024
+"""Rule sets that one block reads because they are proposed: one of the longest, and more."""
 REASON_CHARACTERS_MAX: Final = 400
 
 
@@ -32,23 +34,28 @@ class Governing:
         compiled: returns the rule book of rule sets, domains ascending, or raises RulesError.
     """
 
-    __slots__ = ("_turns", "compiled", "floor")
+    __slots__ = ("_bytes_left", "_turns", "compiled", "floor")
 
     def __init__(self, floor: Floor, compiled: Callable[[Sequence[bytes]], Rulebook]) -> None:
         self.floor = floor
         self.compiled = compiled
         self._turns: dict[str, int] = {}
+        self._bytes_left = PROPOSED_BYTES_MAX
 
-    def take_turn(self, agency: str) -> None:
+    def take_turn(self, agency: str, size_bytes: int = 0) -> None:
         """Take one of an agency's turns to have rule sets compiled; a refusal gives none back.
 
+        Args:
+            size_bytes: of what is proposed.
+
         Raises:
-            Refused: LIMIT: it has had them in this block.
+            Refused: LIMIT: it has had them in this block, or the block has read enough.
         """
         taken = self._turns.get(agency, 0)
-        if taken >= TURNS_MAX:
+        if taken >= TURNS_MAX or size_bytes > self._bytes_left:
             raise Refused(Code.LIMIT, "rules")
         self._turns[agency] = taken + 1
+        self._bytes_left -= size_bytes
 
 
 def named_definition(text: bytes) -> Definition:

@@ -10,6 +10,7 @@ import pytest
 
 from comity import Call, DraftError
 from consensus.errors import ProofError
+from consensus.genesis import Principal, RoleGiven
 from consensus.ledger.rules import (
     ACTION_PART,
     RULE_PARTS,
@@ -20,7 +21,18 @@ from consensus.ledger.rules import (
 from consensus.reads import RuleText
 from node.api import reading
 from tests.comity.shell import Shell, shell
-from tests.comity.twin import ADMINISTRATOR, OFFICIAL, RULES, START_MS, Harness, Twin, harness
+from tests.comity.twin import (
+    ADMINISTRATOR,
+    CHARTER,
+    OFFICIAL,
+    RULES,
+    START_MS,
+    STRANGER,
+    Harness,
+    Twin,
+    harness,
+    make_genesis,
+)
 
 __all__ = ["shell"]
 
@@ -120,6 +132,39 @@ async def test_a_part_is_proved_under_the_root_that_the_state_holds(net: Harness
     RULE_PARTS.verify_path(root, part.count, part.index, part.leaf, part.path)
     with pytest.raises(DraftError, match="no part 'nothing'"):
         found.part(ACTION_PART, "nothing")
+
+
+async def test_an_activation_that_needs_approvals_is_stored_and_the_last_one_brings_it_about() -> (
+    None
+):
+    consent = CHARTER.replace(
+        '[actions.activate_rules]\nkernel = true\nactor = { role = "charter.administrator" }',
+        '[actions.activate_rules]\nkernel = true\nactor = { role = "charter.administrator" }\n'
+        'approvals = { role = "charter.administrator", distinct = "agency" }',
+    )
+    if "actions.approve]" not in consent:
+        consent += '\n[actions.approve]\nkernel = true\nactor = { self = "who.principal" }\n'
+    assert consent.count("distinct") == 1
+    made, elsewhere = make_genesis(), bytes([109]) * 32
+    genesis = replace(
+        made,
+        rules=tuple(encode_definition(load_toml(text)) for text in (consent, RULES)),
+        principals=(*made.principals, Principal(elsewhere, "west", 0, b"w" * 32)),
+        keys=(*made.keys, (STRANGER.public, elsewhere)),
+        roles=(*made.roles, RoleGiven(elsewhere, "charter.administrator")),
+    )
+    async with (
+        harness(Twin(genesis)) as net,
+        net.client(ADMINISTRATOR) as client,
+        net.client(STRANGER) as other,
+    ):
+        assert (await client.propose_rules(SECOND)).applied
+        from_ms = await client.now_ms() + WEEK_MS + 60_000
+        stored = await client.activate_rules("notes", 2, from_ms)
+        assert (stored.state, stored.code) == ("proposed", "PROPOSED")
+        assert (await client.rule_history("notes")).numbers[0].state == "proposed"
+        assert (await other.approve(stored.txid)).applied
+        assert (await client.rule_history("notes")).numbers[0].state == "activated"
 
 
 # --- commands ---------------------------------------------------------------------------------

@@ -87,8 +87,8 @@ def propose_rules(acting: Acting) -> Plan:
 
     def write() -> None:
         governing = governing_of(acting)
-        governing.take_turn(acting.standing.agency.name)
         text: bytes = acting.inputs["rules"]
+        governing.take_turn(acting.standing.agency.name, len(text))
         root = _root_of(text, domain, number)
         schedule = _Schedule(acting.view)
         book = _together(acting, schedule, {domain: text})

@@ -17,6 +17,7 @@ from consensus.ledger.transaction import PROPOSE
 from consensus.ledger.types import DEFINITION_BYTES_MAX
 from consensus.state.record import decode_single
 from tests.consensus.ledger.governed import (
+    CHIEFS,
     GOVERNED,
     NOTICE_MS,
     Governed,
@@ -310,6 +311,22 @@ def test_a_block_compiles_for_each_agency_twice():
     assert (first.code, second.code) == (Code.APPLIED, Code.APPLIED)
     assert (third.code, third.detail) == (Code.LIMIT, "rules")
     assert world.propose(texts[2]).code == Code.APPLIED
+
+
+def test_a_block_reads_so_many_bytes_of_proposals_and_more_come_in_the_next():
+    world = Governed()
+    junk = bytes(DEFINITION_BYTES_MAX)
+    drafts = [
+        world.draft(
+            name,
+            ("charter.propose_rules", "benefits", 2, junk),
+            expects=[("rules", ["benefits"], 1)],
+        )
+        for name in CHIEFS
+    ]
+    small = world.proposal(benefits(2), "admin")
+    codes = [each.code for each in world.run(*drafts, small).decisions]
+    assert codes == [Code.BAD_INPUT, Code.LIMIT, Code.LIMIT, Code.LIMIT, Code.APPLIED]
 
 
 # --- activating -------------------------------------------------------------------------------
