@@ -22,7 +22,7 @@ from consensus.codec import Value
 from consensus.ledger.indexes import SPACE
 from consensus.ledger.model import Index, Rulebook
 from consensus.ledger.types import InputError, Type
-from consensus.protocol import PAGE_MAX, GetIndex, ListRecords, StateKey
+from consensus.protocol import INDEX_PAGE_MAX, PAGE_MAX, GetIndex, ListRecords, StateKey
 
 if TYPE_CHECKING:
     from comity.client import RulesInForce
@@ -78,6 +78,7 @@ async def proved(
     """
     kind, field, value = place
     first, changed = _cursor(after)
+    limit = min(limit, INDEX_PAGE_MAX)
     height_min = trust.height
     key = StateKey(SPACE, (f"{kind}.{field}", value))
 
@@ -186,7 +187,7 @@ class Lists:
                 nothing is left out. None: all records, from one node's own index, not proved.
             value: of that field.
             after: the ``next`` of the page before; None: the first page.
-            limit: most ids, up to 1,000.
+            limit: most ids, up to 1,000; a page of an index has at most 256.
 
         Raises:
             DraftError: there is no such index, or the value is not of its type.

@@ -44,7 +44,9 @@ KEYS_MAX: Final = 64
 DRAFT_BYTES_MAX: Final = 128 * 1024
 """Longest draft that is tried out."""
 PAGE_MAX: Final = 1000
-"""Most entries in one page of ``list`` and ``index``."""
+"""Most entries in one page of ``list``."""
+INDEX_PAGE_MAX: Final = 256
+"""Most positions in one page of ``index``."""
 POSITION_MAX: Final = 2**53
 """Highest position asked for in ``index``."""
 PROPOSALS_MAX: Final = 64
@@ -306,7 +308,7 @@ _PARAMS: Final[dict[str, Shape]] = {
         codec.text(130, low=3),
         codec.plain,
         codec.integer(0, POSITION_MAX),
-        codec.integer(1, PAGE_MAX),
+        codec.integer(1, INDEX_PAGE_MAX),
     ),
     "list": codec.array(_NAME, codec.optional(_COMPONENTS), codec.integer(1, PAGE_MAX)),
     "decisions": codec.array(codec.integer(-HEIGHTS_MAX), codec.integer(1, HEIGHTS_MAX)),

@@ -58,6 +58,16 @@ def selection(request: Proving) -> Select:
             return lambda read: [StateKey(SPACE, (txid,))]
 
 
+def keys_of(request: Proving) -> int:
+    """Return about how many keys a request proves: of those that do not say it, few or 128."""
+    match request:
+        case Get(_, keys):
+            return len(keys)
+        case GetIndex(limit=limit):
+            return 1 + limit
+    return 128 if isinstance(request, GetHolds) else 16
+
+
 def _holds_keys(target: StateKey, read: RowReader) -> Sequence[StateKey]:
     place = (target.namespace, [*target.components])
     head = StateKey("holds", place)

@@ -12,6 +12,8 @@ from pathlib import Path
 import cbor2
 import pytest
 from blake3 import blake3
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pycddl import Schema
 
 from consensus.codec import Value
@@ -626,6 +628,45 @@ def test_people_are_told_of_indexes_and_lists() -> None:
     )
     count_ = next(each for each in summary.actions if each.name == "count")
     assert count_.reads == ("children = index child.carer {input.carer} max 3",)
+
+
+WORDS = (
+    "index", "child.carer", "child.status", "child.rank", "person.name", "child", ".", "{input.carer}",
+    "{input.count}", "{children}", "{}", "{", "north", "max", "3", "64", "0", "-1", "99999999999999999999",
+    "by", "rank", "name", "carer", "status", "id", "è", "", "?", "children.exists(c, c.rank == 1)",
+)  # fmt: skip
+CONDITIONS = (
+    "status == 'enrolled'", "rank > 0", "has(rank)", "carer.startsWith('a')", "rank / 0 == 1", "true",
+    "carer", "now > 0", "input.x", "child.carer == 'a'", "status.x", "", "(", "size(carer) == 1 && rank in [1]",
+    "[1, 2].exists(c, c == rank)", "'" * 3, "rank == 9223372036854775808",
+)  # fmt: skip
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.sampled_from(WORDS), max_size=8).map(" ".join),
+    st.sampled_from(["", "status", "carer", "rank", "name", "nobody", "basis", "è"]),
+    st.sampled_from(CONDITIONS),
+)
+def test_whatever_is_written_about_an_index_compiles_or_is_refused(
+    load: str, field: str, condition: str
+) -> None:
+    quoted = condition.replace("\\", "\\\\").replace('"', '\\"')
+    text = FAMILY.replace(LOAD, f'"index {load}"').replace(
+        'index  = [{ field = "carer", while = "status == \'enrolled\'" }, "status",',
+        f'index  = [{{ field = "{field}", while = "{quoted}" }}, "carer",',
+    )
+    line = 0
+    try:
+        definition = load_toml(text, "family.toml")
+        compile_rulebook([definition])
+    except RulesError as error:
+        line = error.line
+    else:
+        data = encode_definition(definition)
+        SCHEMA.validate_cbor(data)
+        line = 1 if decode_definition(data) == definition else 0
+    assert line > 0
 
 
 # --- from one number to the next --------------------------------------------------------------

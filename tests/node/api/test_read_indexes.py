@@ -101,6 +101,32 @@ async def test_a_page_has_the_size_and_the_positions_asked_for() -> None:
             assert values == [b"\x81\x02", *shown]
 
 
+async def test_reads_that_wait_together_are_proved_a_few_keys_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+    really = Twin.prove
+
+    async def prove(self: Twin, height_min: int, selects: Any) -> Any:
+        found = await really(self, height_min, selects)
+        asked.append(sum(len(each.keys) for each in found))
+        return found
+
+    monkeypatch.setattr(Twin, "prove", prove)
+    many = tuple(StateKey("record", ("case", number)) for number in range(1, 65))
+    async with office() as connect:
+        wire = await connect(AUDITOR)
+        requests: list[tuple[int, Request]] = [(number, Get(0, many)) for number in range(2, 12)]
+        requests.insert(3, (20, GetIndex(0, "case.region", "south", 0, 256)))
+        await wire.send(*requests)
+        answered = [await wire.answer() for _ in requests]
+    assert [each.request_id for each in answered] == [number for number, _ in requests]
+    assert [each.status for each in answered] == [Status.OK] * 11
+    assert sum(asked) == 10 * 64 + 3
+    assert max(asked) <= 256
+    assert len(asked) >= 4
+
+
 async def test_nobody_anonymous_is_shown_a_list() -> None:
     async with office() as connect:
         found = await ask(await connect(None), GetIndex(0, "person.name", "n", 0, 10))
