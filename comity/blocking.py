@@ -327,6 +327,7 @@ class BlockingClient:
         key: Key | None = None,
         patience_seconds: float = 30.0,
         spread: bool = False,
+        purpose: str = "",
         dial: Dial = dial_tls,
     ) -> BlockingClient:
         """Open a client, to be closed by ``with`` or ``close``.
@@ -340,11 +341,12 @@ class BlockingClient:
             key: proved on every connection and signs transactions; None stays anonymous.
             patience_seconds: until an operation gives up.
             spread: use the servers in turn.
+            purpose: what the reads are for; nodes record it where rules want reads recorded.
             dial: opens a stream to a server, for tests and tunnels; runs in the client's thread.
 
         Raises:
             DecodeError: the genesis file is malformed.
-            DraftError: a server is not of the committee.
+            DraftError: a server is not of the committee, or the purpose is too long.
         """
         return cls(
             _Loop(
@@ -354,6 +356,7 @@ class BlockingClient:
                     key=key,
                     patience_seconds=patience_seconds,
                     spread=spread,
+                    purpose=purpose,
                     dial=dial,
                 )
             )
@@ -427,6 +430,7 @@ class BlockingClient:
     access = _blocking(Client.access)
     requirements = _blocking(Client.requirements)
     simulate = _blocking(Client.simulate)
+    reads_of = _blocking(Client.reads_of)
     rules = _blocking(Client.rules)
     rule_set = _blocking(Client.rule_set)
     rule_history = _blocking(Client.rule_history)

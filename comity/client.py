@@ -45,6 +45,7 @@ from consensus.hotstuff.types import Statement
 from consensus.ledger import rules
 from consensus.ledger.model import Rulebook
 from consensus.protocol import (
+    PURPOSE_BYTES_MAX,
     Get,
     GetCommittee,
     GetDecision,
@@ -102,6 +103,7 @@ class Client(ProposalActs, Inquiries, Lists, Feeds, RuleActs, Reviews):
         key: Key | None = None,
         patience_seconds: float = 30.0,
         spread: bool = False,
+        purpose: str = "",
         dial: Dial = dial_tls,
     ) -> AsyncIterator[Client]:
         """Open a client; connections are made when they are needed.
@@ -113,19 +115,24 @@ class Client(ProposalActs, Inquiries, Lists, Feeds, RuleActs, Reviews):
             key: proved on every connection and signs transactions; None stays anonymous.
             patience_seconds: until an operation gives up.
             spread: use the servers in turn.
+            purpose: what the reads are for; nodes record it where rules want reads recorded.
             dial: opens a stream to a server, for tests and tunnels.
 
         Raises:
             DecodeError: the genesis file is malformed.
-            DraftError: a server is not of the committee.
+            DraftError: a server is not of the committee, or the purpose is too long.
         """
+        if len(purpose.encode()) > PURPOSE_BYTES_MAX:
+            raise DraftError(f"a purpose has at most {PURPOSE_BYTES_MAX} bytes")
         committee = genesis_file.decode(genesis).committee
         chosen = choose_servers(committee, servers)
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             client = cls(
                 genesis,
-                lambda trust: Pool(chosen, trust, key, nursery, dial, spread=spread),
+                lambda trust: Pool(
+                    chosen, trust, key, nursery, dial, spread=spread, purpose=purpose
+                ),
                 key,
                 patience_seconds,
             )

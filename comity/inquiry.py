@@ -25,10 +25,11 @@ from comity.errors import RequestError
 from comity.listing import unproved
 from comity.results import Entry, Simulation
 from consensus.answers import Problem
+from consensus.asking import Reading, read_readings
 from consensus.codec import Value
 from consensus.ledger import layout
 from consensus.ledger.transaction import Unsigned
-from consensus.protocol import KEYS_MAX, PAGE_MAX, StateKey, Status
+from consensus.protocol import KEYS_MAX, PAGE_MAX, READS_MAX, GetReads, StateKey, Status
 
 if TYPE_CHECKING:
     from comity.client import RulesInForce
@@ -106,6 +107,24 @@ class Inquiries:
         leaves = await _leaves(self, [StateKey("principal", (principal,))])
         found = await _judged(self, leaves, lambda: judge_access(leaves, principal, key, entry))
         return _known(found, principal)
+
+    async def reads_of(
+        self, namespace: str, *components: Value, skip: int = 0, limit: int = READS_MAX
+    ) -> tuple[Reading, ...]:
+        """Return whom one node has shown a record or account to, the oldest first: not proved.
+
+        Nodes record that where the rules say ``log_reads``, each its own answers. Whoever may read
+        it may ask; the person concerned is told agency and purpose, not who.
+
+        Args:
+            skip: how many to pass over.
+            limit: most to return, up to 100.
+
+        Raises:
+            RequestError: DENIED: this key may not read it.
+        """
+        request = GetReads(StateKey(namespace, components), skip, limit)
+        return await self._network.ask(request, lambda result, _: read_readings(result))
 
     async def requirements(self, draft: Unsigned) -> Simulation:
         """Return what would refuse a draft now, all of it, and who could give what is missing.

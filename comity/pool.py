@@ -23,7 +23,7 @@ from comity.verify import Trust
 from consensus import answers
 from consensus.committee import Committee
 from consensus.errors import ComityError, VerificationError
-from consensus.protocol import GetCommittee
+from consensus.protocol import GetCommittee, Purpose
 
 CONNECT_SECONDS_MAX: Final = 5.0
 AVOID_SECONDS: Final = 1.0
@@ -97,6 +97,7 @@ class Pool:
         nursery: runs the sessions.
         dial: opens a stream to a server.
         spread: take servers in turn instead of preferring the first.
+        purpose: what the reads are for, told on every connection.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Pool:
         dial: Dial,
         *,
         spread: bool = False,
+        purpose: str = "",
     ) -> None:
         self._places = [_Place(server) for server in servers]
         self._trust = trust
@@ -115,6 +117,7 @@ class Pool:
         self._nursery = nursery
         self._dial = dial
         self._spread = spread
+        self._purpose = purpose
         self._turn = 0
 
     @property
@@ -167,6 +170,8 @@ class Pool:
                     GetCommittee(self._trust.committee.epoch),
                     lambda result, _: self._trust.follow(answers.read_committees(result)),
                 )
+                if self._purpose:
+                    await session.ask(Purpose(self._purpose), lambda result, _: None)
             except BaseException:
                 session.close()
                 raise

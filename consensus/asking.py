@@ -1,6 +1,7 @@
-"""What a node answers to a draft: what would refuse it now, and who could give what is missing.
+"""What a node says of itself to who asks before an act, or after a reading.
 
-Nothing of it is proved: it is what one node's executor says of its newest state. Shapes are checked
+What would refuse a draft now and who could give what is missing; whom the node has shown a record.
+Nothing of it is proved. Shapes are checked
 here and nothing is believed. Specified in ``docs/protocol/client.cddl``.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from consensus import codec
+from consensus import codec, protocol
 from consensus.codec import Value
 
 FINDINGS_MAX: Final = 256
@@ -76,3 +77,49 @@ def read_simulated(result: Value) -> Simulated:
     _SIMULATED(result, "simulated")
     height, time_ms, outcome, findings, complete, hidden, holders = result
     return Simulated(height, time_ms, outcome, tuple(findings), complete, hidden, tuple(holders))
+
+
+# --- who has read -----------------------------------------------------------------------------
+
+_READ: Final = codec.array(
+    codec.count,
+    codec.count,
+    codec.text(64),
+    codec.text(32, low=1),
+    codec.text(protocol.PURPOSE_BYTES_MAX),
+    codec.optional(codec.bytes32),
+)
+_READS: Final = codec.list_of(_READ, protocol.READS_MAX)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """An answer of one node that showed a record, as it was recorded.
+
+    Args:
+        time_ms: of the node's clock.
+        height: of the state that was shown.
+        agency: of who read.
+        method: of the request.
+        purpose: as the reader said it; empty if nothing was said.
+        principal: who read; None where the caller may not know.
+    """
+
+    time_ms: int
+    height: int
+    agency: str
+    method: str
+    purpose: str
+    principal: bytes | None
+
+    def to_value(self) -> Value:
+        """Return the canonical array."""
+        return [
+            self.time_ms, self.height, self.agency, self.method, self.purpose, self.principal,
+        ]  # fmt: skip
+
+
+def read_readings(result: Value) -> tuple[Reading, ...]:
+    """Return the answer to ``reads``. Raises DecodeError."""
+    _READS(result, "reads")
+    return tuple(Reading(*row) for row in result)

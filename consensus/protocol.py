@@ -25,7 +25,7 @@ import enum
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, get_args
 
 from consensus import codec
 from consensus.codec import Shape, Value
@@ -43,6 +43,9 @@ KEYS_MAX: Final = 64
 """Most rows asked for in one ``get``."""
 DRAFT_BYTES_MAX: Final = 128 * 1024
 """Longest draft that is tried out."""
+PURPOSE_BYTES_MAX: Final = 256
+READS_MAX: Final = 100
+"""Most entries of a log of reads in one answer."""
 PAGE_MAX: Final = 1000
 """Most entries in one page of ``list``."""
 INDEX_PAGE_MAX: Final = 256
@@ -268,6 +271,22 @@ class Simulate:
     envelope: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What the reads of this connection are for, from now on: recorded where rules want it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class GetReads:
+    """Whom this node has shown ``target`` to, where the rules want that recorded: not proved."""
+
+    target: StateKey
+    skip: int
+    limit: int
+
+
 Request = (
     Hello
     | Submit
@@ -287,6 +306,8 @@ Request = (
     | GetProposal
     | GetProposals
     | Simulate
+    | Purpose
+    | GetReads
 )
 
 _NAME: Final = codec.text(64, low=1)
@@ -326,34 +347,11 @@ _PARAMS: Final[dict[str, Shape]] = {
         codec.integer(1, PROPOSALS_MAX),
     ),
     "simulate": codec.array(codec.octets(low=1, high=DRAFT_BYTES_MAX)),
+    "purpose": codec.array(codec.text(PURPOSE_BYTES_MAX)),
+    "reads": codec.array(_STATE_KEY, codec.count, codec.integer(1, READS_MAX)),
 }
 METHODS: Final = tuple(_PARAMS)
-_METHOD_OF: Final[dict[type, str]] = dict(
-    zip(
-        (
-            Hello,
-            Submit,
-            GetDecision,
-            Get,
-            GetHolds,
-            GetIndex,
-            ListRecords,
-            GetDecisions,
-            GetRules,
-            GetStatus,
-            GetCommittee,
-            GetStatements,
-            Subscribe,
-            Unsubscribe,
-            GetEffect,
-            GetProposal,
-            GetProposals,
-            Simulate,
-        ),
-        METHODS,
-        strict=True,
-    )
-)
+_METHOD_OF: Final[dict[type, str]] = dict(zip(get_args(Request), METHODS, strict=True))
 
 _REQUEST_ID: Final = codec.integer(1, REQUEST_ID_MAX)
 _METHOD: Final = codec.text(32, low=1)
@@ -464,6 +462,10 @@ def _to_params(request: Request) -> Value:
             return [subscription_id]
         case Simulate(envelope):
             return [envelope]
+        case Purpose(text):
+            return [text]
+        case GetReads(target, skip, limit):
+            return [_key_value(target), skip, limit]
 
 
 def _from_params(method: str, params: Value) -> Request:
@@ -511,6 +513,10 @@ def _from_params(method: str, params: Value) -> Request:
             return Subscribe(Stream(params[0]), params[1])
         case "simulate":
             return Simulate(params[0])
+        case "purpose":
+            return Purpose(params[0])
+        case "reads":
+            return GetReads(_key_from(params[0]), params[1], params[2])
         case _:
             return Unsubscribe(params[0])
 

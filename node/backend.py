@@ -16,6 +16,7 @@ import trio
 
 from consensus import codec
 from consensus.answers import EpochStep, StatementEvidence
+from consensus.asking import Reading
 from consensus.codec import Value
 from consensus.committee import Committee
 from consensus.errors import (
@@ -61,9 +62,11 @@ from node.api.backend import (
 from node.asking import Asking
 from node.chronicle import Chronicle
 from node.dissemination import Dissemination
+from node.errors import StorageFailedError
 from node.execution import Execution
 from node.listed import KERNEL_KINDS, id_of, index_key
 from node.mempool import Busy, TooLarge
+from node.readlog import Read, ReadLog
 from node.storage.store import Store
 from node.telemetry.metrics import Metrics
 from node.verifier import Verifier, VerifierBusy, WorkerFailed
@@ -81,6 +84,7 @@ class Backend:
     Args:
         status: what the node says of itself.
         serving: None while transactions are accepted, else the reason why not.
+        read_log: where reads are recorded; None: what must be recorded is not shown.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class Backend:
         status: Callable[[], dict[str, Any]],
         serving: Callable[[], str | None],
         metrics: Metrics,
+        read_log: ReadLog | None = None,
     ) -> None:
         self._ledger = ledger
         self._committee = committee
@@ -106,6 +111,7 @@ class Backend:
         self._status = status
         self._serving = serving
         self._metrics = metrics
+        self._read_log = read_log
         self.proposals = Asking(
             ledger,
             lambda: execution.state,
@@ -302,6 +308,39 @@ class Backend:
             if row is not None:
                 ids.append(id_of(kind, row.value))
         return Page(self._store.height, tuple(ids), ids[-1] if len(rows) > limit else None)
+
+    # --- the log of reads ---------------------------------------------------------------------
+
+    async def record_read(
+        self,
+        identity: Identity,
+        key: bytes,
+        height: int,
+        method: str,
+        purpose: str,
+        places: Sequence[StateKey],
+    ) -> None:
+        """Return once it is on disk who is shown what.
+
+        Raises:
+            StorageFailedError: it is not; nothing may be shown.
+        """
+        if self._read_log is None:
+            raise StorageFailedError("this node has no log of reads")
+        now_ms = time.time_ns() // 1_000_000
+        read = Read(
+            now_ms, height, identity.principal, key, identity.agency, method, purpose, tuple(places)
+        )
+        await self._read_log.record(read)
+
+    async def reads_of(self, target: StateKey, skip: int, limit: int) -> Sequence[Reading]:
+        """Return whom this node has shown a place to, the oldest first."""
+        if self._read_log is None:
+            return []
+        return [
+            Reading(r.time_ms, r.height, r.agency, r.method, r.purpose, r.principal)
+            for r in await self._read_log.of(target, skip, limit)
+        ]
 
     # --- drafts -------------------------------------------------------------------------------
 

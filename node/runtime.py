@@ -29,6 +29,7 @@ from node.identity import load_identity, load_keys
 from node.network.peers import Class, Hello, HelloState, NetworkConfig, PeerAddress, PeerNetwork
 from node.network.tls import client_server_context, peer_contexts
 from node.ordering import FAULTS
+from node.readlog import ReadLog
 from node.telemetry.gauges import Gauges
 from node.telemetry.health import Readiness, application, serve_telemetry
 from node.telemetry.metrics import Metrics
@@ -133,6 +134,7 @@ class Node:
             self.status,
             self._not_serving,
             self.metrics,
+            ReadLog(config.path(config.node.data)),
         )
         self.api = ApiServer(
             self.backend,

@@ -56,6 +56,9 @@ class Reach:
         ),
     ] = ()
     key: Annotated[Path | None, Parameter(help="Key file; else COMITY_KEY_FILE.")] = None
+    purpose: Annotated[
+        str, Parameter(help="What for; recorded where rules want reads recorded.")
+    ] = ""
     patience: Annotated[
         float, Parameter(show_default=True, help="Seconds until giving up on the nodes.")
     ] = PATIENCE_SECONDS
@@ -120,7 +123,11 @@ def with_client(reach: Reach, work: Callable[[Client], Awaitable[T]]) -> T:
 
     async def run() -> T:
         async with Client.connect(
-            genesis, servers=servers, key=key, patience_seconds=reach.patience
+            genesis,
+            servers=servers,
+            key=key,
+            patience_seconds=reach.patience,
+            purpose=reach.purpose,
         ) as client:
             return await work(client)
 

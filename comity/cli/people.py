@@ -15,6 +15,7 @@ from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, example
 from comity.cli.values import parse_place, time_word
 from comity.client import Client
 from comity.words import place_word, word
+from consensus.protocol import READS_MAX
 
 PRINCIPAL_BYTES: Final = 32
 
@@ -66,6 +67,47 @@ def access(principal: str, place: str, /, *, reach: Reach = REACH, output: Outpu
         return 0 if found.allowed else 1
 
     return with_client(reach, work)
+
+
+def reads(
+    place: str,
+    /,
+    *,
+    skip: Annotated[int, Parameter(show_default=True, help="How many to pass over.")] = 0,
+    limit: Annotated[int, Parameter(show_default=True, help="Most entries, up to 100.")] = 100,
+    reach: Reach = REACH,
+    output: Output = OUTPUT,
+) -> None:
+    """Show whom one node has shown a record or account to: not proved.
+
+    Args:
+        place: kind/id or account/… .
+    """
+    if not (1 <= limit <= READS_MAX and skip >= 0):
+        raise UsageError(f"--limit is 1 to {READS_MAX}, --skip at least 0")
+    namespace, components = parse_place(place)
+
+    async def work(client: Client) -> None:
+        found = await client.reads_of(namespace, *components, skip=skip, limit=limit)
+        value = [
+            {
+                "time_ms": each.time_ms,
+                "height": each.height,
+                "agency": each.agency,
+                "principal": each.principal,
+                "method": each.method,
+                "purpose": each.purpose,
+            }
+            for each in found
+        ]
+        table = show.table("time", "agency", "principal", "by", "purpose")
+        for each in found:
+            who = "not told" if each.principal is None else each.principal.hex()
+            table.add_row(time_word(each.time_ms), each.agency, who, each.method, each.purpose)
+        title = f"{place}: {len(found)} reads that one node recorded, not proved"
+        show.emit(output, value, show.titled(title, table) if found else Text(title))
+
+    with_client(reach, work)
 
 
 def authority_value(found: Authority) -> dict[str, Any]:
@@ -230,5 +272,6 @@ COMMANDS: Final[tuple[tuple[Callable[..., Any], str], ...]] = (
         ),
     ),
     (access, examples("comity access 51c0... entitlement/0x9b2e...")),
+    (reads, examples("comity reads entitlement/0x9b2e...")),
 )
 """What the command line offers of this module, with the end of each help text."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from consensus.answers import EpochStep, StatementEvidence
+from consensus.asking import Reading
 from consensus.codec import Value
 from consensus.ledger.dry import DryRun
 from consensus.ledger.readers import Reader
@@ -190,6 +191,24 @@ class ApiBackend(Protocol):
 
     def list_records(self, kind: str, after: tuple[Value, ...] | None, limit: int) -> Page | None:
         """Return a page of the node's own index; None for a kind that there is not."""
+
+    async def record_read(
+        self,
+        identity: Identity,
+        key: bytes,
+        height: int,
+        method: str,
+        purpose: str,
+        places: Sequence[StateKey],
+    ) -> None:
+        """Return once it is on disk who is shown what.
+
+        Raises:
+            ComityError: it is not; nothing may be shown.
+        """
+
+    async def reads_of(self, target: StateKey, skip: int, limit: int) -> Sequence[Reading]:
+        """Return whom this node has shown a place to, the oldest first."""
 
     def simulate(self, envelope: bytes) -> Tried:
         """Try out a draft on the newest executed state; its signatures are not looked at.

@@ -26,6 +26,7 @@ from consensus.protocol import (
     BadParams,
     Hello,
     Item,
+    Purpose,
     Request,
     Status,
     Submit,
@@ -127,6 +128,8 @@ class Connection:
         """Under whose name limits count this connection: its key, once proved, else its address."""
         self.txids: set[bytes] = set()
         self.outbox = Outbox(writer)
+        self.purpose = ""
+        """What its reads are for, as the client says."""
         self.identity: Identity | None = None
         self._identity_height = -1
         self._access = answers.ANONYMOUS
@@ -274,6 +277,11 @@ class Connection:
         match request:
             case Subscribe(stream, from_height):
                 self._subscribe(request_id, stream, from_height)
+                return
+            case Purpose(text):
+                self.purpose = text
+                self.outbox.put(request_id, Status.OK, [])
+                self._rest()
                 return
             case Unsubscribe(subscription_id):
                 self._followers.remove(subscription_id)

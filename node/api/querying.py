@@ -21,15 +21,17 @@ from consensus.protocol import (
     GetIndex,
     GetProposal,
     GetProposals,
+    GetReads,
     GetRules,
     GetStatements,
     GetStatus,
     ListRecords,
     Request,
     Simulate,
+    StateKey,
     Status,
 )
-from node.api import access, listing, reading, simulating
+from node.api import access, listing, reading, recording, simulating
 from node.api.backend import ApiBackend, BehindError, Place, ProvedRows
 from node.api.reading import CannotAnswer, Proving
 from node.bell import Bell
@@ -84,15 +86,21 @@ class Querier:
                     proving.append((request_id, request))
                     continue
                 await connection.outbox.below(connection.hub.limits.outbound_bytes_max)
-                self._answer(request_id, request)
-                if isinstance(request, Simulate):
-                    await trio.lowlevel.checkpoint()  # judging takes milliseconds
+                await self._answer(request_id, request)
             if proving:
                 await self._prove(proving)
 
-    def _answer(self, request_id: int, request: Request) -> None:
+    async def _answer(self, request_id: int, request: Request) -> None:
         try:
-            result = self._result(request)
+            match request:
+                case Simulate(envelope):
+                    result = await self._simulated(request, envelope)
+                case ListRecords():
+                    result = await self._listed(request)
+                case GetReads():
+                    result = await recording.reads(self._connection, request)
+                case _:
+                    result = self._result(request)
         except CannotAnswer as error:
             self._connection.refuse(request_id, error.status, error.problem)
         else:
@@ -128,15 +136,18 @@ class Querier:
                     self._connection.shown,
                 )
                 return [each.to_value() for each in found]
-            case Simulate(envelope):
-                return self._simulated(envelope)
-            case ListRecords(kind, after, limit):
-                who, key = self._connection.identity, self._connection.key
-                return listing.page(backend, who, key, kind, after, limit).to_value()
             case _:
                 raise LocalProtocolError(f"{type(request).__name__} is no read")
 
-    def _simulated(self, envelope: bytes) -> Value:
+    async def _listed(self, request: ListRecords) -> Value:
+        connection = self._connection
+        kind, who, key = request.kind, connection.identity, connection.key
+        page = listing.page(connection.hub.backend, who, key, kind, request.after, request.limit)
+        keys = (StateKey("record", (kind, *id_)) for id_ in page.ids)
+        await recording.record(connection, request, page.height, keys)
+        return page.to_value()
+
+    async def _simulated(self, request: Simulate, envelope: bytes) -> Value:
         connection = self._connection
         who, key = connection.identity, connection.key
         if who is None or not reading.sender_is_author(envelope, key):
@@ -147,6 +158,9 @@ class Querier:
             tried = backend.simulate(envelope)
         except ComityError as error:
             raise CannotAnswer(Status.MALFORMED, error.message, error.hint) from error
+        keys = (StateKey(space, tuple(components)) for space, components in tried.run.places)
+        await recording.record(connection, request, tried.height, keys)
+        await trio.lowlevel.checkpoint()  # judging takes milliseconds
         return simulating.answer(backend, who, key, tried).to_value()
 
     def _decision(self, txid: bytes, place: Place | None) -> Value:
@@ -181,6 +195,9 @@ class Querier:
                 for (request_id, request), proved in zip(turn, found, strict=True):
                     await connection.outbox.below(connection.hub.limits.outbound_bytes_max)
                     try:
+                        self._allow(request, proved)
+                        keys = [request.target] if isinstance(request, GetHolds) else proved.keys
+                        await recording.record(connection, request, proved.height, keys)
                         self._rows(request_id, request, proved, backend)
                     except CannotAnswer as error:
                         connection.refuse(request_id, error.status, error.problem)
@@ -190,9 +207,7 @@ class Querier:
             for request_id, request in near:
                 self._behind(request_id, request.height_min)
 
-    def _rows(
-        self, request_id: int, request: Proving, proved: ProvedRows, backend: ApiBackend
-    ) -> None:
+    def _allow(self, request: Proving, proved: ProvedRows) -> None:
         connection = self._connection
         level, who = connection.access, connection.identity
         if isinstance(request, GetHolds):
@@ -204,6 +219,11 @@ class Querier:
             )
         if not allowed or level == answers.ANONYMOUS:
             raise CannotAnswer(Status.DENIED, "this key may not read that")
+
+    def _rows(
+        self, request_id: int, request: Proving, proved: ProvedRows, backend: ApiBackend
+    ) -> None:
+        connection, who = self._connection, self._connection.identity
         connection.outbox.statement(proved.height, reading.evidence_of(backend, proved.height))
         if isinstance(request, GetProposal):
             connection.answer(request_id, self._proposal(request.txid, proved).to_value())

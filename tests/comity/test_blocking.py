@@ -653,6 +653,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "authority": (bytes(32),),
     "access": (bytes(32), "account", "pot", "a"),
     "simulate": (PAY,),
+    "reads_of": ("account", "pot", "a"),
     "rules": (),
     "rule_set": ("notes", 1),
     "rule_history": ("notes",),

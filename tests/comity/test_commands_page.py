@@ -19,7 +19,7 @@ PAGE = Path("docs/commands.md").read_text(encoding="utf-8")
 SECTION = r"^## `comity ([^`]+)`\n(.*?)(?=^## |\Z)"
 SECTIONS = dict(re.findall(SECTION, PAGE, re.MULTILINE | re.DOTALL))
 COMMON = PAGE[: PAGE.index("\n## `comity")]
-SHARED = {"--json", "--debug", "--genesis", "--server", "--key", "--patience"}
+SHARED = {"--json", "--debug", "--genesis", "--server", "--key", "--patience", "--purpose"}
 
 
 def commands(group: App, path: tuple[str, ...] = ()) -> Iterator[tuple[str, App]]:

@@ -130,6 +130,7 @@ async def talk(h: Harness, client: Client) -> None:
     await client.pending()
     await client.proposals("north", "executed", limit=1)
     assert (await client.simulate(PAY)).code == "APPLIED"
+    assert await client.reads_of("account", "pot", "a") == ()
     with pytest.raises(RequestError):
         await client.decision(bytes(32))
     h.twin.rejection = Rejected(Status.NOT_ADMITTED, "EXPIRED", "too late", "sign it again")
@@ -144,7 +145,7 @@ async def test_everything_that_is_said_is_in_the_grammar() -> None:
         genesis = h.twin.genesis.encode()
         for key in (OFFICIAL, ADMINISTRATOR):
             async with Client.connect(
-                genesis, servers=["north"], key=key, dial=tapped(h, seen)
+                genesis, servers=["north"], key=key, purpose="test", dial=tapped(h, seen)
             ) as client:
                 if key is OFFICIAL:
                     await talk(h, client)

@@ -21,6 +21,7 @@ from comity.keys import Key
 from comity.session import Server
 from consensus import answers, codec, genesis, keyfile, protocol, reads, signing
 from consensus.answers import Answer, StatementEvidence
+from consensus.asking import Reading
 from consensus.committee import Committee, Validator
 from consensus.errors import ComityError
 from consensus.genesis import Agency, Genesis, Limits, OpeningBalance, Principal, RoleGiven
@@ -59,6 +60,7 @@ from node.api.backend import (
 from node.api.limits import ApiLimits
 from node.api.server import ApiServer
 from node.asking import Asking
+from node.errors import StorageFailedError
 from node.register import Register
 
 START_MS = 1_790_000_000_000
@@ -299,6 +301,8 @@ class Twin:
         self.servers: list[ApiServer] = []
         self.submissions: list[int] = []
         self.now_ms = START_MS
+        self.reads: list[tuple[StateKey, Reading]] = []
+        self.unrecordable = False
         self.rejection: Rejected | None = None
         self.paused = False
         nothing = RESULTS.root([])
@@ -500,6 +504,17 @@ class Twin:
         page = [n for n in numbers if n >= start][:limit]
         more = bool(page) and page[-1] != numbers[-1]
         return reads.Page(self.height, tuple((n,) for n in page), (page[-1],) if more else None)
+
+    async def record_read(
+        self, identity: Identity, key: bytes, height: int, method: str, purpose: str, places: Any
+    ) -> None:
+        if self.unrecordable:
+            raise StorageFailedError("no space left")
+        reading = Reading(self.now_ms, height, identity.agency, method, purpose, identity.principal)
+        self.reads += [(each, reading) for each in places]
+
+    async def reads_of(self, target: StateKey, skip: int, limit: int) -> Sequence[Reading]:
+        return [each for place, each in self.reads if place == target][skip:][:limit]
 
     def simulate(self, envelope: bytes) -> Tried:
         transaction = decode_envelope(self.chain, envelope)

@@ -47,6 +47,7 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "result-proposal": reads.read_proposal,
     "result-proposals": reads.read_proposals,
     "result-simulate": asking.read_simulated,
+    "result-reads": asking.read_readings,
 }
 
 

@@ -9,7 +9,7 @@ from comity.errors import RequestError
 from consensus.codec import Value
 from consensus.protocol import Status
 from scripts.localnet import LocalNetwork
-from tests.network.town import WALLETS, client, eventually
+from tests.network.town import WALLETS, client, eventually, kill, start
 
 pytestmark = pytest.mark.process
 
@@ -47,6 +47,17 @@ async def test_restricted_records_are_shown_and_listed_to_their_readers_alone(
             with pytest.raises(RequestError) as caught:
                 await reader.get("record", "file", number)
             assert caught.value.status == Status.DENIED
+    async with client(town, "treasury") as clerk:
+        told = await clerk.reads_of("record", "file", 1)
+        assert {(each.agency, each.method) for each in told} >= {
+            ("treasury", "list"),
+            ("integrity", "get"),
+            ("integrity", "list"),
+        }
+        kill(town, "treasury")
+    await start(town, "treasury")
+    async with client(town, "treasury") as clerk:
+        assert await clerk.reads_of("record", "file", 1) == told
     async with client(town, "treasury", key=visitor) as reader:
         assert (await reader.list_records("note")).height >= 0
         with pytest.raises(RequestError):

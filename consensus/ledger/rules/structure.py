@@ -146,6 +146,7 @@ _READ: Final = Struct(
 _READING: Final = (
     Attr("read", Many(_READ, READ_RULES_MAX), None),
     Attr("record_class", _name, "", key="class"),
+    Attr("log_reads", Flag(), False),
 )
 """Who reads records and accounts."""
 KIND: Final = Struct(
@@ -167,7 +168,6 @@ KIND: Final = Struct(
         Attr("hold_by", Many(_name, DOMAINS_MAX), ()),
     ),
     more=(Attr("index", Many(_INDEX, INDEXES_MAX), ()), *_READING),
-    later=("log_reads",),
 )
 ACCOUNT: Final = Struct(
     AccountDef,
@@ -178,7 +178,6 @@ ACCOUNT: Final = Struct(
         Attr("hold_by", Many(_name, DOMAINS_MAX), ()),
     ),
     more=_READING,
-    later=("log_reads",),
 )
 PARAM: Final = Struct(
     ParamDef,
