@@ -83,6 +83,8 @@ def _link(link: Value) -> str:
             return f"the {what} is suspended"
         case ["key", why]:
             return f"the key is {why}"
+        case ["moved", action]:
+            return f"the rules of {action} have moved on: it can only be drafted again"
         case ["not asked"]:
             return "nobody is asked to approve that"
         case [what, *rest]:

@@ -323,7 +323,9 @@ class Proposing:
     def lacking(self, proposal: Proposal, approver: bytes) -> list[Value]:
         """Return what the holder of a key lacks to approve a proposal now; empty if nothing.
 
-        A key out of force lacks itself, and so does a principal that has approved already.
+        A key out of force lacks itself, and so does a principal that has approved already. Of a
+        proposal that can take effect no more, because an action changed, nobody can approve
+        anything, though an approval would bring that out.
         """
         self._view.begin()
         standing = self._bench.standing(approver)
@@ -331,6 +333,10 @@ class Proposing:
             return [["key"]]
         if any(row[1] == standing.principal.id for row in proposal.approvals):
             return [["twice"]]
+        for domain, name, id_ in proposal.calls:
+            action = self._view.book.action(domain, name)
+            if action is None or (action.action_id != id_ and not action.protective):
+                return [["moved", f"{domain}.{name}"]]
         return self._lacking(proposal, standing, False)
 
     def asked_of(self, approver: bytes) -> list[str]:

@@ -28,6 +28,10 @@ DESK_CHARTER = (
         'values = [ { from = "2026-01", value = 48 } ] }\n',
     )
     + ACTS
+    + "".join(
+        f'\n[actions.{name}]\nkernel = true\nactor = {{ role = "charter.admin" }}\n'
+        for name in ("replace_key", "name_successor", "accept_succession")
+    )
 )
 
 

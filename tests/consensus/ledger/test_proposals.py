@@ -423,6 +423,50 @@ def test_an_approver_must_hold_the_role_at_the_moment_of_effect(desk: Desk) -> N
     assert desk.approve("auditor", proposed).decisions[1].code == Code.APPLIED
 
 
+def replaced(desk: Desk, who: str) -> str:
+    """Replace somebody's key at once; return the name of the new one."""
+    new = public_key(f"{who}'s new key")
+    agency, id_, old = key_of(who)
+    decision = desk.do(
+        "admin",
+        *("charter.replace_key", agency, id_, old, new, None),
+        expects=[("key", [old], 1), ("key", [new], 0)],
+    )
+    assert decision.code == Code.APPLIED, decision.detail
+    return f"{who}'s new key"
+
+
+def test_a_replaced_key_keeps_what_it_proposed_and_approved(desk: Desk) -> None:
+    proposed = desk.stored("clerk", ("payments.seed_purse", "new", "a", 5))
+    desk.approve("officer", proposed)
+    replaced(desk, "clerk")
+    again = replaced(desk, "officer")
+    twice = ["TWICE", "this person has approved it already"]
+    assert refusal(desk, again, "approve", proposed) == (Code.REQUIREMENT, twice)
+    desk.approve("registrar", proposed)
+    assert desk.approve("deputy", proposed).decisions[1].code == Code.APPLIED
+
+
+def test_proposals_of_an_agency_that_left_go_on_with_its_successor(desk: Desk) -> None:
+    proposed = desk.stored("clerk", ("payments.seed_purse", "new", "a", 5))
+    desk.approve("officer", proposed)
+    for call, expects in (
+        (("name_successor", "treasury", "audit"), [("agency", ["treasury"], 1)]),
+        (
+            ("accept_succession", "audit", "treasury"),
+            [("agency", ["audit"], 1), ("agency", ["treasury"], 2)],
+        ),
+    ):
+        decision = desk.do("admin", f"charter.{call[0]}", *call[1:], expects=expects)
+        assert decision.code == Code.APPLIED, decision.detail
+    desk.approve("registrar", proposed)
+    done = desk.approve("deputy", proposed).decisions[1]
+    assert done.code == Code.APPLIED
+    authority: Any = done.value("authority")
+    assert authority[0] == [token("clerk"), "audit", public_key("clerk")]
+    assert desk.proposal(proposed.txid).agency == "treasury"
+
+
 def test_a_revoked_or_suspended_approver_is_refused(desk: Desk) -> None:
     proposed = desk.stored("clerk", TRANSFER)
     revoke(desk, "officer", compromised=False)

@@ -72,7 +72,9 @@ def calls_of_an_effect(siblings: int) -> tuple[int, int]:
 
 def test_an_effect_costs_the_same_whatever_else_is_open() -> None:
     calls_of_an_effect(0)  # what a process does once
-    assert calls_of_an_effect(10) == calls_of_an_effect(1000)
+    few, many = calls_of_an_effect(10), calls_of_an_effect(1000)
+    assert few[1] == many[1]
+    assert abs(few[0] - many[0]) < few[0] // 5  # tables of names may have been cleared meanwhile
 
 
 def test_thousands_of_proposals_of_other_actions_outlive_a_change_of_one() -> None:
@@ -109,6 +111,13 @@ def test_thousands_of_proposals_of_other_actions_outlive_a_change_of_one() -> No
         result = world.run(*[world.draft("officer", *calls) for calls in acts])
         assert {each.code for each in result.decisions} == {Code.APPLIED}
         assert len(result.effects) == sum(map(len, acts))
+    context = BlockContext(1, world.height + 1, world.now_ms + 1000)
+    asking = BlockRun(world.ledger, world.state, context, ()).proposing
+    row = world.state.get(world.ledger.paths("proposal", [moved.txid]))
+    assert row is not None
+    found = Proposal(*codec.parse(decode_single(row.value)[2]))
+    said = asking.lacking(found, public_key("officer"))
+    assert said == [["moved", "payments.transfer"]]
     result = world.run(world.draft("officer", ("charter.approve", moved.txid)))
     assert [each.code for each in result.decisions] == [Code.APPLIED, Code.RULES_MOVED]
     assert result.decisions[1].detail == [2, False]
