@@ -128,6 +128,7 @@ def _count(number: int) -> str:
 
 
 _FULL: Final = {
+    "lists": "its calls together take more records from lists than one transaction may",
     "expiries": "at too many moments reservations of the account end; a date is shared by many",
     "rules": "the agency's acts on rule sets in this block are used up; send it again",
 }

@@ -65,6 +65,7 @@ class Calls:
         "covered",
         "filled",
         "links",
+        "listed",
         "move_count",
         "moves",
         "terms",
@@ -94,6 +95,8 @@ class Calls:
         self._approvals_first = approvals_first
         self.filled: list[bytes] = []
         """Encoded entries of the decision's authority leaf: which approver fills which leaf."""
+        self.listed = 0
+        """Records that were taken from indexes."""
         self.move_count = 0
         self.moves: dict[str, list[bytes]] = {}
         """Encoded entries of the decision's moves leaves, by owning domain."""
@@ -276,7 +279,9 @@ class Calls:
                 raise Refused(Code.NOT_FOUND, [load.name, None]) from None
             if load.kind is not None:
                 if load.listing is not None:
-                    found = indexes.load(view, load.kind, load.listing, id_[0])
+                    room = indexes.LISTED_MAX - self.listed
+                    found = indexes.load(view, load.kind, load.listing, id_[0], room)
+                    self.listed += len(found)
                     env[load.name] = found
                     records.update((f"{load.name}[{at}]", each) for at, each in enumerate(found))
                     continue

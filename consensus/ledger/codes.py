@@ -45,7 +45,7 @@ object, as ``expects`` names it.
                        [kernel kind, id]
     NOT_DELIVERED      [agency, ...]: whose receipt is missing
     LIMIT              what is full: "holds"; "approvals"; "expiries", see ``accounts``;
-                       ["index", index, size, most the action takes]
+                       "lists"; ["index", index, size, most the action takes]
 
 Not here: when each applies (``executor``, ``calls``).
 """

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Mapping[str, Any])
 
 SPACE: Final = "index"
+LISTED_MAX: Final = 2048
+"""Records that one transaction takes from indexes, over all its calls."""
 _UNBOUNDED: Final = ("text", "bytes")
 
 
@@ -89,11 +91,16 @@ def settle(view: View) -> None:
             entered.values[at] = now
 
 
-def load(view: View, kind: Kind, listing: Listing, value: Value) -> list[Record]:
+def load(
+    view: View, kind: Kind, listing: Listing, value: Value, room: int = LISTED_MAX
+) -> list[Record]:
     """Return every record listed under ``value``, in the order that ``listing`` asks for.
 
+    Args:
+        room: how many the transaction may still take.
+
     Raises:
-        Refused: LIMIT: there are more than the listing takes.
+        Refused: LIMIT: there are more than the listing takes, or than there is room for.
     """
     if view.indexed:
         settle(view)
@@ -101,6 +108,8 @@ def load(view: View, kind: Kind, listing: Listing, value: Value) -> list[Record]
     size = size_of(view, place)
     if size > listing.most:
         raise Refused(Code.LIMIT, [SPACE, listing.index.name, size, listing.most])
+    if size > room:
+        raise Refused(Code.LIMIT, "lists")
     found: list[Record] = []
     for position in range(size):
         entry = view.single(SPACE, [*place, position])

@@ -365,6 +365,20 @@ def test_a_list_longer_than_the_rule_takes_is_refused_with_the_name_of_the_index
     assert (decision.code, decision.detail) == (Code.LIMIT, ["index", "child.carer", 4, 3])
 
 
+def test_a_transaction_takes_so_many_records_from_lists() -> None:
+    world = make()
+    children = [f"c{number:02}" for number in range(64)]
+    for half in (children[:32], children[32:]):
+        calls = [("family.enrol", id_, "ann", 1) for id_ in half]
+        expects: list[tuple[str, list[Value], int]] = [("child", [id_], 0) for id_ in half]
+        assert world.one(world.draft("clerk", *calls, expects=expects)).code == Code.APPLIED
+    ask = ("family.ask", "ann", "c63", 1)
+    assert world.one(world.draft("clerk", *[ask] * 32)).code == Code.APPLIED
+    decision = world.one(world.draft("clerk", *[ask] * 33))
+    assert (decision.code, decision.call, decision.detail) == (Code.LIMIT, 32, "lists")
+    assert world.one(world.draft("clerk", ask)).code == Code.APPLIED
+
+
 def test_a_list_goes_by_ids_and_by_the_field_asked_for() -> None:
     book = compile_rulebook([load_toml(FAMILY)])
     (load,) = book.rule_sets["family"].actions["ask"].loads
