@@ -97,6 +97,8 @@ def submit(
         decision = await client.submit(client.sign(unsigned))
         names = {found.action_id: name}
         show.emit(output, show.decision_value(decision), show.decision_table(decision, names))
+        if decision.code == "NEEDS_APPROVAL" and not output.json:
+            show.err().print(f"hint:  `comity propose {action} …` has it wait for its approvals.")
         return 1 if decision.state == "refused" else 0
 
     return with_client(reach, work)

@@ -65,6 +65,12 @@ def test_a_proposal_goes_its_way_on_the_command_line(desk: Shell) -> None:
     assert [each["txid"].removeprefix("0x") for each in listed] == [txid.removeprefix("0x")]
 
 
+def test_an_act_that_needs_approvals_says_how_to_wait_for_them(desk: Shell) -> None:
+    said = desk("submit", "notes.agree", "note=1", "text=now")
+    assert said.status == 1
+    assert "`comity propose notes.agree …`" in said.err
+
+
 def test_what_became_stale_says_why_and_is_drafted_again(desk: Shell) -> None:
     txid = propose(desk)
     assert desk("submit", "notes.amend", "note=1", "text=meanwhile").status == 0
