@@ -14,6 +14,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from blake3 import blake3
+
 from consensus.codec import Value
 from consensus.genesis import Genesis, Principal, RoleGiven
 from consensus.ledger.codes import Code
@@ -162,3 +164,22 @@ def reasons(decision: Decision) -> dict[str, Value]:
     assert decision.code == Code.NEEDS_APPROVAL, (decision.code, decision.detail)
     names = {token(name): name for name in PEOPLE}
     return {names[who]: why for who, why in decision.detail[0][4]}
+
+
+def digest() -> str:
+    """Return a digest of what comes of policies that leave much to be searched."""
+    total = blake3()
+    both = '{ role = "desk.supervisor", count = 2, distinct = "person" }'
+    either = f'{{ of = 2, distinct = "agency", among = [ {both}, {{ role = "audit.compliance" }}, {{ role = "desk.supervisor" }} ] }}'
+    for policy in (both, either):
+        desk = Desk(policy)
+        for cosigners in ((), ("cora",), ("sam", "sam's", "dora"), ("sue", "max", "dora", "bot")):
+            result = desk.run(desk.sending(*cosigners))
+            total.update(result.results_root)
+            for write in result.writes:
+                total.update(write.kh + write.vh + write.row)
+    return total.hexdigest()
+
+
+if __name__ == "__main__":
+    print(digest())

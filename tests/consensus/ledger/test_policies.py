@@ -5,6 +5,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +26,7 @@ from consensus.ledger import decision as decisions
 from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
 from consensus.ledger.transaction import Draft
-from tests.consensus.ledger.committee_room import PEOPLE, Desk, missing, reasons
+from tests.consensus.ledger.committee_room import PEOPLE, Desk, digest, missing, reasons
 from tests.consensus.ledger.test_policy_search import Asked, Person, brute, policies
 from tests.consensus.ledger.world import CHARTER, START_MS, public_key, token
 
@@ -500,6 +503,21 @@ def test_authority_of_another_shape_is_refused(filled: list[Value]) -> None:
             row[2] = codec.encode([*value[:3], filled])
     with pytest.raises(DecodeError):
         decisions.decode(codec.encode([header, leaves]))
+
+
+def test_assignment_does_not_depend_on_the_interpreters_hash_seed() -> None:
+    found = {
+        subprocess.run(
+            [sys.executable, "-m", "tests.consensus.ledger.committee_room"],
+            cwd=Path(__file__).parents[3],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("0", "7")
+    }
+    assert found == {digest() + "\n"}
 
 
 # --- any policy, any cosigners --------------------------------------------------------------------
