@@ -18,6 +18,7 @@ from typing import Any, Final
 from consensus.codec import INT64_MAX, INT64_MIN, Value
 from consensus.errors import RulesError
 from consensus.hashing import context
+from consensus.ledger.environment import FUNDS
 from consensus.ledger.expr import Fault, Name, compile_expression
 from consensus.ledger.layout import ACTIVE, GRANT_DEPTH_MAX, Agency, Grant, Role, in_force
 from consensus.ledger.model import Action, Env, EvaluationError, Expression, Path
@@ -219,7 +220,7 @@ class _Names:
         if load.listing is not None:
             return None
         if load.kind is None:
-            if load.family is None or name != "balance":
+            if load.family is None or name not in FUNDS:
                 return None
             return Name(Type("money", load.family.currency), optional=True)
         kind = load.kind

@@ -16,6 +16,8 @@ LETS: Final = "~lets"
 """The key of an environment's ``Lets``; no name of a rule set is written so."""
 
 
+FUNDS: Final = ("balance", "reserved", "available")
+"""What conditions read of an account."""
 EACH: Final = "each"
 """What the expressions of a waterfall call the record that is paid."""
 

@@ -10,7 +10,7 @@ An **environment** maps names to what conditions may read::
     env["now"]      the block's time, milliseconds since 1970-01-01T00:00Z
     env["who"]      {"principal": 32 bytes, "agency": name, "role": text, "scope": {name: text}}
     env[<load>]     for each load, field -> value: every declared field, "status", "id" and "by"
-                    of a record (absent optional field: None), "balance" of an account; a list of
+                    of a record (absent optional field: None), FUNDS of an account; a list of
                     such records for the load of an index
     env[LETS]       where the action has intermediate values: ``environment.Lets``
 

@@ -6,7 +6,7 @@ import pytest
 
 from comity.cli.options import UsageError
 from comity.cli.show import typed_word
-from comity.cli.values import input_value, parse_value
+from comity.cli.values import input_value, parse_place, parse_value
 from consensus.codec import Value
 from consensus.ledger.types import Type
 
@@ -71,3 +71,7 @@ def test_word_that_stands_for_nothing_is_refused_with_its_name(base: str, word: 
 def test_a_value_in_a_file_that_stands_for_nothing_is_refused(base: str, word: str) -> None:
     with pytest.raises(UsageError, match=r"^a value = "):
         input_value(word, Type(base))
+
+
+def test_place_of_a_reservation_begins_with_its_domain() -> None:
+    assert parse_place("reservation/grants/1/main") == ("reservation", ["grants", 1, "main"])

@@ -166,6 +166,9 @@ class ReaderScope(ActionScope):
 
     def field(self, load: str, name: str, position: int) -> Name:
         """Return a field of what is read; an account's ``id`` is what follows the family."""
-        if name == "id" and isinstance(self.loads[load], AccountFamily):
-            return Name(Type("ref"))
+        if isinstance(self.loads[load], AccountFamily):
+            if name == "id":
+                return Name(Type("ref"))
+            if name != "balance":
+                raise Fault(f"reading sees no {load}.{name}", position, hint="known: id, balance")
         return ActionScope.field(self, load, name, position)

@@ -14,7 +14,7 @@ from typing import Final
 
 from consensus.codec import Value
 from consensus.hashing import DIGEST_BYTES
-from consensus.ledger.environment import LETS
+from consensus.ledger.environment import FUNDS, LETS
 from consensus.ledger.expr import Fault, Name, assignable
 from consensus.ledger.model import (
     AccountFamily,
@@ -40,8 +40,6 @@ WHO: Final[Mapping[str, Type]] = {
     "agency": Type("text"),
     "role": Type("text"),
 }
-FUNDS: Final = ("balance", "reserved", "available")
-"""What conditions read of an account."""
 NEW_ID: Final = "{tx}"
 """The template of an id made from the transaction."""
 _UNBOUNDED: Final = ("text", "bytes", "ref")

@@ -358,3 +358,9 @@ def test_kind_of_an_older_definition_reads_null_where_it_had_no_field() -> None:
     shown = row(old)
     stored = shown._stored
     assert reader(rules).may_read(kind, Row([7], kind, stored))
+
+
+def test_what_is_reserved_of_an_account_is_no_reason_to_show_it() -> None:
+    rule = 'read = [ { anyone = true, where = "account.reserved > 1" } ]'
+    with pytest.raises(RulesError, match=r"reading sees no account\.reserved"):
+        book(fund=rule)

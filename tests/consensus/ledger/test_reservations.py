@@ -23,6 +23,7 @@ from consensus.genesis import OpeningBalance
 from consensus.ledger.accounts import EXPIRIES_MAX
 from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision, decode
+from consensus.ledger.delegation import compile_condition
 from consensus.ledger.executor import BlockContext, BlockRun
 from consensus.ledger.layout import POSTED, RESERVED, VOIDED, Balance, Reservation
 from consensus.ledger.rules import (
@@ -767,3 +768,15 @@ def test_a_kind_cannot_be_called_reservation() -> None:
     text = GRANTS + '\n[kinds.reservation]\nfields.x = { type = "int" }\n'
     with pytest.raises(RulesError, match="may not be called reservation"):
         compile_rulebook([load_toml(text)])
+
+
+def test_a_condition_of_a_grant_sees_what_is_reserved() -> None:
+    world = make()
+    action = world.ledger.rules(world.state, world.now_ms).book.action("grants", "check")
+    assert action is not None
+    condition = compile_condition(action, "main.reserved < 5 && main.available > main.balance - 9")
+    for reserved_, holds in ((4, True), (5, False)):
+        env = {"main": {"balance": 100, "reserved": reserved_, "available": 100 - reserved_}}
+        assert condition.evaluate(env) is holds
+    with pytest.raises(RulesError):
+        compile_condition(action, "main.floor < 5")
