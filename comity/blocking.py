@@ -424,6 +424,7 @@ class BlockingClient:
     statements = _blocking(Client.statements)
     list_records = _blocking(Client.list_records)
     list_all = _blocking(Client.list_all)
+    get_listed = _blocking(Client.get_listed)
     reviews = _blocking(Client.reviews)
     review = _blocking(Client.review)
     authority = _blocking(Client.authority)

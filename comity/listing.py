@@ -9,12 +9,12 @@ Not here: how a page is proved (``verify``), and which indexes a kind has (its r
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from comity.errors import DraftError, MovedError
 from comity.network import Network
-from comity.results import Listing
+from comity.results import Entry, Listing
 from comity.session import Statements, statement_of
 from comity.verify import Trust
 from consensus import reads
@@ -22,7 +22,7 @@ from consensus.codec import Value
 from consensus.ledger.indexes import SPACE
 from consensus.ledger.model import Index, Rulebook
 from consensus.ledger.types import InputError, Type
-from consensus.protocol import INDEX_PAGE_MAX, PAGE_MAX, GetIndex, ListRecords, StateKey
+from consensus.protocol import INDEX_PAGE_MAX, KEYS_MAX, PAGE_MAX, GetIndex, ListRecords, StateKey
 
 if TYPE_CHECKING:
     from comity.client import RulesInForce
@@ -169,6 +169,7 @@ class Lists:
         _network: Network
 
         async def rules(self) -> RulesInForce: ...
+        async def get_many(self, keys: Sequence[StateKey]) -> tuple[Entry, ...]: ...
 
     async def list_records(
         self,
@@ -214,3 +215,11 @@ class Lists:
                 kind, index=index, value=value, after=after, limit=PAGE_MAX
             )
         )
+
+    async def get_listed(self, page: Listing) -> tuple[Entry, ...]:
+        """Return the records of a list in its order, each proved as of when it is read."""
+        keys = [StateKey("record", (page.kind, *id_)) for id_ in page.ids]
+        found: list[Entry] = []
+        for at in range(0, len(keys), KEYS_MAX):
+            found += await self.get_many(keys[at : at + KEYS_MAX])
+        return tuple(found)

@@ -14,8 +14,9 @@ from comity.cli import show
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
 from comity.cli.values import parse_id, parse_place, parse_value, time_word
 from comity.client import Client
+from comity.drafting import fields_of
 from comity.errors import RequestError
-from comity.results import Cursor, Height
+from comity.results import Cursor, Height, Listing
 from comity.words import word
 from consensus.codec import INT64_MAX, Value
 from consensus.ledger.model import Rulebook
@@ -63,6 +64,7 @@ def list_(
     after: Annotated[str | None, Parameter(help="Where to go on: what the last page says.")] = None,
     limit: Annotated[int, Parameter(show_default=True, help="Most ids, up to 1000.")] = 100,
     all_: Annotated[bool, Parameter(name="--all", help="All pages, as one.")] = False,
+    fields: Annotated[str | None, Parameter(help="Fields to show as well: a,b,c.")] = None,
     reach: Reach = REACH,
     output: Output = OUTPUT,
 ) -> None:
@@ -91,9 +93,29 @@ def list_(
             page = await client.list_records(
                 kind, index=index, value=value, after=start, limit=limit
             )
-        show.emit(output, show.listing_value(page), show.listing_table(page, text))
+        rows: list[dict[str, Value]] | None = None
+        if fields is not None:
+            rows = await _fields(client, page, fields.split(","))
+        kind_of = None if rows is None else (await client.rules()).book.kinds[kind]
+        table = show.listing_table(page, text, rows, kind_of)
+        show.emit(output, show.listing_value(page, rows), table)
 
     with_client(reach, work)
+
+
+async def _fields(client: Client, page: Listing, names: Sequence[str]) -> list[dict[str, Value]]:
+    """Return the named fields of each record of a list."""
+    found = (await client.rules()).book.kinds.get(page.kind)
+    if found is None:
+        raise UsageError(f"no domain has a kind {page.kind!r}")
+    known = [*found.fields, *(["status"] if found.start else [])]
+    for name in names:
+        if name not in known:
+            hint = f"known: {', '.join(known)}"
+            raise UsageError(f"{page.kind} has no field {name!r}", hint=hint)
+    entries = await client.get_listed(page)
+    shown = [fields_of(entry, found) if entry.present else {} for entry in entries]
+    return [{name: each.get(name) for name in names} for each in shown]
 
 
 def _cursor(word: str, *, proved: bool) -> tuple[Value, ...]:
@@ -341,7 +363,7 @@ COMMANDS: Final[tuple[tuple[Callable[..., Any], str], ...]] = (
             "comity list person",
             "comity list payment --limit 20 --after '[7]/24318'",
             "comity list child --by caregiver=0x51c0... --all",
-            "comity list licence --by status=active --json",
+            "comity list licence --by status=active --fields holder,region",
         ),
     ),
     (

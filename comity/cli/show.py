@@ -18,7 +18,7 @@ from comity.results import Decision, Entry, Holds, Listing
 from comity.words import place_word, word
 from consensus.codec import Value
 from consensus.ledger import layout
-from consensus.ledger.model import Rulebook
+from consensus.ledger.model import Kind, Rulebook
 from consensus.ledger.types import Type
 from consensus.state.record import HOLDS
 
@@ -150,8 +150,10 @@ def _action_names(decision: Decision, actions: Actions) -> list[str]:
     return found
 
 
-def listing_value(page: Listing) -> dict[str, Any]:
-    """Return a list for JSON."""
+def listing_value(
+    page: Listing, fields: Sequence[Mapping[str, Value]] | None = None
+) -> dict[str, Any]:
+    """Return a list for JSON; ``fields`` are those of each record that were asked for."""
     return {
         "kind": page.kind,
         "by": None if page.index is None else {page.index: page.value},
@@ -160,12 +162,25 @@ def listing_value(page: Listing) -> dict[str, Any]:
         "time_ms": page.time_ms,
         "total": page.total,
         "ids": page.ids,
+        "fields": fields,
         "next": _cursor_word(page),
     }
 
 
-def listing_table(page: Listing, value: str) -> Group | Text:
-    """Return a list for people; ``value`` is that of an index as it was written."""
+def listing_table(
+    page: Listing,
+    value: str,
+    fields: Sequence[Mapping[str, Value]] | None = None,
+    kind: Kind | None = None,
+) -> Group | Text:
+    """Return a list for people.
+
+    Args:
+        page: what is listed.
+        value: of an index, as it was written.
+        fields: of each record, where some were asked for.
+        kind: of the records, then.
+    """
     places = [place_word("record", (page.kind, *id_)) for id_ in page.ids]
     if page.index is None:
         title = (
@@ -178,8 +193,16 @@ def listing_table(page: Listing, value: str) -> Group | Text:
         title = f"{page.kind} by {page.index} {value}: {many} at height {page.height}, proved"
     more = _cursor_word(page)
     foot = "" if more is None else f"more: --after '{more}'"
-    rows = Text("\n".join(places), overflow="fold")
-    return titled(title, rows, foot) if places else Text(title)
+    if not places:
+        return Text(title)
+    if not fields:
+        return titled(title, Text("\n".join(places), overflow="fold"), foot)
+    shown = table(page.kind, *fields[0])
+    types = {} if kind is None else {name: each.type for name, each in kind.fields.items()}
+    for where, row in zip(places, fields, strict=True):
+        words = [typed_word(each, types.get(name)) for name, each in row.items()]
+        shown.add_row(where, *words)
+    return titled(title, shown, foot)
 
 
 def _cursor_word(page: Listing) -> str | None:

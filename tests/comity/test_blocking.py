@@ -30,6 +30,7 @@ from comity import (
     Decision,
     DraftError,
     KeyUnusableError,
+    Listing,
     NotReachableError,
     RequestError,
 )
@@ -650,6 +651,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "statements": (1,),
     "list_records": ("note",),
     "list_all": ("note",),
+    "get_listed": (Listing("note", ((1,),), 0),),
     "authority": (bytes(32),),
     "access": (bytes(32), "account", "pot", "a"),
     "simulate": (PAY,),

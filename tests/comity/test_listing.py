@@ -274,9 +274,43 @@ def test_the_command_lists_by_an_index(shell: Shell) -> None:
     assert shell("get", "index/note.amount/5", "--json").json["value"] == [4]
 
 
+def test_the_command_shows_fields_of_what_it_lists(shell: Shell) -> None:
+    for number in (1, 2):
+        shell.note(number, f"text {number}")
+    words = ["list", "note", "--by", "amount=5", "--fields", "text,status,owner"]
+    said = shell(*words, "--json").json
+    assert said["ids"] == [[1], [2]]
+    assert said["fields"] == [
+        {"text": f"text {number}", "status": "open", "owner": None} for number in (1, 2)
+    ]
+    table = [line.split() for line in shell(*words).out.splitlines()]
+    assert table[1:4] == [
+        ["note", "text", "status", "owner"],
+        ["note/1", "text", "1", "open", "-"],
+        ["note/2", "text", "2", "open", "-"],
+    ]
+    assert shell("list", "note", "--fields", "amount", "--json").json["fields"] == [
+        {"amount": 5}, {"amount": 5},
+    ]  # fmt: skip
+    assert shell("list", "note", "--by", "amount=6", "--fields", "text").status == 0
+
+
+async def test_the_records_of_a_long_list_are_read_in_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("comity.listing.KEYS_MAX", 2)
+    async with notes(*map(write, range(1, 6))) as (_, client):
+        page = await client.list_all("note", index="amount", value=5)
+        entries = await client.get_listed(page)
+        assert [entry.key.components for entry in entries] == [("note", n) for n in range(1, 6)]
+        assert all(entry.present for entry in entries)
+
+
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
+        ("list note --fields colour", 2, "note has no field 'colour'"),
+        ("list note --fields text,", 2, "note has no field ''"),
         ("list note --by amount", 2, "'amount' is not field=value"),
         ("list note --by =5", 2, "is not field=value"),
         ("list note --by amount=five", 2, "is no int"),
