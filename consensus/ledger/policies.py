@@ -11,7 +11,8 @@ no two are one person, or of one agency, nor the author's. The search is exact b
 - Leaves and branches are taken in the order they are written; of a branch the first ones that will
   do. Of those who may fill a leaf, those who may fill the fewest leaves come first, then in
   their order (the author, then as given), the next place always later than the one before.
-- Every try of a candidate or of a part of a branch is a step. After STEPS_MAX the policy counts as
+- Where fewer people may fill leaves than are needed at least, nothing is tried. Otherwise every
+  try of a candidate or of a part of a branch is a step. After STEPS_MAX the policy counts as
   not met, and the refusal says so.
 
 Not here: whether an approver's signature is there (``node.verifier``), and when a stored proposal
@@ -149,13 +150,17 @@ class Panel:
         if root is None:
             return []
         self._find_options()
-        gave_up = False
+        least = _least(root)
+        able = {at: None for node, _ in self._leaves for at in node.options}
+        short = 1 if least is None else max(0, least - len(able))
+        met = gave_up = False
         try:
-            met = self._search(STEPS_MAX)
+            met = not short and self._search(STEPS_MAX)
         except _TooLong:
-            met, gave_up = False, True
+            gave_up = True
         if not met:
-            raise Refused(Code.NEEDS_APPROVAL, self._missing(root, gave_up=gave_up))
+            missing = self._missing(root, range(max(short, 1), 1 + (least or 0)), gave_up=gave_up)
+            raise Refused(Code.NEEDS_APPROVAL, missing)
         return [
             Filling(leaf.index, at, self._powers[at, leaf.role])
             for _, leaf in self._leaves
@@ -357,12 +362,17 @@ class Panel:
 
     # --- what is missing ----------------------------------------------------------------------
 
-    def _missing(self, root: _Node, *, gave_up: bool) -> list[Value]:
-        """Return the detail of a refusal, for an assignment that leaves the fewest missing."""
+    def _missing(self, root: _Node, counts: range, *, gave_up: bool) -> list[Value]:
+        """Return the detail of a refusal, for an assignment that leaves the fewest missing.
+
+        Args:
+            root: the policy as it is asked for.
+            counts: how many may be missing.
+            gave_up: whether the search reached its bound.
+        """
         steps = STEPS_MAX
-        least = _least(root)
         found = False
-        for wild in range(1, 1 + (least or 0)):
+        for wild in counts:
             try:
                 found = self._search(steps, wild)
             except _TooLong:

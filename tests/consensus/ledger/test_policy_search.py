@@ -293,6 +293,13 @@ def test_bound_is_far_above_what_people_write() -> None:
     assert found._steps > STEPS_MAX - 100
 
 
+def test_too_few_people_are_found_without_a_search() -> None:
+    everybody = [Person(each, f"p{each}", f"a{each}", frozenset(ROLES)) for each in range(20)]
+    leaves = [Asked(role) for role in ROLES for _ in range(10)]
+    missing = judged(numbered(Asked(number=0, parts=leaves)), everybody[0], everybody[1:])
+    assert [part[2] for part in missing] == [1] * 11
+
+
 def test_search_is_the_same_for_the_same_approvers() -> None:
     asked, author, crowd = hard(5)
     assert judged(asked, author, crowd) == judged(asked, author, crowd)
