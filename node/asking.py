@@ -31,7 +31,7 @@ class Asking:
     """Answers about proposals.
 
     Args:
-        ledger: of the network.
+        ledger: of its own, so that nothing judged here is kept for blocks.
         source: the newest executed state.
         register: where proposals are found.
         height: gives the newest certified height.

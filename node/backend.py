@@ -112,17 +112,17 @@ class Backend:
         self._serving = serving
         self._metrics = metrics
         self._read_log = read_log
+        self._ingress_seconds = metrics.stage_seconds.labels(stage="ingress")
+        self._advanced = trio.Event()
+        self._dry = Ledger(ledger.chain, ledger.limits, ledger.floor)
+        """Judges drafts: what it keeps is never used for blocks."""
         self.proposals = Asking(
-            ledger,
+            self._dry,
             lambda: execution.state,
             chronicle.proposals,
             lambda: chronicle.certified,
             chronicle.time_ms,
         )
-        self._ingress_seconds = metrics.stage_seconds.labels(stage="ingress")
-        self._advanced = trio.Event()
-        self._dry = Ledger(ledger.chain, ledger.limits, ledger.floor)
-        """Judges drafts: what it keeps is never used for blocks."""
 
     def advanced(self) -> None:
         """A height was certified: wake reads that wait for it."""

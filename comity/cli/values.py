@@ -37,6 +37,7 @@ KERNEL_NAMESPACES: Final = (
     "index",
     "key",
     "principal",
+    "proposal",
     "reservation",
     "role",
     "rules",

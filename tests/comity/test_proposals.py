@@ -99,6 +99,8 @@ async def test_a_proposal_is_proved_with_all_that_it_would_do() -> None:
         assert found.lacking == (["author"],)
         with pytest.raises(DraftError, match="there is no proposal"):
             await client.proposal(bytes(32))
+        assert (await client.get("proposal", txid, "draft")).value == txid
+        assert (await client.get("proposal", txid)).value[0] == txid
 
 
 async def test_what_waits_for_somebody_is_found_until_they_have_approved() -> None:

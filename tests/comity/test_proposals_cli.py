@@ -88,6 +88,15 @@ def test_what_became_stale_says_why_and_is_drafted_again(desk: Shell) -> None:
     assert again.json["txid"] != txid
 
 
+def test_its_leaves_are_shown_like_others(desk: Shell) -> None:
+    txid = propose(desk)
+    for place in (f"proposal/{txid}", f"proposal/{txid}/draft"):
+        for words in ((), ("--json",)):
+            said = desk("get", place, *words)
+            assert said.status == 0, said.err
+            assert txid.removeprefix("0x")[:12] in said.out
+
+
 def test_objecting_and_withdrawing_end_it_and_say_so(desk: Shell) -> None:
     txid = propose(desk)
     refused = desk(*as_("one", "withdraw", txid))
