@@ -179,6 +179,12 @@ def _note_action(action: Action, note: Callable[..., None]) -> None:
         note(f"action {action.name} changes nothing: it only leaves a decision", *here)
     if action.protective:
         return
+    if unread := _unread(action):
+        note(
+            f"whoever calls {action.name} may not read {', '.join(unread)}, "
+            "so cannot look at what the act rests on; add a read rule",
+            *here, "actor",
+        )  # fmt: skip
     covered = {path[0] for path in action.depends} | {
         effect.load for effect in action.effects if isinstance(effect, Assign)
     }
@@ -197,6 +203,23 @@ def _note_action(action: Action, note: Callable[..., None]) -> None:
             "list under depends what the author must have seen",
             *here,
         )
+
+
+def _unread(action: Action) -> list[str]:
+    """Return the kinds that an action loads and that no read rule lets its actor see."""
+    actor, found = action.actor, dict[str, None]()
+    for load in action.loads:
+        readers = None if load.kind is None else load.kind.readers
+        if load.kind is None or readers is None:
+            continue
+        if not any(
+            rule.anyone
+            or (rule.own is not None if actor.self_path is not None else bool(rule.agency))
+            or actor.role in rule.roles
+            for rule in readers.rules
+        ):
+            found[load.kind.name] = None
+    return list(found)
 
 
 def _note_domain(rules: RuleSet, definition: Definition, note: Callable[..., None]) -> None:

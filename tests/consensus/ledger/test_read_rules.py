@@ -24,6 +24,7 @@ from consensus.ledger.readers import (
     record_row,
 )
 from consensus.ledger.rules import (
+    check_text,
     compile_rulebook,
     decode_definition,
     encode_definition,
@@ -153,6 +154,31 @@ def test_example_of_the_guide_is_sound() -> None:
     found = compile_rulebook([load_toml(head + 'fields.born = { type = "date" }\n' + example)])
     owners = [each.name for each in found.read_by_rules]
     assert owners == ["entitlement", "payee"]
+
+
+@pytest.mark.parametrize(
+    ("read", "noted"),
+    [
+        ("", False),
+        ('read = [ { role = "care.*" } ]', False),
+        ('read = [ { role = "care.registrar" } ]', True),
+        ('read = [ { self = "person" } ]', True),
+        ('read = [ { agency = "north" } ]', False),
+        ("read = []", True),
+    ],
+)
+def test_actor_who_may_not_read_what_is_loaded_is_noted(read: str, noted: bool) -> None:
+    shut = """
+[actions.shut]
+actor  = { role = "care.worker" }
+inputs = { case = "ref:case" }
+load   = [ ["case", "case/{input.case}"] ]
+set    = [ { record = "case", status = "shut" } ]
+"""
+    notes = check_text(text(read) + shut, "care.toml")
+    found = [each for each in notes if "may not read case" in each.message]
+    assert bool(found) is noted
+    assert all(each.line for each in found)
 
 
 # --- whom a rule lets in ----------------------------------------------------------------------
