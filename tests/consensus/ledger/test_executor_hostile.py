@@ -77,6 +77,28 @@ inputs = { a = "ref:person", b = "ref:person", amount = "money:USD" }
 open   = [ { account = "account/box/{input.a}" } ]
 move   = [ { from = "account/box/{input.a}", to = "account/box/{input.b}", amount = "input.amount" } ]
 
+[actions.set_aside]
+actor   = { role = "lab.worker" }
+inputs  = { thing = "ref:thing", from = "text", amount = "money:USD", until = "time?" }
+reserve = [ { id = ["{input.thing}"], from = "account/purse/{input.from}", amount = "input.amount", expires = "input.until" } ]
+
+[actions.hand_over]
+actor  = { role = "lab.worker" }
+inputs = { thing = "ref:thing", from = "text", to = "text", amount = "money:USD", keep = "bool" }
+post   = [ { id = ["{input.thing}"], from = "account/purse/{input.from}", to = "account/purse/{input.to}", when = "!input.keep" },
+           { id = ["{input.thing}"], from = "account/purse/{input.from}", to = "account/purse/{input.to}", amount = "input.amount", keep = true, when = "input.keep" } ]
+
+[actions.let_go]
+actor  = { role = "lab.worker" }
+inputs = { thing = "ref:thing", from = "text" }
+void   = [ { id = ["{input.thing}"], from = "account/purse/{input.from}" } ]
+
+[actions.deal_out]
+actor  = { role = "lab.worker" }
+inputs = { owner = "ref:person", from = "text", amount = "money:USD" }
+load   = [ ["owned", "index thing.owner {input.owner} max 4 by right"] ]
+waterfall = { from = "account/purse/{input.from}", amount = "input.amount", each = "owned", up_to = "each.left + 3", to = "account/box/{each.owner}", rest = "account/purse/{input.from}" }
+
 [actions.hold_twice]
 phase  = "protective"
 actor  = { role = "lab.worker" }
@@ -115,6 +137,10 @@ require = [ { code = "SAME", that = "input.a == input.b", say = "not the same" }
 """
 
 
+LENDING = TEXTS[3].replace("floor = -50\n", 'floor = -50\ndebit_by = ["lab"]\n')
+"""Payments that let the laboratory take from purses."""
+
+
 def lab() -> World:
     """Return a network with a laboratory whose worker may do what the tests try."""
     genesis = make_genesis()
@@ -122,7 +148,7 @@ def lab() -> World:
     citizen = Principal(token("one's"), "services", 2, None, (1,))
     return World(
         make_genesis(
-            (*TEXTS, LAB),
+            (*TEXTS[:3], LENDING, LAB),
             principals=(*genesis.principals, worker, citizen),
             keys=(
                 *genesis.keys,

@@ -271,7 +271,7 @@ def test_a_refusal_writes_nothing_and_an_application_moves_nothing_into_being() 
         deltas: dict[int, int] = {}
         for name in names:
             if name.startswith("moves:"):
-                for position, _, delta in decision.value(name) or []:
+                for position, _, delta, *_ in decision.value(name) or []:
                     deltas[position] = deltas.get(position, 0) + delta
         assert not any(deltas.values())
 
