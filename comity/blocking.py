@@ -446,6 +446,9 @@ class BlockingClient:
     proposals = _blocking(Client.proposals)
     pending = _blocking(Client.pending)
     effect = _blocking(Client.effect)
+    reversal = _blocking(Client.reversal)
+    reverse = _blocking(Client.reverse)
+    submit_reversal = _blocking(Client.submit_reversal)
     settled = _blocking(Client.settled)
 
     def subscribe(

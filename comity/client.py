@@ -32,6 +32,7 @@ from comity.network import Network
 from comity.pool import Pool, dial_tls, servers_of
 from comity.proposals import ProposalActs
 from comity.results import Decision, Entry, Height, Holds
+from comity.reversals import ReversalActs
 from comity.reviewing import Reviews
 from comity.rulesets import RuleActs
 from comity.sequence import Sequencer
@@ -78,7 +79,7 @@ class RulesInForce:
         return newest.time_ms >= self.until_ms
 
 
-class Client(ProposalActs, Inquiries, Lists, Feeds, RuleActs, Reviews):
+class Client(ProposalActs, Inquiries, Lists, Feeds, RuleActs, Reviews, ReversalActs):
     """A client of one network. Make one with ``connect``."""
 
     def __init__(

@@ -17,6 +17,7 @@ from consensus import codec, protocol
 from consensus.codec import Value
 from consensus.committee import COMMITTEE
 from consensus.errors import DecodeError
+from consensus.ledger import types
 from consensus.protocol import Event, Status
 
 EVIDENCE_BYTES_MAX: Final = 64 * 1024
@@ -358,6 +359,16 @@ def read_decisions(result: Value) -> tuple[HeightDecisions, ...]:
     """Return the answer to ``decisions``, ascending by height. Raises DecodeError."""
     _DECISION_LIST(result, "decisions")
     return tuple(HeightDecisions(height, tuple(rows)) for height, rows in result)
+
+
+_REVERSAL: Final = codec.octets(low=1, high=types.EVIDENCE_BYTES_MAX)
+
+
+def read_reversal(result: Value) -> bytes:
+    """Return the answer to ``reversal``: encoded evidence. Raises DecodeError."""
+    _REVERSAL(result, "reversal")
+    evidence: bytes = result
+    return evidence
 
 
 _HEIGHTS: Final = codec.list_of(codec.count, protocol.HEIGHTS_MAX)

@@ -137,6 +137,13 @@ class GetDecision:
 
 
 @dataclass(frozen=True, slots=True)
+class GetReversal:
+    """The evidence with which an applied transaction may be taken back."""
+
+    txid: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class StateKey:
     """Where a leaf of the state is: a namespace and its components."""
 
@@ -308,6 +315,7 @@ Request = (
     | Simulate
     | Purpose
     | GetReads
+    | GetReversal
 )
 
 _NAME: Final = codec.text(64, low=1)
@@ -349,6 +357,7 @@ _PARAMS: Final[dict[str, Shape]] = {
     "simulate": codec.array(codec.octets(low=1, high=DRAFT_BYTES_MAX)),
     "purpose": codec.array(codec.text(PURPOSE_BYTES_MAX)),
     "reads": codec.array(_STATE_KEY, codec.count, codec.integer(1, READS_MAX)),
+    "reversal": codec.array(codec.bytes32),
 }
 METHODS: Final = tuple(_PARAMS)
 _METHOD_OF: Final[dict[type, str]] = dict(zip(get_args(Request), METHODS, strict=True))
@@ -434,7 +443,7 @@ def _to_params(request: Request) -> Value:
             return [wait, [[int(kind), data] for kind, data in items]]
         case Hello(version, chain, key, signature):
             return [version, chain, None if key is None else [key, signature]]
-        case GetDecision(txid) | GetEffect(txid):
+        case GetDecision(txid) | GetEffect(txid) | GetReversal(txid):
             return [txid]
         case GetProposal(height_min, txid):
             return [height_min, txid]
@@ -504,6 +513,8 @@ def _from_params(method: str, params: Value) -> Request:
             return GetStatements(params[0], params[1])
         case "effect":
             return GetEffect(params[0])
+        case "reversal":
+            return GetReversal(params[0])
         case "proposal":
             return GetProposal(params[0], params[1])
         case "proposals":

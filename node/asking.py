@@ -45,12 +45,14 @@ class Asking:
         register: Register,
         height: Callable[[], int],
         now_ms: Callable[[], int],
+        history_root: Callable[[int], bytes] | None = None,
     ) -> None:
         self._ledger = ledger
         self._source = source
         self._register = register
         self._height = height
         self._now_ms = now_ms
+        self._history_root = history_root
 
     def proposal(self, txid: bytes) -> Proposal | None:
         """Return a proposal as the newest state has it."""
@@ -118,5 +120,5 @@ class Asking:
         return ProposalPage(self._height(), tuple(txids), None)
 
     def _dry_run(self) -> Proposing:
-        context = BlockContext(1, self._height() + 1, self._now_ms())
+        context = BlockContext(1, self._height() + 1, self._now_ms(), history=self._history_root)
         return BlockRun(self._ledger, self._source(), context, ()).proposing

@@ -9,7 +9,7 @@ Not here: access control, limits, client messages (``node.api``).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import trio
@@ -29,6 +29,7 @@ from consensus.errors import (
 from consensus.hashing import ZERO
 from consensus.ledger.batch import Item
 from consensus.ledger.dry import DryRun
+from consensus.ledger.evidence import Overwritten
 from consensus.ledger.executor import BlockContext
 from consensus.ledger.layout import (
     ACTIVE,
@@ -45,6 +46,7 @@ from consensus.ledger.transaction import decode_envelope
 from consensus.protocol import StateKey, Status
 from consensus.reads import Page, RuleText
 from consensus.state.record import decode_single
+from node import aside
 from node.api.backend import (
     Admission,
     Admitted,
@@ -122,6 +124,7 @@ class Backend:
             chronicle.proposals,
             lambda: chronicle.certified,
             chronicle.time_ms,
+            self._history_root,
         )
 
     def advanced(self) -> None:
@@ -249,6 +252,22 @@ class Backend:
         """Return a certified height's decisions."""
         return self._chronicle.block(height)
 
+    def decisions_of(self, txid: bytes) -> Sequence[tuple[int, int]]:
+        """Return height and index of every certified decision of a transaction, ascending."""
+        return self._chronicle.decisions_of(txid)
+
+    def past(self, height: int) -> tuple[bytes, int, list[bytes]] | None:
+        """Return statement, history size and path that show a height without an archive."""
+        return self._chronicle.past(height)
+
+    def _history_root(self, size: int) -> bytes:
+        return self._execution.history.root(size)
+
+    def overwritten(self, txid: bytes) -> Mapping[bytes, Overwritten]:
+        """Return the leaves that a transaction overwrote, by their hash, as far as kept."""
+        value = self._chronicle.aside(aside.key(txid))
+        return {} if value is None else aside.read(value)
+
     def evidence(self, height: int) -> StatementEvidence | None:
         """Return what proves a certified height's statement."""
         return self._chronicle.evidence(height)
@@ -352,7 +371,9 @@ class Backend:
         """
         transaction = decode_envelope(self._ledger.chain, envelope)
         state, time_ms = self._execution.state, self._chronicle.executed_time_ms()
-        context = BlockContext(self._committee.epoch, state.height + 1, time_ms)
+        context = BlockContext(
+            self._committee.epoch, state.height + 1, time_ms, history=self._history_root
+        )
         run = DryRun(self._dry, state, context, transaction)
         return Tried(state.height, time_ms, run)
 

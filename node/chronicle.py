@@ -43,6 +43,7 @@ class Height:
         since: when it was executed, of the monotonic clock, seconds.
         certificate: on this very height, once delivered by it.
         effects: positions of proposals' second decisions.
+        aside: what it adds to the store's table of that name.
         proposals: those that changed, as they were (None: new) and as they are.
     """
 
@@ -58,6 +59,7 @@ class Height:
     since: float
     certificate: CommitCert | None = None
     effects: Sequence[int] = ()
+    aside: Sequence[tuple[bytes, bytes | None]] = ()
     proposals: Sequence[Change] = ()
 
 
@@ -183,6 +185,51 @@ class Chronicle:
             return None
         height, index = position
         return Place(height, index, self._stored_decisions(height)[index][1])
+
+    def decisions_of(self, txid: bytes) -> list[tuple[int, int]]:
+        """Return height and index of every certified decision of a transaction, ascending.
+
+        Cost: a look at each transaction of the heights in memory.
+        """
+        heights = [height for height, _ in self._store.view.positions(txid)]
+        effect = self.find_effect(txid)
+        if effect is not None and effect.height <= self._store.height:
+            heights.append(effect.height)
+        found = [
+            (height, index)
+            for height in sorted(dict.fromkeys(heights))
+            for index, row in enumerate(self._stored_decisions(height))
+            if row[0] == txid
+        ]
+        for number in range(self._store.height + 1, self.certified + 1):
+            txids = self._executed[number].txids
+            found += [(number, index) for index, each in enumerate(txids) if each == txid]
+        return found
+
+    def aside(self, key: bytes) -> bytes | None:
+        """Return a node-local value of a certified height."""
+        for number in range(self._store.height + 1, self.certified + 1):
+            for each, value in self._executed[number].aside:
+                if each == key:
+                    return value
+        return self._store.view.aside(key)
+
+    def past(self, height: int) -> tuple[bytes, int, list[bytes]] | None:
+        """Return what shows a certified height to nodes without an archive.
+
+        Its statement, a number of heights under whose history root it is, and the path there: the
+        newest height that proves itself, or, if that is this one, all up to this one.
+        """
+        statement = self._statement(height)
+        if statement is None:
+            return None
+        size = max(self.provable(), height + 1)
+        return statement, size, self._history.path(height, size)
+
+    def to_set_aside(self, upto: int) -> list[tuple[bytes, bytes | None]]:
+        """Return what the heights up to ``upto`` that the store lacks add to its table."""
+        numbers = range(self._store.height + 1, upto + 1)
+        return [each for number in numbers for each in self._executed[number].aside]
 
     def time_ms(self) -> int:
         """Return chain time at the certified tip."""

@@ -25,6 +25,7 @@ from consensus.ledger.ledger import Ledger
 from consensus.ledger.transaction import Transaction
 from consensus.state.history import HistoryTree
 from consensus.state.state import State
+from node import aside
 from node.checked import CheckedBatch
 from node.chronicle import Chronicle, Height
 from node.storage.flush import BatchData
@@ -113,7 +114,9 @@ class Execution:
             if len(transactions) >= turn:
                 turn = len(transactions) + SLICE_TRANSACTIONS
                 await trio.lowlevel.checkpoint()
-        context = BlockContext(block.epoch, block.height, block.time_ms, EXECUTOR)
+        context = BlockContext(
+            block.epoch, block.height, block.time_ms, EXECUTOR, self.history.root
+        )
         run = BlockRun(self._ledger, self.state, context, transactions)
         while run.step(SLICE_TRANSACTIONS):
             await trio.lowlevel.checkpoint()
@@ -147,6 +150,7 @@ class Execution:
                 decisions=[decision.encode() for decision in decisions],
                 codes=Counter([decision.leaves["code"] for decision in decisions]),
                 changes=b"".join(applied.changes),
+                aside=aside.entries(outcome.aside, block.time_ms),
                 batches=[BatchData(each.digest, each.public, each.private) for each in batches],
                 since=time.monotonic(),
             )

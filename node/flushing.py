@@ -19,6 +19,7 @@ from consensus import codec
 from consensus.ledger.layout import Paths
 from consensus.state.history import HistoryTree
 from consensus.state.state import State
+from node import aside
 from node.chronicle import Chronicle
 from node.errors import StorageFailedError
 from node.execution import Execution
@@ -133,6 +134,10 @@ class Flusher:
             index=[
                 *index_entries(rows, self._is_stored, self._paths),
                 *self._chronicle.index_entries(upto),
+            ],
+            aside=[
+                *aside.ended(self._store.view.aside_keys, self._chronicle.time_ms()),
+                *self._chronicle.to_set_aside(upto),
             ],
             meta=[(META_NUMBERS, codec.encode(numbers))],
         )

@@ -27,6 +27,7 @@ from comity.cli import (
     people,
     proposals,
     reads,
+    reversal,
     reviews,
     rules,
 )
@@ -61,6 +62,7 @@ for _part in (network, node, keys, rules):
     app.command(_part.app)
 
 app.command(acts.submit, help_epilogue=acts.EXAMPLES)
+app.command(reversal.reverse, help_epilogue=reversal.EXAMPLES)
 app.command(circulars.cosign, help_epilogue=circulars.COSIGN_EXAMPLES)
 app.command(circulars.send, help_epilogue=circulars.SEND_EXAMPLES)
 _MORE: Final = (*reads.COMMANDS, *people.COMMANDS, *asking.COMMANDS, *proposals.COMMANDS)

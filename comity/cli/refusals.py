@@ -123,6 +123,13 @@ def _missing(part: Value) -> str:
             return word(part, short=True)
 
 
+def _not_found(what: Value, name: Value, how: Value = "") -> str:
+    place = "nothing" if name is None else _name(name)
+    if how == "voided":
+        return f"{what}: {place} is voided: the act that made it was taken back"
+    return f"{what}: {place} is not there"
+
+
 def _count(number: int) -> str:
     return "one" if number == 1 else str(number)
 
@@ -150,7 +157,7 @@ _SENTENCES: Final[dict[str, Sentence]] = {
     "RULES_MOVED": lambda d: f"the rules moved on to number {d[0]}; draft it again",
     "UNKNOWN_ACTION": lambda d: f"no action {d[0]}.{d[1]} is in force",
     "BAD_INPUT": lambda d: f"{d[0] or 'inputs'}: {d[1]}",
-    "NOT_FOUND": lambda d: f"{d[0]}: {'nothing' if d[1] is None else _name(d[1])} is not there",
+    "NOT_FOUND": lambda d: _not_found(*d),
     "NOT_AUTHORIZED": lambda d: "; ".join(_link(each) for each in d),
     "STALE": _stale,
     "BASIS_MOVED": lambda d: (

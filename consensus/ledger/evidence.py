@@ -209,6 +209,32 @@ def check(
 
     Cost: about 100 µs, and 3 µs an opening.
     """
+    evidence, decision, results_root = _read(data, txid)
+    root = history_root(evidence.size)
+    if root is None:
+        raise EvidenceError("it rests on a history that is too old, or not certain yet")
+    height, hash_ = decision.header.height, H_STATEMENT(evidence.statement)
+    try:
+        verify_inclusion(root, evidence.size, height, hash_, evidence.history)
+    except ProofError:
+        raise EvidenceError("the statement is not in the history of this network") from None
+    return _completed(evidence, decision, results_root, paths)
+
+
+def check_under(data: bytes, txid: bytes, statement: bytes, paths: Paths) -> Original:
+    """Return what ``check`` does, for who knows the ``statement`` of the decision's height.
+
+    Raises:
+        EvidenceError: it does not show that.
+    """
+    evidence, decision, results_root = _read(data, txid)
+    if evidence.statement != statement:
+        raise EvidenceError("the statement is not in the history of this network")
+    return _completed(evidence, decision, results_root, paths)
+
+
+def _read(data: bytes, txid: bytes) -> tuple[Evidence, Decision, bytes]:
+    """Return evidence, decision and results root, which fit each other in name only."""
     evidence = decode(data)
     try:
         decision = decisions.decode(evidence.decision)
@@ -222,18 +248,17 @@ def check(
         raise EvidenceError("it is of another transaction")
     if statement[_HEIGHT] != header.height:
         raise EvidenceError("the statement is of another height than the decision")
-    root = history_root(evidence.size)
-    if root is None:
-        raise EvidenceError("it rests on a history that is too old, or not certain yet")
-    try:
-        verify_inclusion(
-            root, evidence.size, header.height, H_STATEMENT(evidence.statement), evidence.history
-        )
-    except ProofError:
-        raise EvidenceError("the statement is not in the history of this network") from None
+    return evidence, decision, statement[_RESULTS_ROOT]
+
+
+def _completed(
+    evidence: Evidence, decision: Decision, results_root: bytes, paths: Paths
+) -> Original:
+    """Return what is shown by evidence whose statement is the network's."""
+    header = decision.header
     try:
         RESULTS.verify_path(
-            statement[_RESULTS_ROOT], evidence.total, header.index, decision.root, evidence.path
+            results_root, evidence.total, header.index, decision.root, evidence.path
         )
     except ProofError:
         raise EvidenceError("the decision is not among the results of its height") from None

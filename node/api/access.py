@@ -37,6 +37,7 @@ from consensus.protocol import (
     GetCommittee,
     GetDecisions,
     GetProposals,
+    GetReversal,
     GetStatements,
     GetStatus,
     Hello,
@@ -71,7 +72,7 @@ def allows(access: int, request: Request) -> bool:
             return True
         case Subscribe(stream=Stream.STATEMENTS):
             return True
-        case ListRecords() | GetDecisions() | Subscribe() | GetProposals():
+        case ListRecords() | GetDecisions() | Subscribe() | GetProposals() | GetReversal():
             return access == answers.MEMBER
         case _:
             return access != answers.ANONYMOUS

@@ -17,6 +17,7 @@ from consensus.answers import EpochStep, StatementEvidence
 from consensus.asking import Reading
 from consensus.codec import Value
 from consensus.ledger.dry import DryRun
+from consensus.ledger.evidence import Overwritten
 from consensus.ledger.readers import Reader
 from consensus.protocol import Item, StateKey, Status
 from consensus.reads import Page
@@ -178,6 +179,19 @@ class ApiBackend(Protocol):
 
     def block(self, height: int) -> CertifiedBlock | None:
         """Return a certified height's decisions; None if unknown or no longer kept."""
+
+    def decisions_of(self, txid: bytes) -> Sequence[tuple[int, int]]:
+        """Return height and index of every certified decision of a transaction, ascending."""
+
+    def past(self, height: int) -> tuple[bytes, int, list[bytes]] | None:
+        """Return what shows a certified height without an archive; None if it is not kept.
+
+        Its statement, a number of heights under whose history root it is, and the path there. The
+        height of that number proves itself, or the last of them is the height asked for.
+        """
+
+    def overwritten(self, txid: bytes) -> Mapping[bytes, Overwritten]:
+        """Return the leaves that a transaction overwrote, by their hash, as far as kept."""
 
     def evidence(self, height: int) -> StatementEvidence | None:
         """Return what proves a certified height's statement; None if unknown."""

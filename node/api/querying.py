@@ -22,6 +22,7 @@ from consensus.protocol import (
     GetProposal,
     GetProposals,
     GetReads,
+    GetReversal,
     GetRules,
     GetStatements,
     GetStatus,
@@ -31,7 +32,7 @@ from consensus.protocol import (
     StateKey,
     Status,
 )
-from node.api import access, listing, reading, recording, simulating
+from node.api import access, listing, reading, recording, reversing, simulating
 from node.api.backend import ApiBackend, BehindError, Place, ProvedRows
 from node.api.reading import CannotAnswer, Proving
 from node.bell import Bell
@@ -97,6 +98,8 @@ class Querier:
                     result = await self._simulated(request, envelope)
                 case ListRecords():
                     result = await self._listed(request)
+                case GetReversal(txid):
+                    result = await self._reversal(request, txid)
                 case GetReads():
                     result = await recording.reads(self._connection, request)
                 case _:
@@ -146,6 +149,14 @@ class Querier:
         keys = (StateKey("record", (kind, *id_)) for id_ in page.ids)
         await recording.record(connection, request, page.height, keys)
         return page.to_value()
+
+    async def _reversal(self, request: GetReversal, txid: bytes) -> Value:
+        connection = self._connection
+        backend = connection.hub.backend
+        past = reversing.evidence(backend, txid, connection.shown)
+        await recording.record(connection, request, past.height, past.records)
+        connection.outbox.statement(past.height, reading.evidence_of(backend, past.height))
+        return past.encoded
 
     async def _simulated(self, request: Simulate, envelope: bytes) -> Value:
         connection = self._connection

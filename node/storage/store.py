@@ -162,6 +162,16 @@ class View:
         """Return a node-local value."""
         return self._txn.get(key, db=self._opened.aside)
 
+    def aside_keys(self, low: bytes, high: bytes, count_max: int) -> list[bytes]:
+        """Return up to ``count_max`` node-local keys, ``low <= key < high``, ascending."""
+        out: list[bytes] = []
+        with self._txn.cursor(self._opened.aside) as cursor:
+            found = cursor.set_range(low)
+            while found and len(out) < count_max and cursor.key() < high:
+                out.append(cursor.key())
+                found = cursor.next()
+        return out
+
     def meta(self, name: bytes) -> bytes | None:
         """Return a further meta value."""
         return self._txn.get(name, db=self._opened.meta)

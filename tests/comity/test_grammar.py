@@ -128,6 +128,8 @@ async def talk(h: Harness, client: Client) -> None:
     await client.proposal(proposed.txid)
     await client.effect(proposed.txid)
     await client.pending()
+    lend = Call("notes", "lend", {"source": "a", "target": "b", "amount": 1})
+    await client.reverse((await client.transact(lend)).txid)
     await client.proposals("north", "executed", limit=1)
     assert (await client.simulate(PAY)).code == "APPLIED"
     assert await client.reads_of("account", "pot", "a") == ()

@@ -31,6 +31,7 @@ from consensus.hotstuff.types import CommitCert, Statement
 from consensus.keyfile import KeyKind
 from consensus.ledger import group, layout
 from consensus.ledger.dry import DryRun
+from consensus.ledger.evidence import Overwritten
 from consensus.ledger.executor import EXECUTOR, BlockContext, BlockRun
 from consensus.ledger.genesis_state import genesis_state
 from consensus.ledger.ledger import of_genesis
@@ -75,6 +76,10 @@ legal_basis = "Test Act"
 currency = "USD"
 floor = 0
 debit_by = []
+
+[accounts.debt]
+currency = "USD"
+floor = -500
 
 [kinds.note]
 fields.text   = { type = "text", open = true }
@@ -143,6 +148,26 @@ require = [ { code = "AMOUNT", that = "input.amount > 0", say = "the amount is p
 move = [ { from = "account/pot/{input.source}", to = "account/pot/{input.target}", \
 amount = "input.amount" } ]
 
+[actions.correct]
+summary = "Change a note's text, for some days"
+legal = "s 6"
+actor = { role = "notes.writer" }
+inputs = { note = "ref:note", text = "text" }
+load = [ ["note", "note/{input.note}"] ]
+set = [ { record = "note", fields = { text = "input.text" } } ]
+reversible = { by = "notes.writer", within_days = 5 }
+
+[actions.lend]
+summary = "Move money between two pots, which may be called back"
+legal = "s 6"
+actor = { role = "notes.writer" }
+inputs = { source = "text", target = "text", amount = "money:USD" }
+unique = [["loan", "{input.target}"]]
+move = [ { from = "account/pot/{input.source}", to = "account/pot/{input.target}", \
+amount = "input.amount" } ]
+reversible = { by = "notes.writer", within_days = 5, shortfall = "account/debt/{input.target}", \
+unique = "free" }
+
 [actions.rename]
 summary = "A person changes the own name"
 legal = "s 5"
@@ -165,6 +190,10 @@ actor = { role = "charter.administrator", where = "who.agency == input.agency" }
 kernel = true
 summary = "Place a hold"
 actor = { role = "charter.administrator" }
+
+[actions.reverse]
+kernel = true
+actor = { self = "who.principal" }
 
 [actions.give_role]
 kernel = true
@@ -287,6 +316,7 @@ class Twin:
         self.certificates: dict[int, bytes] = {}
         self.places: dict[bytes, Place] = {}
         self.effects: dict[bytes, Place] = {}
+        self.aside: dict[bytes, dict[bytes, Overwritten]] = {}
         self.register = Register(NoStore())  # type: ignore[arg-type]
         self.proposals = Asking(
             self.ledger,
@@ -359,11 +389,16 @@ class Twin:
     def make_block(self, *transactions: Transaction) -> int:
         """Execute and certify a block; return its height."""
         self.now_ms += 1000
-        context = BlockContext(1, self.state.height + 1, self.now_ms)
+        context = BlockContext(1, self.state.height + 1, self.now_ms, history=self.history.root)
         run = BlockRun(self.ledger, self.state, context, transactions)
         result = run.finish()
         height = context.height
         self.register.certified(height, result.proposals)
+        for each in result.aside:
+            self.aside[each.txid] = {
+                leaf.leaf_hash: Overwritten(leaf.version, leaf.salt, leaf.value_cbor)
+                for leaf in each.leaves
+            }
         for index in result.effects:
             found = result.transactions[index]
             self.effects[found.txid] = Place(height, index, found.author)
@@ -460,6 +495,21 @@ class Twin:
 
     def find(self, txid: bytes) -> Place | None:
         return self.places.get(txid)
+
+    def decisions_of(self, txid: bytes) -> list[tuple[int, int]]:
+        return [
+            (height, index)
+            for height, block in self.blocks.items()
+            for index, each in enumerate(block.txids)
+            if each == txid
+        ]
+
+    def past(self, height: int) -> tuple[bytes, int, list[bytes]] | None:
+        size = max(*self.certificates, height + 1)
+        return self.statements[height].encode(), size, self.history.path(height, size)
+
+    def overwritten(self, txid: bytes) -> Any:
+        return self.aside.get(txid, {})
 
     def find_effect(self, txid: bytes) -> Place | None:
         return self.effects.get(txid)

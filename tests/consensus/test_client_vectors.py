@@ -44,6 +44,7 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "result-committee": answers.read_committees,
     "result-statements": answers.read_heights,
     "result-effect": answers.read_decision,
+    "result-reversal": answers.read_reversal,
     "result-proposal": reads.read_proposal,
     "result-proposals": reads.read_proposals,
     "result-simulate": asking.read_simulated,
