@@ -96,7 +96,9 @@ def may_read(identity: Identity | None, own_key: bytes, key: StateKey, row: byte
     components = key.components
     match key.namespace:
         case "holds":
-            return len(components) < 2 or may_see_holds(identity, _target(components))
+            if not is_place(components):
+                return member  # nothing lies there
+            return may_see_holds(identity, _target(components))
         case "hold":
             if row is None:
                 return member and _hides_nothing(identity)
@@ -296,6 +298,11 @@ def _listed(key: StateKey) -> tuple[str, Value]:
     """Return field and value of a leaf of an index: ``[kind.field, value, ...]``."""
     name, value = (*key.components, "", None)[:2]
     return str(name).partition(".")[2], value
+
+
+def is_place(components: Sequence[Value]) -> bool:
+    """Return whether components that somebody made up begin with a space and its components."""
+    return len(components) >= 2 and type(components[0]) is str and type(components[1]) is list
 
 
 def _target(components: Sequence[Value]) -> StateKey:

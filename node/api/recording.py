@@ -74,6 +74,6 @@ async def reads(connection: Connection, request: GetReads) -> Value:
 
 def _subject(key: StateKey) -> StateKey:
     """Return the record or account that a row is about: of a list of holds its target."""
-    if key.namespace == "holds" and len(key.components) >= 2:
+    if key.namespace == "holds" and access.is_place(key.components):
         return StateKey(str(key.components[0]), tuple(key.components[1]))
     return key

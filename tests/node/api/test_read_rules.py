@@ -20,6 +20,7 @@ from consensus.protocol import (
     GetDecision,
     GetDecisions,
     GetHolds,
+    GetReads,
     Item,
     ListRecords,
     Request,
@@ -30,7 +31,7 @@ from consensus.protocol import (
     Subscribe,
 )
 from consensus.state.record import HOLDS
-from node.api import listing
+from node.api import access, listing
 from tests.comity.twin import CITIZEN, CITIZEN_TOKEN, Twin
 from tests.node.api.care import AUDITOR, CHIEF, CLERK, WORKER, Acts, absent, founded
 from tests.node.api.wire import Wire, port
@@ -327,3 +328,48 @@ async def test_without_read_rules_nothing_is_closed() -> None:
         assert identity is not None
         assert identity.reader is not None
         assert identity.reader.sees_all
+
+
+# --- keys that somebody made up -----------------------------------------------------------------
+
+ODD: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    7,
+    "",
+    "case",
+    "case.person",
+    b"",
+    b"x" * 32,
+    [],
+    ["case", 1],
+)
+SPACES = (
+    "record", "account", "holds", "hold", "unique", "index", "reservation", "proposal", "role",
+    "key", "principal", "agency", "grant", "rules", "sequence", "pool", "subject", "nothing", "~",
+)  # fmt: skip
+
+
+async def test_no_key_that_can_be_asked_for_makes_a_node_stumble() -> None:
+    async with office() as (twin, _, connect, _):
+        asked = [
+            StateKey(space, components)
+            for space in SPACES
+            for components in [(), *((a,) for a in ODD), *((a, b) for a in ODD for b in ODD)]
+        ]
+        for key in (WORKER, CLERK, CITIZEN):
+            identity = twin.identity(key.public)
+            for each in asked:
+                assert access.may_read(identity, key.public, each, None) in (True, False)
+                assert access.may_see_holds(identity, each) in (True, False)
+                assert access.closes_holds(identity, each) in (True, False)
+                assert access.is_logged(identity, each) in (True, False)
+            wire = await connect(key)
+            for number, each in enumerate(asked[::83], 2):
+                found = await ask(wire, Get(0, (each,)), number)
+                assert found.status in (Status.OK, Status.DENIED)
+            for number, each in enumerate(asked[::127], 9000):
+                for request in (GetHolds(0, each), GetReads(each, 0, 1)):
+                    found = await ask(wire, request, number)
+                    assert found.status in (Status.OK, Status.DENIED)
