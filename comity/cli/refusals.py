@@ -137,6 +137,7 @@ def _count(number: int) -> str:
 _FULL: Final = {
     "lists": "its calls together take more records from lists than one transaction may",
     "expiries": "at too many moments reservations of the account end; a date is shared by many",
+    "moves": "its calls together change amounts more often than one transaction may",
     "rules": "the agency's acts on rule sets in this block are used up; send it again",
 }
 _SENTENCES: Final[dict[str, Sentence]] = {

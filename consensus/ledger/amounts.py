@@ -61,6 +61,8 @@ End = tuple[list[Value], Account | None]
 """An account that an effect touches; None while the call has yet to open it."""
 
 SPACE: Final = "reservation"
+CHANGES_MAX: Final = 1024
+"""Changes of amounts in a transaction that does more than move: its decision names each."""
 _ENDS: Final = {
     POSTED: ("POSTED", "the reservation was posted"),
     VOIDED: ("VOIDED", "the reservation was voided"),
@@ -309,8 +311,11 @@ class Amounts:
             The position of the next change.
 
         Raises:
-            Refused: INSUFFICIENT; LIMIT: too many moments at which reservations end.
+            Refused: INSUFFICIENT; LIMIT: too many moments at which reservations end, or changes in
+                the transaction.
         """
+        if position + len(self._steps) > CHANGES_MAX:
+            raise Refused(Code.LIMIT, "moves")
         for step in self._steps:
             if step.taken:
                 taken.append([SPACE, step.taken])

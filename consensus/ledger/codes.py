@@ -44,7 +44,7 @@ object, as ``expects`` names it.
     NOT_UNIQUE         [label, ...]: ["unique", label], ["account", id], ["reservation", id],
                        [kernel kind, id]
     NOT_DELIVERED      [agency, ...]: whose receipt is missing
-    LIMIT              what is full: "holds"; "approvals"; "expiries", see ``accounts``;
+    LIMIT              what is full: "holds"; "approvals"; "expiries", "moves", see ``amounts``;
                        "lists"; ["index", index, size, most the action takes]
 
 Not here: when each applies (``executor``, ``calls``).

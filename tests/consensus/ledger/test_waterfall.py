@@ -265,6 +265,30 @@ def test_what_was_read_suffices_to_execute_again() -> None:
     assert (again.results_root, again.writes) == (first.results_root, first.writes)
 
 
+def test_a_transaction_changes_amounts_so_many_times_and_no_more() -> None:
+    falls = ", ".join(
+        '{ from = "account/refunds", amount = "4", each = "debts", up_to = "1", '
+        'to = "account/creditor/{each.id}" }'
+        for _ in range(32)
+    )
+    many = f"""
+[actions.many]
+actor  = {{ role = "payments.clerk" }}
+inputs = {{ person = "text" }}
+load   = [ ["debts", "index debt.person {{input.person}} max 4"] ]
+waterfall = [ {falls} ]
+"""
+    genesis = make_genesis((*TEXTS, DEBTS, TAX + many))
+    world = World(replace(genesis, accounts=(OpeningBalance("refunds", (), 5000),)))
+    for number in range(4):
+        owe(world, f"d{number}", 1, number)
+    call = ("tax.many", "ann")
+    refused = world.one(world.draft("clerk", *[call] * 9))
+    assert (refused.code, refused.call, refused.detail) == (Code.LIMIT, 8, "moves")
+    assert world.one(world.draft("clerk", *[call] * 8)).code == Code.APPLIED
+    assert world.balance("refunds") == 5000 - 1024
+
+
 # --- rules ------------------------------------------------------------------------------------
 
 
