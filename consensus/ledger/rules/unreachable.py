@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from consensus.ledger.expr import Fault
 from consensus.ledger.expr.syntax import Binary, Dotted, Literal, Logic, Node, parse
 from consensus.ledger.model import Action, Branch, EvaluationError, Expression, Leaf, Policy
 from consensus.ledger.rules.definition import BranchDef, PolicyDef
@@ -156,11 +155,7 @@ def _pins(where: Expression | None) -> Pins:
     found: dict[str, list[bool | int | str | bytes | None]] = {}
     if where is None:
         return found
-    try:
-        tree = parse(where.source)
-    except Fault:  # compiled before, so it parses
-        return found
-    for each in _conjuncts(tree):
+    for each in _conjuncts(parse(where.source)):
         if not isinstance(each, Binary) or each.operator != "==":
             continue
         for one, other in ((each.left, each.right), (each.right, each.left)):

@@ -10,7 +10,7 @@ import cbor2
 import pytest
 from pycddl import Schema, ValidationError
 
-from consensus.errors import DecodeError
+from consensus.errors import DecodeError, RulesError
 from consensus.ledger.model import Branch, Leaf, Policy
 from consensus.ledger.rules import (
     Note,
@@ -135,6 +135,15 @@ for _ in range(4):
 def test_bytes_of_another_form_are_refused(value: object) -> None:
     with pytest.raises(DecodeError):
         decode_definition(with_packed(value))
+
+
+def test_branch_of_nobody_is_refused_in_bytes_too() -> None:
+    definition = decode_definition(with_packed([1, [0, []]]))
+    with pytest.raises(RulesError, match="nobody is listed"):
+        compile_rulebook([definition])
+    definition = decode_definition(with_packed([1, [2, [[0, ["a.b"]]]]]))
+    with pytest.raises(RulesError, match="2 of 1 can never be had"):
+        compile_rulebook([definition])
 
 
 def test_the_grammar_refuses_another_form() -> None:

@@ -6,17 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations, count, product
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consensus.codec import Value
+from consensus.ledger.authority import Standing
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.layout import Agency, Principal
 from consensus.ledger.model import Branch, Leaf, Policy
-from consensus.ledger.policies import STEPS_MAX, Panel
+from consensus.ledger.policies import STEPS_MAX, Panel, why_lost
 
 
 @dataclass(frozen=True)
@@ -266,6 +267,43 @@ def test_whoever_has_something_against_it_never_helps(
         helped = [*strangers(number), *approvers[:-1]]
         with_last = judged(asked, author, [*helped, approvers[-1]])
         assert sum(map(cost, with_last)) == sum(map(cost, judged(asked, author, helped)))
+
+
+def test_approver_who_approves_already_or_is_the_author_adds_nothing() -> None:
+    author, sam, again = (Person(number, "sam", "k", frozenset(ROLES)) for number in (0, 1, 1))
+    asked = Asked("a.x", 2)
+    other = replace(sam, name="sue")
+    assert panel(asked, author, [other, replace(other)]).objection() == [["twice"]]
+    assert panel(asked, author, [again]).objection() == [["author"]]
+    assert panel(asked, author, [other]).objection() == []
+    unable = Person(2, "tom", "k", frozenset())
+    assert panel(asked, author, [unable]).objection() == [["role", "a.x", "missing"]]
+
+
+@pytest.mark.parametrize(
+    ("code", "detail", "principal", "agency", "why"),
+    [
+        (Code.KEY_INACTIVE, "rotated", 0, 0, None),
+        (Code.KEY_INACTIVE, "revoked", 0, 0, None),
+        (Code.KEY_INACTIVE, "compromised", 0, 0, ["key", "compromised"]),
+        (Code.KEY_INACTIVE, "rotated", 1, 0, ["suspended", "principal"]),
+        (Code.KEY_INACTIVE, "revoked", 0, 1, ["suspended", "agency"]),
+        (Code.SUSPENDED, "principal", 1, 0, ["suspended", "principal"]),
+        (Code.SUSPENDED, "agency", 0, 1, ["suspended", "agency"]),
+    ],
+)
+def test_approval_outlives_its_key_but_not_the_power_behind_it(
+    code: Code, detail: str, principal: int, agency: int, why: Value
+) -> None:
+    found = standing(Person(1, "sam", "k", frozenset()))
+    found.fault = Refused(code, [b"key", detail] if code == Code.KEY_INACTIVE else [detail, []])
+    found.principal = found.principal._replace(status=principal)
+    found.agency = found.agency._replace(status=agency)
+    assert why_lost(found) == why
+
+
+def test_key_that_nobody_knows_approves_nothing() -> None:
+    assert why_lost(cast(Standing, SimpleNamespace(known=False))) == ["key", "unknown"]
 
 
 # --- the bound ------------------------------------------------------------------------------------
