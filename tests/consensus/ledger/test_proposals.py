@@ -344,6 +344,27 @@ def test_a_later_call_may_rest_on_what_an_earlier_one_makes(desk: Desk) -> None:
     assert desk.balance("purse", "new") == 7
 
 
+def test_of_what_an_earlier_call_will_make_a_role_is_enough_to_approve(desk: Desk) -> None:
+    proposed = desk.stored(
+        "registrar",
+        ("identity.register", token("zed"), "Zed", "north"),
+        ("identity.rename", person("zed"), "Zedd"),
+        expects=[("person", person("zed"), 0)],
+    )
+    missing = [["not asked"], ["role", "identity.officer", "missing"]]
+    assert refusal(desk, "officer", "approve", proposed) == (Code.NOT_AUTHORIZED, missing)
+    assert refusal(desk, "registrar", "approve", proposed) == (Code.NOT_AUTHORIZED, [["author"]])
+    assert desk.approve("deputy", proposed).decisions[1].code == Code.APPLIED
+    assert desk.record("person", person("zed")).fields["name"] == "Zedd"
+
+
+def test_grants_that_a_proposal_acts_under_are_judged_when_it_takes_effect(desk: Desk) -> None:
+    nothing = desk.propose("clerk", TRANSFER, under=[token("no grant")])
+    decision = desk.one(nothing)
+    assert decision.code == Code.NOT_AUTHORIZED
+    assert decision.detail == [["grant", token("no grant"), "missing"]]
+
+
 # --- keys and people ------------------------------------------------------------------------------
 
 
