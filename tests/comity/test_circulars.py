@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import stat
 from dataclasses import replace
+from pathlib import Path
 
+import pycddl
 import pytest
 
 from comity import Call, Circular, Client, DraftError
@@ -18,6 +20,7 @@ from tests.comity.twin import ADMINISTRATOR, CITIZEN, OFFICIAL, STRANGER, harnes
 __all__ = ["shell"]
 
 PUBLISH = Call("notes", "publish", {"note": [1], "text": "public"})
+GRAMMAR = Path("docs/protocol/transaction.cddl").read_text(encoding="utf-8")
 PAY = Call("notes", "pay", {"source": "a", "target": "b", "amount": 1})
 
 
@@ -79,6 +82,20 @@ async def test_circular_goes_to_the_cosigner_and_back() -> None:
         decision = await client.submit(signed.envelope)
         assert decision.applied
         assert (await client.submit(signed.envelope)).height == decision.height
+
+
+async def test_circular_has_the_documented_shape() -> None:
+    circulars = pycddl.Schema(f"start = circular\n{GRAMMAR}")
+    envelopes = pycddl.Schema(f"start = envelope\n{GRAMMAR}")
+    async with harness() as h, h.client() as client:
+        circular = await begun(client)
+        circulars.validate_cbor(circular.encode())
+        with pytest.raises(pycddl.ValidationError):
+            envelopes.validate_cbor(circular.encode())
+        envelopes.validate_cbor(circular.sign(ADMINISTRATOR).envelope)
+        refused = circular.encode()
+        with pytest.raises(DecodeError):
+            await client.submit(refused)
 
 
 async def test_author_acts_on_while_it_goes_round() -> None:
