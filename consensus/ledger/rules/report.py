@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from consensus.errors import RulesError
+from consensus.ledger.accounts import EXPIRIES_MAX
 from consensus.ledger.kernel.catalogue import CHARTER
 from consensus.ledger.model import (
     Action,
@@ -179,6 +180,14 @@ def _note_action(action: Action, note: Callable[..., None]) -> None:
         note(f"action {action.name} changes nothing: it only leaves a decision", *here)
     if action.protective:
         return
+    reserves = [each for each in action.effects if isinstance(each, Reserve)]
+    for number, effect in enumerate(reserves):
+        if effect.expires is not None and ("now",) in effect.expires.reads:
+            note(
+                "every reservation ends at a moment of its own, and an account takes "
+                f"{EXPIRIES_MAX} of these ahead; let many end on one date",
+                *here, "reserve", number, "expires",
+            )  # fmt: skip
     if unread := _unread(action):
         note(
             f"whoever calls {action.name} may not read {', '.join(unread)}, "

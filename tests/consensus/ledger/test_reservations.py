@@ -27,8 +27,10 @@ from consensus.ledger.delegation import compile_condition
 from consensus.ledger.executor import BlockContext, BlockRun
 from consensus.ledger.layout import POSTED, RESERVED, VOIDED, Balance, Reservation
 from consensus.ledger.rules import (
+    check_text,
     compile_rulebook,
     decode_definition,
+    describe,
     encode_definition,
     load_toml,
 )
@@ -780,3 +782,35 @@ def test_a_condition_of_a_grant_sees_what_is_reserved() -> None:
         assert condition.evaluate(env) is holds
     with pytest.raises(RulesError):
         compile_condition(action, "main.floor < 5")
+
+
+def test_a_moment_of_its_own_for_every_reservation_is_noted() -> None:
+    others = [CHARTER, IDENTITY, BENEFITS, PERMITTED]
+    known = [load_toml(each) for each in others]
+    said = [each.message for each in check_text(GRANTS, "grants.toml", known)]
+    assert not any("moment of its own" in each for each in said)
+    text = GRANTS.replace('expires = "input.until" } ]', 'expires = "days_add(now, 9)" } ]', 1)
+    notes = [each for each in check_text(text, "grants.toml", known) if "moment" in each.message]
+    assert len(notes) == 1
+    assert "128 of these ahead" in notes[0].message
+    assert notes[0].line == text[: text.index("days_add(now")].count("\n") + 1
+
+
+def test_what_actions_do_is_said_in_words() -> None:
+    texts = (CHARTER, IDENTITY, BENEFITS, PERMITTED, GRANTS)
+    book = compile_rulebook([load_toml(each) for each in texts])
+    (grants,) = [each for each in describe(book) if each.domain == "grants"]
+    does = {each.name: each.does for each in grants.actions}
+    assert does["commit"] == (
+        "reserves input.amount of account/fund/main as reservation/grants/{input.award} "
+        "until input.until",
+    )
+    assert does["pay"] == (
+        "posts reservation/grants/{input.award} from account/fund/main to account/fund/{input.to}",
+    )
+    assert does["pay_instalment"] == (
+        "posts input.amount of reservation/grants/{input.award} from account/fund/main "
+        "to account/fund/a, keeping the rest reserved",
+    )
+    assert does["withdraw"] == ("voids reservation/grants/{input.award} of account/fund/main",)
+    assert does["maybe"][0].endswith(" when input.amount > 0")

@@ -26,6 +26,7 @@ from consensus.ledger.executor import BlockContext, BlockRun
 from consensus.ledger.rules import (
     compile_rulebook,
     decode_definition,
+    describe,
     encode_definition,
     load_toml,
 )
@@ -376,3 +377,13 @@ def test_a_field_that_is_not_exported_is_not_read_by_a_waterfall_either() -> Non
     tax = TAX.replace('"debt.open", ', "")
     with pytest.raises(RulesError, match=r"does not export debt\.open"):
         compile_rulebook([*map(load_toml, TEXTS), load_toml(text), load_toml(tax)])
+
+
+def test_what_a_waterfall_does_is_said_in_words() -> None:
+    book = compile_rulebook([*map(load_toml, TEXTS), load_toml(DEBTS), load_toml(TAX)])
+    (tax,) = [each for each in describe(book) if each.domain == "tax"]
+    (settled,) = [each for each in tax.actions if each.name == "settle"]
+    assert settled.does == (
+        "pays input.total from account/refunds in the order of debts, each up to each.open "
+        "to account/creditor/{each.id}, the rest to account/rail/{input.person}",
+    )
