@@ -218,27 +218,26 @@ class Proposing:
         lacking: list[Value] = []
         for index, call in enumerate(transaction.calls):
             active = bench.action(call)
-            if active is None:
-                return []
-            power = bench.power_for(author, active.action, expects.under)
-            try:
-                links = calls.objection(index, call, active, power, approver, objects=objects)
-            except Refused as refused:
-                if refused.code == Code.RULES_MOVED:
-                    return []
-                policy = active.action.approvals
-                if objects and active.action.objections is not None:
-                    policy = active.action.objections
-                links = self._lacking_role(policy, author, approver)
+            links: list[Value] = [["not asked"]] if objects else []
+            if active is not None:
+                power = bench.power_for(author, active.action, expects.under)
+                try:
+                    links = calls.objection(index, call, active, power, approver, objects=objects)
+                except Refused as refused:
+                    if objects or refused.code != Code.RULES_MOVED:
+                        links = self._lacking_role(active.action, author, approver, objects)
             if not links:
                 return []
             lacking += [link for link in links if link not in lacking]
         return lacking
 
     def _lacking_role(
-        self, policy: Policy | None, author: Standing, approver: Standing
+        self, action: Action, author: Standing, approver: Standing, objects: bool
     ) -> list[Value]:
         """Judge by role alone: what the policy looks at is yet to be made by an earlier call."""
+        policy = action.approvals
+        if objects and action.objections is not None:
+            policy = action.objections
         lacking: list[Value] = []
         for leaf in _leaves(policy):
             if not leaf.author and one_person(author.principal, approver.principal):

@@ -123,6 +123,25 @@ def test_thousands_of_proposals_of_other_actions_outlive_a_change_of_one() -> No
     assert result.decisions[1].detail == [2, False]
 
 
+def test_a_proposal_of_an_action_that_is_gone_is_stale_with_the_next_approval() -> None:
+    desk = Desk()
+    desk.ledger = of_genesis(desk.genesis)
+    proposed = desk.stored("clerk", TRANSFER)
+    waiting = desk.stored("clerk", TRANSFER, TRANSFER)
+    book = desk.ledger.rules(desk.state, desk.now_ms).book
+    actions: Any = book.rule_sets["payments"].actions
+    gone = actions.pop("transfer")
+    desk.ledger.rules(desk.state, desk.now_ms).actives.clear()
+    refused = desk.one(desk.act("social", "object", waiting, "no"))
+    assert (refused.code, refused.detail) == (Code.NOT_AUTHORIZED, [["not asked"]])
+    result = desk.run(desk.act("officer", "approve", proposed))
+    assert [each.code for each in result.decisions] == [Code.APPLIED, Code.UNKNOWN_ACTION]
+    assert result.decisions[1].detail == ["payments", "transfer"]
+    assert desk.word(proposed) == "stale"
+    again = desk.draft("clerk", (gone.domain + ".check_purse", "a", 1000))
+    assert desk.one(again).code == Code.APPLIED
+
+
 # --- what is kept -----------------------------------------------------------------------------
 
 
