@@ -6,11 +6,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from random import Random
 from typing import Any
 
+import pycddl
 import pytest
 
+from consensus import codec
 from consensus.codec import Value
 from consensus.genesis import OpeningBalance, RoleGiven
 from consensus.ledger import executor
@@ -18,8 +21,11 @@ from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
 from consensus.ledger.evidence import EvidenceError, check
 from consensus.ledger.executor import BlockContext, BlockRun
+from consensus.ledger.terms import SHAPE
+from consensus.ledger.transaction import PROPOSE
 from tests.consensus.ledger.world import CHARTER, NORTH, TEXTS, World, make_genesis, token
 
+ROOT = Path(__file__).parents[3]
 DAY_MS = 86_400_000
 
 REVERSE = """
@@ -177,8 +183,8 @@ create = [ { kind = "slip", id = "{tx}", set = { of = "slip.of" } } ]
 """
 
 
-@lru_cache(maxsize=1)
-def _genesis() -> object:
+@lru_cache(maxsize=2)
+def _genesis(reverse: str) -> object:
     before = make_genesis()
     roles = [
         RoleGiven(token("clerk"), "loans.clerk", NORTH),
@@ -186,7 +192,7 @@ def _genesis() -> object:
         RoleGiven(token("auditor"), "loans.auditor", NORTH),
         RoleGiven(token("auditor"), "loans.chief", NORTH),
     ]
-    texts = (CHARTER + REVERSE, *TEXTS[1:], LOANS)
+    texts = (CHARTER + reverse, *TEXTS[1:], LOANS)
     return make_genesis(
         texts,
         roles=(*before.roles, *roles),
@@ -200,9 +206,9 @@ def _genesis() -> object:
     )
 
 
-def town() -> World:
+def town(reverse: str = REVERSE) -> World:
     """Return a network with the domain of loans."""
-    return World(_genesis())  # type: ignore[arg-type]
+    return World(_genesis(reverse))  # type: ignore[arg-type]
 
 
 def lend(world: World, holder: str = "ann", amount: int = 100, name: str = "lend") -> Decision:
@@ -702,7 +708,7 @@ def test_a_hold_that_does_not_concern_it_leaves_a_reversal_alone() -> None:
 # --- evidence ---------------------------------------------------------------------------------
 
 
-def shown(world: World, decision: Decision, **changes: Any) -> Decision:
+def shown(world: World, decision: Decision, /, **changes: Any) -> Decision:
     """Take back with evidence of which some parts are replaced."""
     evidence = replace(world.evidence(decision), **changes)
     return world.do("admin", "charter.reverse", decision.header.txid, evidence.encode())
@@ -849,6 +855,86 @@ def test_a_node_that_knows_no_history_refuses() -> None:
         reason(run.finish().decisions[0])
         == "it rests on a history that is too old, or not certain yet"
     )
+
+
+# --- with approvals, as proposals, on the wire ------------------------------------------------
+
+
+def test_the_charter_may_ask_for_approvals_of_reversals() -> None:
+    asking = REVERSE + 'approvals = { role = "loans.auditor" }\n'
+    world = town(asking)
+    made = lend(world)
+    call = ("charter.reverse", made.header.txid, world.evidence(made).encode())
+    assert world.one(world.draft("admin", call)).code == Code.NEEDS_APPROVAL
+    assert world.one(world.draft("admin", call, cosigners=["clerk"])).code == Code.NEEDS_APPROVAL
+    assert world.one(world.draft("admin", call, cosigners=["auditor"])).code == Code.APPLIED
+
+
+def test_what_a_proposal_did_is_taken_back_by_its_second_decision() -> None:
+    world = town()
+    expects = [("loan", ["ann"], 0)]
+    stored, effect = world.run(
+        world.draft("clerk", ("loans.lend", "ann", 100), mode=PROPOSE, expects=expects)
+    ).decisions
+    assert (stored.code, effect.code) == (Code.PROPOSED, Code.APPLIED)
+    early = world.reverse("admin", stored)
+    assert early.detail[0] == "NOT_APPLIED"
+    assert world.reverse("admin", effect).code == Code.APPLIED
+    assert (world.balance("fund"), world.balance("wallet", "ann")) == (1000, 10)
+
+
+def test_a_reversal_may_be_proposed_itself() -> None:
+    world = town()
+    lent = lend(world)
+    settled_ = world.do("clerk", "loans.settle", ["ann"], None, expects=[("loan", ["ann"], 1)])
+    call = ("charter.reverse", settled_.header.txid, world.evidence(settled_).encode())
+    stored, effect = world.run(world.draft("admin", call, mode=PROPOSE)).decisions
+    assert (stored.code, effect.code) == (Code.PROPOSED, Code.APPLIED)
+    assert "reversible" not in stored.names
+    assert "links" not in stored.names
+    assert leaf(effect, "links") == [
+        ["approval", effect.header.txid],
+        ["reverses", settled_.header.txid],
+    ]
+    assert world.reverse("admin", effect).code == Code.APPLIED
+    assert world.record("loan", ["ann"]).fields["status"] == "paid"
+    assert world.reverse("admin", lent).code == Code.STALE
+
+
+def test_what_is_written_fits_the_grammar() -> None:
+    grammar = (ROOT / "docs/protocol/ledger.cddl").read_text(encoding="utf-8")
+
+    def fits(rule: str, data: bytes) -> None:
+        pycddl.Schema(f"start = {rule}\n{grammar}").validate_cbor(data)
+
+    world = town()
+    first = settled(world)
+    made = [first, lend(world, "bob"), world.reverse("admin", first)]
+    made.append(world.reverse("admin", made[2]))
+    for decision in made:
+        fits("reversible-leaf", decision.leaves["reversible"])
+        fits("evidence", world.evidence(decision).encode())
+    fits("links-leaf", made[2].leaves["links"])
+    bare = made[0].leaves["reversible"]
+    assert SHAPE(codec.parse(bare), "terms") == len(bare)
+
+
+@pytest.mark.parametrize(
+    "changed", [{5: 0}, {3: 0}, {3: 3661}, {6: -1}, {8: b"x"}, {4: []}, {7: [[]]}, {2: ""}]
+)
+def test_terms_of_another_shape_are_no_decision(changed: dict[int, Value]) -> None:
+    world = town()
+    decision = lend(world)
+    [row] = codec.parse(decision.leaves["reversible"])
+    for at, value in changed.items():
+        row[at] = value
+    lie = Decision(
+        decision.header_cbor,
+        decision.kh,
+        {**decision.leaves, "reversible": codec.encode([row])},
+        decision.salts,
+    )
+    assert reason(shown(world, decision, decision=lie.encode())) == "it is not readable"
 
 
 # --- conservation -----------------------------------------------------------------------------
