@@ -188,7 +188,13 @@ def _value(summary: Summary) -> dict[str, Any]:
         "kinds": [{"name": k.name, "fields": k.fields, "steps": k.steps} for k in summary.kinds],
         "accounts": summary.accounts,
         "actions": [
-            {"name": a.name, "inputs": a.inputs, "does": a.does, "approvals": a.approvals}
+            {
+                "name": a.name,
+                "inputs": a.inputs,
+                "does": a.does,
+                "approvals": a.approvals,
+                "reversible": a.reversible,
+            }
             for a in summary.actions
         ],
     }
@@ -206,6 +212,7 @@ def _table(summary: Summary, does: Mapping[str, str]) -> Group:
     actions: Table = table("action", "inputs", "what it does")
     for each in summary.actions:
         approved = [f"approved by {each.approvals}"] if each.approvals else []
-        what = "\n".join([does[each.name], *each.does, *approved])
+        back = [f"taken back by {each.reversible}"] if each.reversible else []
+        what = "\n".join([does[each.name], *each.does, *approved, *back])
         actions.add_row(each.name, "\n".join(each.inputs), what)
     return Group(head, Text(), actions)

@@ -50,6 +50,7 @@ class Difference:
 _SUMMARIES: Final = {
     "actor": "who",
     "approvals": "approvals",
+    "reversible": "reversible",
     "inputs": "inputs",
     "load": "reads",
     "require": "requires",
@@ -246,6 +247,8 @@ def _may(rules: RuleSet) -> dict[str, frozenset[str]]:
             found.setdefault(action.actor.role, set()).add(name)
         for role in _approvers(action):
             found.setdefault(role, set()).add(f"approve {name}")
+        if action.reversible is not None:
+            found.setdefault(action.reversible.role, set()).add(f"take back {name}")
     return {role: frozenset(names) for role, names in found.items()}
 
 

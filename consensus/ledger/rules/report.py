@@ -40,6 +40,7 @@ from consensus.ledger.rules.policies import in_words
 from consensus.ledger.rules.schema import Report
 from consensus.ledger.rules.succession import check_successor
 from consensus.ledger.rules.unreachable import unreachable
+from consensus.ledger.terms import Reversible
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ class ActionSummary:
     does: tuple[str, ...]
     approvals: str
     """Who must approve; empty: nobody."""
+    reversible: str = ""
+    """Who may take it back, and how long; empty: nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,7 +336,15 @@ def _action(action: Action) -> ActionSummary:
             *(f"where {each.name} = {each.value.source}" for each in action.lets),
         ),
         approvals="" if action.approvals is None else in_words(action.approvals),
+        reversible="" if action.reversible is None else _terms(action.reversible),
     )
+
+
+def _terms(reversible: Reversible) -> str:
+    said = f"role {reversible.role} within {reversible.within_days} days"
+    if reversible.shortfall is not None:
+        said += f", debts in {reversible.shortfall.source}"
+    return said + (", slots free again" if reversible.free else "")
 
 
 def _conditional(effect: Effect) -> str:

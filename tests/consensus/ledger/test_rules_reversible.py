@@ -6,6 +6,7 @@ import pytest
 
 from consensus.errors import RulesError
 from consensus.ledger.rules import compile_rulebook, decode_definition, encode_definition, load_toml
+from consensus.ledger.rules.difference import difference
 from tests.consensus.ledger.test_reversal import LOANS, REVERSE
 from tests.consensus.ledger.world import CHARTER, TEXTS
 
@@ -169,3 +170,23 @@ def test_the_charter_has_no_terms_and_rule_sets_no_evidence() -> None:
         'inputs = { name = "text" }', 'inputs = { name = "text", e = "evidence" }', 1
     )
     assert "there is no type 'evidence'" in fault(text)
+
+
+def test_people_are_told_who_may_take_back_and_when_that_changes() -> None:
+    new = LOANS.replace("number = 1", "number = 2", 1).replace(
+        'by = "loans.chief", within_days = 90, shortfall',
+        'by = "loans.head", within_days = 30, shortfall',
+        1,
+    )
+    others = [load_toml(each) for each in (CHARTER + REVERSE, *TEXTS[1:])]
+    found = difference(load_toml(LOANS), load_toml(new), others)
+    [change] = found.changes
+    terms = "debts in account/debt/{input.holder}, slots free again"
+    assert change.lines == (
+        f"- reversible: role loans.chief within 90 days, {terms}",
+        f"+ reversible: role loans.head within 30 days, {terms}",
+    )
+    assert found.powers == (
+        "- loans.chief no longer: take back lend",
+        "+ loans.head now: take back lend",
+    )
