@@ -263,10 +263,14 @@ class ProposalActs(Acts):
             DraftError: there is no such proposal.
         """
         pause = LOOK_SECONDS
-        while (found := await self.proposal(txid)).state == "open":
+        while True:
+            (entry,) = await self.get_many([StateKey(proposals.SPACE, (txid,))])
+            if not entry.present:
+                raise _unknown(txid)
+            if _proposed(entry).state != "open":
+                return await self.proposal(txid)
             await trio.sleep(pause)
             pause = min(pause * 1.5, LOOK_SECONDS_MAX)
-        return found
 
     async def redraft(self, txid: bytes, *, reason: str | None = None) -> Redraft:
         """Draft a proposal again: the same calls and inputs, on what is now. Nothing is sent.

@@ -151,6 +151,8 @@ async def test_the_end_of_a_proposal_is_waited_for() -> None:
                 await trio.sleep(1)
                 assert not ends
                 assert (await one.object_to(txid, "no")).applied
+        with pytest.raises(DraftError, match="there is no proposal"):
+            await author.settled(bytes(32))
         (found,) = ends
         assert (found.state, found.end.why, found.end.agency) == ("objected", "no", "east")
 
