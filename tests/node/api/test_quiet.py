@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import pycddl
 import pytest
 
 from comity import Call, decisions
 from comity.results import Entry
 from consensus import codec
+from consensus.ledger import decision as ledger
 from consensus.ledger.rules import compile_rulebook, encode_definition, load_toml
 from consensus.protocol import StateKey
 from tests.comity.twin import CITIZEN, CITIZEN_TOKEN, Twin, harness
 from tests.node.api.care import AUDITOR, CHIEF, CLERK, RULES, WORKER, Acts, absent, founded
 
+GRAMMAR = (Path(__file__).parents[3] / "docs/protocol/ledger.cddl").read_text()
+CODE_LEAF = pycddl.Schema("start = code-leaf\n" + GRAMMAR)
 CLAIM = """
 [actions.claim]
 QUIET
@@ -63,6 +68,10 @@ async def test_refusals_of_a_quiet_action_look_alike_to_their_author() -> None:
         whole = [twin.results[each.height][each.index] for each in told]
         assert [each.code.name for each in whole] == ["STALE", "REQUIREMENT"]
         assert [each.root for each in whole] == [each.root for each in told]
+        for each in whole:
+            CODE_LEAF.validate_cbor(each.leaves["code"])
+            assert codec.parse(each.leaves["code"])[3:] == [True]
+            assert ledger.decode(each.encode()).root == each.root
         lengths = {len(codec.encode(each.record.encode())) for each in told}
         assert len(lengths) == 1
 

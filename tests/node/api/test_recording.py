@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 
 from comity import Call
@@ -58,11 +60,12 @@ async def test_what_cannot_be_recorded_is_not_shown() -> None:
     twin = opened(Listed)
     twin.unrecordable = True
     async with harness(twin) as h, h.client(WORKER, patience_seconds=1.0) as client:
-        for ask in (
+        asked: list[Callable[[], Awaitable[object]]] = [
             lambda: client.get("record", "case", 1),
             lambda: client.holds("record", "case", 1),
             lambda: client.list_records("case"),
-        ):
+        ]
+        for ask in asked:
             with pytest.raises((RequestError, NotReachableError)) as caught:
                 await ask()
             if isinstance(caught.value, RequestError):
