@@ -28,15 +28,6 @@ NOT_SHOWN: Final = MappingProxyType(
 )
 """What is said of an outcome whose leaf is closed: no more than the header does."""
 _DECOY: Final = "~"
-_ACTION: Final = codec.array(codec.text(64), codec.count, codec.bytes32)
-_HEADER: Final = codec.array(
-    codec.bytes32,
-    codec.count,
-    codec.count,
-    codec.count,
-    codec.integer(ledger.REFUSED, ledger.PROPOSED),
-    codec.list_of(_ACTION, ledger.CALLS_MAX),
-)
 
 
 def read(data: bytes) -> Decision:
@@ -71,8 +62,8 @@ def read(data: bytes) -> Decision:
     ):
         raise ProofError("decoys are not those of a decision")
     header = codec.parse(header_cbor, "decision header")
-    _HEADER(header, "decision header")
-    txid, height, index, time_ms, state, actions = header
+    ledger.HEADER(header, "decision header")
+    txid, height, index, time_ms, state, actions = header[:6]
     kh = ledger.slot(txid, height, index)
     values = {row[0]: row[2] for row in shown}
     if len(values) != len(shown):

@@ -54,6 +54,7 @@ KERNEL_TOUCHES: Final[Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]]] = M
         "release_hold": (("hold", ("hold",)),),
         "propose_rules": (("rules", ("domain",)),),
         "activate_rules": (("rules", ("domain",)), ("rules", ("domain", "number", _ADOPTION))),
+        "activate_executor": (("rules", ("=~executor",)),),
         "withdraw_rules": (("rules", ("domain", "number", _ADOPTION)),),
     }
 )

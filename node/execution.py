@@ -20,7 +20,7 @@ from consensus.errors import invariant
 from consensus.hotstuff.events import Executed, ExecutionResult
 from consensus.hotstuff.execution import statement_of
 from consensus.hotstuff.types import Block
-from consensus.ledger.executor import EXECUTOR, BlockContext, BlockResult, BlockRun
+from consensus.ledger.executor import BlockContext, BlockResult, BlockRun
 from consensus.ledger.ledger import Ledger
 from consensus.ledger.transaction import Transaction
 from consensus.state.history import HistoryTree
@@ -114,9 +114,7 @@ class Execution:
             if len(transactions) >= turn:
                 turn = len(transactions) + SLICE_TRANSACTIONS
                 await trio.lowlevel.checkpoint()
-        context = BlockContext(
-            block.epoch, block.height, block.time_ms, EXECUTOR, self.history.root
-        )
+        context = BlockContext(block.epoch, block.height, block.time_ms, history=self.history.root)
         run = BlockRun(self._ledger, self.state, context, transactions)
         while run.step(SLICE_TRANSACTIONS):
             await trio.lowlevel.checkpoint()
@@ -129,7 +127,7 @@ class Execution:
     ) -> ExecutionResult:
         applied = self.state.apply(outcome.writes)
         result = ExecutionResult(
-            executor=EXECUTOR,
+            executor=outcome.executor,
             state_root=applied.state_root,
             results_root=outcome.results_root,
             changes_root=applied.changes_root,

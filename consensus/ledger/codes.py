@@ -15,7 +15,7 @@ object, as ``expects`` names it.
     SUSPENDED          name of the principal or agency
     UNSUPPORTED        what: "proposal" (of an act on proposals) or "acks"
     RULES_MOVED        [active number, parameters moved: bool]
-    UNKNOWN_ACTION     [domain, action]
+    UNKNOWN_ACTION     [domain, action]; from executor 2 on [domain, action, number in force or 0]
     BAD_INPUT          [input or "", reason]
     NOT_FOUND          [load or input, name | null when a part of its id is absent], and "voided"
                        where the record's making was taken back;

@@ -1,6 +1,7 @@
 """Decisions: the recorded outcome of one transaction, as a salted list.
 
-    header   [txid, height, index, time_ms, state, [[domain, number, action_id], ...]]
+    header   [txid, height, index, time_ms, state, [[domain, number, action_id], ...]], and the
+             executor's number last unless it is 1
     leaves   code             [code, call | null, detail]       detail by code, see ``codes``; with
                               a fourth item, true, of a refusal that is quiet
              authority        [actor, [power, ...], [cosigner, ...]], and if any approved
@@ -65,7 +66,7 @@ DECISION_BYTES_MAX: Final = 4 * 2**20
 _slot = context("decision slot")
 
 _NAME: Final = codec.text(64, low=1)
-_HEADER: Final = codec.array(
+_HEADER_ITEMS: Final = (
     codec.bytes32,
     codec.count,
     codec.count,
@@ -73,6 +74,10 @@ _HEADER: Final = codec.array(
     codec.integer(REFUSED, PROPOSED),
     codec.list_of(codec.array(_NAME, codec.count, codec.bytes32), CALLS_MAX),
 )
+HEADER: Final = codec.one_of(
+    (codec.array(*_HEADER_ITEMS), codec.array(*_HEADER_ITEMS, codec.integer(2)))
+)
+"""The shape of a header; the first executor goes without its number."""
 _ENCODED: Final = codec.array(
     codec.octets(high=2**16),
     codec.list_of(
@@ -166,6 +171,7 @@ class Header:
     state: int
     """REFUSED, APPLIED or PROPOSED."""
     actions: tuple[Action, ...]
+    executor: int = 1
 
 
 class Decision:
@@ -206,10 +212,11 @@ class Decision:
     @property
     def header(self) -> Header:
         """The decoded header."""
-        txid, height, index, time_ms, state, actions = codec.parse(self.header_cbor, "header")
-        return Header(
-            txid, height, index, time_ms, state, tuple(Action(*action) for action in actions)
+        txid, height, index, time_ms, state, actions, *executor = codec.parse(
+            self.header_cbor, "header"
         )
+        named = tuple(Action(*action) for action in actions)
+        return Header(txid, height, index, time_ms, state, named, *executor)
 
     def value(self, name: str) -> Value | None:
         """Return the decoded value of a leaf, None if it was left out."""
@@ -262,12 +269,14 @@ def slot(txid: bytes, height: int, index: int) -> bytes:
 class Maker:
     """Makes the decisions of one block, whose place and time they share."""
 
-    __slots__ = ("_height_bytes", "_height_cbor", "_time_cbor")
+    __slots__ = ("_executor_cbor", "_head", "_height_bytes", "_height_cbor", "_time_cbor")
 
-    def __init__(self, height: int, time_ms: int) -> None:
+    def __init__(self, height: int, time_ms: int, executor: int = 1) -> None:
         self._height_bytes = height.to_bytes(8, "big")
         self._height_cbor = encode_int(height)
         self._time_cbor = encode_int(time_ms)
+        self._head = b"\x86\x58\x20" if executor == 1 else b"\x87\x58\x20"
+        self._executor_cbor = b"" if executor == 1 else encode_int(executor)
 
     def make(
         self,
@@ -290,7 +299,7 @@ class Maker:
         Cost: about 3 µs, and its root once.
         """
         place = self._height_cbor + encode_int(index) + self._time_cbor + _STATES[state]
-        header = b"\x86\x58\x20" + txid + place + encode_array(actions)
+        header = self._head + txid + place + encode_array(actions) + self._executor_cbor
         kh = _slot(txid + self._height_bytes + index.to_bytes(8, "big"))
         count = len(leaves)
         count += salted.decoy_count(count)
@@ -309,7 +318,7 @@ def decode(data: bytes) -> Decision:
         DecodeError: not canonical, or a leaf is unknown, repeated, out of order or misshapen.
     """
     header_cbor, rows = codec.decode(data, _ENCODED, bytes_max=DECISION_BYTES_MAX, what="decision")
-    header = codec.decode(header_cbor, _HEADER, bytes_max=2**16, what="decision.header")
+    header = codec.decode(header_cbor, HEADER, bytes_max=2**16, what="decision.header")
     salts = [row[1] for row in rows]
     rows = [row for row in rows if row[0] != _DECOY]
     names = tuple(row[0] for row in rows)
@@ -359,7 +368,7 @@ def opened_root(
         DecodeError: the header is malformed.
         ProofError: an opening or the number of hashes is. Comparing the root is the caller's.
     """
-    header = codec.decode(header_cbor, _HEADER, bytes_max=2**16, what="decision.header")
+    header = codec.decode(header_cbor, HEADER, bytes_max=2**16, what="decision.header")
     kh = slot(header[0], header[1], header[2])
     return salted.opened_root(DECISION, kh, header_cbor, count, shown, hashes)
 

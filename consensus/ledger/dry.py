@@ -38,6 +38,7 @@ from consensus.ledger.ledger import Ledger
 from consensus.ledger.model import Action, EvaluationError
 from consensus.ledger.records import Record
 from consensus.ledger.transaction import PROTECTIVE, Call, Transaction
+from consensus.ledger.versions import unknown_action
 from consensus.ledger.view import Source
 
 FINDINGS_MAX: Final = 256
@@ -108,7 +109,7 @@ class DryRun(BlockRun):
         for index, call in enumerate(transaction.calls):
             active = self._action(call)
             if active is None:
-                self._add(Refused(Code.UNKNOWN_ACTION, [call.domain, call.action]), index)
+                self._add(unknown_action(view, call.domain, call.action), index)
                 self.complete = False
                 continue
             self.quiet = self.quiet or active.action.quiet

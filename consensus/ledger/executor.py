@@ -44,12 +44,13 @@ from consensus.ledger.proposals import Proposal, changes
 from consensus.ledger.proposing import Bench, Proposing
 from consensus.ledger.quiet import outcome
 from consensus.ledger.transaction import EXECUTE, PROTECTIVE, Call, Transaction
+from consensus.ledger.versions import EXECUTORS, FIRST, unknown_action
 from consensus.ledger.view import Source, View, Write, single_write
 from consensus.state import salted
 from consensus.state.record import Leaf, decode_single
 
-EXECUTOR: Final = 1
-"""The behaviour implemented here; statements and bundles name it."""
+EXECUTOR: Final = FIRST
+"""The behaviour that a network begins with; statements and decisions name the one in force."""
 TRANSACTIONS_MAX: Final = 1 << 20
 """Transactions of one block; far above what limits of payloads allow."""
 
@@ -67,13 +68,14 @@ _PROPOSED_CBOR: Final = codec.encode([int(Code.PROPOSED), None, None])
 class BlockContext:
     """Where and when a block stands.
 
-    ``time_ms`` is the only clock that execution knows; ``executor`` the behaviour in force.
+    ``time_ms`` is the only clock that execution knows. The state says which ``executor`` is in
+    force, and who names one must name that one; of the leaves of a decision, its header does.
     """
 
     epoch: int
     height: int
     time_ms: int
-    executor: int = EXECUTOR
+    executor: int | None = None
     history: Callable[[int], bytes] | None = None
     """The root over the first so many statements, up to ``height`` of them; None: not known."""
 
@@ -108,6 +110,8 @@ class BlockResult:
     effects: tuple[int, ...] = ()
     proposals: tuple[tuple[Proposal | None, Proposal], ...] = ()
     aside: tuple[Aside, ...] = ()
+    executor: int = FIRST
+    """The behaviour that was in force."""
 
 
 class BlockRun:
@@ -146,6 +150,7 @@ class BlockRun:
         "_source",
         "_standings",
         "_view",
+        "executor",
     )
 
     def __init__(
@@ -155,7 +160,6 @@ class BlockRun:
         context: BlockContext,
         transactions: Sequence[Transaction],
     ) -> None:
-        invariant(context.executor == EXECUTOR, f"there is no executor {context.executor}")
         invariant(len(transactions) <= TRANSACTIONS_MAX, "too many transactions in a block")
         self._ledger = ledger
         self._context = context
@@ -163,9 +167,18 @@ class BlockRun:
         self._source = source
         self._view = View(source, ledger.paths)
         self._rules = ledger.rules(source, context.time_ms)
+        self.executor = self._rules.executor or context.executor or FIRST
+        """The number of the behaviour in force, which the block's statement names."""
+        if self.executor not in EXECUTORS:
+            raise LocalProtocolError(
+                f"executor {self.executor} is in force, and this software lacks it",
+                hint="install a release that has it",
+            )
+        asked = context.executor
+        invariant(asked in (None, self.executor), f"executor {asked} is not the one in force")
         self._view.book = self._rules.book
         self._view.in_force = self._rules.in_force
-        self._view.governing = Governing(ledger.floor, ledger.compiled)
+        self._view.governing = Governing(ledger.floor, ledger.compiled, self.executor)
         self._view.now_ms = context.time_ms
         self._view.history_root = context.history_root
         row = source.get(ledger.paths.pool)
@@ -173,7 +186,7 @@ class BlockRun:
             raise LocalProtocolError("the state has no salt pool")
         _, self._pool_salt, pool = decode_single(row.value)
         self._pool: bytes = codec.parse(pool, "pool")
-        self._maker = decisions.Maker(context.height, context.time_ms)
+        self._maker = decisions.Maker(context.height, context.time_ms, self.executor)
         self._decisions: list[Decision] = []
         self._aside: list[Aside] = []
         self._standings: dict[bytes, Standing] = {}
@@ -235,6 +248,7 @@ class BlockRun:
             tuple(self._effects),
             changes(self._view, self._source, self._desk) if self._desk.touched else (),
             tuple(self._aside),
+            self.executor,
         )
 
     def _in_order(self) -> tuple[Transaction, ...]:
@@ -402,7 +416,7 @@ class BlockRun:
             judged.call = index
             active = self._action(call)
             if active is None:
-                raise Refused(Code.UNKNOWN_ACTION, [call.domain, call.action])
+                raise unknown_action(self._view, call.domain, call.action)
             if expects.under:
                 power = self._power_under(standing, active.action, expects.under)
             else:

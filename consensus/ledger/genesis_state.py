@@ -21,6 +21,7 @@ from consensus.ledger.layout import (
     ACTIVATED,
     ACTIVE,
     ADOPTION,
+    EXECUTOR_HEAD,
     PRINCIPALS_MAX,
     Adoption,
     Agency,
@@ -92,6 +93,11 @@ def genesis_state(genesis: Genesis) -> list[Write]:
         adoption = Adoption(definition.domain, number, ACTIVATED, genesis.time_ms, None, [])
         leaf("rules", [definition.domain, number, ADOPTION], list(adoption))
     leaf("rules", [], sorted(definition.domain for definition in definitions))
+    number = genesis.executor
+    versions = RulesHead(EXECUTOR_HEAD, [[number, genesis.time_ms]], 0, [], number)
+    leaf("rules", [EXECUTOR_HEAD], list(versions))
+    adoption = Adoption(EXECUTOR_HEAD, number, ACTIVATED, genesis.time_ms, None, [])
+    leaf("rules", [EXECUTOR_HEAD, number, ADOPTION], list(adoption))
     for account in genesis.accounts:
         id_ = _account_id(book, account.family, account.id)
         leaf("account", id_, [id_, account.balance, 0, 0])

@@ -32,13 +32,17 @@ class Governing:
     Args:
         floor: of the network.
         compiled: returns the rule book of rule sets, domains ascending, or raises RulesError.
+        executor: the number of the behaviour in force.
     """
 
-    __slots__ = ("_bytes_left", "_turns", "compiled", "floor")
+    __slots__ = ("_bytes_left", "_turns", "compiled", "executor", "floor")
 
-    def __init__(self, floor: Floor, compiled: Callable[[Sequence[bytes]], Rulebook]) -> None:
+    def __init__(
+        self, floor: Floor, compiled: Callable[[Sequence[bytes]], Rulebook], executor: int
+    ) -> None:
         self.floor = floor
         self.compiled = compiled
+        self.executor = executor
         self._turns: dict[str, int] = {}
         self._bytes_left = PROPOSED_BYTES_MAX
 

@@ -226,6 +226,8 @@ WITHDRAWN: Final = 3
 LAPSED: Final = 4
 """It was to come with another that was ended, and does not compile without it."""
 
+EXECUTOR_HEAD: Final = "~executor"
+"""Where the head of the executor lies among those of domains: no domain has such a name."""
 ADOPTION: Final = "adoption"
 """Last component of the leaf that says what became of a rule set."""
 
@@ -514,13 +516,14 @@ class Paths:
     ``of`` takes the components already encoded, for callers that need the encoding too.
     """
 
-    __slots__ = ("_digests", "pool", "rules")
+    __slots__ = ("_digests", "executor", "pool", "rules")
 
     def __init__(self, chain: bytes) -> None:
         invariant(len(chain) == DIGEST_BYTES, "a chain has 32 bytes")
         self._digests = Table(keyed(derive_key("key path", chain)), PATHS_MAX)
         self.pool = self("pool", [])
         self.rules = self("rules", [])
+        self.executor = self("rules", [EXECUTOR_HEAD])
 
     def __call__(self, space: str, components: Sequence[Value]) -> bytes:
         return self._digests[b"\x82" + TEXTS[space] + encode_id(components)]

@@ -25,7 +25,7 @@ from consensus.ledger.authority import Authority
 from consensus.ledger.effects import Active
 from consensus.ledger.floor import Floor, floor_of
 from consensus.ledger.governing import named_definition
-from consensus.ledger.layout import Paths, RulesHead
+from consensus.ledger.layout import EXECUTOR_HEAD, Paths, RulesHead
 from consensus.ledger.model import Rulebook
 from consensus.ledger.rules import compile_rulebook
 from consensus.ledger.view import RowLike, RulesInForce, Source
@@ -42,6 +42,7 @@ class Rules:
     ``reads`` are the leaves this rests on, key path to value hash. In this time the parameters of
     actions do not change either; ``actives`` are those the executor has met. ``ahead`` are the rule
     books of the times at which a rule set is due, so that nothing is left to compile then.
+    ``executor`` is the number of the behaviour in force, 0 where the source does not say.
     """
 
     book: Rulebook
@@ -50,6 +51,7 @@ class Rules:
     from_ms: int
     until_ms: int
     ahead: tuple[Rulebook, ...] = ()
+    executor: int = 0
     actives: dict[tuple[str, str], Active] = field(default_factory=dict)
 
     def lasts(self, source: Source, time_ms: int) -> bool:
@@ -110,7 +112,10 @@ class Ledger:
             return codec.parse(data, "rules")
 
         heads = [RulesHead(*value([domain])) for domain in value([])]
-        dates = [from_ms for head in heads for _, from_ms in head.active]
+        versions = RulesHead(EXECUTOR_HEAD, [], 0, [], 0)
+        if source.get(self.paths.executor) is not None:  # a witness has none
+            versions = RulesHead(*value([EXECUTOR_HEAD]))
+        dates = [from_ms for head in (*heads, versions) for _, from_ms in head.active]
 
         def sets_at(then_ms: int) -> dict[str, tuple[int, bytes, RowLike]]:
             numbers = {head.domain: head.number_at(then_ms) for head in heads}
@@ -129,7 +134,8 @@ class Ledger:
                 dates += action.schedule.starts
         from_ms = max((date for date in dates if date <= time_ms), default=INT64_MIN)
         until_ms = min((date for date in dates if date > time_ms), default=INT64_MAX)
-        return Rules(book, in_force, reads, from_ms, until_ms, ahead)
+        executor = versions.number_at(time_ms)
+        return Rules(book, in_force, reads, from_ms, until_ms, ahead, executor)
 
     def compiled(self, texts: Sequence[bytes]) -> Rulebook:
         """Return the rule book of rule sets, one a domain, in ascending order of domains.

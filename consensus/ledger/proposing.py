@@ -37,6 +37,7 @@ from consensus.ledger.persons import one_person
 from consensus.ledger.proposals import EXECUTED, OPEN, OWN_ACTS, STALE, Desk, Proposal
 from consensus.ledger.quiet import is_quiet, outcome
 from consensus.ledger.transaction import PROTECTIVE, Call, Transaction
+from consensus.ledger.versions import unknown_action
 from consensus.ledger.view import CHARTER, View
 
 PROPOSAL_HOURS: Final = "proposal_hours_max"
@@ -167,7 +168,7 @@ class Proposing:
             active = bench.action(call)
             if active is None:
                 judged.call = index
-                raise Refused(Code.UNKNOWN_ACTION, [call.domain, call.action])
+                raise unknown_action(self._view, call.domain, call.action)
             waits = waits or active.action.approvals is not None
             if index >= len(judged.actions):
                 judged.call = index

@@ -99,6 +99,7 @@ KERNEL_ACTIONS: Final[dict[str, KernelAction]] = {
     "revoke_grant": KernelAction((("agency", "text"), ("grant", "digest")), protective=True),
     "propose_rules": KernelAction((("domain", "text"), ("number", "int"), ("rules", "definition"))),
     "activate_rules": KernelAction((("domain", "text"), ("number", "int"), ("from", "time"))),
+    "activate_executor": KernelAction((("number", "int"), ("from", "time"))),
     "object_rules": KernelAction((("domain", "text"), ("number", "int")), protective=True),
     "withdraw_rules": KernelAction((("domain", "text"), ("number", "int"))),
     # An act on a proposal names it by its txid. Objecting and withdrawing only stop.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from consensus.ledger.kernel import (
+    executors,
     grants,
     measures,
     money,
@@ -38,6 +39,7 @@ HANDLERS: Final[dict[str, Callable[[Acting], Plan]]] = {
     "revoke_grant": grants.revoke_grant,
     "propose_rules": rulesets.propose_rules,
     "activate_rules": rulesets.activate_rules,
+    "activate_executor": executors.activate_executor,
     "object_rules": rulesets.object_rules,
     "withdraw_rules": rulesets.withdraw_rules,
     "approve": proposals.approve,

@@ -41,6 +41,7 @@ from consensus.ledger.kernel.quorum import (
 from consensus.ledger.layout import (
     ACTIVATED,
     ADOPTION,
+    EXECUTOR_HEAD,
     LAPSED,
     OBJECTED,
     PROPOSED,
@@ -93,11 +94,11 @@ def propose_rules(acting: Acting) -> Plan:
         schedule = _Schedule(acting.view)
         book = _together(acting, schedule, {domain: text})
         _check_following(acting, book, domain)
-        step = _step(acting, _PROPOSED)
-        adoption = Adoption(domain, number, PROPOSED, None, None, [step])
+        proposed = step(acting, _PROPOSED)
+        adoption = Adoption(domain, number, PROPOSED, None, None, [proposed])
         acting.view.put(RULES, [domain, number], root, CHARTER, attachment=text)
-        _put_adoption(acting.view, adoption)
-        _put_head(acting.view, head._replace(latest=number))
+        put_adoption(acting.view, adoption)
+        put_head(acting.view, head._replace(latest=number))
 
     return Plan(write, ((RULES, [domain]),), failed=failed)
 
@@ -143,11 +144,11 @@ def activate_rules(acting: Acting) -> Plan:
                     _check_able(acting, book.rule_sets[domain])
         if new:
             view.put(RULES, [], tuple(sorted(schedule.heads)), CHARTER)
-        _put_head(view, planned)
+        put_head(view, planned)
         if before:
-            _put_adoption(view, _adoption(view, domain, before)._replace(until_ms=from_ms))
-        steps = [*adoption.steps, _step(acting, "activated")]
-        _put_adoption(view, adoption._replace(state=ACTIVATED, from_ms=from_ms, steps=steps))
+            put_adoption(view, _adoption(view, domain, before)._replace(until_ms=from_ms))
+        steps = [*adoption.steps, step(acting, "activated")]
+        put_adoption(view, adoption._replace(state=ACTIVATED, from_ms=from_ms, steps=steps))
 
     return Plan(write, ((RULES, [domain]), (RULES, [domain, number, ADOPTION])), failed=failed)
 
@@ -157,9 +158,9 @@ def object_rules(acting: Acting) -> Plan:
     head, adoption = _proposed(acting)
     floor, agency = governing_of(acting).floor, acting.standing.agency
     objectors = {
-        successor_of(acting, found(acting, "agency", [step[3]], "number")).name
-        for step in adoption.steps
-        if step[0] == _OBJECTED
+        successor_of(acting, found(acting, "agency", [each[3]], "number")).name
+        for each in adoption.steps
+        if each[0] == _OBJECTED
     }
     failed = None
     due = adoption.from_ms is not None and adoption.from_ms <= acting.now_ms
@@ -172,9 +173,9 @@ def object_rules(acting: Acting) -> Plan:
 
     def write() -> None:
         needed = charter_int(acting, OBJECTIONS, floor.objectors)
-        now = adoption._replace(steps=[*adoption.steps, _step(acting, _OBJECTED)])
+        now = adoption._replace(steps=[*adoption.steps, step(acting, _OBJECTED)])
         if len(objectors) + 1 < min(max(needed, 1), floor.objectors):
-            _put_adoption(acting.view, now)
+            put_adoption(acting.view, now)
         else:
             _end(acting, head, now, OBJECTED)
 
@@ -193,8 +194,8 @@ def withdraw_rules(acting: Acting) -> Plan:
     failed = None if adoption.state == PROPOSED else ("NOT_OPEN", _WORDS[adoption.state])
 
     def write() -> None:
-        steps = [*adoption.steps, _step(acting, "withdrawn")]
-        _put_adoption(acting.view, adoption._replace(state=WITHDRAWN, steps=steps))
+        steps = [*adoption.steps, step(acting, "withdrawn")]
+        put_adoption(acting.view, adoption._replace(state=WITHDRAWN, steps=steps))
 
     return Plan(
         write,
@@ -223,15 +224,18 @@ def _adoption(view: View, domain: str, number: int) -> Adoption:
     return adoption
 
 
-def _put_adoption(view: View, adoption: Adoption) -> None:
+def put_adoption(view: View, adoption: Adoption) -> None:
+    """Write what became of a number."""
     view.put(RULES, [adoption.domain, adoption.number, ADOPTION], adoption, CHARTER)
 
 
-def _put_head(view: View, head: RulesHead) -> None:
+def put_head(view: View, head: RulesHead) -> None:
+    """Write a head."""
     view.put(RULES, [head.domain], head, CHARTER)
 
 
-def _step(acting: Acting, what: str) -> list[Value]:
+def step(acting: Acting, what: str) -> list[Value]:
+    """Return a step of an adoption: what the author of this act does."""
     standing = acting.standing
     return [what, acting.txid, standing.principal.id, standing.agency.name, acting.now_ms]
 
@@ -365,16 +369,20 @@ def _check_able(acting: Acting, new: RuleSet) -> None:
 def _end(acting: Acting, head: RulesHead, adoption: Adoption, state: int) -> None:
     """End a rule set that is not in force yet, and those to come that do not hold without it."""
     if adoption.state != ACTIVATED:
-        _put_adoption(acting.view, adoption._replace(state=state))
+        put_adoption(acting.view, adoption._replace(state=state))
         return
     schedule = _Schedule(acting.view)
+    if head.domain == EXECUTOR_HEAD:
+        schedule.heads = {head.domain: head}
+        _take_out(acting, schedule, adoption, state)
+        return
     _take_out(acting, schedule, adoption, state)
     for then_ms in schedule.times(acting.now_ms + 1):
         due = [name for name, each in schedule.heads.items() if _at(each, then_ms)]
         while due and not _holds(acting, schedule, then_ms):
             name = due.pop(0)
             lapsed = _adoption(acting.view, name, _at(schedule.heads[name], then_ms))
-            steps = [*lapsed.steps, _step(acting, "lapsed")]
+            steps = [*lapsed.steps, step(acting, "lapsed")]
             _take_out(acting, schedule, lapsed._replace(steps=steps), LAPSED)
 
 
@@ -396,7 +404,7 @@ def _take_out(acting: Acting, schedule: _Schedule, adoption: Adoption, state: in
     head = schedule.heads[domain]
     active = [each for each in head.active if each[0] != adoption.number]
     schedule.heads[domain] = head._replace(active=active)
-    _put_head(view, schedule.heads[domain])
+    put_head(view, schedule.heads[domain])
     for number, _ in active:
-        _put_adoption(view, _adoption(view, domain, number)._replace(until_ms=None))
-    _put_adoption(view, adoption._replace(state=state, from_ms=None))
+        put_adoption(view, _adoption(view, domain, number)._replace(until_ms=None))
+    put_adoption(view, adoption._replace(state=state, from_ms=None))

@@ -185,7 +185,7 @@ def test_the_second_decision_can_be_executed_again_from_its_reads(
     rows[kh] = between
     assert reads == {kh: bytes(32) if rows[kh] is None else rows[kh].vh for kh in reads}  # type: ignore[union-attr]
     paths = desk.ledger.paths
-    attested = [paths.pool, paths.rules]
+    attested = [paths.pool, paths.rules, paths.executor]
     for domain in ("charter", "identity", "benefits", "payments"):
         attested += [paths("rules", [domain]), paths("rules", [domain, 1])]
     rows |= {each: desk.state.get(each) for each in attested}
