@@ -212,6 +212,7 @@ def _table(summary: Summary, does: Mapping[str, str]) -> Group:
     actions: Table = table("action", "inputs", "what it does")
     for each in summary.actions:
         approved = [f"approved by {each.approvals}"] if each.approvals else []
+        approved += [f"objections by {each.objections}"] if each.objections else []
         back = [f"taken back by {each.reversible}"] if each.reversible else []
         what = "\n".join([does[each.name], *each.does, *approved, *back])
         actions.add_row(each.name, "\n".join(each.inputs), what)

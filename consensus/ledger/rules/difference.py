@@ -53,6 +53,7 @@ _SUMMARIES: Final = {
     "reversible": "reversible",
     "inputs": "inputs",
     "load": "reads",
+    "objections": "objections",
     "require": "requires",
     "effects": "does",
     "lets": "does",

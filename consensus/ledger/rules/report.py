@@ -78,6 +78,8 @@ class ActionSummary:
     """Who must approve; empty: nobody."""
     reversible: str = ""
     """Who may take it back, and how long; empty: nobody."""
+    objections: str = ""
+    """Who may object to a proposal of it; empty: who could approve it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +338,7 @@ def _action(action: Action) -> ActionSummary:
             *(f"where {each.name} = {each.value.source}" for each in action.lets),
         ),
         approvals="" if action.approvals is None else in_words(action.approvals),
+        objections="" if action.objections is None else in_words(action.objections),
         reversible="" if action.reversible is None else _terms(action.reversible),
     )
 

@@ -10,8 +10,10 @@ from consensus.codec import Value
 from consensus.errors import DecodeError
 from consensus.ledger.codes import Code
 from consensus.ledger.decision import APPLIED, PROPOSED, REFUSED
+from consensus.ledger.rules import load_toml
+from consensus.ledger.rules.difference import difference
 from consensus.ledger.transaction import PROPOSE, Transaction
-from tests.consensus.ledger.desk import HOUR_MS, Desk, outcomes
+from tests.consensus.ledger.desk import HOUR_MS, OBJECTIONS, Desk, outcomes, with_policies
 from tests.consensus.ledger.world import (
     PAYMENTS,
     TEXTS,
@@ -543,6 +545,19 @@ def test_objections_need_approvals_to_object_to() -> None:
     )
     with pytest.raises(DecodeError, match="nobody is asked to approve the action"):
         founded(make_genesis((*TEXTS[:3], text)))
+
+
+def test_a_change_of_who_objects_is_said_in_words() -> None:
+    before = with_policies(PAYMENTS)
+    after = before.replace("number = 1\n", "number = 2\n", 1)
+    after = after.replace(OBJECTIONS, OBJECTIONS.replace("benefits", "identity"))
+    others = [load_toml(text) for text in TEXTS[1:3]]
+    (change,) = difference(load_toml(before), load_toml(after), others).changes
+    assert change.part == "action open_purse"
+    assert change.lines == (
+        "- objections: role benefits.officer",
+        "+ objections: role identity.officer",
+    )
 
 
 def test_an_objection_comes_before_an_approval_of_the_same_block(desk: Desk) -> None:
