@@ -183,14 +183,19 @@ def _params(
         return now
     env: dict[str, Any] = {"input": inputs}
     for load in action.loads:
-        if load.name == periods.path[0] and load.kind is not None:
-            kind = load.kind
-            found = [each for each in reads if each.key.components[:1] == (kind.name,)]
-            with contextlib.suppress(EvaluationError, KeyError):
-                key = StateKey("record", (kind.name, *load.reference.resolve(env)))
-                found = [each for each in found if each.key == key]
-            if len(found) == 1 and found[0].present:
-                env[load.name] = fields_of(found[0], kind)
+        if load.kind is None or load.listing is not None:
+            continue
+        kind = load.kind
+        found = [each for each in reads if each.key.components[:1] == (kind.name,)]
+        try:
+            key = StateKey("record", (kind.name, *load.reference.resolve(env)))
+            found = [each for each in found if each.key == key]
+        except (EvaluationError, KeyError):
+            if load.name != periods.path[0]:
+                continue  # what names it was not read; that of the period may be the only one
+        one = bool(found) and all(each.key == found[0].key for each in found)
+        if one and found[0].present:
+            env[load.name] = fields_of(found[0], kind)
     try:
         return periods.with_those_of(now, periods.start_ms(env))
     except KeyError:

@@ -97,6 +97,20 @@ period  = "c.month"
 require = [ { code = "RATE", that = "params.rate > 0", say = "no rate" } ]
 """
 
+TWO_CYCLES = """
+[kinds.claim]
+fields.of      = { type = "ref", kind = "cycle" }
+fields.charged = { type = "ref", kind = "cycle" }
+
+[actions.settle]
+actor   = { role = "grants.clerk" }
+inputs  = { claim = "ref:claim" }
+load    = [ ["claim", "claim/{input.claim}"], ["c", "cycle/{claim.of}"], ["paid", "cycle/{claim.charged}"] ]
+period  = "c.month"
+depends = ["claim.of", "paid.month"]
+require = [ { code = "RATE", that = "params.rate > 0", say = "no rate" } ]
+"""
+
 
 def test_a_draft_names_the_parameters_of_its_period() -> None:
     book = compile_rulebook([load_toml(PERIOD)])
@@ -125,3 +139,24 @@ def test_a_draft_names_the_parameters_of_its_period() -> None:
     )
     with pytest.raises(DraftError, match=r"goes by c.month, which was not read"):
         drafted()
+
+
+def test_the_period_of_a_record_named_by_another_is_found_among_its_kind() -> None:
+    march, january = 2026 * 12 + 2, 2026 * 12
+    book = compile_rulebook([load_toml(PERIOD + TWO_CYCLES)])
+    stored: dict[tuple[Value, ...], dict[str, Value]] = {
+        ("claim", 1): {"of": [7], "charged": [8]},
+        ("cycle", 7): {"month": march},
+        ("cycle", 8): {"month": january},
+    }
+    needs = Needs(book, find_action(book, "grants", "settle"), {"claim": [1]}, 0)
+    while (key := needs.next_key()) is not None:
+        needs.give(Entry(key, 1, 1, 1, 1, stored[key.components], {}, 1, present=True))
+    made = build(
+        bytes(32), book, [Call("grants", "settle", {"claim": [1]})], author=bytes(32), sequence=1,
+        now_ms=0, not_after_ms=1, seed=bytes(32), reads=needs.expected,
+    )  # fmt: skip
+    of_march = blake3(
+        b"\x81\x82\x64rate\x02", derive_key_context="comity 2026-11-21 rule param values v1"
+    ).digest()
+    assert bytes(made.transaction.inputs(0)[1]) == of_march
