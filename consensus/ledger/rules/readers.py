@@ -15,7 +15,14 @@ from typing import Final
 from consensus.ledger.expr import Fault, Name
 from consensus.ledger.model import AccountFamily, Expression, Kind, Path
 from consensus.ledger.readers import ACCOUNT, RECORD, ROLES_MAX, Readers, ReadRule
-from consensus.ledger.rules.definition import AccountDef, KindDef, ReadDef
+from consensus.ledger.rules.definition import (
+    AccountDef,
+    BranchDef,
+    KindDef,
+    LeafDef,
+    PolicyDef,
+    ReadDef,
+)
 from consensus.ledger.rules.kinds import Domain, World
 from consensus.ledger.rules.schema import Place, Skip, suggest
 from consensus.ledger.rules.scope import ActionScope
@@ -119,7 +126,8 @@ def _roles(world: World, text: str, place: Place) -> tuple[str, ...]:
     found = [name for name in _known_roles(world) if name.startswith(prefix)]
     if not found:
         place.fault(
-            f"no action or read rule names a role {text}", suggest(text, _known_roles(world))
+            f"no actor, approval or read rule names a role {text}",
+            suggest(text, _known_roles(world)),
         )
     if len(found) > ROLES_MAX:
         place.fault(f"{text} stands for {len(found)} roles, at most {ROLES_MAX}", "name them")
@@ -127,17 +135,30 @@ def _roles(world: World, text: str, place: Place) -> tuple[str, ...]:
 
 
 def _known_roles(world: World) -> list[str]:
-    """Return every role that an actor or a read rule of any domain names, ascending."""
+    """Return every role that an actor, approval, review or read rule names, ascending."""
     found: dict[str, None] = {}
     for domain in world.domains.values():
         definition = domain.definition
         for _, action in definition.actions:
             found[action.actor.role] = None
+            found.update(dict.fromkeys(_approver_roles(action.approvals)))
+            if action.emergency is not None:
+                found.update(dict.fromkeys(_approver_roles(action.emergency.approvals)))
+                found[action.emergency.review.role] = None
         owners: list[KindDef | AccountDef] = [kind for _, kind in definition.kinds]
         owners += [account for _, account in definition.accounts]
         for owner in owners:
             found.update(dict.fromkeys(each.role for each in owner.read or ()))
     return sorted(name for name in found if name and not name.endswith("*"))
+
+
+def _approver_roles(policy: PolicyDef | None) -> list[str]:
+    match policy:
+        case LeafDef():
+            return [policy.role]
+        case BranchDef():
+            return [role for each in policy.among for role in _approver_roles(each)]
+    return []
 
 
 def _own(scope: ReaderScope, owner: Kind | AccountFamily, text: str, place: Place) -> Expression:

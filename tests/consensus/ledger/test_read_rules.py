@@ -94,7 +94,7 @@ def fault(read: str) -> RulesError:
         ('read = [ { where = "now > 3" } ]', "one of role"),
         ('read = [ { role = "worker" } ]', "'worker' is not a role"),
         ('read = [ { role = "care.w*" } ]', "is not a role"),
-        ('read = [ { role = "cure.*" } ]', "no action or read rule names a role cure.*"),
+        ('read = [ { role = "cure.*" } ]', "no actor, approval or read rule names a role cure.*"),
         ('read = [ { agency = "No Such" } ]', "is not the name of an agency"),
         ('read = [ { self = "holder" } ]', "case has no field holder"),
         ('read = [ { self = "region" } ]', "expected ref or token or digest or list"),
@@ -243,6 +243,25 @@ def test_any_role_of_a_name_lets_in_under_its_own_scope() -> None:
     assert not lets_in(read, role("care.worker", south), role("care.registrar", south))
     assert not lets_in(read, role("care.worker"))
     assert not lets_in(read)
+
+
+def test_roles_that_only_approve_or_review_belong_to_a_name_too() -> None:
+    stop = """
+[actions.stop]
+actor     = { role = "care.worker" }
+inputs    = { case = "ref:case" }
+phase     = "protective"
+load      = [ ["case", "case/{input.case}"] ]
+set       = [ { record = "case", status = "shut" } ]
+approvals = { any = [ { role = "cure.chief" }, { all = [ { role = "cure.deputy" } ] } ] }
+emergency = { approvals = { role = "cure.duty" }, \
+review = { role = "cure.board", within_days = 3 } }
+"""
+    rules = text('read = [ { role = "cure.*" } ]') + stop
+    rules = rules.replace('shut"] }', 'shut"] }, stops = ["shut"]')
+    readers = compile_rulebook([load_toml(rules)]).kinds["case"].readers
+    assert readers is not None
+    assert readers.rules[0].roles == ("cure.board", "cure.chief", "cure.deputy", "cure.duty")
 
 
 @pytest.mark.parametrize(
