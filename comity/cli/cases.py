@@ -58,7 +58,8 @@ from consensus.genesis import Agency, Genesis, Limits, OpeningBalance, Principal
 from consensus.hashing import ZERO, context
 from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
-from consensus.ledger.effects import record_id
+from consensus.ledger.effects import hold_id, record_id
+from consensus.ledger.emergency import review_id
 from consensus.ledger.executor import EXECUTOR, BlockContext, BlockRun
 from consensus.ledger.genesis_state import genesis_state
 from consensus.ledger.ledger import Ledger, of_genesis
@@ -74,7 +75,7 @@ from consensus.state.state import MemoryBackend, Row
 
 CASES_MAX: Final = 10_000
 NEW_IDS_MAX: Final = 8
-"""Records made under fresh ids that a result names as ``{tx}``, ``{tx:1}``, …"""
+"""Effects whose fresh ids a result names: records ``{tx}``, ``{tx:1}``, …, holds ``{hold}``, …"""
 NOTHING: Final = "-"
 """Stands for null, which TOML has not."""
 _NOT_AFTER_MS: Final = 60_000
@@ -365,6 +366,8 @@ class Bench:
         for number in range(NEW_IDS_MAX):
             name = f"{{tx:{number}}}" if number else "{tx}"
             self._names[record_id(txid, 0, number)] = name
+            self._names[hold_id(txid, 0, number)] = name.replace("tx", "hold")
+        self._names[review_id(txid, 0)] = "{review}"
         writes: list[dict[str, Any]] = []
         moves: list[dict[str, Any]] = []
         for name in decision.names:
