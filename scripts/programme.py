@@ -25,13 +25,17 @@ A step acts (``call``; with ``cosigners``; stored where ``propose`` is true), ac
 (``approve``, ``object`` or ``withdraw`` with the ``as`` of an earlier step), takes an act back
 (``reverse``), or looks. ``"#name"`` are 32 bytes that stand for a name; ``"@name"`` is somebody's
 principal, or the id of the first record that a step made under a fresh id, ``"@name.tx"`` the
-transaction of a step, ``"@name.hold"``, ``"@name.grant"``, ``"@name.review"`` what it made. Every
-step is checked against its ``outcome`` (``APPLIED`` where it says none, ``PROPOSED`` of proposals),
-its ``detail``, and ``effect``, which is what became of the proposal, where it has them.
+transaction of a step, ``"@name.hold"``, ``"@name.grant"``, ``"@name.review"`` what it made.
+``"~month"`` is the present month (UTC), ``"~first"`` and ``"~last"`` its first and last day, each
+with ``+1`` of the month after it; ``"~time+30"`` is in 30 days. Every step is checked against its
+``outcome`` (``APPLIED`` where it says none, ``PROPOSED`` of proposals, ``DENIED`` if somebody may
+not look), its ``detail``, and ``effect``, which is what became of the proposal, where it has them.
 """
 
 from __future__ import annotations
 
+import datetime
+import re
 import sys
 import tempfile
 import tomllib
@@ -50,7 +54,7 @@ from rich.console import Console
 from comity import Call, Client
 from comity.cli.values import input_value
 from comity.drafting import find_action
-from comity.errors import DraftError
+from comity.errors import DraftError, RequestError
 from comity.founding import KINDS, Person
 from comity.results import Decision, Entry
 from consensus import genesis as genesis_file
@@ -68,6 +72,9 @@ from scripts.localnet import ROOT, LocalNetwork, found
 
 PROGRAMMES: Final = ROOT / "configs/programmes"
 WAIT_SECONDS_MAX: Final = 20.0
+_DAY: Final = datetime.timedelta(days=1)
+_EPOCH: Final = datetime.date(1970, 1, 1)
+_WHEN: Final = re.compile(r"(month|first|last|time)(\+\d{1,3})?")
 
 _token = context("story name")
 _MADE: Final = {"hold": hold_id, "record": record_id}
@@ -155,6 +162,7 @@ class Stage:
     made: dict[str, Decision] = field(default_factory=dict)
     names: dict[str, bytes] = field(default_factory=dict)
     """Principals of the people."""
+    began: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
 
     def learn(self) -> None:
         """Find the principals of the people in the genesis file."""
@@ -171,6 +179,8 @@ class Stage:
             return _token(raw[1:].encode())
         if isinstance(raw, str) and raw.startswith("@"):
             return self.reference(raw[1:], kind)
+        if isinstance(raw, str) and raw.startswith("~"):
+            return moment(raw[1:], self.began)
         if isinstance(raw, list):
             item = kind.item if kind is not None and kind.base == "list" else None
             return [self.value(each, item) for each in raw]
@@ -226,7 +236,8 @@ class Stage:
         if decision.code != expected:
             raise WrongError(step.say, expected, f"{seen} {self.plain(decision.detail)}")
         if step.detail is not None:
-            self.story.claim(step.say, seen=self.plain(decision.detail), expected=step.detail)
+            wanted = self.plain(self.value(step.detail, None))
+            self.story.claim(step.say, seen=self.plain(decision.detail), expected=wanted)
         else:
             self.story.claim(step.say, seen=seen, expected=expected)
         if step.effect:
@@ -242,7 +253,7 @@ class Stage:
                 return await client.object_to(txid, step.reason)
             if step.withdraw:
                 return await client.withdraw(txid, reason=step.reason)
-            return await self._reverse(client, txid, step)
+            return await client.reverse(txid, reason=step.reason)
         domain, _, name = step.call.partition(".")
         action = find_action((await client.rules(refresh=True)).book, domain, name)
         types = {each.name: each.type for each in action.inputs}
@@ -257,9 +268,6 @@ class Stage:
         return await client.transact(
             call, reads=reads, reason=step.reason, cosigners=cosigners, under=under
         )
-
-    async def _reverse(self, client: Client, txid: bytes, step: Step) -> Decision:
-        raise DraftError("taking acts back is not part of stories yet")
 
     def _bytes(self, word: str) -> bytes:
         found = self.value(word, None)
@@ -283,7 +291,14 @@ class Stage:
         client = self.clients[step.by] if step.by else next(iter(self.clients.values()))
         space, *rest = step.look
         components = [self.value(each, None) for each in rest]
-        entry = await client.get(str(space), *components)
+        try:
+            entry = await client.get(str(space), *components)
+        except RequestError as error:
+            expected = step.outcome or "it can be read"
+            self.story.claim(step.say, seen=error.reason, expected=expected)
+            return
+        if step.outcome:
+            raise WrongError(step.say, step.outcome, "it can be read")
         if step.absent:
             self.story.claim(step.say, seen=entry.present, expected=False)
             return
@@ -306,6 +321,31 @@ class Stage:
                 wanted[name] = self.value(raw, None if known is None else known.type)
         seen = {name: shown.get(name) for name in wanted}
         self.story.claim(step.say, seen=seen, expected=wanted)
+
+
+def moment(word: str, began: datetime.datetime) -> int:
+    """Return the month, date or time that ``~word`` stands for in a story that began then.
+
+    Raises:
+        DraftError: it stands for none.
+    """
+    found = _WHEN.fullmatch(word)
+    if found is None:
+        raise DraftError(f"~{word} is no time", hint="~month+1, ~first+1, ~last+1 or ~time+30")
+    what, later = found[1], int(found[2] or 0)
+    month = began.year * 12 + began.month - 1 + later
+    match what:
+        case "time":
+            return int((began + later * _DAY).timestamp() * 1000)
+        case "first":
+            return (_first_day(month) - _EPOCH).days
+        case "last":
+            return (_first_day(month + 1) - _DAY - _EPOCH).days
+    return month
+
+
+def _first_day(month: int) -> datetime.date:
+    return datetime.date(month // 12, month % 12 + 1, 1)
 
 
 def found_programme(script: Script, folder: Path, rules: Path) -> LocalNetwork:

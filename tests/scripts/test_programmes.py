@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from comity.cli.rule_tests import run_cases
 from comity.errors import DraftError
 from consensus.ledger.rules import Problem, check_text, load_toml
 from scripts.demo_parts.story import Story, WrongError
-from scripts.programme import PROGRAMMES, Script, read_script, tell
+from scripts.programme import PROGRAMMES, Script, moment, read_script, tell
 
 NAMES = sorted(each.name for each in PROGRAMMES.iterdir())
 
@@ -85,3 +86,27 @@ def test_a_story_that_comes_otherwise_ends_with_what_was_seen(tmp_path: Path) ->
     with pytest.raises(WrongError) as error:
         tell(wrong, PROGRAMMES / "licences/rules", tmp_path / "n", Story(Console(quiet=True)))
     assert (error.value.claim, error.value.seen) == ("nobody", "absent")
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("month", 2026 * 12 + 11),
+        ("month+1", 2027 * 12),
+        ("first", 20788),  # 2026-12-01
+        ("first+1", 20819),
+        ("last", 20818),
+        ("last+2", 20877),  # 2027-02-28
+        ("time", 1798718400000),
+        ("time+30", 1798718400000 + 30 * 86_400_000),
+    ],
+)
+def test_times_of_a_story_count_from_when_it_began(word: str, value: int) -> None:
+    began = datetime.datetime(2026, 12, 31, 12, tzinfo=datetime.UTC)
+    assert moment(word, began) == value
+
+
+@pytest.mark.parametrize("word", ["", "day", "month-1", "month+", "time+1000", "last+1 "])
+def test_no_other_words_are_times(word: str) -> None:
+    with pytest.raises(DraftError):
+        moment(word, datetime.datetime(2026, 12, 31, tzinfo=datetime.UTC))
