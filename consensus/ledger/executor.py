@@ -430,7 +430,7 @@ class BlockRun:
         if expects.entries and transaction.lane != PROTECTIVE:
             expects.check_rest()
         judged.links = calls.links
-        if calls.covered == len(transaction.calls):
+        if calls.covered and calls.covered == len(transaction.calls):
             judged.terms = calls.terms
 
     def _cosigner(self, key: bytes, judged: Judged) -> Standing:
