@@ -1,8 +1,9 @@
 """Four agencies, four real nodes on this machine, one benefits programme: what Comity promises.
 
 Founds a network, loads a register of 2,000 people and 500 entitlements through ordinary
-transactions, and plays six scenes with clients at different nodes. Every sentence with a tick has
-been checked before it was printed; the first that is wrong ends the demonstration with status 1.
+transactions, and plays six scenes with clients at different nodes. Then four more nodes play another
+programme, with approvals, emergency powers and appeals. Every sentence with a tick has been checked
+before it was printed; the first that is wrong ends the demonstration with status 1.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from scripts.demo_parts.cast import Cast
 from scripts.demo_parts.explore import Line
 from scripts.demo_parts.story import Story, WrongError, money
 from scripts.localnet import ROOT, LocalNetwork
+from scripts.programme import PROGRAMMES, read_script, tell
 
 FOLDER: Final = ROOT / "demo"
 PEOPLE: Final = 2_000
@@ -43,6 +45,8 @@ SCENE_CASE, BASIS_CASE, POWERS_CASE, EXPLORE_CASE = 0, 4, 8, 16
 """Cases of single scenes, all of the north."""
 POLL_SECONDS: Final = 0.2
 INTERRUPTED: Final = 130
+PROGRAMME: Final = "licences"
+"""Shows approvals, proposals, emergency powers and appeals."""
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 app = cyclopts.App(name="demo", help=__doc__)
@@ -78,6 +82,7 @@ def _play(story: Story, folder: Path, stay: bool) -> None:
     try:
         _start(story, network)
         commands = trio.run(_act, story, network)
+        _another_programme(story, folder)
         story.summary()
         story.console.print(
             f"  [green]✓[/] {story.claims} claims, all true, in {story.seconds:.0f} s",
@@ -89,6 +94,15 @@ def _play(story: Story, folder: Path, stay: bool) -> None:
     finally:
         with _undisturbed():
             network.stop()
+
+
+def _another_programme(story: Story, folder: Path) -> None:
+    """Play the programme of business licences on four more nodes, which are stopped again."""
+    programme = PROGRAMMES / PROGRAMME
+    script = read_script(programme / "story.toml")
+    story.scene("Another programme, on nodes of its own", "Another programme is rules, not code")
+    story.tell(script.summary)
+    tell(script, programme / "rules", folder / PROGRAMME, story)
 
 
 def _start(story: Story, network: LocalNetwork) -> None:
