@@ -1,9 +1,9 @@
 """Four agencies, four real nodes on this machine, one benefits programme: what Comity promises.
 
 Founds a network, loads a register of 2,000 people and 500 entitlements through ordinary
-transactions, and plays six scenes with clients at different nodes. Then four more nodes play another
-programme, with approvals, emergency powers and appeals. Every sentence with a tick has been checked
-before it was printed; the first that is wrong ends the demonstration with status 1.
+transactions, and plays six scenes with clients at different nodes. Then four more nodes play
+another programme, with approvals, emergency powers and appeals. Every sentence with a tick has been
+checked before it was printed; the first that is wrong ends the demonstration with status 1.
 """
 
 from __future__ import annotations
