@@ -23,6 +23,7 @@ from consensus.ledger.delegation import (
     compile_condition,
 )
 from consensus.ledger.kernel.people import NAME_BYTES_MAX
+from consensus.ledger.governing import reason_of
 from consensus.ledger.kernel.plan import (
     Acting,
     Plan,
@@ -167,7 +168,7 @@ def _check_actions(acting: Acting, role: str) -> None:
             try:
                 compile_condition(action, when)
             except RulesError as error:
-                raise bad("when", f"{name}: {error.message}") from error
+                raise bad("when", f"{name}: {reason_of(error)}") from error
 
 
 def _wider(source: Grant, grant: Grant) -> tuple[str, str] | None:
