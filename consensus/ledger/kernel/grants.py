@@ -22,8 +22,8 @@ from consensus.ledger.delegation import (
     Chain,
     compile_condition,
 )
-from consensus.ledger.kernel.people import NAME_BYTES_MAX
 from consensus.ledger.governing import reason_of
+from consensus.ledger.kernel.people import NAME_BYTES_MAX
 from consensus.ledger.kernel.plan import (
     Acting,
     Plan,
