@@ -58,7 +58,7 @@ Excluded = Callable[[ActionScope, str, Place, bool], Expression]
 _path: Final = Text(200)
 _expression: Final = Text(4 * SOURCE_CHARACTERS_MAX)
 _EITHER: Final = (Attr("distinct", Text(64), ""), Attr("when", _expression, ""))
-_LEAF: Final = Struct(
+LEAF: Final = Struct(
     LeafDef,
     (Attr("role", _path),),
     more=(
@@ -101,7 +101,7 @@ class PolicyNode:
                 f"{' and '.join(forms)} do not go together", "put one of them inside the other"
             )
         if forms == ["role"]:
-            leaf: LeafDef = _LEAF.read(value, place)
+            leaf: LeafDef = LEAF.read(value, place)
             return leaf
         if not forms:
             raise place.refuse("a policy says who approves", _HINT + _HINT_OF)
@@ -134,7 +134,7 @@ class PolicyNode:
 
     def shape(self) -> Shape:
         """Return the shape of the CBOR form."""
-        forms = {0: codec.array(codec.integer(), _LEAF.shape())}
+        forms = {0: codec.array(codec.integer(), LEAF.shape())}
         if self.depth > 1:
             forms[1] = codec.array(codec.integer(), self._branch().shape())
         return codec.tagged(forms)
@@ -142,13 +142,13 @@ class PolicyNode:
     def pack(self, value: PolicyDef) -> Value:
         """Return the CBOR form."""
         if isinstance(value, LeafDef):
-            return [0, _LEAF.pack(value)]
+            return [0, LEAF.pack(value)]
         return [1, self._branch().pack(value)]
 
     def unpack(self, value: Value) -> PolicyDef:
         """Return what a CBOR value of this shape says."""
         number, packed = value
-        found: PolicyDef = (self._branch() if number else _LEAF).unpack(packed)
+        found: PolicyDef = (self._branch() if number else LEAF).unpack(packed)
         return found
 
 
