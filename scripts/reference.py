@@ -157,8 +157,8 @@ def _functions() -> str:
 def _actions() -> str:
     rows = [
         "## Kernel actions",
-        "What the charter may allow. *Expects*: what the act must name with its version. Protective "
-        "acts run first in their block and name none.\n",
+        "What the charter may allow. *Expects*: what the act must name with its version. "
+        "Protective acts run first in their block and name none.\n",
         "| action | what it does | inputs | expects |",
         "|---|---|---|---|",
     ]
@@ -177,8 +177,8 @@ def _actions() -> str:
 def _codes() -> str:
     rows = [
         "## Codes of outcomes",
-        "In the order in which they are found; what a refusal's detail holds. `name` is `[kind, id]` "
-        "of a record or an object of the kernel.\n",
+        "In the order in which they are found; what a refusal's detail holds. `name` is "
+        "`[kind, id]` of a record or an object of the kernel.\n",
         "| number | code | detail |",
         "|---|---|---|",
     ]
