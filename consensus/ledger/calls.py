@@ -132,8 +132,9 @@ class Calls:
         if action.lets:
             env[LETS] = Lets(action.lets, env)
         effects = Effects(self._view, self._tx.txid, index, active, env, records, absent)
-        effects.resolve()
+        # first: what an absent account is called may come from a record that was loaded
         authorize(self._view, self._standing, power, action, env)
+        effects.resolve()
         if not action.protective and (effects.acts.versioned or effects.named):
             self._check_versions(effects)
         for load in action.fresh:

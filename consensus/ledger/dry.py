@@ -192,11 +192,11 @@ class _DryCalls(Calls):
         if action.lets:
             env[LETS] = Lets(action.lets, env)
         effects = Effects(self._view, self._tx.txid, index, active, env, records, absent)
-        resolved = self._note(effects.resolve)
-        self._place_effects(effects)
         if not self._note(authorize, self._view, self._standing, power, action, env):
             self._run.complete = False
             return
+        resolved = self._note(effects.resolve)
+        self._place_effects(effects)
         before = len(self._run.findings)
         if resolved:
             self._judge(effects, power)

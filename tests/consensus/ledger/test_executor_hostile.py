@@ -23,8 +23,10 @@ from tests.consensus.ledger.reader import read_account
 from tests.consensus.ledger.world import (
     TEXTS,
     World,
+    ent,
     make_genesis,
     person,
+    populated,
     public_key,
     register,
     token,
@@ -331,3 +333,20 @@ def test_a_genesis_with_a_person_of_an_impossible_id_is_refused(id_: tuple[Value
     citizen = Principal(token("odd"), "services", 2, None, id_)
     with pytest.raises(DecodeError, match=r"^genesis\.principals: "):
         genesis_state(replace(genesis, principals=(citizen,), keys=(), roles=()))
+
+
+def test_who_has_no_power_learns_no_account_whose_name_is_in_a_record() -> None:
+    world = populated()
+    granted = world.do(
+        "social",
+        "benefits.grant",
+        person("bob"),
+        100,
+        expects=[("person", person("bob"), 1), (*ent("bob"), 0)],
+    )
+    assert granted.code == Code.APPLIED
+    call = ("payments.disburse", person("bob"), 24_312)
+    refused = world.do("ann's", *call, expects=[(*ent("bob"), 1)])
+    assert refused.code == Code.NOT_AUTHORIZED
+    told = world.do("officer", *call, expects=[(*ent("bob"), 1)])
+    assert told.code == Code.NOT_FOUND
