@@ -121,7 +121,7 @@ class Calls:
             "who": power.who,
         }
         absent: dict[str, Target | None] = {}
-        records = self._load(action, env, absent) if action.loads else {}
+        records = self._loaded(action, env, absent, power) if action.loads else {}
         if self._approvals_first:
             self._approve_first(index, active, power, env)
         if action.kernel:
@@ -260,6 +260,24 @@ class Calls:
         if not active.action.protective and self._tx.inputs(index)[1] != params.digest:
             raise Refused(Code.RULES_MOVED, [active.number, True])
         return params.values
+
+    def _loaded(
+        self,
+        action: Action,
+        env: dict[str, Any],
+        absent: dict[str, Target | None],
+        power: Power,
+    ) -> dict[str, Record]:
+        """Return ``_load``; whoever has no power learns nothing of what is absent.
+
+        What is looked for in vain may be named by a record that was loaded before.
+        """
+        try:
+            return self._load(action, env, absent)
+        except Refused:
+            if power.missing:
+                raise Refused(Code.NOT_AUTHORIZED, power.missing) from None
+            raise
 
     def _load(
         self, action: Action, env: dict[str, Any], absent: dict[str, Target | None]

@@ -184,7 +184,7 @@ class _DryCalls(Calls):
         }  # fmt: skip
         absent: dict[str, Target | None] = {}
         records: dict[str, Record] = {}
-        begun = self._note(self._begin, index, call, active, env, absent, records)
+        begun = self._note(self._begin, index, call, active, power, env, absent, records)
         self._place_loads(action, env)
         if not begun:
             self._run.complete = False
@@ -214,13 +214,14 @@ class _DryCalls(Calls):
         index: int,
         call: Call,
         active: Active,
+        power: Power,
         env: dict[str, Any],
         absent: dict[str, Target | None],
         records: dict[str, Record],
     ) -> None:
         """Take inputs, loads and parameters."""
         env["input"] = self._inputs(index, call, active)
-        records.update(self._load(active.action, env, absent))
+        records.update(self._loaded(active.action, env, absent, power))
         if active.action.periods is not None:
             env["params"] = self._dated(index, active, env)
 

@@ -141,7 +141,7 @@ async def test_later_calls_see_what_earlier_ones_would_do() -> None:
 async def test_whoever_may_not_act_is_told_no_more_than_that() -> None:
     async with harness(town()) as h, h.client(ADMINISTRATOR) as client:
         found = await client.simulate(settle(101), reads=[Entry(NOTE, 0, 0, 1, present=True)])
-        assert [each.code for each in found.findings] == ["NOT_FOUND"]
+        assert [each.code for each in found.findings] == ["NOT_AUTHORIZED"]  # not that it is absent
         async with h.client(OFFICIAL) as writer:
             await with_note(writer)
         found = await client.simulate(settle(101), reads=[Entry(NOTE, 0, 0, 1, present=True)])

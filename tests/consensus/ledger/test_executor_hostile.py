@@ -15,6 +15,7 @@ import pytest
 from consensus.codec import Value
 from consensus.errors import DecodeError
 from consensus.genesis import Principal, RoleGiven
+from consensus.hashing import ZERO
 from consensus.ledger import holds
 from consensus.ledger.codes import Code
 from consensus.ledger.genesis_state import genesis_state
@@ -350,3 +351,17 @@ def test_who_has_no_power_learns_no_account_whose_name_is_in_a_record() -> None:
     assert refused.code == Code.NOT_AUTHORIZED
     told = world.do("officer", *call, expects=[(*ent("bob"), 1)])
     assert told.code == Code.NOT_FOUND
+
+
+def test_who_has_no_power_learns_no_id_that_a_record_names() -> None:
+    """``renew`` loads the person that an entitlement names; here that record was never made."""
+    world = populated()
+    row = world.state.get(world.ledger.paths("record", ["person", token("ann")]))
+    assert row is not None
+    kh = world.ledger.paths("record", ["person", token("ann")])
+    world.state.write([(kh, row._replace(vh=ZERO))])
+    renew = ("benefits.renew", person("ann"))
+    refused = world.do("clerk", *renew, expects=[(*ent("ann"), 1)])
+    assert (refused.code, refused.detail[0][2]) == (Code.NOT_AUTHORIZED, "missing")
+    told = world.do("social", *renew, expects=[(*ent("ann"), 1)])
+    assert (told.code, told.detail) == (Code.NOT_FOUND, ["person", ["person", person("ann")]])
