@@ -49,6 +49,7 @@ PEOPLE: Final = (
     Person("controller", "social", SYSTEM, (("desk.controller", ()),)),
     Person("auditor", "integrity", SYSTEM, (("desk.auditor", ()),)),
     Person("governor", "registry", SYSTEM, (("charter.administrator", ()),)),
+    Person("consenter", "treasury", SYSTEM, (("charter.administrator", ()),)),
 )
 
 
@@ -289,7 +290,13 @@ class Bench:
         from_ms = self._now_ms + 8 * DAY_MS
         expects = [self._rules(domain), Expect("rules", [domain, 2, "adoption"], 1)]
         activate = self._draft(
-            "governor", "charter.activate_rules", domain, 2, from_ms, expects=expects
+            "governor",
+            "charter.activate_rules",
+            domain,
+            2,
+            from_ms,
+            expects=expects,
+            cosigners=["consenter"],
         )
         activated = self._applied([activate])
         self._now_ms = from_ms - DAY_MS // 4
