@@ -77,7 +77,6 @@ _EPOCH: Final = datetime.date(1970, 1, 1)
 _WHEN: Final = re.compile(r"(month|first|last|time)(\+\d{1,3})?")
 
 _token = context("story name")
-_MADE: Final = {"hold": hold_id, "record": record_id}
 
 
 class Somebody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

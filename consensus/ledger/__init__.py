@@ -5,8 +5,8 @@
                       schedule, calendar
     a block           executor: transactions in their order; judged, decision: what is said of them
     a call            calls: its checks; environment, expects; effects, amounts: what it does
-    power             authority, delegation, persons: who acts; policies: who consents; emergency;
-                      floor, governing, versions: what no rule set can lower
+    power             authority, delegation, persons, resting: who acts; policies: who consents;
+                      emergency; floor, governing, versions: what no rule set can lower
     later and back    proposals, proposing: what waits; terms, evidence: what is taken back
     the kernel's acts kernel/
     the state         layout, view: what is read and written; records, accounts, indexes, holds,

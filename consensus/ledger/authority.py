@@ -35,6 +35,7 @@ from consensus.ledger.layout import (
 )
 from consensus.ledger.model import Action, Env, EvaluationError
 from consensus.ledger.persons import conflicts, one_person, rules_behind
+from consensus.ledger.resting import read_resting
 from consensus.ledger.view import View
 
 STANDINGS_MAX: Final = 4096
@@ -95,10 +96,7 @@ class Standing:
             self.fault = Refused(Code.SUSPENDED, ["agency", [agency.name]])
 
     def _read(self, view: View, space: str, components: list[Value]) -> Any:
-        kh = view.paths(space, components)
-        found = view.single(space, components, kh)
-        self.reads[kh] = view.reads[kh]
-        return None if found is None else found.value
+        return read_resting(view, self.reads, space, components)
 
     def lasts(self, view: View, now_ms: int) -> bool:
         """Return whether a known key's standing would be the same if it were judged now."""
@@ -176,12 +174,7 @@ class Power:
         for domain in rules_behind(view, self._role):
             self.reads.update(view.rules_of(domain)[1])
 
-        def read(space: str, components: list[Value]) -> Any:
-            kh = view.paths(space, components)
-            found = view.single(space, components, kh)
-            self.reads[kh] = view.reads[kh]
-            return None if found is None else found.value
-
+        read = partial(read_resting, view, self.reads)
         return conflicts(view, read, principal, self._role)
 
     def _apart_faults(self, now_ms: int) -> list[Value]:

@@ -22,6 +22,7 @@ from consensus.ledger.environment import FUNDS
 from consensus.ledger.expr import Fault, Name, compile_expression
 from consensus.ledger.layout import ACTIVE, GRANT_DEPTH_MAX, Agency, Grant, Role, in_force
 from consensus.ledger.model import Action, Env, EvaluationError, Expression, Path
+from consensus.ledger.resting import read_resting
 from consensus.ledger.types import Type
 from consensus.ledger.view import View
 
@@ -66,11 +67,7 @@ class Chain:
 
     def read(self, space: str, components: list[Value]) -> Any:
         """Return the object of a leaf, or None; the chain rests on it from now on."""
-        view = self._view
-        kh = view.paths(space, components)
-        found = view.single(space, components, kh)
-        self.reads[kh] = view.reads[kh]
-        return None if found is None else found.value
+        return read_resting(self._view, self.reads, space, components)
 
     def _agency(self, name: str) -> Agency:
         agency: Agency = self.read("agency", [name])

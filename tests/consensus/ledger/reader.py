@@ -18,6 +18,7 @@ from consensus.ledger.sequence import Window, from_value
 from consensus.ledger.view import ATTACHED, Source, split_attached
 from consensus.state import salted
 from consensus.state.record import HOLDS, decode_row, decode_single
+from consensus.state.state import MemoryBackend, Row
 
 _RECORD: Final = 1
 """First byte of a record's row; that of a single leaf is 0."""
@@ -124,3 +125,25 @@ def value_hash(kh: bytes, row: bytes) -> bytes:
         return salted.single_leaf(kh, version, salt, data)
     version, salt, data = decode_single(row)
     return salted.single_leaf(kh, version, salt, data)
+
+
+class Recorded:
+    """A source that remembers what it was asked."""
+
+    def __init__(self, inner: MemoryBackend) -> None:
+        self.inner = inner
+        self.asked: dict[bytes, Row | None] = {}
+
+    def get(self, kh: bytes) -> Row | None:
+        self.asked[kh] = self.inner.get(kh)
+        return self.asked[kh]
+
+
+class Witness:
+    """A source with only the leaves that were read; asking for another is an error."""
+
+    def __init__(self, rows: dict[bytes, Row | None]) -> None:
+        self.rows = rows
+
+    def get(self, kh: bytes) -> Row | None:
+        return self.rows[kh]

@@ -19,7 +19,14 @@ from consensus.ledger.layout import Paths, encode_id, encode_int, encode_value
 from consensus.ledger.ledger import of_genesis
 from consensus.state.state import MemoryBackend, Row, State
 from tests.consensus.ledger.programme import digest, mixed_blocks
-from tests.consensus.ledger.reader import read_holds, read_single, read_window, value_hash
+from tests.consensus.ledger.reader import (
+    Recorded,
+    Witness,
+    read_holds,
+    read_single,
+    read_window,
+    value_hash,
+)
 from tests.consensus.ledger.world import (
     BENEFITS,
     CHARTER,
@@ -85,28 +92,6 @@ def test_programme_reaches_what_it_is_meant_to() -> None:
         [Code.APPLIED, Code.HELD, Code.APPLIED, Code.BASIS_MOVED, Code.APPLIED],
         [Code.APPLIED, Code.SUSPENDED, Code.UNKNOWN_KEY],
     ]
-
-
-class Recorded:
-    """A source that remembers what it was asked, or holds nothing but that."""
-
-    def __init__(self, inner: MemoryBackend) -> None:
-        self.inner = inner
-        self.asked: dict[bytes, Row | None] = {}
-
-    def get(self, kh: bytes) -> Row | None:
-        self.asked[kh] = self.inner.get(kh)
-        return self.asked[kh]
-
-
-class Witness:
-    """A source with only the leaves that were read; asking for another is an error."""
-
-    def __init__(self, rows: dict[bytes, Row | None]) -> None:
-        self.rows = rows
-
-    def get(self, kh: bytes) -> Row | None:
-        return self.rows[kh]
 
 
 def test_leaves_that_were_read_suffice_to_execute_again() -> None:

@@ -22,6 +22,7 @@ from consensus.state.record import decode_single
 from consensus.state.state import MemoryBackend, Row
 from tests.consensus.ledger.desk import ACTS, POLICIES, Desk, with_policies
 from tests.consensus.ledger.governed import GOVERNED, Governed, founding, numbered
+from tests.consensus.ledger.reader import Witness
 from tests.consensus.ledger.world import (
     BENEFITS,
     IDENTITY,
@@ -143,16 +144,6 @@ def test_a_proposal_of_an_action_that_is_gone_is_stale_with_the_next_approval() 
 
 
 # --- what is kept -----------------------------------------------------------------------------
-
-
-class Witness:
-    """A source with only some leaves; asking for another is an error."""
-
-    def __init__(self, rows: dict[bytes, Row | None]) -> None:
-        self.rows = rows
-
-    def get(self, kh: bytes) -> Row | None:
-        return self.rows[kh]
 
 
 @pytest.mark.parametrize("applied", [True, False])

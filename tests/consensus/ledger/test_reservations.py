@@ -36,8 +36,14 @@ from consensus.ledger.rules import (
 )
 from consensus.ledger.transaction import Transaction
 from consensus.state.record import decode_single
-from consensus.state.state import MemoryBackend, Row
-from tests.consensus.ledger.reader import read_account, read_holds, read_single, value_hash
+from tests.consensus.ledger.reader import (
+    Recorded,
+    Witness,
+    read_account,
+    read_holds,
+    read_single,
+    value_hash,
+)
 from tests.consensus.ledger.world import TEXTS, World, make_genesis, public_key
 
 ROOT = Path(__file__).parents[3]
@@ -593,28 +599,6 @@ def test_the_bytes_of_the_leaves() -> None:
     assert decode_single(row.value)[2] == cbor2.dumps(
         [["grants", 1], ["fund", "main"], 700, 0, until_ms, 0], canonical=True
     )
-
-
-class Recorded:
-    """A source that notes what it is asked, or has only that."""
-
-    def __init__(self, inner: MemoryBackend) -> None:
-        self.inner = inner
-        self.asked: dict[bytes, Row | None] = {}
-
-    def get(self, kh: bytes) -> Row | None:
-        self.asked[kh] = self.inner.get(kh)
-        return self.asked[kh]
-
-
-class Witness:
-    """A source of leaves that were read; asking for another is an error."""
-
-    def __init__(self, rows: dict[bytes, Row | None]) -> None:
-        self.rows = rows
-
-    def get(self, kh: bytes) -> Row | None:
-        return self.rows[kh]
 
 
 def test_what_was_read_suffices_to_execute_again_and_the_decision_names_it() -> None:
