@@ -1,8 +1,14 @@
 """The genesis file: everything all agencies must agree on before the first block.
 
-One canonical CBOR map. ``chain`` is the hash of its bytes and is bound into every signature, so two
-networks can share keys without sharing a single valid message. Height 0, epoch 1, a virtual
-certificate; the state root is derived from the contents (``ledger.genesis_state``), never stored.
+One canonical CBOR map. ``chain`` is its hash and is bound into every signature, so two networks can
+share keys without sharing a single valid message. Height 0, epoch 1, a virtual certificate; the
+state root is derived from the contents (``ledger.genesis_state``), never stored.
+
+The file is hashed in two parts, each a canonical map of some of its entries: the *head* says what
+verifying takes, the network's limits and first committee; the *contents* are what the state begins
+with. So evidence carries the head and a hash, not every official that a network began with:
+
+    chain = H_genesis(head ‖ H_genesis contents(contents))
 
 Not here: what the rows become in the state, and how a ceremony collects them.
 """
@@ -16,8 +22,8 @@ from typing import Final, TypeVar
 from consensus import codec
 from consensus.codec import Value
 from consensus.committee import COMMITTEE, Committee, from_value, refuse_weak
-from consensus.errors import DecodeError
-from consensus.hashing import H_GENESIS
+from consensus.errors import DecodeError, invariant
+from consensus.hashing import DIGEST_BYTES, H_GENESIS, context
 
 T = TypeVar("T")
 
@@ -25,6 +31,7 @@ MAGIC: Final = "comity genesis"
 VERSION: Final = 1
 EPOCH: Final = 1
 GENESIS_BYTES_MAX: Final = 64 * 1024 * 1024
+HEAD_BYTES_MAX: Final = 1024 * 1024
 RULE_SETS_MAX: Final = 64
 """Domains of a network. A decision has up to two leaves for each, and 256 leaves at most."""
 
@@ -32,6 +39,7 @@ OFFICIAL: Final = 0
 SYSTEM: Final = 1
 CITIZEN: Final = 2
 
+_H_CONTENTS: Final = context("genesis contents")
 _NAME: Final = codec.text(64, low=1)
 _COMPONENTS: Final = codec.list_of(codec.plain, 16)
 
@@ -44,16 +52,19 @@ _LIMITS: Final = {
     "notice_ms": codec.integer(1000, 366 * 86_400_000),
 }
 
+_HEAD: Final = {
+    "magic": codec.text(32),
+    "version": codec.integer(1),
+    "network": _NAME,
+    "time_ms": codec.count,
+    "executor": codec.integer(1),
+    "tree_depth": codec.integer(4, 24),
+    "limits": codec.mapping(_LIMITS),
+    "committee": COMMITTEE,
+}
 _SHAPE: Final = codec.mapping(
     {
-        "magic": codec.text(32),
-        "version": codec.integer(1),
-        "network": _NAME,
-        "time_ms": codec.count,
-        "executor": codec.integer(1),
-        "tree_depth": codec.integer(4, 24),
-        "limits": codec.mapping(_LIMITS),
-        "committee": COMMITTEE,
+        **_HEAD,
         "agencies": codec.list_of(codec.array(_NAME, codec.text(256, low=1)), 1024, low=1),
         "principals": codec.list_of(
             codec.array(
@@ -146,6 +157,18 @@ class OpeningBalance:
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """What the head of a genesis file says: all that verifying needs of it."""
+
+    network: str
+    time_ms: int
+    executor: int
+    tree_depth: int
+    limits: Limits
+    committee: Committee
+
+
+@dataclass(frozen=True, slots=True)
 class Genesis:
     """The decoded genesis file."""
 
@@ -193,18 +216,45 @@ class Genesis:
 
 
 def chain_id(data: bytes) -> bytes:
-    """Return ``chain``, the 32-byte hash of a genesis file's bytes."""
-    return H_GENESIS(data)
-
-
-def decode(data: bytes) -> Genesis:
-    """Return the genesis that a file's bytes describe.
+    """Return ``chain``, the 32-byte hash of a genesis file's bytes.
 
     Raises:
-        DecodeError: malformed, of a newer version, or its parts do not fit together (an unknown
-            agency or principal, a repeated id or key, a weak key, an unsorted scope).
+        DecodeError: not a CBOR map.
     """
-    value = codec.decode(data, _SHAPE, bytes_max=GENESIS_BYTES_MAX, what="genesis")
+    return chain_of(*split(data))
+
+
+def split(data: bytes) -> tuple[bytes, bytes]:
+    """Return the head of a genesis file, and the hash of its contents.
+
+    Raises:
+        DecodeError: not a CBOR map.
+    """
+    value = codec.parse(data, "genesis")
+    if type(value) is not dict:
+        raise DecodeError("expected a map", path="genesis")
+    head = {name: part for name, part in value.items() if name in _HEAD}
+    contents = {name: part for name, part in value.items() if name not in _HEAD}
+    return codec.encode(head), _H_CONTENTS(codec.encode(contents))
+
+
+def chain_of(head: bytes, contents_hash: bytes) -> bytes:
+    """Return ``chain`` of a head and the hash of the contents."""
+    invariant(len(contents_hash) == DIGEST_BYTES, "a hash of contents has 32 bytes")
+    return H_GENESIS(head + contents_hash)
+
+
+def decode_head(data: bytes) -> Head:
+    """Return what the head of a genesis file says.
+
+    Raises:
+        DecodeError: malformed, or of a newer version.
+    """
+    value = codec.decode(data, codec.mapping(_HEAD), bytes_max=HEAD_BYTES_MAX, what="genesis head")
+    return _head(value)
+
+
+def _head(value: dict[str, Value]) -> Head:
     if value["magic"] != MAGIC:
         raise DecodeError("this is not a genesis file", path="genesis.magic")
     if value["version"] != VERSION:
@@ -220,13 +270,32 @@ def decode(data: bytes) -> Genesis:
     committee = from_value(value["committee"])
     if committee.epoch != EPOCH:
         raise DecodeError("the first epoch is 1", path="genesis.committee")
-    genesis = Genesis(
+    return Head(
         network=value["network"],
         time_ms=value["time_ms"],
         executor=value["executor"],
         tree_depth=value["tree_depth"],
         limits=Limits(**value["limits"]),
         committee=committee,
+    )
+
+
+def decode(data: bytes) -> Genesis:
+    """Return the genesis that a file's bytes describe.
+
+    Raises:
+        DecodeError: malformed, of a newer version, or its parts do not fit together (an unknown
+            agency or principal, a repeated id or key, a weak key, an unsorted scope).
+    """
+    value = codec.decode(data, _SHAPE, bytes_max=GENESIS_BYTES_MAX, what="genesis")
+    head = _head(value)
+    genesis = Genesis(
+        network=head.network,
+        time_ms=head.time_ms,
+        executor=head.executor,
+        tree_depth=head.tree_depth,
+        limits=head.limits,
+        committee=head.committee,
         agencies=tuple(Agency(*row) for row in value["agencies"]),
         principals=tuple(
             Principal(row[0], row[1], row[2], row[3], None if row[4] is None else tuple(row[4]))

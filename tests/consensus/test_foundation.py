@@ -123,7 +123,23 @@ def test_a_committee_round_trips_and_refuses_repeats() -> None:
 def test_a_genesis_file_round_trips_and_names_the_chain() -> None:
     data = sample().encode()
     assert genesis.decode(data) == sample()
-    assert genesis.chain_id(data) == H_GENESIS(data)
+    head, contents = genesis.split(data)
+    assert genesis.chain_id(data) == genesis.chain_of(head, contents) == H_GENESIS(head + contents)
+    assert genesis.decode_head(head).committee == sample().committee
+
+
+def test_every_entry_of_a_genesis_file_is_bound_by_the_chain() -> None:
+    whole = codec.parse(sample().encode())
+    chains = {genesis.chain_id(sample().encode())}
+    for name in whole:
+        chains.add(genesis.chain_id(changed(**{name: "other"})))
+    assert len(chains) == 1 + len(whole)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80", b"\xff"])
+def test_what_is_no_map_has_no_chain(data: bytes) -> None:
+    with pytest.raises(DecodeError):
+        genesis.chain_id(data)
 
 
 def changed(**fields: Any) -> bytes:
