@@ -174,7 +174,9 @@ _SENTENCES: Final[dict[str, Sentence]] = {
         + ("fall below its floor" if d[1] == "floor" else "overflow")
     ),
     "NOT_UNIQUE": lambda d: "taken already: " + ", ".join(word(each, short=True) for each in d),
-    "NOT_DELIVERED": lambda d: f"no receipt of the sealed value from {', '.join(d)}",
+    "NOT_DELIVERED": lambda d: "; ".join(
+        f"no acknowledgement by {agency}'s node of the sealed input {name}" for _, name, agency in d
+    ),
     "LIMIT": lambda d: (
         _FULL.get(d, f"{d} are full")
         if isinstance(d, str)

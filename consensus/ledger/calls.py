@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from consensus.codec import Value
-from consensus.ledger import emergency, holds, indexes
+from consensus.ledger import emergency, holds, indexes, sealing
 from consensus.ledger.amounts import funds
 from consensus.ledger.authority import Power, Standing, authorize
 from consensus.ledger.codes import Code, Refused
@@ -242,6 +242,19 @@ class Calls:
         """
         self._inputs(index, call, active)
 
+    def check_delivery(self, index: int, active: Active) -> None:
+        """Check alone that the audience of what a call seals has it.
+
+        Raises:
+            Refused: NOT_DELIVERED, or BAD_INPUT.
+        """
+        if active.sealed:
+            values, _ = self._tx.inputs(index)
+            self._check_delivery(index, active, active.action.bind(values))
+
+    def _check_delivery(self, index: int, active: Active, inputs: Mapping[str, Value]) -> None:
+        sealing.check(self._view, self._tx, index, active.sealed, inputs)
+
     def _inputs(self, index: int, call: Call, active: Active) -> dict[str, Value]:
         action = active.action
         values, params = self._tx.inputs(index)
@@ -423,7 +436,7 @@ class Calls:
         if taken:
             raise Refused(Code.NOT_UNIQUE, taken)
         if active.sealed:
-            _check_delivery(active, effects.env["input"])
+            self._check_delivery(effects.index, active, effects.env["input"])
         if acts.creates or acts.assigns or acts.places or acts.releases:
             effects.write(self._standing, self._now_ms)
         if active.action.reversible is not None:
@@ -527,13 +540,3 @@ def _check_requirements(action: Action, env: Env) -> None:
             met = False
         if met is not True:
             raise Refused(Code.REQUIREMENT, [requirement.code, requirement.say])
-
-
-def _check_delivery(active: Active, inputs: Mapping[str, Value]) -> None:
-    """Refuse sealed inputs: no receipt of their audience can be shown to this version."""
-    missing: dict[str, None] = {}
-    for each in active.sealed:
-        if inputs[each.name] is not None:
-            missing.update(dict.fromkeys(each.type.audience))
-    if missing:
-        raise Refused(Code.NOT_DELIVERED, list(missing))

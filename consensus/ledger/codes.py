@@ -13,7 +13,7 @@ object, as ``expects`` names it.
     NOT_AFTER_TOO_FAR  [not_after_ms, latest accepted]
     KEY_INACTIVE       [key, "revoked" | "compromised" | "rotated" | "unknown"]
     SUSPENDED          name of the principal or agency
-    UNSUPPORTED        what: "proposal" (of an act on proposals) or "acks"
+    UNSUPPORTED        what: "proposal" (of an act on proposals)
     RULES_MOVED        [active number, parameters moved: bool]
     UNKNOWN_ACTION     [domain, action]; from executor 2 on [domain, action, number in force or 0]
     BAD_INPUT          [input or "", reason]
@@ -43,7 +43,7 @@ object, as ``expects`` names it.
     INSUFFICIENT       [account id, "floor" | "overflow"]
     NOT_UNIQUE         [label, ...]: ["unique", label], ["account", id], ["reservation", id],
                        [kernel kind, id]
-    NOT_DELIVERED      [agency, ...]: whose receipt is missing
+    NOT_DELIVERED      [[call, input, agency], ...]: whose node has not said that it has the value
     LIMIT              what is full: "holds"; "approvals"; "expiries", "moves", see ``amounts``;
                        "lists"; ["index", index, size, most the action takes]
 

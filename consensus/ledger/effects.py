@@ -166,7 +166,9 @@ class Active(Acts):
         self.reads = reads
         self.cbor = encode_action(action.domain, number, action.action_id)
         self.conditional = any(each.when is not None for each in action.effects)
-        self.sealed = [each for each in action.inputs if each.type.base == "sealed"]
+        self.sealed = [
+            (at, each) for at, each in enumerate(action.inputs) if each.type.base == "sealed"
+        ]
         self.ignored = 0
         for scope in action.ignores_holds:
             self.ignored |= SCOPE_MASKS[scope]
@@ -201,7 +203,6 @@ class Effects:
 
     __slots__ = (
         "_fault",
-        "_index",
         "_placed",
         "_released",
         "_set_values",
@@ -215,6 +216,7 @@ class Effects:
         "created",
         "ends",
         "env",
+        "index",
         "named",
         "opened",
         "records",
@@ -234,7 +236,8 @@ class Effects:
     ) -> None:
         self._view = view
         self._txid = txid
-        self._index = index
+        self.index = index
+        """Of the call in its transaction."""
         self.active = active
         self.acts: Acts = active
         """The effects that take place."""
@@ -326,7 +329,7 @@ class Effects:
 
     def _creation(self, create: Create) -> Created:
         if create.id is None:
-            id_: list[Value] = [record_id(self._txid, self._index, create.index)]
+            id_: list[Value] = [record_id(self._txid, self.index, create.index)]
         else:
             id_ = self._id(create.id)
         return Created(self._view, create, id_)
@@ -510,7 +513,7 @@ class Effects:
                 draft.enter_status(assign.status, *author)
         for place, (targets, mask, until_ms) in zip(acts.places, self._placed, strict=True):
             hold = Hold(
-                hold_id(self._txid, self._index, place.index),
+                hold_id(self._txid, self.index, place.index),
                 targets,
                 mask,
                 now_ms,

@@ -27,7 +27,7 @@ from consensus import codec
 from consensus.codec import Value
 from consensus.errors import LocalProtocolError, invariant
 from consensus.ledger import decision as decisions
-from consensus.ledger import indexes, terms
+from consensus.ledger import indexes, sealing, terms
 from consensus.ledger.authority import Granted, Power, Powerless, Standing
 from consensus.ledger.calls import Calls
 from consensus.ledger.codes import Code, Refused
@@ -178,7 +178,7 @@ class BlockRun:
         invariant(asked in (None, self.executor), f"executor {asked} is not the one in force")
         self._view.book = self._rules.book
         self._view.in_force = self._rules.in_force
-        self._view.governing = Governing(ledger.floor, ledger.compiled, self.executor)
+        self._view.governing = Governing(ledger.floor, ledger.compiled, self.executor, ledger.nodes)
         self._view.now_ms = context.time_ms
         self._view.history_root = context.history_root
         row = source.get(ledger.paths.pool)
@@ -391,7 +391,7 @@ class BlockRun:
         if transaction.cosigners:
             approvers = [self._cosigner(key, judged) for key in transaction.cosigners]
         if transaction.openings[len(transaction.calls) + 2 :]:
-            raise Refused(Code.UNSUPPORTED, "acks")
+            sealing.refuse_unasked(transaction, self._action)
         if not executes:
             self._proposing.store(transaction, standing, approvers, judged)
             return {}

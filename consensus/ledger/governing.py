@@ -1,4 +1,4 @@
-"""What acts on rule sets ask of the network, in one block: the floor, and compiled rule books.
+"""What calls ask of the network itself, in one block: floor, compiled rule books, node keys.
 
 Compiling rule sets costs milliseconds, of a huge one a second. So a block does it a few times for
 each agency, and for so many bytes of what is proposed: nobody can hold it up for long.
@@ -8,7 +8,7 @@ Not here: the acts (``kernel.rulesets``), and how rule books are kept (``ledger`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -33,16 +33,22 @@ class Governing:
         floor: of the network.
         compiled: returns the rule book of rule sets, domains ascending, or raises RulesError.
         executor: the number of the behaviour in force.
+        nodes: the node keys of the agencies that have a node.
     """
 
-    __slots__ = ("_bytes_left", "_turns", "compiled", "executor", "floor")
+    __slots__ = ("_bytes_left", "_turns", "compiled", "executor", "floor", "nodes")
 
     def __init__(
-        self, floor: Floor, compiled: Callable[[Sequence[bytes]], Rulebook], executor: int
+        self,
+        floor: Floor,
+        compiled: Callable[[Sequence[bytes]], Rulebook],
+        executor: int,
+        nodes: Mapping[str, bytes],
     ) -> None:
         self.floor = floor
         self.compiled = compiled
         self.executor = executor
+        self.nodes = nodes
         self._turns: dict[str, int] = {}
         self._bytes_left = PROPOSED_BYTES_MAX
 

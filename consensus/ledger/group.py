@@ -23,8 +23,9 @@ from typing import Final
 from consensus import codec
 from consensus.codec import Value
 from consensus.errors import DecodeError, ProofError, invariant
-from consensus.ledger.transaction import Transaction, Unsigned, signed_message, to_value
-from consensus.signing import SIGNATURE_BYTES, TAG_GROUP, message
+from consensus.ledger import sealing
+from consensus.ledger.transaction import Transaction, Unsigned, to_value
+from consensus.signing import SIGNATURE_BYTES, TAG_GROUP, TAG_TRANSACTION, message
 from consensus.state.merkle import GROUP, subtree_level
 
 TRANSACTIONS_MAX: Final = 1024
@@ -121,13 +122,22 @@ def messages(chain: bytes, group: Group) -> list[tuple[bytes, bytes, bytes]]:
 
 
 def single_messages(chain: bytes, transaction: Transaction) -> list[tuple[bytes, bytes, bytes]]:
-    """Return ``(key, message, signature)`` of the slots of one transaction that are not empty."""
-    signed = signed_message(chain, transaction.txid)
-    return [
+    """Return ``(key, message, signature)`` of the slots of one transaction that are not empty.
+
+    And of its acknowledgements of sealed values, where it has its private part.
+
+    Raises:
+        DecodeError: an acknowledgement is of no commitment.
+    """
+    signed = message(TAG_TRANSACTION, chain, transaction.txid)
+    found = [
         (key, signed, signature)
         for key, signature in zip(transaction.signers, transaction.signatures, strict=True)
         if signature
     ]
+    if transaction.openings[len(transaction.calls) + 2 :]:
+        found += sealing.messages(chain, transaction)
+    return found
 
 
 # --- making one (clients) ---------------------------------------------------------------------

@@ -11,7 +11,7 @@ Not here: who activates rule sets (``kernel.rulesets``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -69,12 +69,14 @@ class Rules:
 class Ledger:
     """What executing blocks of one network needs beside the state.
 
-    ``chain`` is the hash of the genesis file, ``limits`` and ``floor`` come from it.
+    ``chain`` is the hash of the genesis file, ``limits``, ``floor`` and ``nodes`` come from it:
+    the last are the node keys of the agencies that have a node.
     """
 
     chain: bytes
     limits: Limits
     floor: Floor
+    nodes: Mapping[str, bytes]
     paths: Paths = field(init=False)
     authority: Authority = field(init=False, default_factory=Authority)
     _books: dict[tuple[bytes, ...], Rulebook] = field(init=False, default_factory=dict)
@@ -166,4 +168,5 @@ class Ledger:
 def of_genesis(genesis: Genesis) -> Ledger:
     """Return the ledger of the network that a genesis file founds."""
     floor = floor_of(genesis.committee, genesis.limits)
-    return Ledger(chain_id(genesis.encode()), genesis.limits, floor)
+    nodes = {each.agency: each.node_key for each in genesis.committee.validators}
+    return Ledger(chain_id(genesis.encode()), genesis.limits, floor, nodes)

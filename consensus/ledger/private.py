@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final
 
 from consensus import codec
@@ -42,7 +43,15 @@ _NO_CONTEXT: Final = codec.encode([[], []])
 _UNDER: Final = codec.list_of(codec.bytes32, UNDER_MAX)
 _REASON: Final = codec.text(REASON_BYTES_MAX)
 _ACKS: Final = codec.list_of(
-    codec.array(codec.text(NAME_BYTES_MAX, low=1), codec.bytes32, codec.bytes64), ACKS_MAX, low=1
+    codec.array(
+        codec.integer(0, CALLS_MAX - 1),
+        codec.integer(0, INPUTS_MAX - 1),
+        codec.text(NAME_BYTES_MAX, low=1),
+        codec.bytes32,
+        codec.bytes64,
+    ),
+    ACKS_MAX,
+    low=1,
 )
 
 
@@ -141,7 +150,7 @@ def check_openings(calls: int, openings: Sequence[bytes]) -> None:
                 raise DecodeError("an empty reason at the end is left out", path=name)
             size = codec.plain(value, name)
         else:
-            _ACKS(value, name)
+            _check_acks(value, calls)
             size = codec.plain(value, name)
         if size != len(opening):
             raise DecodeError("not the canonical encoding", path=name)
@@ -172,6 +181,15 @@ def _check_context(value: Value) -> int:
     if len(expects) > 1 and len({codec.encode(record) for record, _ in expects}) != len(expects):
         raise DecodeError("a record is named twice", path="context.expects")
     return size + codec.head_bytes(len(under)) + _DIGEST_SIZE * len(under)
+
+
+def _check_acks(value: Value, calls: int) -> None:
+    _ACKS(value, "acks")
+    places = [(call, input_, agency.encode()) for call, input_, agency, _, _ in value]
+    if any(before >= after for before, after in pairwise(places)):
+        raise DecodeError("acknowledgements ascend, each once", path="acks")
+    if places[-1][0] >= calls:
+        raise DecodeError("an acknowledgement of a call that there is not", path="acks")
 
 
 def _check_expect(expect: Value, index: int) -> None:

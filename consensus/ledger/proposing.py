@@ -174,6 +174,8 @@ class Proposing:
                 judged.call = index
                 calls.check_form(index, call, active)
                 judged.actions.append(active.cbor)
+            judged.call = index
+            calls.check_delivery(index, active)
         return waits
 
     def _calls(

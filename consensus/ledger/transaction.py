@@ -7,7 +7,7 @@
     leaves   in0, in1, ...   [[value, ...], params hash]       one a call
              context         [[[[kind, id], version], ...], [grant id, ...]]
              reason          text                              left out when there is nothing to say
-             acks            [[agency, node key, signature], ...]
+             acks            [[call, input, agency, node key, signature], ...]
 
 ``txid = H_tx(chain ‖ body)``, over the bytes as received; every signature is over the txid. The
 openings are hashed as received and decoded afterwards: nothing is encoded again to be hashed.
@@ -28,6 +28,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
+from msgspec.structs import astuple
 
 from consensus import codec
 from consensus.codec import Value
@@ -97,8 +98,13 @@ class Context(msgspec.Struct, frozen=True):
 
 
 class Ack(msgspec.Struct, frozen=True, gc=False):
-    """An audience agency's node signed that it holds a sealed value."""
+    """An audience agency's node signed that it holds the value of a sealed input.
 
+    ``input`` is its position among the inputs of call ``call``; see ``sealing``.
+    """
+
+    call: int
+    input: int
     agency: str
     node_key: bytes
     signature: bytes
@@ -199,7 +205,7 @@ class Transaction(msgspec.Struct, frozen=True):
 
     @property
     def acks(self) -> tuple[Ack, ...]:
-        """Acknowledgements of sealed values."""
+        """Acknowledgements of sealed values, ascending by call, input and agency."""
         at = len(self.calls) + 2
         if at >= len(self.openings):
             return ()
@@ -466,6 +472,7 @@ def build(
         expects: the version of every record that is written or relied on.
         under: ids of the grants it acts under.
         cosigners: their keys, in any order.
+        acks: of sealed values, in any order.
 
     Raises:
         DecodeError: an argument that no valid transaction may have; the path names it.
@@ -478,7 +485,7 @@ def build(
     if reason or acks:
         openings.append(codec.encode(reason))
     if acks:
-        openings.append(codec.encode([[a.agency, a.node_key, a.signature] for a in acks]))
+        openings.append(codec.encode([list(astuple(each)) for each in _ascending(acks)]))
     if sum(map(len, openings)) > PRIVATE_BYTES_MAX:
         raise DecodeError(f"inputs of more than {PRIVATE_BYTES_MAX} bytes", path="calls")
     body = [VERSION, author, sequence, not_after_ms, mode, sorted(cosigners)]
@@ -489,6 +496,10 @@ def build(
     transaction = decode_body(chain, codec.encode([*body, root]))
     transaction = with_private(chain, transaction, openings, seed)
     return Unsigned(transaction, signed_message(chain, transaction.txid))
+
+
+def _ascending(acks: Sequence[Ack]) -> list[Ack]:
+    return sorted(acks, key=lambda each: (each.call, each.input, each.agency.encode()))
 
 
 def assemble(unsigned: Unsigned, signatures: Sequence[bytes]) -> bytes:

@@ -11,7 +11,7 @@ from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
 from consensus.ledger.executor import BlockContext, BlockRun
 from consensus.ledger.sequence import JUMP_MAX
-from consensus.ledger.transaction import Ack, Draft
+from consensus.ledger.transaction import Draft
 from tests.consensus.ledger.world import (
     START_MS,
     World,
@@ -146,12 +146,6 @@ def test_cosigner_must_be_in_force_though_its_signature_is_good() -> None:
     world.do("admin", "charter.suspend_principal", "treasury", token("officer"))
     suspended = world.do("clerk", *TRANSFER, cosigners=["officer"])
     assert outcome(suspended) == (Code.SUSPENDED, ["principal", [token("officer")]])
-
-
-def test_what_this_version_does_not_support_is_refused_and_said() -> None:
-    world = World()
-    ack = Ack("treasury", bytes(32), bytes(64))
-    assert outcome(world.do("clerk", *TRANSFER, acks=[ack])) == (Code.UNSUPPORTED, "acks")
 
 
 def test_reason_alone_is_no_obstacle() -> None:
@@ -488,7 +482,7 @@ def test_sealed_input_is_not_delivered() -> None:
     world = World()
     assert world.do("clerk", "payments.sealed_note", None).code == Code.APPLIED
     decision = world.do("clerk", "payments.sealed_note", bytes(32))
-    assert outcome(decision) == (Code.NOT_DELIVERED, ["treasury"])
+    assert outcome(decision) == (Code.NOT_DELIVERED, [[0, "iban", "treasury"]])
 
 
 # --- several calls ----------------------------------------------------------------------------

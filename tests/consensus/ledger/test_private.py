@@ -49,6 +49,12 @@ def committed(openings: list[bytes], calls: int = 1) -> tuple[Transaction, list[
 IN0, CONTEXT = cbor2.dumps([[], b"P" * 32]), cbor2.dumps([[], []])
 RECORD = [["record", ["E-17"]], 1]
 
+
+def acks(*places: tuple[int, int, str]) -> bytes:
+    """Return acknowledgements of these calls, inputs and agencies."""
+    return cbor2.dumps([[*place, b"K" * 32, b"S" * 64] for place in places])
+
+
 BAD_OPENINGS: dict[str, list[bytes]] = {
     "not CBOR": [b"\xff", CONTEXT],
     "empty": [b"", CONTEXT],
@@ -96,8 +102,20 @@ BAD_OPENINGS: dict[str, list[bytes]] = {
     "reason long": [IN0, CONTEXT, cbor2.dumps("x" * 4097)],
     "reason in a long head": [IN0, CONTEXT, b"\x78\x01x"],
     "acks empty": [IN0, CONTEXT, cbor2.dumps("why"), cbor2.dumps([])],
-    "acks short key": [IN0, CONTEXT, cbor2.dumps("w"), cbor2.dumps([["a", b"", b"S" * 64]])],
-    "acks 65": [IN0, CONTEXT, cbor2.dumps("w"), cbor2.dumps([["a", b"K" * 32, b"S" * 64]] * 65)],
+    "acks short key": [IN0, CONTEXT, cbor2.dumps("w"), cbor2.dumps([[0, 0, "a", b"", b"S" * 64]])],
+    "acks 65": [IN0, CONTEXT, cbor2.dumps("w"), acks(*[(0, 0, f"{n:02}") for n in range(65)])],
+    "acks of three parts": [
+        IN0,
+        CONTEXT,
+        cbor2.dumps("w"),
+        cbor2.dumps([["a", b"K" * 32, b"S" * 64]]),
+    ],
+    "acks twice": [IN0, CONTEXT, cbor2.dumps("w"), acks((0, 0, "a"), (0, 0, "a"))],
+    "acks descending": [IN0, CONTEXT, cbor2.dumps("w"), acks((0, 0, "b"), (0, 0, "a"))],
+    "acks of another call": [IN0, CONTEXT, cbor2.dumps("w"), acks((0, 0, "a"), (1, 0, "a"))],
+    "acks of no input": [IN0, CONTEXT, cbor2.dumps("w"), acks((0, 64, "a"))],
+    "acks of nobody": [IN0, CONTEXT, cbor2.dumps("w"), acks((0, 0, ""))],
+    "acks before": [IN0, CONTEXT, cbor2.dumps("w"), acks((0, -1, "a"))],
 }
 
 
@@ -113,6 +131,8 @@ def test_author_who_commits_to_bad_openings_is_to_blame(name: str) -> None:
     [
         [IN0, CONTEXT],
         [IN0, CONTEXT, cbor2.dumps("x" * 4096)],
+        [IN0, CONTEXT, cbor2.dumps(""), acks(*[(0, n, "a") for n in range(64)])],
+        [IN0, CONTEXT, cbor2.dumps(""), acks((0, 0, "a"), (0, 0, "b"), (0, 1, "a"))],
         [IN0, cbor2.dumps([[[["record", [True]], 1], [["record", [1]], 1]], [b"G" * 32] * 16])],
         [cbor2.dumps([[[[[1]]], -(2**63), 2**63 - 1, None, ""], b"P" * 32]), CONTEXT],
     ],

@@ -139,7 +139,7 @@ def test_signatures_of_the_vector_are_over_the_txid(case: dict[str, Any]) -> Non
 
 
 def test_every_part_is_read_back() -> None:
-    acks = [Ack("treasury", b"K" * 32, b"S" * 64)]
+    acks = [Ack(0, 1, "treasury", b"K" * 32, b"S" * 64)]
     data = envelope(
         ANNA,
         7,
@@ -171,7 +171,7 @@ def test_absent_reason_and_acks_read_empty() -> None:
 
 
 def test_empty_reason_stands_before_acks() -> None:
-    data = envelope(acks=[Ack("treasury", b"K" * 32, b"S" * 64)])
+    data = envelope(acks=[Ack(0, 1, "treasury", b"K" * 32, b"S" * 64)])
     found = transaction.decode_envelope(CHAIN, data)
     assert (found.reason, len(found.acks), len(found.openings)) == ("", 1, 4)
 
