@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from consensus import codec
+from consensus.codec import Value
 from consensus.hashing import ZERO
+from consensus.ledger.dry import DryRun
 from consensus.ledger.executor import BlockContext, BlockRun
 from consensus.ledger.ledger import Ledger
 from consensus.ledger.proposals import OPEN, SPACE, Proposal
@@ -82,6 +84,14 @@ class Asking:
         """Return whether an action of a proposal is quiet when it is refused."""
         return self._dry_run().is_quiet(proposal)
 
+    def places(self, txid: bytes) -> list[tuple[str, list[Value]]]:
+        """Return space and components of what a proposal's draft names and rests on now."""
+        found = self.proposal(txid)
+        if found is None:
+            return []
+        context, source = self._context(), self._source()
+        return DryRun(self._ledger, source, context, self.draft(found)).places
+
     def pending(self, key: bytes, after: bytes | None, limit: int) -> ProposalPage:
         """Return open proposals that the holder of a key could approve and has not.
 
@@ -120,5 +130,7 @@ class Asking:
         return ProposalPage(self._height(), tuple(txids), None)
 
     def _dry_run(self) -> Proposing:
-        context = BlockContext(1, self._height() + 1, self._now_ms(), history=self._history_root)
-        return BlockRun(self._ledger, self._source(), context, ()).proposing
+        return BlockRun(self._ledger, self._source(), self._context(), ()).proposing
+
+    def _context(self) -> BlockContext:
+        return BlockContext(1, self._height() + 1, self._now_ms(), history=self._history_root)

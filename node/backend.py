@@ -330,16 +330,15 @@ class Backend:
 
     # --- the log of reads ---------------------------------------------------------------------
 
-    async def record_read(
+    async def record_reads(
         self,
         identity: Identity,
         key: bytes,
-        height: int,
         method: str,
         purpose: str,
-        places: Sequence[StateKey],
+        shown: Sequence[tuple[int, Sequence[StateKey]]],
     ) -> None:
-        """Return once it is on disk who is shown what.
+        """Return once it is on disk who is shown what of the states of which heights.
 
         Raises:
             StorageFailedError: it is not; nothing may be shown.
@@ -347,10 +346,12 @@ class Backend:
         if self._read_log is None:
             raise StorageFailedError("this node has no log of reads")
         now_ms = time.time_ns() // 1_000_000
-        read = Read(
-            now_ms, height, identity.principal, key, identity.agency, method, purpose, tuple(places)
-        )
-        await self._read_log.record(read)
+        who, agency = identity.principal, identity.agency
+        reads = [
+            Read(now_ms, height, who, key, agency, method, purpose, tuple(places))
+            for height, places in shown
+        ]
+        await self._read_log.record(*reads)
 
     async def reads_of(self, target: StateKey, skip: int, limit: int) -> Sequence[Reading]:
         """Return whom this node has shown a place to, the oldest first."""

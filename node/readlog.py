@@ -17,6 +17,7 @@ Not here: what is recorded (``node.api``), and who may look (``node.api.recordin
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,7 @@ import trio
 
 from consensus import codec
 from consensus.codec import Value
+from consensus.errors import invariant
 from consensus.hashing import DIGEST_BYTES, context
 from consensus.protocol import StateKey
 from node.errors import StorageError, StorageFailedError
@@ -121,27 +123,34 @@ class ReadLog:
             return None
         return data, checksum, at + _HEAD.size + length
 
-    async def record(self, read: Read) -> None:
-        """Return once an entry is on disk.
+    async def record(self, *reads: Read) -> None:
+        """Return once entries are on disk; several cost one sync.
 
         Raises:
-            StorageFailedError: it is not, and nothing will be: nobody must be answered.
+            StorageFailedError: they are not, and nothing will be: nobody must be answered.
         """
-        data = read.encode()
-        await trio.to_thread.run_sync(self._append, data, limiter=self._turn)
+        entries = [read.encode() for read in reads]
+        for data in entries:
+            invariant(len(data) <= ENTRY_BYTES_MAX, "an entry of the log of reads is too long")
+        await trio.to_thread.run_sync(self._append, entries, limiter=self._turn)
 
-    def _append(self, data: bytes) -> None:
+    def _append(self, entries: Sequence[bytes]) -> None:
         if self._failed:
             raise StorageFailedError("the log of reads has failed before")
-        checksum = _sum(self._last + data)
+        parts: list[bytes] = []
+        last = self._last
+        for data in entries:
+            last = _sum(last + data)
+            parts += (_HEAD.pack(len(data), last), data)
+        written = b"".join(parts)
         try:
-            self._disk.write(self._handle, _HEAD.pack(len(data), checksum) + data, self._end)
+            self._disk.write(self._handle, written, self._end)
             self._disk.sync(self._handle)
         except OSError as error:
             self._failed = True  # what is on disk is not known any more
             raise StorageFailedError(f"the log of reads: {error.strerror}") from error
-        self._end += _HEAD.size + len(data)
-        self._last = checksum
+        self._end += len(written)
+        self._last = last
 
     async def of(self, place: StateKey, skip: int, limit: int) -> list[Read]:
         """Return up to ``limit`` entries that show a place, the oldest first, after ``skip``.

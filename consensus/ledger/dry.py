@@ -33,7 +33,7 @@ from consensus.ledger.executor import BlockContext, BlockRun
 from consensus.ledger.expects import Expectations, check_fresh
 from consensus.ledger.holds import Target
 from consensus.ledger.judged import Judged
-from consensus.ledger.layout import ALL, EDIT, PAY
+from consensus.ledger.layout import ALL, EDIT, PAY, place
 from consensus.ledger.ledger import Ledger
 from consensus.ledger.model import Action, EvaluationError
 from consensus.ledger.records import Record
@@ -78,7 +78,8 @@ class DryRun(BlockRun):
         """Whether an action among the calls is quiet."""
         self.findings: list[Finding] = []
         self.places: list[tuple[str, list[Value]]] = []
-        """Space and components of the records and accounts that the findings rest on."""
+        """Space and components of what the draft names and of the records and accounts that the
+        findings rest on."""
         self._view.begin()
         self._find()
         first = Finding(self.outcome.code, self.outcome.call, self.outcome.detail)
@@ -91,6 +92,8 @@ class DryRun(BlockRun):
     def _find(self) -> None:
         transaction, view = self._transaction, self._view
         now_ms = self._context.time_ms
+        expects = Expectations(view, transaction)
+        self.places += [place(kind, id_) for kind, id_, _ in expects.entries.values()]
         standing = self._standing(transaction.author)
         if not standing.known:
             self._stop(standing.fault)
@@ -104,7 +107,6 @@ class DryRun(BlockRun):
         approvers: list[Standing] = []
         for key in transaction.cosigners:
             self._note(None, self._approves, key, approvers)
-        expects = Expectations(view, transaction)
         calls = _DryCalls(self, transaction, standing, expects, approvers)
         for index, call in enumerate(transaction.calls):
             active = self._action(call)

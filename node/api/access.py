@@ -98,11 +98,11 @@ def may_read(identity: Identity | None, own_key: bytes, key: StateKey, row: byte
         case "holds":
             if not is_place(components):
                 return member  # nothing lies there
-            return may_see_holds(identity, _target(components))
+            return may_see_holds(identity, target_in(components))
         case "hold":
             if row is None:
                 return member and _hides_nothing(identity)
-            return all(may_see_holds(identity, target) for target in _held(row))
+            return all(may_see_holds(identity, target) for target in targets_of_hold(row))
         case "unique":
             return member and _hides_nothing(identity, components[0] if components else None)
         case "reservation":
@@ -128,7 +128,7 @@ def may_read(identity: Identity | None, own_key: bytes, key: StateKey, row: byte
 
 def _may_read_reserved(identity: Identity, row: bytes) -> bool:
     """Return whether the reservation in a row may be read: by whoever reads its account."""
-    account = _reserved(row)
+    account = account_of_reservation(row)
     raw = None if identity.raw is None else identity.raw(account)
     return may_read(identity, b"", account, raw)
 
@@ -193,6 +193,14 @@ def closes_holds(identity: Identity | None, key: StateKey) -> bool:
     return _owner(identity, key) is not None and not may_see_holds(identity, key)
 
 
+def logs_any(identity: Identity | None) -> bool:
+    """Return whether the rules in force want any reading recorded."""
+    reader = None if identity is None else identity.reader
+    return reader is not None and any(
+        owner.readers is not None and owner.readers.logged for owner in reader.book.read_by_rules
+    )
+
+
 def is_logged(identity: Identity | None, key: StateKey) -> bool:
     """Return whether the rules want it recorded that this row was read."""
     owner = None if identity is None else _owner(identity, key)
@@ -232,13 +240,13 @@ def may_name(identity: Identity, key: StateKey) -> bool:
         case "unique":
             return _hides_nothing(identity, key.components[0])
         case "holds" if len(key.components) >= 2:
-            targets = [_target(key.components)]
+            targets = [target_in(key.components)]
         case "hold":
             row = raw(key)
-            targets = [] if row is None else _held(row)
+            targets = [] if row is None else targets_of_hold(row)
         case "reservation":
             row = raw(key)
-            return row is None or may_name(identity, _reserved(row))
+            return row is None or may_name(identity, account_of_reservation(row))
         case _:
             return _owner(identity, key) is None or may_read(identity, b"", key, raw(key))
     return all(_owner(identity, each) is None or may_see_holds(identity, each) for each in targets)
@@ -305,21 +313,21 @@ def is_place(components: Sequence[Value]) -> bool:
     return len(components) >= 2 and type(components[0]) is str and type(components[1]) is list
 
 
-def _target(components: Sequence[Value]) -> StateKey:
+def target_in(components: Sequence[Value]) -> StateKey:
     """Return the target of a hold or of a list of holds: ``[space, components, ...]``."""
     return StateKey(str(components[0]), tuple(components[1]))
 
 
-def _reserved(row: bytes) -> StateKey:
+def account_of_reservation(row: bytes) -> StateKey:
     """Return the account of the reservation in a row."""
     found = layout.Reservation(*codec.parse(record.decode_single(row)[2], "reservation"))
     return StateKey("account", tuple(found.account))
 
 
-def _held(row: bytes) -> list[StateKey]:
+def targets_of_hold(row: bytes) -> list[StateKey]:
     """Return the targets of the hold in a row."""
     hold = layout.Hold(*codec.parse(record.decode_single(row)[2], "hold"))
-    return [_target(each) for each in hold.targets]
+    return [target_in(each) for each in hold.targets]
 
 
 def _names_person(identity: Identity, key: StateKey, row: bytes | None) -> bool:

@@ -206,16 +206,15 @@ class ApiBackend(Protocol):
     def list_records(self, kind: str, after: tuple[Value, ...] | None, limit: int) -> Page | None:
         """Return a page of the node's own index; None for a kind that there is not."""
 
-    async def record_read(
+    async def record_reads(
         self,
         identity: Identity,
         key: bytes,
-        height: int,
         method: str,
         purpose: str,
-        places: Sequence[StateKey],
+        shown: Sequence[tuple[int, Sequence[StateKey]]],
     ) -> None:
-        """Return once it is on disk who is shown what.
+        """Return once it is on disk who is shown what of the states of which heights.
 
         Raises:
             ComityError: it is not; nothing may be shown.

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 import trio
@@ -404,8 +405,10 @@ class Connection:
             path: as ``CountTree.multi_path`` of these indices.
         """
         self.outbox.statement(block.height, block.evidence)
+        identity = self.identity if self.access != answers.ANONYMOUS else None
+        shown = partial(showing.receipt, identity, self.key)
         rows = tuple(
-            Receipt(request_id, item, position, index, self.shown(block.decisions[index]))
+            Receipt(request_id, item, position, index, shown(block.decisions[index]))
             for index, (_, request_id, item, position) in found
         )
         event = Receipts(block.height, len(block.roots), tuple(path), rows)

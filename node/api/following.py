@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from consensus import protocol
-from consensus.answers import HeightEvent
+from consensus.answers import HeightEvent, StatementEvidence
 from consensus.protocol import Status, Stream, Subscribe
-from node.api import access, reading
+from node.api import access, reading, recording
+from node.api.backend import CertifiedBlock
 from node.api.reading import CannotAnswer
 from node.bell import Bell
 
@@ -66,7 +67,7 @@ class Followers:
                 while self._due(subscription_id):
                     await outbox.below(limits.outbound_bytes_max)
                     if self._due(subscription_id):
-                        self._send(subscription_id)
+                        await self._send(subscription_id)
 
     def _due(self, subscription_id: int) -> bool:
         follower = self._following.get(subscription_id)
@@ -74,30 +75,35 @@ class Followers:
             follower.next_height <= self._connection.hub.backend.height
         )
 
-    def _send(self, subscription_id: int) -> None:
-        follower = self._following[subscription_id]
+    async def _send(self, subscription_id: int) -> None:
+        follower, outbox = self._following[subscription_id], self._connection.outbox
         try:
-            event = self._event(follower)
+            event, evidence = await self._event(follower)
         except CannotAnswer as error:
-            self.remove(subscription_id)
-            self._connection.refuse(subscription_id, error.status, error.problem)
+            if self._following.get(subscription_id) is follower:
+                self.remove(subscription_id)
+                self._connection.refuse(subscription_id, error.status, error.problem)
             return
+        if self._following.get(subscription_id) is not follower:
+            return  # ended while this height was recorded
+        outbox.statement(event.height, evidence)
         follower.next_height += 1
-        self._connection.outbox.put(subscription_id, Status.EVENT, event.to_value())
+        outbox.put(subscription_id, Status.EVENT, event.to_value())
 
-    def _event(self, follower: Following) -> HeightEvent:
+    async def _event(self, follower: Following) -> tuple[HeightEvent, StatementEvidence]:
         connection, height = self._connection, follower.next_height
-        backend, outbox = connection.hub.backend, connection.outbox
-        if not access.allows(connection.access, Subscribe(follower.stream, height)):
+        backend, request = connection.hub.backend, Subscribe(follower.stream, height)
+        if not access.allows(connection.access, request):
             raise CannotAnswer(Status.DENIED, "this key may no longer read decisions")
-        if follower.stream is Stream.DECISIONS:
-            found = reading.decisions_answer(
-                backend,
-                range(height, height + 1),
-                protocol.ANSWER_BYTES_MAX,
-                lambda block: outbox.statement(block.height, block.evidence),
-                connection.shown,
-            )
-            return HeightEvent(height, found[0].decisions)
-        outbox.statement(height, reading.evidence_of(backend, height))
-        return HeightEvent(height, None)
+        if follower.stream is not Stream.DECISIONS:
+            return HeightEvent(height, None), reading.evidence_of(backend, height)
+        blocks: list[CertifiedBlock] = []
+        (found,) = reading.decisions_answer(
+            backend,
+            range(height, height + 1),
+            protocol.ANSWER_BYTES_MAX,
+            blocks.append,
+            connection.shown,
+        )
+        await recording.record_decisions(connection, request, [(height, found.decisions)])
+        return HeightEvent(height, found.decisions), blocks[0].evidence

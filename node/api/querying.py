@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -10,6 +10,7 @@ import trio
 from consensus import answers, protocol, reads
 from consensus.codec import Value
 from consensus.errors import ComityError, LocalProtocolError
+from consensus.ledger import layout
 from consensus.ledger.codes import Code
 from consensus.protocol import (
     Get,
@@ -32,8 +33,8 @@ from consensus.protocol import (
     StateKey,
     Status,
 )
-from node.api import access, listing, reading, recording, reversing, simulating
-from node.api.backend import ApiBackend, BehindError, Place, ProvedRows
+from node.api import access, listing, places, reading, recording, reversing, simulating
+from node.api.backend import ApiBackend, BehindError, CertifiedBlock, Place, ProvedRows
 from node.api.reading import CannotAnswer, Proving
 from node.bell import Bell
 
@@ -100,6 +101,14 @@ class Querier:
                     result = await self._listed(request)
                 case GetReversal(txid):
                     result = await self._reversal(request, txid)
+                case GetDecision(txid):
+                    backend = self._connection.hub.backend
+                    result = await self._decision(request, txid, backend.find(txid))
+                case GetEffect(txid):
+                    backend = self._connection.hub.backend
+                    result = await self._decision(request, txid, backend.find_effect(txid))
+                case GetDecisions():
+                    result = await self._decisions(request)
                 case GetReads():
                     result = await recording.reads(self._connection, request)
                 case _:
@@ -122,23 +131,10 @@ class Querier:
                 for height in wanted:
                     outbox.statement(height, reading.evidence_of(backend, height))
                 return [*wanted]
-            case GetDecision(txid):
-                return self._decision(txid, backend.find(txid))
-            case GetEffect(txid):
-                return self._decision(txid, backend.find_effect(txid))
             case GetProposals(agency, state, after, limit):
                 if agency is not None:
                     return backend.proposals.of_agency(agency, state, after, limit).to_value()
                 return backend.proposals.pending(self._connection.key, after, limit).to_value()
-            case GetDecisions(first, count):
-                found = reading.decisions_answer(
-                    backend,
-                    reading.heights(backend, first, count),
-                    protocol.ANSWER_BYTES_MAX,
-                    lambda block: outbox.statement(block.height, block.evidence),
-                    self._connection.shown,
-                )
-                return [each.to_value() for each in found]
             case _:
                 raise LocalProtocolError(f"{type(request).__name__} is no read")
 
@@ -146,17 +142,23 @@ class Querier:
         connection = self._connection
         kind, who, key = request.kind, connection.identity, connection.key
         page = listing.page(connection.hub.backend, who, key, kind, request.after, request.limit)
-        keys = (StateKey("record", (kind, *id_)) for id_ in page.ids)
+        found = (layout.place(kind, id_) for id_ in page.ids)
+        keys = (StateKey(space, tuple(components)) for space, components in found)
         await recording.record(connection, request, page.height, keys)
         return page.to_value()
 
     async def _reversal(self, request: GetReversal, txid: bytes) -> Value:
         connection = self._connection
         backend = connection.hub.backend
-        past = reversing.evidence(backend, txid, connection.shown)
-        await recording.record(connection, request, past.height, past.records)
+        past = reversing.evidence(backend, txid, connection.shown, self._tells)
+        await recording.record(connection, request, past.height, past.places)
         connection.outbox.statement(past.height, reading.evidence_of(backend, past.height))
         return past.encoded
+
+    def _tells(self, name: str, value: bytes) -> Iterable[StateKey]:
+        """Return what a leaf of a decision tells of; nothing to somebody out of force."""
+        who = self._connection.identity
+        return () if who is None else places.of_leaf(who, name, value)
 
     async def _simulated(self, request: Simulate, envelope: bytes) -> Value:
         connection = self._connection
@@ -169,12 +171,25 @@ class Querier:
             tried = backend.simulate(envelope)
         except ComityError as error:
             raise CannotAnswer(Status.MALFORMED, error.message, error.hint) from error
-        keys = (StateKey(space, tuple(components)) for space, components in tried.run.places)
-        await recording.record(connection, request, tried.height, keys)
+        await recording.record_named(connection, request, tried.height, tried.run.places)
         await trio.lowlevel.checkpoint()  # judging takes milliseconds
         return simulating.answer(backend, who, key, tried).to_value()
 
-    def _decision(self, txid: bytes, place: Place | None) -> Value:
+    async def _decisions(self, request: GetDecisions) -> Value:
+        connection = self._connection
+        backend = connection.hub.backend
+        wanted = reading.heights(backend, request.first, request.count)
+        blocks: list[CertifiedBlock] = []
+        found = reading.decisions_answer(
+            backend, wanted, protocol.ANSWER_BYTES_MAX, blocks.append, connection.shown
+        )
+        shown = ((each.height, each.decisions) for each in found)
+        await recording.record_decisions(connection, request, shown)
+        for block in blocks:
+            connection.outbox.statement(block.height, block.evidence)
+        return [each.to_value() for each in found]
+
+    async def _decision(self, request: Request, txid: bytes, place: Place | None) -> Value:
         connection = self._connection
         backend = connection.hub.backend
         if place is not None and connection.access == answers.CITIZEN:
@@ -183,8 +198,11 @@ class Querier:
         if place is None or block is None:
             hint = "it may still be on its way: ask again, or submit it again"
             raise CannotAnswer(Status.NOT_FOUND, "no decision on this transaction is here", hint)
+        answer = reading.decision_answer(block, place, connection.shown)
+        shown = [(block.height, [answer.decision])]
+        await recording.record_decisions(connection, request, shown)
         connection.outbox.statement(block.height, block.evidence)
-        return reading.decision_answer(block, place, connection.shown).to_value()
+        return answer.to_value()
 
     # --- proofs -------------------------------------------------------------------------------
 
@@ -207,9 +225,8 @@ class Querier:
                     await connection.outbox.below(connection.hub.limits.outbound_bytes_max)
                     try:
                         self._allow(request, proved)
-                        keys = [request.target] if isinstance(request, GetHolds) else proved.keys
-                        await recording.record(connection, request, proved.height, keys)
-                        self._rows(request_id, request, proved, backend)
+                        await recording.record_rows(connection, request, proved)
+                        await self._rows(request_id, request, proved, backend)
                     except CannotAnswer as error:
                         connection.refuse(request_id, error.status, error.problem)
                 if near:
@@ -231,13 +248,20 @@ class Querier:
         if not allowed or level == answers.ANONYMOUS:
             raise CannotAnswer(Status.DENIED, "this key may not read that")
 
-    def _rows(
+    async def _rows(
         self, request_id: int, request: Proving, proved: ProvedRows, backend: ApiBackend
     ) -> None:
         connection, who = self._connection, self._connection.identity
-        connection.outbox.statement(proved.height, reading.evidence_of(backend, proved.height))
+        proposal: reads.Proposal | None = None
         if isinstance(request, GetProposal):
-            connection.answer(request_id, self._proposal(request.txid, proved).to_value())
+            proposal = self._proposal(request.txid, proved)
+            told = proposal.draft is not None or proposal.outlook is not None
+            if told and access.logs_any(who):
+                named = backend.proposals.places(request.txid)
+                await recording.record_named(connection, request, proved.height, named)
+        connection.outbox.statement(proved.height, reading.evidence_of(backend, proved.height))
+        if proposal is not None:
+            connection.answer(request_id, proposal.to_value())
             return
         if isinstance(request, GetRules):
             connection.answer(request_id, reading.rules_answer(proved).to_value())

@@ -7,13 +7,13 @@ Not here: what the evidence proves (``consensus.ledger.evidence``).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from consensus.ledger import decision as decisions
 from consensus.ledger import terms
 from consensus.ledger.decision import APPLIED, Decision
-from consensus.ledger.evidence import Evidence, opening_hashes, writes_of
+from consensus.ledger.evidence import Evidence, opening_hashes
 from consensus.ledger.types import EVIDENCE_BYTES_MAX
 from consensus.protocol import StateKey, Status
 from node.api.backend import ApiBackend, CertifiedBlock
@@ -23,18 +23,24 @@ _ELSEWHERE: Final = "ask another node: each keeps it for as long as the act may 
 
 
 class Past(NamedTuple):
-    """Encoded evidence, the height whose statement shows that it is right, and what it opens."""
+    """Encoded evidence, the height whose statement shows that it is right, and what it tells of."""
 
     encoded: bytes
     height: int
-    records: list[StateKey]
+    places: list[StateKey]
 
 
-def evidence(backend: ApiBackend, txid: bytes, show: Callable[[bytes], bytes]) -> Past:
+def evidence(
+    backend: ApiBackend,
+    txid: bytes,
+    show: Callable[[bytes], bytes],
+    tells: Callable[[str, bytes], Iterable[StateKey]],
+) -> Past:
     """Return the evidence of a transaction that may be taken back.
 
     Args:
         show: turns a decision into what the caller may see of it.
+        tells: says what a leaf of a decision tells of.
 
     Raises:
         CannotAnswer: it is unknown, no such one, not for the caller, or not kept here.
@@ -76,12 +82,8 @@ def evidence(backend: ApiBackend, txid: bytes, show: Callable[[bytes], bytes]) -
             f"the evidence has {len(found)} bytes, at most {EVIDENCE_BYTES_MAX} fit an act",
             "correct what it did by other acts",
         )
-    records = [
-        StateKey(each.space, tuple(each.components))
-        for each in writes_of(decision)
-        if each.space == "record"
-    ]
-    return Past(found, size if size > block.height + 1 else block.height, records)
+    named = [place for name, value in decision.leaves.items() for place in tells(name, value)]
+    return Past(found, size if size > block.height + 1 else block.height, named)
 
 
 def _decision(backend: ApiBackend, txid: bytes) -> tuple[CertifiedBlock, int, Decision]:

@@ -21,7 +21,7 @@ from consensus.ledger.decision import QUIET_ITEMS
 from consensus.ledger.showing import close
 from consensus.protocol import StateKey
 from consensus.state.salted import split
-from node.api import access
+from node.api import access, places
 from node.api.backend import Identity
 
 _ALWAYS: Final = ("links",)
@@ -53,6 +53,26 @@ def shown(identity: Identity | None, decision: bytes) -> bytes:
         return all(access.may_name(identity, place) for place in places)
 
     return close(decision, keep)
+
+
+def receipt(identity: Identity | None, own_key: bytes, decision: bytes) -> bytes:
+    """Return an encoded decision as it is shown to whoever sent its transaction.
+
+    Receipts are not recorded as readings. Who signed the transaction sees of its decision what they
+    may; for others each leaf stays closed that names what rules want recorded: they may ask for
+    the decision, which is.
+
+    Cost: as ``shown``; where rules want readings recorded, about 10 µs more.
+    """
+    found = shown(identity, decision)
+    if identity is None or not access.logs_any(identity) or places.signed_by(found, own_key):
+        return found
+
+    def keep(name: str, value: bytes) -> bool:
+        told = places.of_leaf(identity, name, value)
+        return not any(access.is_logged(identity, place) for place in told)
+
+    return close(found, keep)
 
 
 def _may_judge(identity: Identity, reads: bytes) -> bool:

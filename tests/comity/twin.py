@@ -555,13 +555,15 @@ class Twin:
         more = bool(page) and page[-1] != numbers[-1]
         return reads.Page(self.height, tuple((n,) for n in page), (page[-1],) if more else None)
 
-    async def record_read(
-        self, identity: Identity, key: bytes, height: int, method: str, purpose: str, places: Any
+    async def record_reads(
+        self, identity: Identity, key: bytes, method: str, purpose: str, shown: Any
     ) -> None:
         if self.unrecordable:
             raise StorageFailedError("no space left")
-        reading = Reading(self.now_ms, height, identity.agency, method, purpose, identity.principal)
-        self.reads += [(each, reading) for each in places]
+        agency, who = identity.agency, identity.principal
+        for height, places in shown:
+            reading = Reading(self.now_ms, height, agency, method, purpose, who)
+            self.reads += [(each, reading) for each in places]
 
     async def reads_of(self, target: StateKey, skip: int, limit: int) -> Sequence[Reading]:
         return [each for place, each in self.reads if place == target][skip:][:limit]

@@ -11,6 +11,7 @@ from consensus.codec import Value
 from consensus.genesis import OpeningBalance, Principal, RoleGiven
 from consensus.ledger.rules import encode_definition, load_toml
 from consensus.ledger.transaction import (
+    EXECUTE,
     Draft,
     Expect,
     Transaction,
@@ -83,7 +84,7 @@ _AGENCIES = {WORKER: "north", CHIEF: "north", AUDITOR: "south", CLERK: "west"}
 NORTH, SOUTH = ("region", "north"), ("region", "south")
 
 
-def founded(text: str = RULES) -> genesis.Genesis:
+def founded(text: str = RULES, charter: str = CHARTER) -> genesis.Genesis:
     """A network whose rules say who reads."""
     base = make_genesis()
     people = tuple(
@@ -98,7 +99,7 @@ def founded(text: str = RULES) -> genesis.Genesis:
             RoleGiven(IDS[WORKER], "care.worker", (NORTH,)),
             RoleGiven(IDS[CHIEF], "care.chief", (SOUTH,)),
         ),
-        rules=tuple(encode_definition(load_toml(each)) for each in (CHARTER, text)),
+        rules=tuple(encode_definition(load_toml(each)) for each in (charter, text)),
         accounts=(
             OpeningBalance("fund", ("main",), 1_000),
             OpeningBalance("fund", ("x",), 0),
@@ -122,16 +123,18 @@ class Acts:
         expects: Sequence[Expect] = (),
         *,
         protective: bool = False,
+        domain: str = "care",
+        mode: int = EXECUTE,
     ) -> bytes:
         twin = self.twin
-        action = twin.ledger.rules(twin.state, twin.now_ms).book.action("care", name)
+        action = twin.ledger.rules(twin.state, twin.now_ms).book.action(domain, name)
         assert action is not None
         number = self.sequences[key.public] = self.sequences.get(key.public, 0) + 1
         params = action.schedule.at(twin.now_ms).digest
-        draft = Draft("care", name, action.action_id, inputs, params, protective)
+        draft = Draft(domain, name, action.action_id, inputs, params, protective)
         unsigned = build(
             twin.chain, key.public, number, twin.now_ms + 60_000, [draft], seed=bytes(32),
-            expects=expects,
+            expects=expects, mode=mode,
         )  # fmt: skip
         return assemble(unsigned, [key.sign(unsigned.message)])
 
@@ -142,14 +145,19 @@ class Acts:
         *inputs: Value,
         expects: Sequence[Expect] = (),
         protective: bool = False,
+        domain: str = "care",
+        mode: int = EXECUTE,
     ) -> Transaction:
-        """Execute a transaction in a block of its own and return it."""
-        envelope = self.made(key, name, list(inputs), expects, protective=protective)
+        """Execute a transaction, or store it as a proposal, in a block of its own; return it."""
+        envelope = self.made(
+            key, name, list(inputs), expects, protective=protective, domain=domain, mode=mode
+        )
         transaction = decode_envelope(self.twin.chain, envelope)
         self.twin.pool[transaction.txid] = transaction
         self.twin.make_block(transaction)
-        (decision,) = self.twin.results[self.twin.height]
-        assert decision.code.name == "APPLIED", (decision.code, decision.detail)
+        decision = self.twin.results[self.twin.height][0]
+        expected = "APPLIED" if mode == EXECUTE else "PROPOSED"
+        assert decision.code.name == expected, (decision.code, decision.detail)
         return transaction
 
 
