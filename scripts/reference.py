@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,7 @@ from consensus.ledger.rules.structure import ACCOUNT, ACTION, DEFINITION, KIND, 
 from consensus.ledger.types import BASES
 
 PAGE: Final = Path(__file__).resolve().parent.parent / "docs/reference.md"
+LEDGER: Final = PAGE.parent.parent / "consensus/ledger"
 _HEAD: Final = """# Reference of the language and its codes
 
 Made from the code by `python -m scripts.reference`; a test keeps the two the same. What the entries
@@ -49,6 +51,7 @@ def page() -> str:
         _functions(),
         _actions(),
         _codes(),
+        _conditions(),
         _limits(),
     ]
     return "\n".join(parts)
@@ -61,6 +64,24 @@ def _keys() -> Iterator[str]:
     yield "## Keys of a rule set\nA key without a default must be there.\n"
     for title, struct in _TITLES.items():
         yield f"### {title}\n{_table(struct)}"
+    for struct, keys in _nested().values():
+        yield f"### Under {', '.join(f'`{key}`' for key in keys)}\n{_table(struct)}"
+
+
+def _nested() -> dict[int, tuple[Struct, list[str]]]:
+    """Return the structures that stand under keys of those above, with the keys."""
+    found: dict[int, tuple[Struct, list[str]]] = {}
+    for struct in _TITLES.values():
+        for attr in (*struct.attrs, *struct.more):
+            inner = getattr(attr, "node", None)
+            while isinstance(inner, schema.Many | schema.Table):
+                inner = inner.node
+            if not isinstance(attr, Attr) or not isinstance(inner, Struct):
+                continue
+            if inner not in (*_TITLES.values(), EMERGENCY):
+                keys = found.setdefault(id(inner), (inner, []))[1]
+                keys += [attr.toml] if attr.toml not in keys else []
+    return found
 
 
 def _table(struct: Struct) -> str:
@@ -186,6 +207,7 @@ def _codes() -> str:
     for code in Code:
         detail = details.get(code.name, "")
         rows.append(f"| {int(code)} | `{code.name}` | {detail.replace('|', '&#124;')} |")
+    rows.append("\nOf a quiet refusal, whoever may not see why is shown `REFUSED` and no detail.")
     return "\n".join(rows) + "\n"
 
 
@@ -193,6 +215,48 @@ def _details() -> Iterator[tuple[str, str]]:
     text = inspect.getdoc(codes) or ""
     for found in re.finditer(r"^ {4}([A-Z_]+) {2,}(.*(?:\n {12,}.*)*)", text, re.MULTILINE):
         yield found[1], re.sub(r"\s+", " ", found[2]).replace("``", "`").strip()
+
+
+def _conditions() -> str:
+    rows = [
+        "## Conditions of the kernel",
+        "The codes that a `REQUIREMENT` has beside those that rule sets give theirs.\n",
+        "| code | sentence |",
+        "|---|---|",
+    ]
+    said: dict[str, list[str]] = {}
+    for path in sorted(LEDGER.rglob("*.py")):
+        for code, sentence in _sentences(ast.parse(path.read_text(encoding="utf-8"))):
+            known = said.setdefault(code, [])
+            known += [sentence] if sentence and sentence not in known else []
+    rows += [
+        f"| `{code}` | {'; or: '.join(said[code]) or 'what is wrong'} |" for code in sorted(said)
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def _sentences(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """Return each pair of a code in capitals and a sentence that stands in a module."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Tuple(elts=[first, second]) | ast.List(elts=[first, second]):
+                pass
+            case ast.Call(func=ast.Name(), args=[first, second]):
+                pass
+            case _:
+                continue
+        if isinstance(first, ast.Constant) and re.fullmatch("[A-Z][A-Z_]+", str(first.value)):
+            match second:
+                case ast.Constant(value=str(sentence)):
+                    yield str(first.value), sentence
+                case ast.JoinedStr():
+                    yield str(first.value), "".join(map(_part, second.values))
+                case ast.Name() | ast.Call() | ast.Subscript():
+                    yield str(first.value), ""
+
+
+def _part(part: ast.expr) -> str:
+    return str(part.value) if isinstance(part, ast.Constant) else "…"
 
 
 def _limits() -> str:

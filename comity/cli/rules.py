@@ -190,10 +190,16 @@ def _value(summary: Summary) -> dict[str, Any]:
         "actions": [
             {
                 "name": a.name,
+                "who": a.who,
+                "protective": a.protective,
                 "inputs": a.inputs,
+                "reads": a.reads,
+                "requires": a.requires,
                 "does": a.does,
                 "approvals": a.approvals,
+                "objections": a.objections,
                 "reversible": a.reversible,
+                "review": a.review,
             }
             for a in summary.actions
         ],
@@ -211,9 +217,13 @@ def _table(summary: Summary, does: Mapping[str, str]) -> Group:
     )
     actions: Table = table("action", "inputs", "what it does")
     for each in summary.actions:
-        approved = [f"approved by {each.approvals}"] if each.approvals else []
-        approved += [f"objections by {each.objections}"] if each.objections else []
-        back = [f"taken back by {each.reversible}"] if each.reversible else []
-        what = "\n".join([does[each.name], *each.does, *approved, *back])
-        actions.add_row(each.name, "\n".join(each.inputs), what)
+        first = ", before everything else of its block" if each.protective else ""
+        lines = [does[each.name], f"by {each.who}{first}"]
+        lines += [f"only if {line}" for line in each.requires]
+        lines += each.does
+        lines += [f"approved by {each.approvals}"] if each.approvals else []
+        lines += [f"objections by {each.objections}"] if each.objections else []
+        lines += [f"taken back by {each.reversible}"] if each.reversible else []
+        lines += [f"its use is reviewed by {each.review}"] if each.review else []
+        actions.add_row(each.name, "\n".join(each.inputs), "\n".join(lines))
     return Group(head, Text(), actions)

@@ -5,10 +5,10 @@ the first failure is the outcome. Every refusal has a detail, a plain value of a
 here; docs/protocol/ledger.cddl is normative. ``name`` is ``[kind, id]`` of a record or kernel
 object, as ``expects`` names it.
 
-    UNKNOWN_KEY        key                                             no number is spent by these
-    SEQUENCE_SPENT     number                                          four
-    SEQUENCE_OLD       [number, lowest number still accepted]
-    SEQUENCE_AHEAD     [number, highest number now accepted]
+    UNKNOWN_KEY        key; no sequence number is spent by this
+    SEQUENCE_SPENT     number; no further one is spent
+    SEQUENCE_OLD       [number, lowest number still accepted]; none is spent
+    SEQUENCE_AHEAD     [number, highest number now accepted]; none is spent
     EXPIRED            [not_after_ms, block time_ms]
     NOT_AFTER_TOO_FAR  [not_after_ms, latest accepted]
     KEY_INACTIVE       [key, "revoked" | "compromised" | "rotated" | "unknown"]
@@ -24,10 +24,10 @@ object, as ``expects`` names it.
                        ["not_agency", path], ["debit", family], ["agency", agency], ["same_person"],
                        ["committee", agency],
                        ["key"], ["apart", role, other role that the person has],
-                       ["not the author"], ["author"], ["not asked"] and links of approvers: of
-                       acts on proposals,
-                       ["grant", id, why], ["office", role, why]: see ``delegation``
-    STALE              [name, version now, [field, ...]]               empty: as a whole, or unnamed
+                       ["grant", id, why], ["office", role, why]: see ``delegation``;
+                       of acts on proposals also ["not the author"], ["author"], ["not asked"],
+                       and links of approvers as under NEEDS_APPROVAL
+    STALE              [name, version now, [field, ...]]; no fields: as a whole, or not named
     BASIS_MOVED        [name, field]: the source; or "limit"
     HELD               [hold id, ...]
     REQUIREMENT        [code, sentence]
@@ -37,9 +37,10 @@ object, as ``expects`` names it.
                        ["of", how many more, [missing, ...]], ["when", condition without a value],
                        ["agencies", how many more]: with a validator, for a charter or money,
                        ["notice", time_ms]: until then a proposal about money waits,
-                       ["limit"]: the search was given up, see ``policies``
-                       link: as above, or ["author"], ["twice"], ["distinct", "person" | "agency"],
-                       ["key", "compromised"], ["suspended", "principal" | "agency"]
+                       ["limit"]: the search was given up, see ``policies``;
+                       a link: as under NOT_AUTHORIZED, or ["author"], ["twice"],
+                       ["distinct", "person" | "agency"], ["key", "compromised"],
+                       ["suspended", "principal" | "agency"]
     INSUFFICIENT       [account id, "floor" | "overflow"]
     NOT_UNIQUE         [label, ...]: ["unique", label], ["account", id], ["reservation", id],
                        [kernel kind, id]

@@ -133,7 +133,9 @@ def test_holds_are_complete_and_shown(shell: Shell) -> None:
 
 def test_rules_status_committee_and_statements(shell: Shell) -> None:
     assert [row["domain"] for row in shell("rules", "show", "--json").json] == ["charter", "notes"]
-    assert "pay" in shell("rules", "show", "notes").out
+    told = shell("rules", "show", "notes").out
+    assert "pay" in told
+    assert "by role " in told
     assert shell("status", "--json").json["agency"] == "north"
     assert "not proved" in shell("node", "status").out
     committee = shell("committee", "--json").json

@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from consensus.ledger.model import Action, Leaf, Rulebook, RuleSet
+from consensus.ledger.model import Leaf, Policy, Rulebook, RuleSet
 from consensus.ledger.rules.compile import compile_all
 from consensus.ledger.rules.definition import ActionDef, Definition, KindDef, ParamDef
-from consensus.ledger.rules.report import ActionSummary, KindSummary, describe
+from consensus.ledger.rules.emergency import FORM
+from consensus.ledger.rules.report import ActionSummary, KindSummary, Summary, describe
 from consensus.ledger.rules.succession import check_successor, moved_actions
 
 
@@ -165,14 +166,27 @@ def _actions(was: RuleSet, now: RuleSet) -> Callable[[ActionDef, ActionDef, str]
             if getattr(old, key) == getattr(new, key):
                 continue
             said = _lines(word, _rows(getattr(one, word)), _rows(getattr(two, word)))
+            if key == "effects":
+                said += _lines("writes", one.details, two.details)
             lines += [each for each in said or [f"  {key}: its details changed"]
                       if each not in lines]  # fmt: skip
-        return lines + _rest(old, new, tuple(_SUMMARIES))
+        if old.emergency != new.emergency:
+            lines += _lines("in an emergency", _form(before, name), _form(after, name))
+        return lines + _rest(old, new, (*_SUMMARIES, "emergency"))
 
     return compare
 
 
-def _summaries(rules: RuleSet) -> Any:
+def _form(summary: Summary, name: str) -> list[str]:
+    """Return the emergency form of an action in words; empty if it has none."""
+    for each in summary.actions:
+        if each.name == name + FORM:
+            approvals = f"approved by {each.approvals}" if each.approvals else "approved by nobody"
+            return [each.who, approvals, f"reviewed by {each.review}"]
+    return []
+
+
+def _summaries(rules: RuleSet) -> Summary:
     (summary,) = describe(Rulebook({rules.domain: rules}))
     return summary
 
@@ -246,16 +260,21 @@ def _may(rules: RuleSet) -> dict[str, frozenset[str]]:
     for name, action in rules.actions.items():
         if action.actor.role:
             found.setdefault(action.actor.role, set()).add(name)
-        for role in _approvers(action):
+        for role in _roles_of(action.approvals):
             found.setdefault(role, set()).add(f"approve {name}")
+        for role in _roles_of(action.objections):
+            found.setdefault(role, set()).add(f"object to {name}")
         if action.reversible is not None:
             found.setdefault(action.reversible.role, set()).add(f"take back {name}")
+        if action.review is not None:
+            found.setdefault(action.review.role, set()).add(f"review {name}")
     return {role: frozenset(names) for role, names in found.items()}
 
 
-def _approvers(action: Action) -> list[str]:
+def _roles_of(asked: Policy | None) -> list[str]:
+    """Return the roles that the leaves of a policy ask for."""
     found: list[str] = []
-    below = [] if action.approvals is None else [action.approvals]
+    below = [] if asked is None else [asked]
     while below:
         policy = below.pop()
         if isinstance(policy, Leaf):

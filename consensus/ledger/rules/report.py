@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from consensus.errors import RulesError
 from consensus.ledger.accounts import EXPIRIES_MAX
+from consensus.ledger.calendar import DAY_MS
 from consensus.ledger.kernel.catalogue import CHARTER
 from consensus.ledger.model import (
     Action,
@@ -26,6 +27,7 @@ from consensus.ledger.model import (
     Post,
     ReleaseHold,
     Reserve,
+    ReviewDue,
     Rulebook,
     RuleSet,
     Void,
@@ -80,6 +82,10 @@ class ActionSummary:
     """Who may take it back, and how long; empty: nobody."""
     objections: str = ""
     """Who may object to a proposal of it; empty: who could approve it."""
+    review: str = ""
+    """Of an emergency form: who reviews its use, and how soon."""
+    details: tuple[str, ...] = ()
+    """What its effects write, and on which terms they hold, beside what ``does`` says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,7 +346,31 @@ def _action(action: Action) -> ActionSummary:
         approvals="" if action.approvals is None else in_words(action.approvals),
         objections="" if action.objections is None else in_words(action.objections),
         reversible="" if action.reversible is None else _terms(action.reversible),
+        review="" if action.review is None else _review(action.review),
+        details=tuple(line for each in action.effects for line in _details(each)),
     )
+
+
+def _review(due: ReviewDue) -> str:
+    return f"role {due.role} within {due.within_ms // DAY_MS} days"
+
+
+def _details(effect: Effect) -> list[str]:
+    """Return what an effect writes, field by field, and how long its hold lasts."""
+    match effect:
+        case Create() | Assign():
+            what = effect.kind.name if isinstance(effect, Create) else effect.load
+            lines = [f"{what}.{name} = {value.source}" for name, value in effect.assignments]
+            basis = effect.basis or ()
+            return lines + [f"{what} rests on {'.'.join(path)}" for path in basis]
+        case PlaceHold():
+            until = "until released" if effect.until is None else f"until {effect.until.source}"
+            said = [until] + [f"under {effect.legal}"] * bool(effect.legal)
+            said += [f"because of {effect.reason!r}"] * bool(effect.reason)
+            return ["the hold lasts " + ", ".join(said)]
+        case ReleaseHold():
+            return [f"the hold is {effect.hold.source}"]
+    return []
 
 
 def _terms(reversible: Reversible) -> str:

@@ -117,7 +117,8 @@ def test_keys_without_words_of_their_own_are_named() -> None:
         "account family purse": ["- floor: -50", "+ floor: 0"],
         "action disburse": ["- depends: ent.monthly"],
         "action freeze": [
-            "  effects: its details changed",
+            "- writes: the hold lasts until input.until, under Public Finance Act, because of 'inquiry'",
+            "+ writes: the hold lasts until input.until, under section 9, because of 'an inquiry'",
             "- legal: none",
             "+ legal: section 9",
         ],
@@ -148,3 +149,52 @@ def test_the_head_and_what_may_not_follow() -> None:
 def test_what_does_not_compile_has_no_difference() -> None:
     with pytest.raises(RulesError, match="cannot compare"):
         between(BENEFITS, ("person.status == 'alive'", "person.status == 1"))
+
+
+def test_what_an_effect_writes_is_said_when_it_changes() -> None:
+    found = between(BENEFITS, ('monthly = "input.monthly"', 'monthly = "input.monthly + 1"'))
+    assert lines(found)["action grant"] == [
+        "- writes: entitlement.monthly = input.monthly",
+        "+ writes: entitlement.monthly = input.monthly + 1",
+    ]
+
+
+STOPS = """domain = "stops"
+number = 1
+legal_basis = "Stops Act"
+
+[kinds.stop]
+status = { start = "open", steps = { open = ["shut"] }, stops = ["shut"] }
+
+[actions.shut]
+phase = "protective"
+actor = { role = "stops.officer" }
+inputs = { stop = "ref:stop" }
+load = [ ["stop", "stop/{input.stop}"] ]
+set = [ { record = "stop", status = "shut" } ]
+approvals = { role = "stops.chief" }
+"""
+
+
+def test_an_emergency_form_is_said_in_words_and_with_who_reviews() -> None:
+    form = 'emergency = { approvals = "none", review = { role = "stops.judge", within_days = 3 } }'
+    found = between(STOPS, ("[actions.shut]", f"[actions.shut]\n{form}"))
+    assert lines(found) == {
+        "action shut": [
+            "+ in an emergency: role stops.officer",
+            "+ in an emergency: approved by nobody",
+            "+ in an emergency: reviewed by role stops.judge within 3 days",
+        ]
+    }
+    assert dict(found.moved) == {"shut": "changed", "shut!emergency": "added"}
+    assert found.powers == (
+        "+ stops.judge now: review shut!emergency",
+        "+ stops.officer now: shut!emergency",
+    )
+
+
+def test_who_may_object_now_is_among_the_powers() -> None:
+    found = between(
+        STOPS, ("[actions.shut]", "[actions.shut]\nobjections = { role = 'stops.jury' }")
+    )
+    assert found.powers == ("+ stops.jury now: object to shut",)
