@@ -31,7 +31,7 @@ from consensus.genesis import Agency, Genesis, Limits, OpeningBalance, Principal
 from consensus.keyfile import KeyKind, KeyPair
 from consensus.ledger.executor import EXECUTOR
 from consensus.ledger.genesis_state import genesis_state
-from consensus.ledger.model import Rulebook
+from consensus.ledger.model import Leaf, Policy, Rulebook
 from consensus.ledger.rules import compile_rulebook, encode_definition, load_toml
 from consensus.ledger.rules.lines import locate, misfit, nearest
 
@@ -44,6 +44,8 @@ KINDS: Final = {
     "citizen": genesis_file.CITIZEN,
 }
 
+_Component = str | int | list[str | int | list[str | int]]
+"""A component of an id in a plan; a list is an id inside the id."""
 MakeCertificate = Callable[[bytes, str], bytes]
 """Returns the certificate (DER) of a node key, from its seed and the agency's name."""
 
@@ -64,7 +66,8 @@ class Member:
 class Person:
     """Somebody who can sign from the start; ``name`` becomes the name of the key file.
 
-    ``roles`` are (role, scope). ``person`` is the id of a citizen's own record.
+    ``roles`` are (role, scope). ``person`` is the id of a citizen's own record, ``subject`` the
+    registrar's token of who an official is; without it everybody is somebody else.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Person:
     kind: int
     roles: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
     person: tuple[Any, ...] | None = None
+    subject: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,16 +150,50 @@ def _text(path: Path) -> str:
 
 
 def roles_of(book: Rulebook) -> list[str]:
-    """Return every role that an action of the rule book asks for."""
-    return sorted(
-        {a.actor.role for r in book.rule_sets.values() for a in r.actions.values() if a.actor.role}
-    )
+    """Return every role that an action of the rule book asks for: of who acts, approves, objects,
+    reviews or takes back."""
+    found: set[str] = set()
+    for rules in book.rule_sets.values():
+        for action in rules.actions.values():
+            found |= {action.actor.role} if action.actor.role else set()
+            found |= {action.review.role} if action.review is not None else set()
+            found |= {action.reversible.role} if action.reversible is not None else set()
+            for policy in (action.approvals, action.objections):
+                found |= _roles_in(policy)
+    return sorted(found)
+
+
+def _roles_in(policy: Policy | None) -> set[str]:
+    if policy is None:
+        return set()
+    if isinstance(policy, Leaf):
+        return {policy.role}
+    return {role for each in policy.among for role in _roles_in(each)}
 
 
 def everybody(members: Sequence[Member], book: Rulebook) -> list[Person]:
-    """Return one officer an agency with every role, for networks without a plan."""
-    roles = tuple((role, ()) for role in roles_of(book))
-    return [Person("officer", m.name, genesis_file.OFFICIAL, roles) for m in members]
+    """Return an officer an agency with every role, for networks without a plan.
+
+    Roles that no person may have together go to an ``officer-2`` and so on.
+    """
+    shares: list[list[str]] = []
+    for role in roles_of(book):
+        apart = book.separate.get(role, {})
+        share = next((each for each in shares if not any(r in apart for r in each)), None)
+        if share is None:
+            shares.append([role])
+        else:
+            share.append(role)
+    return [
+        Person(
+            f"officer-{number}" if number > 1 else "officer",
+            member.name,
+            genesis_file.OFFICIAL,
+            tuple((role, ()) for role in share),
+        )
+        for member in members
+        for number, share in enumerate(shares or [[]], 1)
+    ]
 
 
 def read_plan(path: Path) -> tuple[list[Person], list[OpeningBalance]]:
@@ -166,10 +204,19 @@ def read_plan(path: Path) -> tuple[list[Person], list[OpeningBalance]]:
         agency = "treasury"
         kind = "official"                          # or system, citizen
         roles = [ { role = "payments.officer", scope = { region = "north" } } ]
+        subject = "0x5c…"                          # the token of the person
+
+        [[people]]
+        name = "anna"
+        agency = "registry"
+        kind = "citizen"
+        person = ["0xaa…"]                         # the id of the own record
 
         [[accounts]]
         account = ["programme"]
         balance = 1000000
+
+    In ids and tokens texts of ``0x…`` are bytes.
 
     Raises:
         DraftError: not TOML, or an entry is not of this form; the message names the line.
@@ -187,15 +234,46 @@ def read_plan(path: Path) -> tuple[list[Person], list[OpeningBalance]]:
             row.agency,
             KINDS[row.kind],
             tuple((each.role, tuple(sorted(each.scope.items()))) for each in row.roles),
-            None if row.person is None else tuple(row.person),
+            None if row.person is None else _id(path, row.person),
+            _token(path, row.subject, row.name, row.kind),
         )
         for row in plan.people
     ]
     accounts = [
-        OpeningBalance(str(row.account[0]), tuple(row.account[1:]), row.balance)
+        OpeningBalance(str(row.account[0]), _id(path, row.account[1:]), row.balance)
         for row in plan.accounts
     ]
     return people, accounts
+
+
+def _id(path: Path, components: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the components of an id; ``0x…`` are bytes."""
+    return tuple(
+        [*_id(path, each)] if isinstance(each, list) else _bytes(path, each) for each in components
+    )
+
+
+def _bytes(path: Path, value: str | int) -> str | int | bytes:
+    if not isinstance(value, str) or not value.startswith("0x"):
+        return value
+    try:
+        return bytes.fromhex(value[2:])
+    except ValueError as error:
+        raise DraftError(
+            f"{path}: {value!r} is no hex", hint="bytes are 0x and pairs of hex digits"
+        ) from error
+
+
+def _token(path: Path, word: str | None, name: str, kind: str) -> bytes | None:
+    token = None if word is None else _bytes(path, word)
+    if token is None:
+        return None
+    if not isinstance(token, bytes) or len(token) != 32 or kind != "official":
+        raise DraftError(
+            f"{path}: the subject of {name} is no token of an official",
+            hint="0x and 64 hex digits, of officials only; a citizen has a person",
+        )
+    return token
 
 
 class _RoleRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -208,11 +286,12 @@ class _PersonRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     agency: str
     kind: Literal["official", "system", "citizen"] = "official"
     roles: list[_RoleRow] = []
-    person: list[str | int] | None = None
+    person: list[_Component] | None = None
+    subject: str | None = None
 
 
 class _AccountRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    account: Annotated[list[str | int], msgspec.Meta(min_length=1)]
+    account: Annotated[list[_Component], msgspec.Meta(min_length=1)]
     balance: int
 
 
@@ -283,7 +362,9 @@ def found(
         pair = keys.new_pair(KeyKind.CLIENT)
         files[person.agency, person.name] = pair
         id_ = secrets.token_bytes(32)
-        subject = secrets.token_bytes(32) if person.kind == genesis_file.OFFICIAL else None
+        subject = person.subject
+        if subject is None and person.kind == genesis_file.OFFICIAL:
+            subject = secrets.token_bytes(32)
         principals.append(Principal(id_, person.agency, person.kind, subject, person.person))
         owners.append((pair.public, id_))
         given += [RoleGiven(id_, role, scope) for role, scope in person.roles]

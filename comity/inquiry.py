@@ -21,7 +21,7 @@ from comity.authority import (
     judge_access,
     roles_known,
 )
-from comity.errors import RequestError
+from comity.errors import DraftError, RequestError
 from comity.listing import unproved
 from comity.results import Entry, Simulation
 from consensus.answers import Problem
@@ -61,17 +61,25 @@ class Inquiries:
         ) -> Unsigned: ...
 
     async def authority(
-        self, principal: bytes, *, grants: Sequence[bytes] = (), keys: Sequence[bytes] = ()
+        self,
+        principal: bytes | None = None,
+        *,
+        grants: Sequence[bytes] = (),
+        keys: Sequence[bytes] = (),
     ) -> Authority:
         """Return what a principal may do now and through which chain, judged on proved leaves.
 
         Args:
-            principal: id.
+            principal: id; None: the one whose key this client has.
             grants, keys: ids and public keys to look at, beside those that a node lists.
 
         Raises:
-            RequestError: DENIED: this key may not read that; NOT_FOUND: no such principal.
+            DraftError: of whom is not said, and this client has no key.
+            RequestError: DENIED: this key may not read that; NOT_FOUND: no such principal, or
+                nobody has this client's key.
         """
+        if principal is None:
+            principal = await self._own_principal()
         roles = roles_known((await self.rules()).book)
         wanted = [StateKey("principal", (principal,))]
         wanted += [StateKey("role", (principal, role)) for role in roles]
@@ -86,6 +94,15 @@ class Inquiries:
             return judge(leaves, principal, all_keys, dict.fromkeys((*grants, *found_grants)), gaps)
 
         return _known(await _judged(self, leaves, work), principal)
+
+    async def _own_principal(self) -> bytes:
+        if self.key is None:
+            raise DraftError("whose authority is not said", hint="name a principal, or use a key")
+        (leaf,) = await self.get_many([StateKey("key", (self.key.public,))])
+        if not leaf.present:
+            said = f"the network does not know the key {self.key.public.hex()}"
+            raise RequestError(Status.NOT_FOUND, Problem("NOT_FOUND", said, "use another key"))
+        return layout.Key(*leaf.value).principal
 
     async def access(self, principal: bytes, namespace: str, *components: Value) -> Access:
         """Return whether a principal may read a record or account now, and by which rule.
@@ -175,7 +192,12 @@ async def _judged(client: Inquiries, leaves: Leaves, work: Callable[[], T]) -> T
 def _known(found: T | None, principal: bytes) -> T:
     if found is None:
         said = f"there is no principal {principal.hex()}"
-        raise RequestError(Status.NOT_FOUND, Problem("NOT_FOUND", said, "look at its id"))
+        raise RequestError(
+            Status.NOT_FOUND,
+            Problem(
+                "NOT_FOUND", said, "a key is not its principal's id: look it up with `get key`"
+            ),
+        )
     return found
 
 

@@ -21,7 +21,7 @@ PRINCIPAL_BYTES: Final = 32
 
 
 def authority(
-    principal: str,
+    principal: str | None = None,
     /,
     *,
     grant: Annotated[
@@ -37,9 +37,9 @@ def authority(
     """Show what somebody may do now and through which chain.
 
     Args:
-        principal: id, 64 hex digits.
+        principal: id, 64 hex digits; your own when left out.
     """
-    id_ = _bytes(principal, "principal")
+    id_ = None if principal is None else _bytes(principal, "principal")
     grants = [_bytes(each, "grant") for each in grant or ()]
     public = [_bytes(each, "key") for each in keys or ()]
 
@@ -267,6 +267,7 @@ COMMANDS: Final[tuple[tuple[Callable[..., Any], str], ...]] = (
     (
         authority,
         examples(
+            "comity authority",
             "comity authority 51c0...",
             "comity authority 51c0... --grant 9f3c... --json | jq .grants[].chain",
         ),

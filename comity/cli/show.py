@@ -11,6 +11,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from comity.authority import KINDS
 from comity.cli.options import Output
 from comity.cli.refusals import sentence
 from comity.cli.values import date_word, plain, time_word
@@ -297,12 +298,14 @@ def _kernel_rows(entry: Entry, book: Rulebook | None) -> list[tuple[str, Any]]:
         return [("value", word(entry.value, short=True))]
     rows = []
     for name, value in zip(shape._fields, entry.value, strict=True):
-        if name.endswith("_ms") and value is not None:
-            rows.append((name.removesuffix("_ms"), time_word(value)))
+        if name.endswith("_ms"):
+            rows.append((name.removesuffix("_ms"), "-" if value is None else time_word(value)))
         elif name in ("held", "scopes"):
             rows.append((name, scopes_word(value)))
         elif name == "state" and entry.key.namespace == "reservation":
             rows.append((name, _state_word(entry)))
+        elif name == "kind" and entry.key.namespace == "principal":
+            rows.append((name, KINDS[value]))
         elif name == "status":
             rows.append((name, _status_word(entry, value)))
         else:

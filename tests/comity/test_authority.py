@@ -11,7 +11,7 @@ import pytest
 from comity.authority import roles_known
 from comity.cli import people
 from comity.cli.values import plain
-from comity.errors import RequestError
+from comity.errors import DraftError, RequestError
 from consensus import codec, reads
 from consensus.genesis import RoleGiven
 from consensus.ledger import layout
@@ -85,6 +85,15 @@ async def test_roles_are_named_with_scope_actions_and_what_takes_power_away() ->
         assert found.actions == ("care.enter", "care.open", "care.visit")
         assert found.gaps
         assert found.heights[0] <= found.heights[1]
+
+
+async def test_authority_of_nobody_named_is_that_of_the_own_key() -> None:
+    async with harness(Twin(founded())) as net:
+        async with net.client(WORKER) as client:
+            assert (await client.authority()).principal == IDS[WORKER]
+        async with net.client(key=None) as client:
+            with pytest.raises(DraftError, match="whose authority is not said"):
+                await client.authority()
 
 
 async def test_every_role_that_rules_ask_for_is_looked_for() -> None:

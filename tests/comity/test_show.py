@@ -45,7 +45,13 @@ def test_status_of_a_replaced_key_goes_by_chain_time(status: int, time_ms: int, 
 
 
 def test_key_that_was_not_replaced_is_active_without_end() -> None:
-    assert shown("key", KEY, [KEY, WHO, 0, 5, None, None], END_MS)["status"] == "active"
+    rows = shown("key", KEY, [KEY, WHO, 0, 5, None, None], END_MS)
+    assert (rows["status"], rows["until"]) == ("active", "-")
+
+
+@pytest.mark.parametrize(("kind", "said"), [(0, "official"), (1, "system"), (2, "citizen")])
+def test_kind_of_a_principal_is_said_in_a_word(kind: int, said: str) -> None:
+    assert shown("principal", WHO, [WHO, "audit", kind, None, None, 0], END_MS)["kind"] == said
 
 
 def test_agency_shows_whom_it_names_and_whose_place_it_took() -> None:
