@@ -22,20 +22,19 @@ Specified in ``docs/protocol/client.cddl``. Not here: sockets, TLS, access contr
 from __future__ import annotations
 
 import enum
-import struct
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, get_args
 
 from consensus import codec
 from consensus.codec import Shape, Value
-from consensus.errors import DecodeError, RemoteProtocolError, invariant
+from consensus.errors import DecodeError
+from consensus.frames import ANSWER_BYTES_MAX as ANSWER_BYTES_MAX
+from consensus.frames import FrameSplitter as FrameSplitter
+from consensus.frames import frames as frames
 from consensus.signing import TAG_SESSION, message
 
 VERSION: Final = 1
-LENGTH_BYTES: Final = 4
 REQUEST_BYTES_MAX: Final = 1024 * 1024
-ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
 REQUEST_ID_MAX: Final = 2**31 - 1
 ITEMS_MAX: Final = 1024
 """Most envelopes and groups in one ``submit``."""
@@ -60,8 +59,6 @@ HEIGHTS_MAX: Final = 64
 STATEMENTS_KEPT: Final = 128
 """Statements, the last sent, that both sides of a connection remember."""
 NONCE_BYTES: Final = 32
-
-_LENGTH: Final = struct.Struct(">I")
 
 
 class Status(enum.IntEnum):
@@ -538,61 +535,3 @@ def _key_value(key: StateKey) -> Value:
 
 def _key_from(value: Value) -> StateKey:
     return StateKey(value[0], tuple(value[1]))
-
-
-# --- frames -----------------------------------------------------------------------------------
-
-
-class FrameSplitter:
-    """Cuts a byte stream into payloads. Pure: bytes in, payloads out.
-
-    Args:
-        payload_bytes_max: longest payload accepted.
-
-    Memory: at most one payload and what was fed last.
-    """
-
-    __slots__ = ("_buffer", "_payload_bytes_max")
-
-    def __init__(self, payload_bytes_max: int) -> None:
-        self._buffer = bytearray()
-        self._payload_bytes_max = payload_bytes_max
-
-    @property
-    def partial(self) -> bool:
-        """Whether a frame has begun and not ended."""
-        return bool(self._buffer)
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """Return the payloads that ``data`` completes.
-
-        Raises:
-            RemoteProtocolError: an empty frame, or one beyond the limit.
-        """
-        buffer = self._buffer
-        buffer += data
-        out: list[bytes] = []
-        start = 0
-        end = len(buffer)
-        while end - start >= LENGTH_BYTES:
-            (length,) = _LENGTH.unpack_from(buffer, start)
-            if not 0 < length <= self._payload_bytes_max:
-                raise RemoteProtocolError(
-                    f"a frame of {length} bytes; allowed are 1..{self._payload_bytes_max}"
-                )
-            stop = start + LENGTH_BYTES + length
-            if stop > end:
-                break
-            out.append(bytes(buffer[start + LENGTH_BYTES : stop]))
-            start = stop
-        del buffer[:start]
-        return out
-
-
-def frames(payloads: Iterable[bytes]) -> bytes:
-    """Return the payloads as frames, one after the other."""
-    parts: list[bytes] = []
-    for payload in payloads:
-        invariant(0 < len(payload) <= ANSWER_BYTES_MAX, "a frame of ours is out of bounds")
-        parts += (_LENGTH.pack(len(payload)), payload)
-    return b"".join(parts)
