@@ -19,6 +19,7 @@ from consensus.errors import invariant
 from consensus.hotstuff import wire
 from consensus.hotstuff.types import Block, CommitCert, Statement
 from consensus.state.history import HistoryTree
+from consensus.state.state import Row
 from node.api.backend import CertifiedBlock, Place
 from node.register import Change, Register, effect_entry
 from node.storage.flush import BatchData, BlockData
@@ -45,6 +46,7 @@ class Height:
         effects: positions of proposals' second decisions.
         aside: what it adds to the store's table of that name.
         proposals: those that changed, as they were (None: new) and as they are.
+        rows: of the state, that it wrote; ascending, of the same keys as ``changes``.
     """
 
     block: Block
@@ -61,6 +63,7 @@ class Height:
     effects: Sequence[int] = ()
     aside: Sequence[tuple[bytes, bytes | None]] = ()
     proposals: Sequence[Change] = ()
+    rows: Mapping[bytes, Row] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -85,6 +88,8 @@ class Chronicle:
         self._history = history
         self._tip = tip
         self._executed: dict[int, Height] = {}
+        self.recent: tuple[Height, ...] = ()
+        """Certified heights that the store may lack, ascending; replaced whole, for any thread."""
         self._places: dict[bytes, Place] = {}
         self._effects: dict[bytes, Place] = {}
         self.proposals = Register(store)
@@ -128,6 +133,7 @@ class Chronicle:
         height = self._executed[number]
         invariant(height.block.id == block_id, "heights are certified in order")
         self.certified = number
+        self.recent = (*self.recent, height)
         self._tip = height.block
         if certificate.statement.height == number:
             height.certificate = certificate
@@ -334,6 +340,7 @@ class Chronicle:
 
     def flushed(self, upto: int) -> None:
         """Forget heights that the store now has."""
+        self.recent = tuple([each for each in self.recent if each.block.height > upto])
         for number in [n for n in self._executed if n <= upto]:
             for txid in self._executed.pop(number).txids:
                 place = self._places.get(txid)
@@ -359,6 +366,7 @@ class Chronicle:
             certificate=None if certificate is None else wire.encode_commit_cert(certificate),
             transactions=_first_positions(height.txids),
             batches=height.batches,
+            rows=height.rows,
         )
 
 

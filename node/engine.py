@@ -48,6 +48,7 @@ from node.mempool import Mempool, PoolLimits
 from node.network.wire import Class
 from node.ordering import Ordering
 from node.outbox import Outbox, Outgoing
+from node.past import Past
 from node.storage import kinds
 from node.storage.disk import SYSTEM_DISK, Disk
 from node.storage.flush import BatchData
@@ -146,6 +147,7 @@ class Engine:
         history = HistoryTree(opening.StoreNodes(store), store.height + 1)
         tip = opening.stored_tip(store, first)
         self.chronicle = Chronicle(store, history, tip.block)
+        self.past = Past(store, lambda: self.chronicle.recent)
         self.writer = LogWriter(
             recovered.log,
             on_sync=metrics.fsync_seconds.observe,

@@ -151,6 +151,7 @@ class Execution:
                 aside=aside.entries(outcome.aside, block.time_ms),
                 batches=[BatchData(each.digest, each.public, each.private) for each in batches],
                 since=time.monotonic(),
+                rows=applied.rows,
             )
         )
         return result

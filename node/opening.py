@@ -15,7 +15,7 @@ from consensus.ledger.executor import EXECUTOR
 from consensus.ledger.genesis_state import genesis_state
 from consensus.ledger.layout import Paths
 from consensus.state.history import HistoryTree
-from consensus.state.merkle import CHANGES, RESULTS
+from consensus.state.merkle import RESULTS
 from consensus.state.state import State
 from node import checked
 from node.checked import CheckedBatch
@@ -52,7 +52,7 @@ def found(store: Store, identity: Identity) -> None:
         identity.chain,
         first,
         ExecutionResult(
-            EXECUTOR, applied.state_root, RESULTS.root([]), CHANGES.root([]), history.root()
+            EXECUTOR, applied.state_root, RESULTS.root([]), applied.changes_root, history.root()
         ),
     )
     history.append(statement.hash)
@@ -63,7 +63,18 @@ def found(store: Store, identity: Identity) -> None:
             height=0,
             rows=rows,
             index=index_entries(rows, lambda kh: False, Paths(identity.chain)),
-            blocks=[BlockData(0, block, codec.encode([]), b"", None, [], [])],
+            blocks=[
+                BlockData(
+                    0,
+                    block,
+                    codec.encode([]),
+                    b"".join(applied.changes),
+                    None,
+                    [],
+                    [],
+                    applied.rows,
+                )
+            ],
             history=[(level, index, node) for (level, index), node in history.pending(0)],
             meta=[(META_NUMBERS, codec.encode([0] * identity.committee.size))],
         )

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from consensus.errors import invariant
-from consensus.hashing import DIGEST_BYTES, bulk
+from consensus.hashing import DIGEST_BYTES
 from consensus.state import proof
+from consensus.state.changes import leaf_hashes
 from consensus.state.merkle import CHANGES
 from consensus.state.tree import ENTRY_BYTES, Tree, TreeUndo, entry
 
@@ -28,8 +29,6 @@ UNFLUSHED_MAX: Final = 4096
 """Heights above the store. More means that flushing has stopped, which must stop the node."""
 STORED_MAX: Final = 4096
 """Rows of the store, and absences, that are kept in memory."""
-
-_change_leaves = bulk("change")
 
 
 class Row(NamedTuple):
@@ -94,12 +93,13 @@ class Applied(NamedTuple):
     """What a block did to the state.
 
     ``changes`` are ``kh ‖ new vh ‖ previous change height`` (8 bytes, -1 for a new key), ascending;
-    ``changes_root`` is the root over their hashes.
+    ``changes_root`` is the root over their hashes. ``rows`` are those it wrote, ascending.
     """
 
     state_root: bytes
     changes_root: bytes
     changes: list[bytes]
+    rows: Mapping[bytes, Row]
 
 
 @dataclass(slots=True)
@@ -187,7 +187,7 @@ class State:
             item[: 2 * DIGEST_BYTES] + before
             for item, before in zip(entries, previous, strict=True)
         ]
-        return Applied(self.root, CHANGES.root(_change_leaves(changes)), changes)
+        return Applied(self.root, CHANGES.root(leaf_hashes(changes)), changes, rows)
 
     def undo(self) -> None:
         """Abandon the tip block. The root is exactly what it was before.

@@ -9,14 +9,14 @@ Not here: when to flush and how the transaction is run (``store``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from consensus.errors import invariant
 from consensus.hashing import DIGEST_BYTES
 from consensus.state.state import Row
-from node.storage import tables
+from node.storage import tables, versions
 from node.storage.tables import Table, Tables, height_key
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class BlockData:
         certificate: the commit certificate on this very height, if there is one.
         transactions: ``(txid, index)``; the caller leaves out mere repetitions of a txid.
         batches: in payload order.
+        rows: of the state, that it wrote; ascending, of the same keys as ``changes``.
     """
 
     height: int
@@ -53,6 +54,7 @@ class BlockData:
     certificate: bytes | None
     transactions: Sequence[tuple[bytes, int]]
     batches: Sequence[BatchData]
+    rows: Mapping[bytes, Row] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class FlushBatch:
         index: node-local index of records, ``(kind ‖ id, kh)``; None removes.
         aside: node-local values, ``(key, value)``; None removes.
         meta: further names and values; a name does not begin with "_".
+        forget: rows that heights up to this one replaced are forgotten; -1: none.
     """
 
     height: int
@@ -76,6 +79,7 @@ class FlushBatch:
     index: Sequence[tuple[bytes, bytes | None]] = ()
     aside: Sequence[tuple[bytes, bytes | None]] = ()
     meta: Sequence[tuple[bytes, bytes]] = ()
+    forget: int = -1
 
 
 def check(batch: FlushBatch, height: int) -> None:
@@ -98,9 +102,11 @@ def check(batch: FlushBatch, height: int) -> None:
 def write(txn: lmdb.Transaction[bytes], opened: Tables, batch: FlushBatch) -> None:
     """Put ``batch`` into the write transaction ``txn``; commits nothing.
 
-    Cost: about 7 µs a row, 10 µs a transaction.
+    Cost: about 9 µs a row, 10 µs a transaction.
     """
-    _put_rows(txn, opened.state, batch.rows)
+    horizon = versions.horizon(txn, opened, batch)
+    written = versions.put(txn, opened, batch.blocks)
+    _put_rows(txn, opened.state, batch.rows, written)
     for block in batch.blocks:
         _put_block(txn, opened, block)
     _put_positions(txn, opened.txs, batch.blocks)
@@ -113,16 +119,20 @@ def write(txn: lmdb.Transaction[bytes], opened: Tables, batch: FlushBatch) -> No
     _change(txn, opened.aside, batch.aside)
     for name, value in batch.meta:
         txn.put(name, value, db=opened.meta)
+    versions.forget(txn, opened, horizon, batch.forget)
     txn.put(tables.META_HEIGHT, height_key(batch.height), db=opened.meta)
 
 
 def _put_rows(
-    txn: lmdb.Transaction[bytes], table: Table, rows: Iterable[tuple[bytes, Row]]
+    txn: lmdb.Transaction[bytes],
+    table: Table,
+    rows: Iterable[tuple[bytes, Row]],
+    written: Mapping[bytes, bytes],
 ) -> None:
     items = []
-    for kh, (vh, changed_height, value) in rows:
-        invariant(len(kh) == DIGEST_BYTES and len(vh) == DIGEST_BYTES, "kh and vh have 32 bytes")
-        items.append((kh, height_key(changed_height) + vh + value))
+    for kh, row in rows:
+        invariant(len(kh) == DIGEST_BYTES and len(row.vh) == DIGEST_BYTES, "a hash has 32 bytes")
+        items.append((kh, written.get(kh) or versions.stored(row)))
     _put_many(txn, table, items)
 
 

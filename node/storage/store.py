@@ -18,7 +18,9 @@ Not here: what is flushed when (the runtime), and the rows' meaning. Tables: ``t
 from __future__ import annotations
 
 import mmap
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +40,7 @@ from node.storage import flush, tables
 from node.storage.disk import FOLDER_MODE, SYSTEM_DISK
 from node.storage.flush import FlushBatch
 from node.storage.tables import BLANK, Tables, height_key, height_of
+from node.storage.versions import PastView
 
 MAP_BYTES: Final = 16 * 2**30
 """First size of the map: address space, not disk or memory."""
@@ -45,6 +48,8 @@ MAP_BYTES_MAX: Final = 2**46
 RESIDENT_BYTES_MAX: Final = 128 * 2**20
 """Pages of files that count as this process's memory; with more the store is mapped anew."""
 LOCK_NAME: Final = "lock"
+READINGS_MAX: Final = 4
+"""Threads besides the main one that read at once."""
 _READERS_MAX: Final = 8
 _MEMORY_FILE: Final = Path("/proc/self/statm")
 
@@ -64,6 +69,12 @@ class View:
         self._cursor = txn.cursor(opened.state)
         value = txn.get(tables.META_HEIGHT, db=opened.meta)
         self.height = BLANK if value is None else height_of(value)
+
+    @property
+    def horizon(self) -> int:
+        """The lowest height whose rows can all be told."""
+        value = self._txn.get(tables.META_HORIZON, db=self._opened.meta)
+        return max(self.height, 0) if value is None else height_of(value)
 
     def get(self, kh: bytes) -> Row | None:
         """Return the state row of a key. Cost: 3 µs."""
@@ -210,6 +221,8 @@ class Store:
         view: the main thread's snapshot; take it anew after every flush.
         state: the rows for ``consensus.state.state.State``.
         failed: the failure after which nothing is flushed, or None.
+
+    Other threads read by ``reading`` alone. While one does, the file is not mapped anew.
     """
 
     def __init__(self, environment: lmdb.Environment, opened: Tables, lock: int) -> None:
@@ -217,6 +230,9 @@ class Store:
         self._opened = opened
         self._lock: int | None = lock
         self._flushing = trio.Lock()
+        self._gate = threading.Condition()
+        self._readings = 0
+        self._mapping = False
         self.view = View(environment.begin(), opened)
         self.state = StateBackend(self)
         self.failed: StorageFailedError | None = None
@@ -272,6 +288,7 @@ class Store:
             async with self._flushing:
                 flush.check(batch, self._alive_height())
                 while not await trio.to_thread.run_sync(self._commit, batch):
+                    await trio.to_thread.run_sync(self._await_readings)
                     self._grow()
                 self.renew()
 
@@ -279,16 +296,42 @@ class Store:
         """Do what ``flush`` does, in this thread; for start and tools."""
         flush.check(batch, self._alive_height())
         while not self._commit(batch):
+            self._await_readings()
             self._grow()
         self.renew()
 
     def renew(self) -> None:
         """Begin the view anew, and map the file anew when too much of it is resident."""
         if _resident_bytes() > RESIDENT_BYTES_MAX:
-            self._map(self._environment.info()["map_size"])
-        else:
-            self.view.close()
-            self.view = View(self._environment.begin(), self._opened)
+            with self._gate:
+                if not self._readings:
+                    self._map(self._environment.info()["map_size"])
+                    return
+        self.view.close()
+        self.view = View(self._environment.begin(), self._opened)
+
+    @contextmanager
+    def reading(self) -> Iterator[PastView]:
+        """Read in another thread, on a snapshot of its own. Waits while READINGS_MAX others do.
+
+        Not for the main thread, and not for long: what a flush frees is kept meanwhile, and a
+        store that must grow waits.
+        """
+        with self._gate:
+            self._gate.wait_for(lambda: self._readings < READINGS_MAX and not self._mapping)
+            self._readings += 1
+            try:
+                view = PastView(self._environment.begin(buffers=True), self._opened)
+            except BaseException:
+                self._readings -= 1
+                raise
+        try:
+            yield view
+        finally:
+            view.close()
+            with self._gate:
+                self._readings -= 1
+                self._gate.notify_all()
 
     @property
     def used_bytes(self) -> int:
@@ -323,7 +366,21 @@ class Store:
             raise self.failed from error
         return True
 
+    def _await_readings(self) -> None:
+        """Return when no other thread reads; none begins until the file is mapped anew."""
+        with self._gate:
+            self._mapping = True
+            self._gate.wait_for(lambda: not self._readings)
+
     def _grow(self) -> None:
+        try:
+            self._enlarge()
+        finally:
+            with self._gate:
+                self._mapping = False
+                self._gate.notify_all()
+
+    def _enlarge(self) -> None:
         size = self._environment.info()["map_size"] * 2
         if size > MAP_BYTES_MAX:
             self.failed = StorageFailedError(f"the store has reached {MAP_BYTES_MAX} bytes")

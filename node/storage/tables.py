@@ -9,6 +9,8 @@
     certs      height 8                 commit certificate on this height
     txs        txid 32                  (height 8 ‖ index 4)…   at most POSITIONS_MAX
     changes    height 8                 the block's change records
+    replaced   height 8                 the rows that the block replaced: see ``versions``
+    milestones kh 32 ‖ height 8         empty: see ``versions``
     history    level 1 ‖ index 8        hash 32
     index      kind ‖ id                kh 32; node-local, for lists
                1, 2 or 3 ‖ ...       of proposals: see ``node.register``
@@ -40,6 +42,7 @@ BLANK: Final = -1
 META_FORMAT: Final = b"_format"
 META_CHAIN: Final = b"_chain"
 META_HEIGHT: Final = b"_height"
+META_HORIZON: Final = b"_horizon"
 
 Table = Any
 """An open LMDB sub-database."""
@@ -58,13 +61,15 @@ class Tables:
     certs: Table
     txs: Table
     changes: Table
+    replaced: Table
+    milestones: Table
     history: Table
     index: Table
     aside: Table
     meta: Table
 
 
-TABLES_MAX: Final = 16
+TABLES_MAX: Final = 24
 
 
 def open_tables(environment: lmdb.Environment) -> Tables:

@@ -20,7 +20,7 @@ from consensus.ledger.batch import Batch
 from consensus.ledger.executor import EXECUTOR
 from consensus.ledger.transaction import ORDINARY, PROTECTIVE, Transaction
 from consensus.state.history import HistoryTree, MemoryNodes
-from consensus.state.merkle import CHANGES, RESULTS
+from consensus.state.merkle import RESULTS
 from consensus.state.state import MemoryBackend, Row, State
 from node.checked import CheckedBatch, from_batch
 from tests.sim.clock import START_MS, Clock
@@ -124,7 +124,7 @@ class Simulation:
         nodes = MemoryNodes()
         history = HistoryTree(nodes)
         result = ev.ExecutionResult(
-            EXECUTOR, applied.state_root, RESULTS.root([]), CHANGES.root([]), history.root()
+            EXECUTOR, applied.state_root, RESULTS.root([]), applied.changes_root, history.root()
         )
         statement = statement_of(founded.chain, founded.first, result)
         history.append(statement.hash)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -373,8 +374,17 @@ def test_a_single_leafs_row_is_put_together_written_and_read(row: dict[str, Any]
 BY_NAME = {row["name"]: row for row in ROWS["records"] + ROWS["singles"]}
 
 
+def rows_of(names: Iterable[str]) -> list[tuple[bytes, Row]]:
+    found = [BY_NAME[name] for name in names]
+    return [(H(row["kh"]), Row(H(row["vh"]), row["height"], H(row["row"]))) for row in found]
+
+
+def rows_in(block: dict[str, Any]) -> list[dict[str, Any]]:
+    return [BY_NAME[name] for name in block["rows"]]
+
+
 def flush_of(step: dict[str, Any]) -> FlushBatch:
-    rows = [BY_NAME[name] for name in step["rows"]]
+    rows = rows_of(step["rows"])
     blocks = [
         BlockData(
             block["height"],
@@ -384,6 +394,7 @@ def flush_of(step: dict[str, Any]) -> FlushBatch:
             plain(block["certificate"]),
             [(txid, index) for txid, index in plain(block["transactions"])],
             [BatchData(*plain(batch)) for batch in block["batches"]],
+            dict(rows_of(block.get("rows", ()))),
         )
         for block in step["blocks"]
     ]
@@ -393,7 +404,7 @@ def flush_of(step: dict[str, Any]) -> FlushBatch:
     }
     return FlushBatch(
         step["height"],
-        rows=[(H(row["kh"]), Row(H(row["vh"]), row["height"], H(row["row"]))) for row in rows],
+        rows=rows,
         blocks=blocks,
         **pairs,
     )
@@ -451,6 +462,13 @@ def test_the_store_reads_these_tables_back(tmp_path: Path) -> None:
     key = cbor2.dumps("entitlement") + cbor2.dumps(["E-17"])
     assert view.records(b"", count_max=9) == [(key, b"\x41" * 32)]
     assert view.aside(b"\x01") == b"\x02"
+    assert view.horizon == 0
+    with store.reading() as past:
+        replaced = {row["name"]: past.replaced(2, H(row["kh"])) for row in rows_in(second)}
+        assert [past.milestone(b"\x47" * 32, height) for height in (0, 1, 2)] == [2, 2, None]
+    [(_, old)] = rows_of(["empty salt"])
+    assert [row for row in replaced.values() if row is not None] == [old]
+    assert replaced["empty salt"] == old
     assert cbor2.loads(view.meta(META_NUMBERS) or b"") == [3, 0, 2**33, 1]
     store.close()
 
