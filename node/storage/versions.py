@@ -78,19 +78,16 @@ def put(
 
     Must come before the rows themselves are put.
 
-    Cost: about 2 µs a row.
+    Cost: about 4 µs a row.
     """
     keys = sorted({kh for block in blocks for kh in block.rows})
     rows = _stored_rows(txn, opened, keys)
-    written: dict[bytes, bytes] = {}
     milestones: list[tuple[bytes, bytes]] = []
     for block in blocks:
         matching = not block.rows or len(block.changes) == CHANGE_BYTES * len(block.rows)
         invariant(matching, "a height has as many rows as changes")
         before = [rows.get(kh, b"") for kh in block.rows]
-        after = {kh: stored(row) for kh, row in block.rows.items()}
-        rows.update(after)
-        written.update(after)
+        rows.update({kh: stored(row) for kh, row in block.rows.items()})
         key = height_key(block.height)
         ends = b"".join([end.to_bytes(_END_BYTES, "big") for end in accumulate(map(len, before))])
         txn.put(key, b"".join([ends, *before]), append=True, db=opened.replaced)
@@ -98,7 +95,7 @@ def put(
     if milestones:
         with txn.cursor(opened.milestones) as cursor:
             cursor.putmulti(sorted(milestones))
-    return written
+    return rows
 
 
 def _stored_rows(
