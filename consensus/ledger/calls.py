@@ -489,6 +489,7 @@ class Calls:
             grant_id(txid, index),
             env["input"],
             txid,
+            index,
             self._desk,
             self._approvers or (),
             self,

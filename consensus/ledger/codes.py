@@ -24,7 +24,8 @@ object, as ``expects`` names it.
                        ["not_agency", path], ["debit", family], ["agency", agency], ["same_person"],
                        ["committee", agency],
                        ["key"], ["apart", role, other role that the person has],
-                       ["grant", id, why], ["office", role, why]: see ``delegation``;
+                       ["grant", id, why], ["office", role, why]: see ``delegation``,
+                       ["read", kind]: of records that are to be disclosed;
                        of acts on proposals also ["not the author"], ["author"], ["not asked"],
                        and links of approvers as under NEEDS_APPROVAL
     STALE              [name, version now, [field, ...]]; no fields: as a whole, or not named
@@ -46,7 +47,8 @@ object, as ``expects`` names it.
                        [kernel kind, id]
     NOT_DELIVERED      [[call, input, agency], ...]: whose node has not said that it has the value
     LIMIT              what is full: "holds"; "approvals"; "expiries", "moves", see ``amounts``;
-                       "lists"; ["index", index, size, most the action takes]
+                       "lists"; ["index", index, size, most the action takes];
+                       "subjects", see ``disclosures``
 
 Not here: when each applies (``executor``, ``calls``).
 """

@@ -27,6 +27,7 @@
     index      [kind.field, value, position]   [id of a record], [null] where vacated
     index      [kind.field, value, id]         [position], [null] where the record left
     proposal   [txid], [txid, "draft"]         see ``proposals``
+    disclosure [id]                            see ``disclosures``
     review     [id]                [id, txid, call, [domain, action], principal, agency, source,
                                     used_ms, due_ms, role, state, reviewer, reviewed_ms]
     reviews    [principal, role]   [[review, due_ms], ...]          unreviewed uses of a role,
@@ -39,8 +40,7 @@
 
 Each is one salted leaf with one version; accounts, indexes, sequences and the pool have no
 versions (always 1). ``held`` is a mask of the scopes with unreleased holds, expired or not: ALL,
-PAY, EDIT; changing it steps no version. ``disclosure`` is reserved
-for the act of that name.
+PAY, EDIT; changing it steps no version.
 
 Not here: how leaves are read and written within a block (``view``).
 Source: docs/protocol/ledger.cddl.

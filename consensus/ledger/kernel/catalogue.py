@@ -128,6 +128,19 @@ KERNEL_ACTIONS: Final[dict[str, KernelAction]] = {
     "release_hold": KernelAction((("agency", "text"), ("hold", "digest"))),
     # By whoever has the role that the action names in ``reversible``, on the terms it gives.
     "reverse": KernelAction((("transaction", "digest"), ("evidence", "evidence"))),
+    # Of a record that one may read oneself; what leaves a node for the audience rests on it.
+    "disclose": KernelAction(
+        (
+            ("kind", "text"),
+            ("id", "ref"),
+            ("version", "int"),  # that is shown; 0: the present one
+            ("fields", "list:text"),  # or groups of fields; ascending
+            ("audience", "ref"),  # [principal, id], [agency, name] or [party, name]
+            ("purpose", "text"),
+            ("legal", "text"),  # what it rests on
+            ("until", "time"),
+        )
+    ),
 }
 
 RELEASING: Final = ("confirm_hold", "withdraw_hold", "release_hold")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from consensus.ledger.kernel import (
+    disclosing,
     executors,
     grants,
     measures,
@@ -55,4 +56,5 @@ HANDLERS: Final[dict[str, Callable[[Acting], Plan]]] = {
     "withdraw_hold": measures.withdraw_hold,
     "release_hold": measures.release_hold,
     "reverse": reversal.reverse,
+    "disclose": disclosing.disclose,
 }

@@ -53,6 +53,8 @@ class Acting:
     inputs: Mapping[str, Value]
     txid: bytes
     """Of the transaction that the call is in."""
+    call: int
+    """Which of the transaction's calls it is."""
     desk: Desk
     """Where acts on proposals leave word."""
     approvers: Sequence[Standing]
