@@ -1,7 +1,7 @@
 """What a node says of proposals to those who ask: what waits for whom, and what would become of it.
 
 Judged on the newest executed state as the ledger would judge it now, and taken back: a dry run.
-None of it is proved. A page goes through a bounded number of proposals, however many are open.
+None of it is proved. A page takes a bounded amount of work, however many proposals are open.
 
 Not here: who may ask (``node.api``), and where proposals are found (``register``).
 """
@@ -26,7 +26,8 @@ from consensus.state.record import decode_single
 from node.register import Register
 
 EXAMINED_MAX: Final = 64
-"""Proposals judged for one page; each takes about as long as a transaction."""
+"""Work for one page, in calls judged (``share.weight``): about as much as one transaction. One
+proposal is always judged."""
 
 
 class Asking:
@@ -107,11 +108,16 @@ class Asking:
                     yield from self._register.open_for(action, now_ms, cursor)
 
         txids: dict[bytes, None] = {}
-        for examined, (place, txid) in enumerate(found()):
-            if len(txids) == limit or examined == EXAMINED_MAX:
+        examined = 0
+        for place, txid in found():
+            if len(txids) == limit or examined >= EXAMINED_MAX:
                 return ProposalPage(self._height(), tuple(txids), cursor)
-            cursor = place
             proposal = self.proposal(txid)
+            work = 1 if proposal is None else run.weight(proposal)
+            if examined and examined + work > EXAMINED_MAX:
+                return ProposalPage(self._height(), tuple(txids), cursor)
+            examined += work
+            cursor = place
             if proposal is None or proposal.state != OPEN:
                 continue  # the newest state is ahead of what is certified
             if not run.lacking(proposal, key):

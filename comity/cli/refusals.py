@@ -139,6 +139,7 @@ _FULL: Final = {
     "expiries": "at too many moments reservations of the account end; a date is shared by many",
     "moves": "its calls together change amounts more often than one transaction may",
     "rules": "the agency's acts on rule sets in this block are used up; send it again",
+    "proposals": "it acts on too many proposals, or too large ones, at once; act on fewer",
 }
 _SENTENCES: Final[dict[str, Sentence]] = {
     "REFUSED": lambda d: "the reason is not shown to this key",

@@ -15,7 +15,7 @@ Not here: the checks of the transaction (``executor``), what kernel actions do (
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from consensus.codec import Value
@@ -28,7 +28,7 @@ from consensus.ledger.effects import Active, Effects, hold_id
 from consensus.ledger.environment import ABSENT, LETS, Lets
 from consensus.ledger.expects import Expectations, check_fresh
 from consensus.ledger.holds import Target
-from consensus.ledger.kernel.perform import HANDLERS
+from consensus.ledger.kernel.perform import FLOORS, HANDLERS
 from consensus.ledger.kernel.plan import Acting
 from consensus.ledger.layout import ALL, EDIT, PAY, encode_int
 from consensus.ledger.model import Action, Env, EvaluationError, Policy
@@ -184,15 +184,19 @@ class Calls:
         return self._panel(policy, power, env, approvers).objection()
 
     def check_approvals(self, index: int, call: Call, active: Active, power: Power) -> None:
-        """Judge the policy of a call alone.
+        """Judge alone what approvals a call asks for: its policy, and the floor beyond it.
 
         Raises:
             Refused: NEEDS_APPROVAL, or what comes before the policy.
         """
-        policy = active.action.approvals
+        policy, floor = active.action.approvals, _floor_of(active.action)
+        if policy is None and floor is None:
+            return
+        env = self._environment(index, call, active, power)
         if policy is not None:
-            env = self._environment(index, call, active, power)
             self._panel(policy, power, env, self._approvers or ()).judge()
+        if floor is not None:
+            floor(self._acting(index, env), active.action)
 
     def _environment(self, index: int, call: Call, active: Active, power: Power) -> dict[str, Any]:
         """Return what conditions of a call may read, without judging it further."""
@@ -207,9 +211,14 @@ class Calls:
         return env
 
     def _approve_first(self, index: int, active: Active, power: Power, env: dict[str, Any]) -> None:
-        if active.action.approvals is not None and self._approvers is not None:
+        if self._approvers is None:
+            return
+        action, floor = active.action, _floor_of(active.action)
+        if action.approvals is not None:
             self._complete(index, active, env)
-            self._approve(index, active.action.approvals, power, env)
+            self._approve(index, action.approvals, power, env)
+        if floor is not None:
+            floor(self._acting(index, env), action)
 
     def _complete(self, index: int, active: Active, env: dict[str, Any]) -> None:
         """Add to an environment with every load what conditions may read beside them."""
@@ -311,7 +320,7 @@ class Calls:
                 raise Refused(Code.NOT_FOUND, [load.name, None]) from None
             if load.kind is not None:
                 if load.listing is not None:
-                    room = indexes.LISTED_MAX - self.listed
+                    room = max(indexes.LISTED_MAX - self.listed, 0)
                     found = indexes.load(view, load.kind, load.listing, id_[0], room)
                     self.listed += len(found)
                     env[load.name] = found
@@ -478,11 +487,11 @@ class Calls:
                 taken.append([kind.name, each.id])
             seen[kh] = None
 
-    def _kernel(self, index: int, active: Active, power: Power, env: Env) -> None:
-        action, view = active.action, self._view
+    def _acting(self, index: int, env: Env) -> Acting:
+        """Return what a kernel action needs to know."""
         txid = self._tx.txid
-        acting = Acting(
-            view,
+        return Acting(
+            self._view,
             self._standing,
             self._now_ms,
             hold_id(txid, index, 0),
@@ -494,6 +503,10 @@ class Calls:
             self._approvers or (),
             self,
         )
+
+    def _kernel(self, index: int, active: Active, power: Power, env: Env) -> None:
+        action, view = active.action, self._view
+        acting, floor = self._acting(index, env), _floor_of(action)
         plan = HANDLERS[action.name](acting)
         authorize(view, self._standing, power, action, env)
         if plan.forbidden is not None:
@@ -523,6 +536,8 @@ class Calls:
             raise Refused(Code.REQUIREMENT, list(plan.failed))
         if action.approvals is not None and not self._approvals_first:
             self._approve(index, action.approvals, power, env)
+        if floor is not None:
+            floor(acting, action)
         if plan.taken is not None:
             raise Refused(Code.NOT_UNIQUE, [plan.taken])
         plan.write()
@@ -531,6 +546,11 @@ class Calls:
             entry = b"\x83" + encode_int(self.move_count) + account.id_cbor + encode_int(delta)
             self.moves.setdefault(account.domain, []).append(entry)
             self.move_count += 1
+
+
+def _floor_of(action: Action) -> Callable[[Acting, Action], None] | None:
+    """Return what judges what the floor asks of an action, beyond its policy."""
+    return FLOORS.get(action.name) if action.kernel else None
 
 
 def _check_requirements(action: Action, env: Env) -> None:

@@ -12,6 +12,7 @@
 ``end`` is ``[time_ms, [key, principal, agency], txid, why]``: who brought the end about with which
 transaction, and why: words, or for a stale one ``[code, call, detail]`` of its second decision.
 Nothing is deleted. An approval names the transaction that gave it; a cosigner's is the proposal.
+One that is renewed (``kernel.proposals``) takes the last place, and is no second one.
 
 The draft is written once and never again, so approvals cost the same for a long one.
 
@@ -28,6 +29,7 @@ from consensus.codec import Value
 from consensus.errors import LocalProtocolError
 from consensus.hashing import ZERO
 from consensus.ledger.authority import Standing
+from consensus.ledger.share import Share
 from consensus.ledger.transaction import Transaction, decode_trusted
 from consensus.ledger.view import CHARTER, Source, View
 from consensus.state.record import decode_single
@@ -79,18 +81,25 @@ class Desk:
     """What the transactions of a block did to proposals.
 
     ``used`` says that the transaction at hand acts on proposals: ``approved`` are those to be
-    judged after it, ``named`` those that its decision links to. ``touched`` are all that any
-    transaction of the block wanted to write.
+    judged after it, ``named`` those that its decision links to, ``share`` bounds what its acts look
+    at. ``touched`` are all that any transaction of the block wanted to write.
 
     Args:
         lacking: gives what somebody lacks to approve a proposal, or (True) to object to it, as
             NOT_AUTHORIZED names it; empty if nothing is lacking.
+        complete: says whether a proposal lacks no approval, so that it may be judged.
     """
 
-    __slots__ = ("approved", "lacking", "named", "touched", "used")
+    __slots__ = ("approved", "complete", "lacking", "named", "share", "touched", "used")
 
-    def __init__(self, lacking: Callable[[Proposal, Standing, bool], list[Value]]) -> None:
+    def __init__(
+        self,
+        lacking: Callable[[Proposal, Standing, bool], list[Value]],
+        complete: Callable[[Proposal], bool],
+    ) -> None:
         self.lacking = lacking
+        self.complete = complete
+        self.share = Share()
         self.used = False
         self.approved: list[bytes] = []
         self.named: list[bytes] = []
@@ -111,6 +120,7 @@ class Desk:
         self.used = False
         self.approved = []
         self.named = []
+        self.share = Share()
 
 
 def find(view: View, txid: bytes) -> Proposal | None:
@@ -134,10 +144,15 @@ def put_draft(view: View, transaction: Transaction) -> None:
 
 def draft_of(view: View, txid: bytes) -> Transaction:
     """Return the transaction that a proposal stores; records the read."""
+    return decode_draft(txid, draft_bytes_of(view, txid))
+
+
+def draft_bytes_of(view: View, txid: bytes) -> bytes:
+    """Return what lies beside the draft of a proposal; records the read."""
     attachment = view.attachment(SPACE, [txid, DRAFT])
     if attachment is None:
         raise LocalProtocolError("a proposal has no draft")
-    return decode_draft(txid, attachment)
+    return attachment
 
 
 def changes(view: View, source: Source, desk: Desk) -> tuple[tuple[Proposal | None, Proposal], ...]:

@@ -11,7 +11,8 @@ happens. Else a second decision under its txid follows at the next position: app
 and then it is stale for good. Its author's key counts if it was not compromised: one that was
 replaced or lost since stands for what it signed.
 
-Cosigners of a proposal are its first approvals. One that lacks none takes effect at once.
+Cosigners of a proposal are its first approvals. One that lacks none takes effect at once. Nothing
+is judged again by itself: what time completes waits for an approval, new or renewed.
 
 Not here: who may approve (``kernel.proposals``), what approvals are needed (``policies``).
 """
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from consensus.codec import Value
-from consensus.ledger import proposals
+from consensus.ledger import proposals, share
 from consensus.ledger.authority import Power, Standing
 from consensus.ledger.calls import Calls
 from consensus.ledger.codes import Code, Refused
@@ -97,7 +98,7 @@ class Proposing:
         self._view = view
         self._now_ms = now_ms
         self._bench = bench
-        self.desk = Desk(self._lacking)
+        self.desk = Desk(self._lacking, self._complete)
 
     # --- stored -------------------------------------------------------------------------------
 
@@ -154,7 +155,7 @@ class Proposing:
             desk.approve(transaction.txid)
 
     def _try(self, transaction: Transaction, standing: Standing, judged: Judged) -> bool:
-        """Judge the calls, apart from what may change; return whether any asks for approvals."""
+        """Judge the calls, apart from what may change; return whether any waits for approvals."""
         view, bench = self._view, self._bench
         expects = Expectations(view, transaction)
         calls = self._calls(transaction, standing, expects, None)
@@ -169,7 +170,7 @@ class Proposing:
             if active is None:
                 judged.call = index
                 raise unknown_action(self._view, call.domain, call.action)
-            waits = waits or active.action.approvals is not None
+            waits = waits or _needs_somebody(active.action.approvals)
             if index >= len(judged.actions):
                 judged.call = index
                 calls.check_form(index, call, active)
@@ -233,6 +234,26 @@ class Proposing:
                 return []
             lacking += [link for link in links if link not in lacking]
         return lacking
+
+    def _complete(self, proposal: Proposal) -> bool:
+        """Return whether no call lacks an approval now.
+
+        Of a call that rests on what an earlier one makes that cannot be said.
+        """
+        transaction = proposals.draft_of(self._view, proposal.txid)
+        author = self._bench.standing(transaction.author)
+        expects = Expectations(self._view, transaction)
+        calls = self._calls(transaction, author, expects, self._approvers(proposal))
+        for index, call in enumerate(transaction.calls):
+            active = self._bench.action(call)
+            if active is None:
+                return False
+            power = self._bench.power_for(author, active.action, expects.under)
+            try:
+                calls.check_approvals(index, call, active, power)
+            except Refused:
+                return False
+        return True
 
     def _lacking_role(
         self, action: Action, author: Standing, approver: Standing, objects: bool
@@ -325,21 +346,25 @@ class Proposing:
     def lacking(self, proposal: Proposal, approver: bytes) -> list[Value]:
         """Return what the holder of a key lacks to approve a proposal now; empty if nothing.
 
-        A key out of force lacks itself, and so does a principal that has approved already. Of a
-        proposal that can take effect no more, because an action changed, nobody can approve
-        anything, though an approval would bring that out.
+        A key out of force lacks itself, and so does a principal that has approved already, unless
+        no approval is missing: then approving once more brings about the effect. Of a proposal that
+        can take effect no more, because an action changed, nobody can approve anything, though an
+        approval would bring that out.
         """
         self._view.begin()
         standing = self._bench.standing(approver)
         if standing.fault is not None:
             return [["key"]]
-        if any(row[1] == standing.principal.id for row in proposal.approvals):
+        mine = standing.principal.id
+        given = any(row[1] == mine for row in proposal.approvals)
+        renews = (given or mine == proposal.principal) and self._complete(proposal)
+        if given and not renews:
             return [["twice"]]
         for domain, name, id_ in proposal.calls:
             action = self._view.book.action(domain, name)
             if action is None or (action.action_id != id_ and not action.protective):
                 return [["moved", f"{domain}.{name}"]]
-        return self._lacking(proposal, standing, False)
+        return [] if renews else self._lacking(proposal, standing, False)
 
     def asked_of(self, approver: bytes) -> list[str]:
         """Return the actions, ``domain.action`` ascending, that ask for a role of theirs."""
@@ -359,6 +384,10 @@ class Proposing:
             for action in rule_set.actions.values()
             if asks(action)
         )
+
+    def weight(self, proposal: Proposal) -> int:
+        """Return how much work a proposal is to judge, in calls."""
+        return share.weight(self._view.book, proposal.calls)
 
     def is_quiet(self, proposal: Proposal) -> bool:
         """Return whether an action in force that a proposal calls is quiet."""
@@ -420,6 +449,16 @@ def check_signed(standing: Standing) -> None:
         raise Refused(Code.SUSPENDED, ["principal", [standing.principal.id]])
     if standing.agency.status != ACTIVE:
         raise Refused(Code.SUSPENDED, ["agency", [standing.agency.name]])
+
+
+def _needs_somebody(policy: Policy | None) -> bool:
+    """Return whether a policy is never met by the author alone, whatever the conditions give."""
+    if policy is None or policy.when is not None:
+        return False
+    if isinstance(policy, Leaf):
+        return not policy.author
+    able = sum(not _needs_somebody(each) for each in policy.among)
+    return able < (policy.needed or len(policy.among))
 
 
 def _leaves(policy: Policy | None) -> list[Leaf]:

@@ -12,10 +12,10 @@ Not here: what executors do (``versions``).
 from __future__ import annotations
 
 from consensus.ledger.kernel.plan import Acting, Plan, found
-from consensus.ledger.kernel.quorum import check_quorum, governing_of
+from consensus.ledger.kernel.quorum import governing_of
 from consensus.ledger.kernel.rulesets import AHEAD_MS_MAX, put_adoption, put_head, step
 from consensus.ledger.layout import ACTIVATED, ADOPTION, EXECUTOR_HEAD, Adoption, RulesHead
-from consensus.ledger.view import CHARTER, RULES
+from consensus.ledger.view import RULES
 
 
 def activate_executor(acting: Acting) -> Plan:
@@ -36,7 +36,6 @@ def activate_executor(acting: Acting) -> Plan:
         failed = ("TOO_FAR", "at most two years ahead")
 
     def write() -> None:
-        check_quorum(acting, view.book.rule_sets[CHARTER].actions["activate_executor"])
         active = [[n, at] for n, at in head.active if n == current] + [[number, from_ms]]
         put_head(view, head._replace(active=active, latest=max(head.latest, number)))
         before = view.single(RULES, [EXECUTOR_HEAD, current, ADOPTION])

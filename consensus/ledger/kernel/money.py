@@ -5,8 +5,9 @@
 
 Both lie under the floor: a quorum of agencies with a validator must want it, and it must have been
 known for the genesis notice. So it is a stored proposal, and an approval that is given after the
-notice completes it; a transaction that was not stored has had none. What takes a quorum, f + 1
-agencies stop by not approving it; whoever may approve ends it by objecting.
+notice completes it, a new one or one that is renewed; a transaction that was not stored has had
+none. What takes a quorum, f + 1 agencies stop by not approving it; whoever may approve ends it by
+objecting.
 
 Not here: amounts that move (``amounts``), and what the charter asks beyond the floor.
 """
@@ -19,9 +20,8 @@ from consensus.ledger.accounts import Account
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.kernel.plan import Acting, Plan, bad
 from consensus.ledger.kernel.quorum import check_quorum, governing_of
-from consensus.ledger.model import AccountFamily
+from consensus.ledger.model import AccountFamily, Action
 from consensus.ledger.types import InputError, check_id
-from consensus.ledger.view import CHARTER
 
 
 def issue_money(acting: Acting) -> Plan:
@@ -29,7 +29,6 @@ def issue_money(acting: Acting) -> Plan:
     account, _, amount = _named(acting)
 
     def write() -> None:
-        _check_floor(acting, "issue_money")
         acting.view.move(account).credit(amount)
 
     return Plan(write, moved=(account, amount))
@@ -40,7 +39,6 @@ def retire_money(acting: Acting) -> Plan:
     account, family, amount = _named(acting)
 
     def write() -> None:
-        _check_floor(acting, "retire_money")
         acting.view.move(account).debit(amount, family.floor)
 
     return Plan(write, moved=(account, -amount))
@@ -67,13 +65,13 @@ def _named(acting: Acting) -> tuple[Account, AccountFamily, int]:
     return account, family, amount
 
 
-def _check_floor(acting: Acting, name: str) -> None:
+def check_floor(acting: Acting, action: Action) -> None:
     """Refuse unless a quorum of agencies wants it, and the notice is over.
 
     Raises:
         Refused: NEEDS_APPROVAL, with the agencies that are missing or the end of the notice.
     """
-    check_quorum(acting, acting.view.book.rule_sets[CHARTER].actions[name])
+    check_quorum(acting, action)
     proposal = proposals.find(acting.view, acting.txid)
     since_ms = acting.now_ms if proposal is None else proposal.proposed_ms
     until_ms = since_ms + governing_of(acting).floor.notice_ms

@@ -1,4 +1,8 @@
-"""Which handler carries out which action of the catalogue."""
+"""Which handler carries out which action of the catalogue, and what the floor asks of it.
+
+The floor is judged with the approvals, so while it is not met a proposal waits: nothing else can
+have made it stale.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,8 @@ from consensus.ledger.kernel import (
     succession,
 )
 from consensus.ledger.kernel.plan import Acting, Plan
+from consensus.ledger.kernel.quorum import check_quorum
+from consensus.ledger.model import Action
 
 HANDLERS: Final[dict[str, Callable[[Acting], Plan]]] = {
     "add_agency": people.add_agency,
@@ -58,3 +64,11 @@ HANDLERS: Final[dict[str, Callable[[Acting], Plan]]] = {
     "reverse": reversal.reverse,
     "disclose": disclosing.disclose,
 }
+
+FLOORS: Final[dict[str, Callable[[Acting, Action], None]]] = {
+    "activate_rules": rulesets.check_floor,
+    "activate_executor": check_quorum,
+    "issue_money": money.check_floor,
+    "retire_money": money.check_floor,
+}
+"""What raises NEEDS_APPROVAL beyond an action's policy."""

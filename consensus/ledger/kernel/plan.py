@@ -37,6 +37,8 @@ class Sink(Protocol):
     covered: int
     """Calls that have such terms."""
     links: list[bytes]
+    listed: int
+    """Records that were taken from indexes, or will be for proposals: one bound for all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,11 @@ they are protective acts and come before an approval of the same block. ``approv
 proposals and ``approve_protective`` those stored as protective: the lane of an act must not depend
 on the state.
 
+**Renewed.** Time alone may complete what a proposal needs: a notice ends, a condition of its policy
+is met. Nothing runs by itself then, and everybody may have approved already. So who approved, or
+proposed, may approve once more as soon as no approval is missing: that adds no vote, it has the
+proposal judged. Before, it is ``TWICE``.
+
 Not here: what approvals a call needs (``policies``), and what the last one brings about
 (``proposing``).
 """
@@ -23,6 +28,7 @@ from consensus.ledger.kernel.plan import Acting, Plan, bad, found, successor_of
 from consensus.ledger.layout import COMPROMISED, Agency, Key, Principal
 from consensus.ledger.persons import one_person
 from consensus.ledger.proposals import APPROVALS_MAX, OBJECTED, OPEN, WITHDRAWN, Proposal
+from consensus.ledger.share import listed_most
 
 REASON_BYTES_MAX: Final = 1024
 
@@ -44,8 +50,7 @@ def _approve(acting: Acting, *, protective: bool) -> Plan:
         raise bad("proposal", f"it takes {word}")
     view, standing, desk = acting.view, acting.standing, acting.desk
     principal = standing.principal
-    failed = _over(acting, proposal)
-    lacking: list[Value] = []
+    given: list[Value] | None = None
     kept = []
     for approval in proposal.approvals:
         if approval[1] != principal.id:
@@ -53,17 +58,26 @@ def _approve(acting: Acting, *, protective: bool) -> Plan:
             continue
         key: Key = found(acting, "key", [approval[0]], "proposal")
         if key.status != COMPROMISED:  # else it no longer counts, and this one takes its place
-            kept.append(approval)
-            failed = failed or ("TWICE", "this person has approved it already")
+            given = approval
+    failed = _over(acting, proposal)
+    lacking: list[Value] = []
+    own = proposal.principal == principal.id
     if failed is None:
-        lacking = desk.lacking(proposal, standing, False)
+        _share(acting, proposal)
+        earlier = own if given is None else given[4] != acting.txid
+        if not (earlier and desk.complete(proposal)):
+            if given is not None:
+                failed = "TWICE", "this person has approved it already"
+            else:
+                lacking = desk.lacking(proposal, standing, False)
         if len(kept) >= APPROVALS_MAX:
             raise Refused(Code.LIMIT, "approvals")
     row: list[Value] = [standing.key, principal.id, standing.agency.name, acting.now_ms]
     approved = proposal._replace(approvals=[*kept, [*row, acting.txid]])
 
     def write() -> None:
-        proposals.put(view, desk, approved)
+        if not own:  # an author's word is not an approval
+            proposals.put(view, desk, approved)
         desk.approve(proposal.txid)
         desk.name(proposal.txid)
 
@@ -77,7 +91,10 @@ def object_(acting: Acting) -> Plan:
     if not 0 < len(reason.encode()) <= REASON_BYTES_MAX:
         raise bad("reason", f"1 to {REASON_BYTES_MAX} bytes")
     failed = _over(acting, proposal)
-    lacking = [] if failed else acting.desk.lacking(proposal, acting.standing, True)
+    lacking: list[Value] = []
+    if failed is None:
+        _share(acting, proposal)
+        lacking = acting.desk.lacking(proposal, acting.standing, True)
     return _ending(acting, proposal, OBJECTED, reason, failed, lacking)
 
 
@@ -118,6 +135,19 @@ def _proposal_of(acting: Acting) -> Proposal:
     if proposal is None:
         raise Refused(Code.NOT_FOUND, ["proposal", [proposals.SPACE, [txid]]])
     return proposal
+
+
+def _share(acting: Acting, proposal: Proposal) -> None:
+    """Take a proposal from what the transaction may look at.
+
+    Raises:
+        Refused: LIMIT.
+    """
+    view, sink = acting.view, acting.sink
+    draft_bytes = len(proposals.draft_bytes_of(view, proposal.txid))
+    lists = listed_most(view.book, proposal.calls)
+    acting.desk.share.take(len(proposal.calls), draft_bytes, lists, sink.listed)
+    sink.listed += lists
 
 
 def _over(acting: Acting, proposal: Proposal) -> tuple[str, str] | None:

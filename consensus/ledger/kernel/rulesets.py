@@ -49,7 +49,7 @@ from consensus.ledger.layout import (
     Adoption,
     RulesHead,
 )
-from consensus.ledger.model import Rulebook, RuleSet
+from consensus.ledger.model import Action, Rulebook, RuleSet
 from consensus.ledger.policies import Panel
 from consensus.ledger.rules.forms import decode_definition
 from consensus.ledger.rules.lockout import NEEDED, locked_out
@@ -124,9 +124,7 @@ def activate_rules(acting: Acting) -> Plan:
 
     def write() -> None:
         view = acting.view
-        if domain == CHARTER:
-            check_quorum(acting, view.book.rule_sets[CHARTER].actions[_ACTIVATE])
-        else:
+        if domain != CHARTER:
             governing_of(acting).take_turn(acting.standing.agency.name)
         schedule = _Schedule(view)
         if domain not in schedule.heads and len(schedule.heads) >= RULE_SETS_MAX:
@@ -151,6 +149,16 @@ def activate_rules(acting: Acting) -> Plan:
         put_adoption(view, adoption._replace(state=ACTIVATED, from_ms=from_ms, steps=steps))
 
     return Plan(write, ((RULES, [domain]), (RULES, [domain, number, ADOPTION])), failed=failed)
+
+
+def check_floor(acting: Acting, action: Action) -> None:
+    """Refuse to activate a charter unless a quorum of agencies wants it.
+
+    Raises:
+        Refused: NEEDS_APPROVAL, with how many agencies are missing.
+    """
+    if acting.inputs["domain"] == CHARTER:
+        check_quorum(acting, action)
 
 
 def object_rules(acting: Acting) -> Plan:
@@ -377,7 +385,10 @@ def _end(acting: Acting, head: RulesHead, adoption: Adoption, state: int) -> Non
         _take_out(acting, schedule, adoption, state)
         return
     _take_out(acting, schedule, adoption, state)
-    for then_ms in schedule.times(acting.now_ms + 1):
+    times = schedule.times(acting.now_ms + 1)
+    if times:
+        governing_of(acting).take_turn(acting.standing.agency.name)
+    for then_ms in times:
         due = [name for name, each in schedule.heads.items() if _at(each, then_ms)]
         while due and not _holds(acting, schedule, then_ms):
             name = due.pop(0)

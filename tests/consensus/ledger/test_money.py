@@ -108,6 +108,41 @@ def test_before_the_notice_is_over_a_proposal_waits_and_one_more_approval_comple
     assert mint.balance("fund", "main") == 1500
 
 
+def test_if_everybody_has_approved_too_early_any_of_them_approves_again() -> None:
+    for who in ("chief_s", "chief_t"):
+        mint = Mint()
+        others = ("chief_a", "chief_r", "chief_s")
+        proposal = mint.proposed("charter.issue_money", *FUND, 500, cosigners=others)
+        early = mint.approve(who, proposal)[0]
+        code = Code.NOT_AUTHORIZED if who == "chief_t" else Code.REQUIREMENT
+        assert early.code == code, early.detail  # the author; twice
+        mint.wait()
+        assert mint.balance("fund", "main") == 1000
+        _, issued = mint.approve(who, proposal)
+        assert issued.code == Code.APPLIED
+        assert mint.balance("fund", "main") == 1500
+
+
+def test_too_few_agencies_do_not_renew_after_the_notice() -> None:
+    mint = Mint()
+    proposal = mint.proposed("charter.issue_money", *FUND, 500, cosigners=("chief_r",))
+    mint.wait()
+    assert mint.approve("chief_r", proposal)[0].detail[0] == "TWICE"
+    assert len(mint.approve("chief_s", proposal)) == 2
+
+
+def test_what_fails_for_now_does_not_end_a_proposal_that_waits_for_its_quorum() -> None:
+    """The charter's own policy is met by two; the floor asks for three agencies and the notice."""
+    mint = Mint()
+    assert mint.do("clerk", "grants.freeze", "main", "pay").code == Code.APPLIED
+    proposal = mint.proposed("charter.issue_money", *FUND, 500)
+    for who in ("chief_r", "chief_s"):
+        assert len(mint.approve(who, proposal)) == 1
+    mint.wait()
+    _, held = mint.approve("chief_a", proposal)
+    assert held.code == Code.HELD
+
+
 def test_the_notice_ends_exactly_then() -> None:
     for early_ms, decisions in ((1, 1), (0, 2)):
         mint = Mint()

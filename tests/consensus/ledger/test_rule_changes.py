@@ -527,6 +527,33 @@ def test_what_does_not_hold_without_the_one_that_was_ended_lapses_with_it():
     assert world.adoption("benefits", 1).until_ms is None
 
 
+def test_a_block_ends_rule_sets_that_others_may_rest_on_for_each_agency_twice():
+    world = Governed()
+    from_ms = world.now_ms + 100_000
+    texts = (numbered(IDENTITY, 2), benefits(2), numbered(PAYMENTS, 2))
+    for text in texts:
+        assert world.propose(text).code == Code.APPLIED
+    domains = ("identity", "benefits", "payments")
+    for domain in domains:
+        assert world.activate(domain, 2, from_ms).code == Code.APPLIED
+    assert world.propose(numbered(GOVERNED, 2)).code == Code.APPLIED
+    quorum = ("chief_r", "chief_s")
+    assert world.activate("charter", 2, from_ms, cosigners=quorum).code == Code.APPLIED
+    for domain in domains:
+        assert world.object(domain, 2, "chief_r").code == Code.APPLIED
+    drafts = [world.draft("chief_a", ("charter.object_rules", each, 2)) for each in domains]
+    first, second, third = world.run(*drafts).decisions
+    assert (first.code, second.code) == (Code.APPLIED, Code.APPLIED)
+    assert (third.code, third.detail) == (Code.LIMIT, "rules")
+    assert world.adoption("payments", 2).state == ACTIVATED
+    assert world.object("payments", 2, "chief_a").code == Code.APPLIED
+    last = [
+        world.draft(each, ("charter.object_rules", "charter", 2)) for each in ("chief_r", "chief_a")
+    ]
+    assert [each.code for each in world.run(*last).decisions] == [Code.APPLIED, Code.APPLIED]
+    assert world.adoption("charter", 2).state == OBJECTED
+
+
 def test_withdrawing():
     world = Governed()
     world.propose(benefits(2), "chief_s")
