@@ -2,8 +2,8 @@
 
 ``DryRun`` judges one transaction on the newest executed state, with the executor's own parts, and
 changes nothing. Its ``outcome`` is what the executor would decide in the next block. ``findings``
-are every check that fails, in their order, where the executor stops at the first: what was loaded
-lets versions, bases, holds, conditions and approvals be judged each by itself.
+are every check that fails: first the one that decides, then the others in their order. What was
+loaded lets versions, bases, holds, conditions and approvals be judged each by itself.
 
 - What comes before authority and authority itself end a call's judgement: whoever may not act is
   told no more.
@@ -83,9 +83,9 @@ class DryRun(BlockRun):
         self._view.begin()
         self._find()
         first = Finding(self.outcome.code, self.outcome.call, self.outcome.detail)
-        refused = first.code not in (Code.APPLIED, Code.PROPOSED)
-        if refused and first not in self.findings:
-            self.findings.insert(0, first)
+        if first.code not in (Code.APPLIED, Code.PROPOSED):
+            # of a proposal, a later call may decide: what may change refuses nothing when stored
+            self.findings = [first, *[each for each in self.findings if each != first]]
 
     # --- the transaction's own checks
 

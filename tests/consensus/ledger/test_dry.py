@@ -10,6 +10,7 @@ from consensus.ledger.codes import Code
 from consensus.ledger.dry import DryRun, Finding
 from consensus.ledger.executor import BlockContext, BlockRun
 from consensus.ledger.ledger import of_genesis
+from tests.consensus.ledger.desk import Desk
 from tests.consensus.ledger.test_executor_properties import Chaos
 
 
@@ -61,3 +62,20 @@ def test_dry_run_finds_more_than_the_executor_says() -> None:
             more += len(run.findings) > 1
             assert len({repr(each) for each in run.findings}) == len(run.findings)
     assert more > 10
+
+
+def test_first_finding_of_a_proposal_is_what_keeps_it_from_being_stored() -> None:
+    """A requirement may come right until it takes effect, a wrong input of a later call never."""
+    desk = Desk()
+    calls = (
+        ("payments.check_purse", "a", 1),
+        ("payments.check_purse", "b", 2),
+        ("payments.transfer", "a", "b", "nothing"),
+    )
+    context = BlockContext(1, desk.height + 1, desk.now_ms + 1000)
+    run = DryRun(desk.ledger, desk.state, context, desk.propose("clerk", *calls))
+    bad = (Code.BAD_INPUT, 2, run.outcome.detail)
+    assert (run.outcome.code, run.outcome.call) == bad[:2]
+    short = ["BALANCE", "another balance"]
+    told = [each for each in run.findings if each.code != Code.NEEDS_APPROVAL]
+    assert told == [bad, (Code.REQUIREMENT, 0, short), (Code.REQUIREMENT, 1, short)]
