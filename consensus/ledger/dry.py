@@ -123,7 +123,7 @@ class DryRun(BlockRun):
         if view.indexed:
             self._note(None, indexes.settle, view)
         if expects.entries and transaction.lane != PROTECTIVE and not self.findings:
-            self._note(None, expects.check_rest)
+            self._note(None, expects.check_rest, standing)
         view.rollback()
         self._desk.clear()
 

@@ -428,7 +428,7 @@ class BlockRun:
         if self._view.indexed:
             indexes.settle(self._view)
         if expects.entries and transaction.lane != PROTECTIVE:
-            expects.check_rest()
+            expects.check_rest(standing)
         judged.links = calls.links
         if calls.covered and calls.covered == len(transaction.calls):
             judged.terms = calls.terms

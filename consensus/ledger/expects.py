@@ -2,7 +2,8 @@
 
 ``expects`` names a version of every record that is written or named in ``depends``, judged on the
 state before the transaction. Conflicts are per field: only fields that the call writes or depends
-on must not have changed since. An entry that no call needed is checked as a whole. Kernel objects
+on must not have changed since. An entry that no call needed is checked as a whole, and only if the
+author may read what it names: else outcomes would tell what a reading would not. Kernel objects
 have one version for the whole leaf. A record that the transaction itself made needs no entry.
 
 A basis is what a record was derived from: ``[[[kind, id], field, field version], ...]``, version 0
@@ -19,8 +20,10 @@ from typing import Final
 
 from consensus import codec
 from consensus.codec import Value
+from consensus.ledger.authority import Standing
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.layout import name_of
+from consensus.ledger.readable import Readable
 from consensus.ledger.records import Draft, Record
 from consensus.ledger.transaction import Transaction
 from consensus.ledger.view import View, record_components
@@ -93,14 +96,18 @@ class Expectations:
         if self._expected(id_cbor) != now:
             raise Refused(Code.STALE, [[kind, id_], now, []])
 
-    def check_rest(self) -> None:
+    def check_rest(self, author: Standing) -> None:
         """Refuse if an entry that no call needed names another version than the present one.
 
         Raises:
-            Refused: STALE.
+            Refused: NOT_AUTHORIZED: the author may not read what it names; STALE.
         """
+        readable: Readable | None = None
         for key, (kind, id_, version) in self.entries.items():
             if key not in self._used:
+                readable = readable or Readable(self._view, author)
+                if not readable.may_read(kind, id_):
+                    raise Refused(Code.NOT_AUTHORIZED, [["read", [kind, id_]]])
                 now = self._view.version_named(kind, id_)
                 if version != now:
                     raise Refused(Code.STALE, [[kind, id_], now, []])

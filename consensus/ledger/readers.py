@@ -199,7 +199,9 @@ class Reader:
         """Return NEVER, BY_ROW or ALWAYS for a kind or family that has rules."""
         return self._known(owner)[0]
 
-    def may_read(self, owner: Kind | AccountFamily, row: Row, *, own: bool = True) -> bool:
+    def may_read(
+        self, owner: Kind | AccountFamily, row: Mapping[str, Value], *, own: bool = True
+    ) -> bool:
         """Return whether a row of a kind or family with rules may be shown.
 
         Args:
@@ -318,7 +320,7 @@ class Reader:
             found = self._roles[name] = (None if why else role, why)
         return found
 
-    def _passes(self, way: _Way, row: Row) -> str:
+    def _passes(self, way: _Way, row: Mapping[str, Value]) -> str:
         """Return why a way in does not let in to a row; empty if it does."""
         rule = way.rule
         if rule.own is not None and not self._concerns(rule.own, row):
@@ -327,13 +329,15 @@ class Reader:
             return f"it does not hold that {rule.where.source}"
         return ""
 
-    def _concerns(self, own: Expression, row: Row) -> bool:
+    def _concerns(self, own: Expression, row: Mapping[str, Value]) -> bool:
         try:
             return self.names_me(own.evaluate({RECORD: row, ACCOUNT: row}))
         except EvaluationError:
             return False
 
-    def _holds(self, where: Expression, who: Mapping[str, Value], row: Row | None) -> bool:
+    def _holds(
+        self, where: Expression, who: Mapping[str, Value], row: Mapping[str, Value] | None
+    ) -> bool:
         env = {"who": who, "now": self._now_ms, RECORD: row, ACCOUNT: row}
         try:
             return where.evaluate(env) is True
