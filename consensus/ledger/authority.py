@@ -34,7 +34,7 @@ from consensus.ledger.layout import (
     in_force,
 )
 from consensus.ledger.model import Action, Env, EvaluationError
-from consensus.ledger.persons import conflicts, one_person, rules_behind
+from consensus.ledger.persons import conflicts, is_person, one_person, rules_behind
 from consensus.ledger.resting import read_resting
 from consensus.ledger.view import View
 
@@ -346,11 +346,12 @@ def _value(evaluate: Any, env: Env) -> Value:
 
 
 def same_person(view: View, standing: Standing, other: Value) -> bool:
-    """Return whether ``other`` names the author or another principal of the same person.
+    """Return whether ``other`` names the author, the author's person or another principal of it.
 
-    Separation of duty goes by the registrar's subject token, across agencies, keys and roles.
+    Separation of duty goes by the registrar's subject token, across agencies, keys and roles. An
+    official is also the person whose record has that token for its id.
     """
-    if standing.is_same(other):
+    if standing.is_same(other) or is_person(standing.principal, other):
         return True
     id_ = other[0] if type(other) is list and len(other) == 1 else other
     if type(id_) is not bytes:

@@ -1,8 +1,10 @@
 """People behind principals: who is one person, and duties that no one person may have.
 
-A principal names the registrar's token of the person behind it, a citizen's also the own record.
-``subject/<token>`` and ``subject/<person id>`` list the principals of one person, so that roles
-can be held against each other across agencies and keys.
+A principal names the registrar's token of the person behind it, a citizen's the own record. Where
+the id of that record is one token, the two are compared: an official is the person of that record,
+and nobody's own case is decided by way of another kind of principal. ``subject/<token>`` (or the
+person's id, where it has several parts) lists the principals of one person, so that roles can be
+held against each other across agencies and keys.
 
 A rule set says which roles no person may have at once (``separate``). That binds the roles of its
 own domain, and every role if it is the charter: so no domain takes power from another's people.
@@ -29,12 +31,32 @@ def one_person(one: Principal, other: Principal) -> bool:
     """Return whether two principals are one, or stand for the same person."""
     if one.id == other.id or (one.subject is not None and one.subject == other.subject):
         return True
-    return one.person is not None and same(one.person, other.person)
+    return any(is_person(other, name) for name in _names(one))
+
+
+def is_person(principal: Principal, value: Value) -> bool:
+    """Return whether ``value`` names the person behind a principal: a token, or a person's id."""
+    name = _bare(value)
+    return any(same(name, known) for known in _names(principal))
+
+
+def _names(principal: Principal) -> list[Value]:
+    """Return what the person behind a principal is known by: nothing of a system."""
+    names = [] if principal.subject is None else [principal.subject]
+    person = _bare(principal.person)
+    return names if person is None or person in names else [*names, person]
+
+
+def _bare(value: Value) -> Value:
+    """Return the token itself of an id that is one token."""
+    if type(value) is list and len(value) == 1 and type(value[0]) is bytes:
+        return value[0]
+    return value
 
 
 def listed_under(principal: Principal) -> list[list[Value]]:
     """Return the components of the leaves that list a principal: none for a system."""
-    return [[value] for value in (principal.subject, principal.person) if value is not None]
+    return [[name] for name in _names(principal)]
 
 
 def principals_of(read: Read, principal: Principal) -> list[bytes]:

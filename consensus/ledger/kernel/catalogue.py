@@ -59,7 +59,7 @@ KERNEL_ACTIONS: Final[dict[str, KernelAction]] = {
             ("agency", "text"),
             ("principal", "digest"),
             ("kind", "text"),  # official, system or citizen
-            ("subject", "digest?"),  # the registrar's token of the person; null for systems
+            ("subject", "digest?"),  # the registrar's token of the person; an official has one
             ("person", "ref?"),  # a citizen's own record of kind person; null for others
         )
     ),

@@ -90,6 +90,8 @@ def add_principal(acting: Acting) -> Plan:
         raise bad("kind", f"one of {', '.join(KINDS)}")
     if (inputs["person"] is None) != (kind != CITIZEN):
         raise bad("person", "a citizen's own record, null for others")
+    if kind == OFFICIAL and inputs["subject"] is None:
+        raise bad("subject", "the registrar's token of the official")
     principal = Principal(id_, agency.name, kind, inputs["subject"], inputs["person"], ACTIVE)
     taken = ["principal", [id_]] if view.single("principal", [id_]) is not None else None
     lists = [(place, _listed(view, place)) for place in listed_under(principal)]

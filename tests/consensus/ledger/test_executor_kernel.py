@@ -123,6 +123,13 @@ REFUSED: list[tuple[str, tuple[Value, ...], list[object], Code, Value]] = [
         ["kind", "one of official, system, citizen"],
     ),
     ("add_principal", (TREASURY, NEW, "citizen", None, None), [], Code.BAD_INPUT, None),
+    (
+        "add_principal",
+        (TREASURY, NEW, "official", None, None),
+        [],
+        Code.BAD_INPUT,
+        ["subject", "the registrar's token of the official"],
+    ),
     ("add_principal", (TREASURY, NEW, "system", None, [b"x"]), [], Code.BAD_INPUT, None),
     (
         "add_principal",

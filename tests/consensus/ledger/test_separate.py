@@ -20,7 +20,15 @@ from consensus.ledger.rules import (
     parts_root,
 )
 from tests.consensus.ledger.test_rules_vectors import ROOT
-from tests.consensus.ledger.world import DEFAULT, TEXTS, World, make_genesis, token
+from tests.consensus.ledger.world import (
+    DEFAULT,
+    TEXTS,
+    World,
+    make_genesis,
+    person,
+    register,
+    token,
+)
 
 TRANSFER = ("payments.transfer", "a", "b", 1)
 APART = 'separate = [["payments.clerk", "audit.reader"]]\n'
@@ -198,3 +206,55 @@ def test_groups_are_part_of_the_canonical_form_and_of_the_head() -> None:
     assert cbor2.loads(data)[1][9] == [["separate", [["payments.clerk", "audit.reader"]]]]
     assert decode_definition(data) == definition
     assert parts_root(definition) != parts_root(load_toml(HEAD))
+
+
+# --- a person's own record, and officials ---------------------------------------------------------
+
+
+def official_is(whom: str) -> tuple[Principal, ...]:
+    """Everybody; ``registrar`` is the person whose record has the token of ``whom`` for its id."""
+    return tuple(
+        Principal(p.id, p.agency, p.kind, token(whom)) if p.id == token("registrar") else p
+        for p in DEFAULT.principals
+    )
+
+
+def barred(principals: tuple[Principal, ...]) -> World:
+    """A register in which nobody corrects the own name."""
+    actor = 'actor  = { role = "identity.officer", where = "who.scope.region == person.region" }'
+    new = actor.replace(" }", ', not = ["input.person"] }')
+    texts = tuple(text.replace(actor, new) for text in TEXTS)
+    assert texts != TEXTS
+    world = World(make_genesis(texts, principals=principals))
+    register(world, "ann")
+    return world
+
+
+def rename(world: World) -> Decision:
+    expects = [("person", person("ann"), 1)]
+    return world.do("registrar", "identity.rename", person("ann"), "Anna", expects=expects)
+
+
+def test_an_official_is_the_person_whose_record_has_their_token_for_its_id() -> None:
+    refused = rename(barred(official_is("ann")))
+    assert (refused.code, refused.detail) == (Code.NOT_AUTHORIZED, [["not", "input.person"]])
+    assert rename(barred(official_is("bob"))).code == Code.APPLIED
+
+
+def test_who_is_barred_as_an_official_does_not_become_the_citizen() -> None:
+    world = barred(official_is("ann"))
+    call = ("identity.move_house", person("ann"), "Street", "Town")
+    refused = world.do("registrar", *call, expects=[("person", person("ann"), 1)])
+    assert (refused.code, refused.detail) == (Code.NOT_AUTHORIZED, [["self"]])
+
+
+def test_an_official_and_the_citizen_with_the_same_token_are_one_person() -> None:
+    citizen = Principal(token("ann's"), "registry", 2, None, (token("ann"),))
+    others = tuple(each for each in official_is("ann") if each.id != citizen.id)
+    roles = (*DEFAULT.roles, RoleGiven(citizen.id, "audit.reader"))
+    line = 'separate = [["identity.officer", "audit.reader"]]\n'
+    texts = with_separate("identity", line)
+    world = World(make_genesis(texts, principals=(*others, citizen), roles=roles))
+    refused = world.do("registrar", "identity.register", token("bob"), "Bob", "north")
+    apart = [["apart", "identity.officer", "audit.reader"]]
+    assert (refused.code, refused.detail) == (Code.NOT_AUTHORIZED, apart)
