@@ -6,7 +6,7 @@ A programme is a folder under ``configs/programmes``: its rule sets (``rules/``)
     [people.ada]                                  # an official unless `kind` says else
     agency = "benefits"
     roles  = { "benefits.officer" = { region = "north" } }
-    person = ["#ada"]                             # a citizen's own record
+    person = ["#ada"]                             # who she is: the id of the own record
 
     [[accounts]]
     account = ["program"]
@@ -349,16 +349,20 @@ def _first_day(month: int) -> datetime.date:
 
 def found_programme(script: Script, folder: Path, rules: Path) -> LocalNetwork:
     """Lay down the network of a story."""
-    people = [
-        Person(
-            name,
-            each.agency,
-            KINDS[each.kind],
-            tuple((role, tuple(sorted(scope.items()))) for role, scope in each.roles.items()),
-            None if each.person is None else tuple(_given(part) for part in each.person),
+    people = []
+    for name, each in script.people.items():
+        own = None if each.person is None else tuple(_given(part) for part in each.person)
+        official = each.kind == "official"
+        people.append(
+            Person(
+                name,
+                each.agency,
+                KINDS[each.kind],
+                tuple((role, tuple(sorted(scope.items()))) for role, scope in each.roles.items()),
+                None if official else own,
+                own[0] if official and own else None,
+            )
         )
-        for name, each in script.people.items()
-    ]
     accounts = [
         OpeningBalance(
             str(each.account[0]), tuple(_given(part) for part in each.account[1:]), each.balance

@@ -256,6 +256,14 @@ class Bench:
             return [self.value(each, item) for each in raw]
         return input_value(raw, kind)
 
+    def _token_of(self, name: str, own: list[Value]) -> bytes:
+        """Return the token of the person that an official is."""
+        if len(own) != 1 or not isinstance(own[0], bytes):
+            raise DraftError(
+                f"people.{name}.person is no token", hint='an official is one, such as ["#anna"]'
+            )
+        return own[0]
+
     def out(self, value: Value) -> Any:
         """Return a value as the file writes it."""
         if isinstance(value, bytes):
@@ -275,10 +283,11 @@ class Bench:
         principals, keys, roles = [], [], []
         for name, each in people.items():
             id_ = self.token(name)
+            own = None if each.person is None else [self.value(part, None) for part in each.person]
+            person = None if own is None or each.kind == "official" else tuple(own)
             subject = self.token(f"person {name}") if each.kind == "official" else None
-            person = None
-            if each.person is not None:
-                person = tuple(self.value(part, None) for part in each.person)
+            if each.kind == "official" and own is not None:
+                subject = self._token_of(name, own)
             principals.append(Principal(id_, each.agency, KINDS[each.kind], subject, person))
             keys.append((self.key(name), id_))
             roles += [
