@@ -13,6 +13,7 @@ ComityError
     │   ├── SigningRefusedError  a second, different body for one slot
     │   ├── PromisesLostError    what this key signed is no longer known
     │   └── DamagedMarkError     neither slot of the signer's mark can be read
+    ├── SnapshotError            a snapshot cannot be made, taken or joined by here
     └── KeyAccessError           a key file with wrong permissions, or in the way
 """
 
@@ -118,6 +119,13 @@ class DamagedMarkError(SignerError):
 
     code = "MARK_DAMAGED"
     advice = f"keep a copy, check the disk and {READMIT}"
+
+
+class SnapshotError(NodeError):
+    """A snapshot cannot be made or taken here."""
+
+    code = "SNAPSHOT"
+    advice = "`comity snapshot --help` says what is needed"
 
 
 class KeyAccessError(NodeError):

@@ -124,6 +124,11 @@ def effect_entry(txid: bytes, height: int, index: int) -> tuple[bytes, bytes]:
     return _EFFECT + txid, height_key(height) + index.to_bytes(INDEX_BYTES, "big")
 
 
+def entries_of(proposal: Proposal) -> list[tuple[bytes, bytes]]:
+    """Return the entries of the store's index under which a proposal stands as it is."""
+    return [(key, _PRESENT) for key in _keys_of(proposal)]
+
+
 def _keys(changes: Sequence[Change]) -> dict[bytes, bool]:
     """Return the keys that changes add (True) and remove."""
     keys: dict[bytes, bool] = {}

@@ -30,6 +30,7 @@ from comity.cli import (
     reversal,
     reviews,
     rules,
+    snapshots,
 )
 from comity.cli import rule_changes as rule_changes  # these add commands to `rules`
 from comity.cli import rule_diff as rule_diff
@@ -58,7 +59,7 @@ app = App(
     help_format="plaintext",
     default_parameter=Parameter(negative=(), show_default=False),
 )
-for _part in (network, node, keys, rules):
+for _part in (network, node, keys, rules, snapshots):
     app.command(_part.app)
 
 app.command(acts.submit, help_epilogue=acts.EXAMPLES)

@@ -126,15 +126,7 @@ class HistoryTree:
 
         What a snapshot carries: a source that holds them can append.
         """
-        size = self._checked(size)
-        out: list[tuple[Place, bytes]] = []
-        start = 0
-        for level in range(size.bit_length() - 1, -1, -1):
-            if size >> level & 1:
-                place = (level, start >> level)
-                out.append((place, self.node(*place)))
-                start += 1 << level
-        return out
+        return [(place, self.node(*place)) for place in frontier_places(self._checked(size))]
 
     def path(self, index: int, size: int | None = None) -> list[bytes]:
         """Return the inclusion path of leaf ``index`` among the first ``size``, bottom up.
@@ -188,6 +180,17 @@ class HistoryTree:
             level = (end - start).bit_length() - 1
             return self.node(level, start >> level)
         return _node(self._hash(start, start + left) + self._hash(start + left, end))
+
+
+def frontier_places(size: int) -> list[Place]:
+    """Return the complete subtrees that make up the first ``size`` leaves, left to right."""
+    out: list[Place] = []
+    start = 0
+    for level in range(size.bit_length() - 1, -1, -1):
+        if size >> level & 1:
+            out.append((level, start >> level))
+            start += 1 << level
+    return out
 
 
 def verify_inclusion(

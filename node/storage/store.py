@@ -36,9 +36,10 @@ from node.errors import (
     NewerFormatError,
     StorageFailedError,
 )
-from node.storage import flush, tables
+from node.storage import bulk, flush, tables
 from node.storage.disk import FOLDER_MODE, SYSTEM_DISK
 from node.storage.flush import FlushBatch
+from node.storage.pinned import Pinned
 from node.storage.tables import BLANK, Tables, height_key, height_of
 from node.storage.versions import PastView
 
@@ -233,6 +234,7 @@ class Store:
         self._gate = threading.Condition()
         self._readings = 0
         self._mapping = False
+        self._pinned: set[Pinned] = set()
         self.view = View(environment.begin(), opened)
         self.state = StateBackend(self)
         self.failed: StorageFailedError | None = None
@@ -300,9 +302,28 @@ class Store:
             self._grow()
         self.renew()
 
+    def write_bulk(self, part: bulk.Rows | bulk.Index | bulk.Beginning) -> None:
+        """Write a part of a snapshot into a blank store, in this thread.
+
+        Raises:
+            StorageFailedError: now or before.
+        """
+        invariant(self._alive_height() == BLANK, "a snapshot goes into a blank store")
+        while not self._commit(part):
+            self._await_readings()
+            self._grow()
+        self.renew()
+
+    def pin(self) -> Pinned:
+        """Return a read transaction of its own at the view's height, until it is closed.
+
+        The store keeps what it shows. It ends when the map grows; whoever reads finds it closed.
+        """
+        return Pinned(self._environment, self._opened, self._pinned)
+
     def renew(self) -> None:
         """Begin the view anew, and map the file anew when too much of it is resident."""
-        if _resident_bytes() > RESIDENT_BYTES_MAX:
+        if not self._pinned and _resident_bytes() > RESIDENT_BYTES_MAX:
             with self._gate:
                 if not self._readings:
                     self._map(self._environment.info()["map_size"])
@@ -343,6 +364,8 @@ class Store:
         """Release the store. No flush may be under way."""
         lock, self._lock = self._lock, None
         if lock is not None:
+            for pinned in list(self._pinned):
+                pinned.close()
             self.view.close()
             self._environment.close()
             SYSTEM_DISK.close(lock)
@@ -354,11 +377,14 @@ class Store:
             raise StorageFailedError(self.failed.message) from self.failed
         return self.view.height
 
-    def _commit(self, batch: FlushBatch) -> bool:
+    def _commit(self, batch: FlushBatch | bulk.Rows | bulk.Index | bulk.Beginning) -> bool:
         """Write and commit; False if the map is full, and then nothing is written."""
         try:
             with self._environment.begin(write=True) as txn:
-                flush.write(txn, self._opened, batch)
+                if isinstance(batch, FlushBatch):
+                    flush.write(txn, self._opened, batch)
+                else:
+                    batch.write(txn, self._opened)
         except lmdb.MapFullError:
             return False
         except lmdb.Error as error:
@@ -389,6 +415,8 @@ class Store:
 
     def _map(self, size: int) -> None:
         """Map the file anew, with room for ``size`` bytes."""
+        for pinned in list(self._pinned):
+            pinned.close()
         self.view.close()
         try:
             try:

@@ -72,10 +72,10 @@ class Tables:
 TABLES_MAX: Final = 24
 
 
-def open_tables(environment: lmdb.Environment) -> Tables:
+def open_tables(environment: lmdb.Environment, *, create: bool = True) -> Tables:
     """Open every table, creating the missing ones (in LMDB's own write transaction)."""
     names = Tables.__dataclass_fields__
-    return Tables(**{name: environment.open_db(name.encode()) for name in names})
+    return Tables(**{name: environment.open_db(name.encode(), create=create) for name in names})
 
 
 def height_key(height: int) -> bytes:

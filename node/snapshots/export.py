@@ -1,0 +1,269 @@
+"""A snapshot file from a node's store, of a stopped node or of one that runs.
+
+One LMDB read transaction shows one height, whatever the node writes meanwhile. The hashes of the
+row are computed from the rows as they are read, and must lead to the certified state root: a store
+that is damaged makes no snapshot. The file gets its name when it is whole.
+
+Not here: the format (``consensus.snapshot``), and a running node's own snapshots (``serving``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import lmdb
+
+from consensus import codec, genesis
+from consensus.errors import ProofError
+from consensus.hashing import DIGEST_BYTES
+from consensus.ledger.layout import Paths
+from consensus.snapshot import Manifest, frame, verify_manifest
+from consensus.state.history import HistoryTree
+from consensus.state.record import decode_row, is_record_row
+from consensus.state.snapshot import ROW_BITS_MAX, is_split, row_bits
+from consensus.state.subtree import subtree_hash
+from consensus.state.tree import ENTRY_BYTES
+from node.errors import DamagedStoreError, ForeignDataError, NewerFormatError, SnapshotError
+from node.flushing import META_NUMBERS
+from node.snapshots.source import LeaveOut, Source
+from node.storage import tables
+from node.storage.disk import FILE_MODE
+from node.storage.store import View
+from node.storage.tables import Tables
+
+PARTIAL_SUFFIX: Final = ".partial"
+
+Progress = Callable[[int, int], None]
+"""``(done, of)`` in entries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What a snapshot file holds."""
+
+    height: int
+    state_root: bytes
+    key_count: int
+    entries: int
+    chunks: int
+    left_out: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a copy for an auditor holds; with neither, it is a whole snapshot.
+
+    Args:
+        prefixes: texts of 0 and 1: the first bits of the key paths, whole chunks.
+        kinds: of records whose rows are in it; other rows are left out, their entries stay.
+    """
+
+    prefixes: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is left out."""
+        return not self.prefixes and not self.kinds
+
+
+WHOLE: Final = Selection()
+
+
+class StoredManifest:
+    """The parts of a manifest that a store has, at the height that one transaction shows."""
+
+    def __init__(self, view: View, genesis_bytes: bytes) -> None:
+        self.genesis = genesis.decode(genesis_bytes)
+        self._split = genesis.split(genesis_bytes)
+        height = view.height
+        if height <= 0:
+            raise SnapshotError(
+                "this node has no certified height yet",
+                hint="start the node and wait until it has caught up",
+            )
+        block, certificate = view.block(height), view.certificate(height)
+        if block is None or certificate is None:
+            raise DamagedStoreError(f"the store lacks block or certificate of height {height}")
+        self.height = height
+        self._block = bytes(codec.parse(block)[0])
+        self._certificate = certificate
+        history = HistoryTree(_Nodes(view), height)
+        self._history = tuple(hash_ for _, hash_ in history.frontier())
+        self._numbers = tuple(codec.parse(view.meta(META_NUMBERS) or b"\x80"))
+
+    def manifest(self, key_count: int, depth: int, row: bytes) -> Manifest:
+        """Return the manifest over a row of hashes."""
+        head, contents = self._split
+        return Manifest(
+            genesis=head,
+            contents=contents,
+            certificate=self._certificate,
+            block=self._block,
+            history=self._history,
+            numbers=self._numbers,
+            key_count=key_count,
+            depth=depth,
+            row=row,
+        )
+
+
+class _Nodes:
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def node(self, level: int, index: int) -> bytes | None:
+        return self._view.history(level, index)
+
+
+def export(
+    store_folder: Path,
+    genesis_bytes: bytes,
+    target: Path,
+    progress: Progress,
+    selection: Selection = WHOLE,
+) -> Exported:
+    """Write a snapshot of the newest height in a node's store.
+
+    Args:
+        store_folder: the store's own; the node may be running.
+        genesis_bytes: the network's genesis file.
+        target: made, or refused if it is there.
+
+    Raises:
+        SnapshotError: nothing is certified yet, or the file exists.
+        StorageError: the store cannot be read, is another network's, or does not lead to the
+            certified state root.
+        OSError: the file cannot be written.
+    """
+    if target.exists():
+        raise SnapshotError(f"{target} exists", hint="name a new file")
+    if not (store_folder / "data.mdb").is_file():
+        raise SnapshotError(
+            f"there is no store in {store_folder}", hint="name the node's configuration or data"
+        )
+    chain = genesis.chain_id(genesis_bytes)
+    partial = target.with_name(target.name + PARTIAL_SUFFIX)
+    try:
+        with lmdb.open(
+            str(store_folder), readonly=True, create=False, max_dbs=tables.TABLES_MAX
+        ) as environment:
+            opened = tables.open_tables(environment, create=False)
+            with environment.begin() as txn, os.fdopen(_create(partial), "wb") as file:
+                _check_stamp(txn, opened, chain)
+                found = _write(txn, opened, genesis_bytes, file, progress, selection)
+                file.flush()
+                os.fsync(file.fileno())
+        partial.rename(target)
+    except lmdb.Error as error:
+        raise DamagedStoreError(f"cannot read the store in {store_folder}: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return found
+
+
+def _create(path: Path) -> int:
+    path.unlink(missing_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+
+
+def _write(
+    txn: lmdb.Transaction[bytes],
+    opened: Tables,
+    genesis_bytes: bytes,
+    file: BinaryIO,
+    progress: Progress,
+    selection: Selection,
+) -> Exported:
+    stored = StoredManifest(View(txn, opened), genesis_bytes)
+    chain = genesis.chain_id(genesis_bytes)
+    tree_depth = stored.genesis.tree_depth
+    stat = txn.stat(opened.state)
+    state_bytes = (stat["leaf_pages"] + stat["overflow_pages"]) * stat["psize"]
+    depth, parts = _cut(state_bytes, tree_depth, selection)
+    key_count = stat["entries"]
+    leave_out = None if selection.whole else _leaving_out(Paths(chain), selection.kinds)
+    source = Source(txn, opened.state, tree_depth, leave_out)
+    empty = replace(stored.manifest(key_count, depth, bytes(DIGEST_BYTES << depth)), parts=parts)
+    file.write(frame(empty.encode()))  # of the same length as the one that takes its place
+    chosen = range(1 << depth) if parts is None else frozenset(parts)
+    hashes: list[bytes] = []
+    read = entries = chunks = 0
+    for index in range(1 << depth):
+        name = 1 << depth | index
+        node = source.entries(name)
+        hashes.append(subtree_hash(tree_depth, name, node))
+        read += len(node) // ENTRY_BYTES
+        if index in chosen and node:
+            entries += len(node) // ENTRY_BYTES
+            for piece in source.pieces(name):
+                file.write(frame(piece))
+                chunks += not is_split(piece)
+        progress(read, key_count)
+    manifest = replace(empty, row=b"".join(hashes))
+    try:
+        certified = verify_manifest(manifest, chain)
+    except ProofError as error:
+        raise DamagedStoreError(f"the store is not what is certified: {error.message}") from error
+    size_bytes = file.tell()
+    file.seek(0)
+    file.write(frame(manifest.encode()))
+    return Exported(
+        height=certified.height,
+        state_root=certified.statement.state_root,
+        key_count=key_count,
+        entries=entries,
+        chunks=chunks,
+        left_out=source.left_out,
+        size_bytes=size_bytes,
+    )
+
+
+def _cut(
+    state_bytes: int, tree_depth: int, selection: Selection
+) -> tuple[int, tuple[int, ...] | None]:
+    """Return the depth of the row, and the indices of the chunks (None: all)."""
+    depth = row_bits(state_bytes, tree_depth)
+    if selection.whole:
+        return depth, None
+    longest = max(map(len, selection.prefixes), default=0)
+    depth = max(depth, longest + longest % 2)
+    if depth > min(tree_depth, ROW_BITS_MAX):
+        raise SnapshotError(
+            f"a prefix of {longest} bits is longer than the {min(tree_depth, ROW_BITS_MAX)} by "
+            "which this network's state can be cut"
+        )
+    indices: set[int] = set()
+    for prefix in selection.prefixes or ("",):
+        free = depth - len(prefix)
+        first = int(prefix or "0", 2) << free
+        indices.update(range(first, first + (1 << free)))
+    return depth, tuple(sorted(indices))
+
+
+def _leaving_out(paths: Paths, kinds: Collection[str]) -> LeaveOut:
+    """Return what a copy for an auditor leaves out: the salt pool, and what was not asked for."""
+
+    def leave_out(kh: bytes, row: bytes) -> bool:
+        if kh == paths.pool:
+            return True
+        if not kinds or not row:  # a tombstone says no more than its entry
+            return False
+        return not (is_record_row(row) and decode_row(row).kind in kinds)
+
+    return leave_out
+
+
+def _check_stamp(txn: lmdb.Transaction[bytes], opened: Tables, chain: bytes) -> None:
+    version = int.from_bytes(txn.get(tables.META_FORMAT, db=opened.meta) or b"", "big")
+    if version > tables.FORMAT_VERSION:
+        raise NewerFormatError(
+            f"the store has format {version}, this software knows {tables.FORMAT_VERSION}"
+        )
+    if txn.get(tables.META_CHAIN, db=opened.meta) != chain:
+        raise ForeignDataError("the store belongs to another network than the genesis file")

@@ -1,0 +1,129 @@
+"""A new node's data folder from a snapshot file.
+
+Everything is checked as it is read; the store gets its name when all of it is right. The folder
+must be empty: what a node has promised lies in it, and nothing here may lose that.
+
+Not here: the checks (``consensus.snapshot``), and joining over the links (``joining``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, cast
+
+from consensus.errors import invariant
+from consensus.snapshot import Piece, Reader
+from consensus.state.snapshot import Chunk, decode_piece
+from node import config as configs
+from node.engine import MARK_FILE
+from node.errors import SnapshotError
+from node.identity import load_identity, load_keys
+from node.snapshots import begin
+from node.snapshots.checking import Pool, processes_for
+from node.snapshots.filling import Filler, Listed
+
+AHEAD_PER_WORKER: Final = 2
+"""Chunks read and not yet stored, for each worker."""
+
+Progress = Callable[[int, int], None]
+"""``(done, of)`` in entries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What the new node's store holds."""
+
+    folder: Path
+    height: int
+    state_root: bytes
+    entries: int
+    votes: bool
+    """Whether the key was given a mark, so that the node may vote."""
+
+
+def import_file(
+    file: Path, config_file: Path, progress: Progress, *, new_key: bool = False
+) -> Imported:
+    """Begin a new node's data from a snapshot file.
+
+    Args:
+        file: a whole snapshot.
+        config_file: of the node; its data folder is empty or absent.
+        new_key: the operator vouches that the validator key has never signed anything.
+
+    Raises:
+        SnapshotError: the folder is not empty, or the file is a copy for an auditor.
+        DecodeError, VerificationError: the file is not right; nothing is left behind.
+        PromisesLostError: the key is not new.
+        ComityError, OSError: configuration, keys or disk.
+    """
+    config = configs.load(config_file, os.environ)
+    identity = load_identity(config)
+    key, _ = load_keys(config, identity)
+    folder = config.path(config.node.data)
+    if folder.exists() and any(folder.iterdir()):
+        raise SnapshotError(
+            f"the data folder {folder} is not empty",
+            hint="a snapshot begins a new node; one that has data catches up by itself",
+        )
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with file.open("rb") as opened:
+        reader = Reader(opened.read, identity.chain)
+        certified = reader.certified
+        if not certified.whole:
+            raise SnapshotError(
+                "this is a copy of a part, for an auditor; a node cannot go on from it",
+                hint="export one without --prefix and --kind",
+            )
+        if new_key:
+            begin.refuse_used(certified, identity.index)
+        new = begin.room(folder)
+        try:
+            entries = _fill(reader, new, progress)
+            if new_key:
+                begin.first_mark(folder, folder / MARK_FILE, key, certified)
+        except BaseException:
+            begin.room(folder)
+            raise
+    begin.put_in_place(folder)
+    return Imported(folder, certified.height, certified.statement.state_root, entries, new_key)
+
+
+def _fill(reader: Reader, new: Path, progress: Progress) -> int:
+    """Check and store every chunk; return how many entries there are."""
+    certified = reader.certified
+    key_count = certified.manifest.key_count
+    filler = Filler(new, certified.chain)
+    try:
+        with Pool(certified.cut, processes_for(key_count)) as pool:
+            waiting: deque[tuple[Piece, Future[Listed]]] = deque()
+            for piece in reader.pieces():
+                waiting.append((piece, pool.submit(piece)))
+                if len(waiting) > AHEAD_PER_WORKER * pool.size:
+                    _store(filler, *waiting.popleft())
+                    progress(filler.entries, key_count)
+            while waiting:
+                _store(filler, *waiting.popleft())
+                progress(filler.entries, key_count)
+        reader.finish(filler.entries)
+        filler.finish(certified, certified.manifest.numbers)
+    finally:
+        filler.close()
+    return filler.entries
+
+
+def _store(filler: Filler, piece: Piece, index: Future[Listed]) -> None:
+    found = index.result()
+    filler.put(checked_chunk(piece), found)
+
+
+def checked_chunk(piece: Piece) -> Chunk:
+    """Return the chunk in bytes that a worker has checked."""
+    chunk = decode_piece(piece.data)
+    invariant(isinstance(chunk, Chunk), "a checked piece is no chunk")
+    return cast(Chunk, chunk)
