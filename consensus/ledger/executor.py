@@ -165,7 +165,7 @@ class BlockRun:
         self._context = context
         self._queue = tuple(sorted(transactions, key=_is_ordinary))
         self._source = source
-        self._view = View(source, ledger.paths)
+        self._view = self._open(source)
         self._rules = ledger.rules(source, context.time_ms)
         self.executor = self._rules.executor or context.executor or FIRST
         """The number of the behaviour in force, which the block's statement names."""
@@ -200,6 +200,10 @@ class BlockRun:
         self._proposing = Proposing(self._view, context.time_ms, bench)
         self._desk = self._proposing.desk
         self._finished = False
+
+    def _open(self, source: Source) -> View:
+        """Return the view of the block; runs that judge a decision again have their own."""
+        return View(source, self._ledger.paths)
 
     @property
     def proposing(self) -> Proposing:

@@ -205,7 +205,7 @@ class View:
         """Return the decision's reads, encoded.
 
         Two byte strings: ``kh ‖ vh`` ascending, zeros for an absent leaf; and the ``kh`` of
-        accounts that were only moved, ascending.
+        accounts that were found or moved and not looked into, ascending.
         """
         reads = self.reads
         full = b"".join(sorted(map(add, reads, reads.values())))
@@ -444,7 +444,7 @@ class View:
     # --- accounts -----------------------------------------------------------------------------
 
     def account(self, id_: Sequence[Value]) -> Account | None:
-        """Return an account, or None. The caller says with ``read`` or ``move`` what it does."""
+        """Return an account, or None; notes that it is there. ``read_account`` looks into it."""
         id_cbor = encode_id(id_)
         if id_cbor in self._accounts:
             account = self._accounts[id_cbor]
@@ -453,6 +453,8 @@ class View:
         if account is None and self._changes:
             change = self._changes.get(self.paths.of("account", id_cbor))
             return None if change is None else change.account
+        if account is not None:
+            self.moved[account.kh] = None
         return account
 
     def _load_account(self, id_: Sequence[Value], id_cbor: bytes) -> Account | None:
@@ -487,7 +489,6 @@ class View:
     def move(self, account: Account) -> Change:
         """Return what the transaction makes of an account, to be debited or credited."""
         kh = account.kh
-        self.moved[kh] = None
         change = self._changes.get(kh)
         if change is None:
             change = self._changes[kh] = Change(account, opened=False)

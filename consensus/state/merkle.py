@@ -134,6 +134,32 @@ class CountTree:
             count = _parent_count(count)
         return self._climb(total, count, target, {first >> (2 * target): data}, path)
 
+    def narrowed(
+        self, total: int, known: Mapping[int, bytes], path: Sequence[bytes], index: int
+    ) -> list[bytes]:
+        """Return the path of the leaf ``index`` from an aligned part of the list and its path.
+
+        Args:
+            known: the leaves of the part, by index; ``index`` is among them.
+            path: of the part, as ``subtree_path`` gives it.
+
+        Raises:
+            ProofError: the part is not aligned, or its path too short.
+        """
+        first, length = min(known), len(known)
+        target = subtree_level(total, first, length)
+        if target is None:
+            raise ProofError(f"{length} leaves from {first} of {total} are no aligned subtree")
+        nodes, out, count, rest = dict(sorted(known.items())), [], total, iter(path)
+        for level in range(target):
+            out += [nodes[child] for child in _missing([index], count)]
+            parents = list(dict.fromkeys(child >> 2 for child in nodes))
+            inputs = [b"".join(nodes[at] for at in _children(each, count)) for each in parents]
+            nodes = dict(zip(parents, self._hash(inputs, level), strict=True))
+            index, count = index >> 2, _parent_count(count)
+        out += rest
+        return out
+
     def multi_root(self, count: int, known: Mapping[int, bytes], path: Sequence[bytes]) -> bytes:
         """Return the root that the leaves ``known`` by index and the path lead to.
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from comity import verify
+from consensus.evidence import trust as trusting
 from comity.verify import Trust
 from consensus import codec, genesis, signing
 from consensus.answers import DecisionAnswer, StatementEvidence
@@ -61,7 +61,7 @@ class Counted:
 @pytest.fixture
 def checks(monkeypatch: pytest.MonkeyPatch) -> Counted:
     counted = Counted()
-    monkeypatch.setattr(verify, "_verify", verify.remembering(counted))
+    monkeypatch.setattr(trusting, "_verify", trusting.remembering(counted))
     return counted
 
 

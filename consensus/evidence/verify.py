@@ -1,0 +1,748 @@
+"""What an evidence bundle proves, from the hash of the genesis file alone.
+
+Checked in this order, each completely before the next; the first that fails is the answer:
+
+    file         canonical, of this version; the holder's signature over its content
+    network      the genesis head leads to the hash that the reader knows
+    certificate  each committee elected under the one before; a quorum of the last signs
+    history      every other statement lies in the history that the certificate vouches for
+    decision     its root lies at its index among the results of its height
+    transaction  the body has the decision's txid; every signature; the private part's root
+    rules        each rule set is the one that its leaf in the witness names
+    witness      exactly the leaves that the decision read, each with the hash it names
+    judgement    the executor, run again on the witness, comes to the certified decision
+    writes       every leaf that it wrote hashes to what the decision names
+    since        whether the transaction was taken back, at the newest height shown
+
+Nothing is taken from anywhere but the bundle: no node, no file, no clock. What executing asks for
+and the bundle does not show is an error, never an absence.
+
+Not here: words for people (``comity.cli``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Final
+
+from consensus import codec, genesis, signing
+from consensus.answers import StatementEvidence
+from consensus.codec import INT64_MAX, INT64_MIN, Value
+from consensus.errors import (
+    ComityError,
+    DecodeError,
+    LocalProtocolError,
+    ProofError,
+    RulesError,
+    VerificationError,
+)
+from consensus.evidence import bundle as files
+from consensus.evidence import witness as leaves
+from consensus.evidence.bundle import Bundle, PrivatePart
+from consensus.evidence.replay import (
+    PLENTY,
+    FixedRules,
+    Fresh,
+    Judging,
+    Witness,
+    WitnessRow,
+    renewed,
+)
+from consensus.evidence.trust import Chain
+from consensus.evidence.witness import NotShownError, RecordLeaves
+from consensus.hashing import DIGEST_BYTES, ZERO
+from consensus.hotstuff.types import Statement
+from consensus.ledger import decision as decisions
+from consensus.ledger import group
+from consensus.ledger.attached import join_attached
+from consensus.ledger.codes import Code
+from consensus.ledger.decision import Decision, Header
+from consensus.ledger.executor import BlockContext
+from consensus.ledger.floor import floor_of
+from consensus.ledger.governing import named_definition
+from consensus.ledger.layout import EDIT, Balance, HoldsIndex, Paths, RulesHead
+from consensus.ledger.ledger import Rules
+from consensus.ledger.model import Rulebook
+from consensus.ledger.private import check_openings, leaf_names, private_header, slot
+from consensus.ledger.proposals import DRAFT, SPACE
+from consensus.ledger.rules import compile_rulebook, parts_root
+from consensus.ledger.transaction import Transaction, decode_body, decode_signed
+from consensus.ledger.view import CHARTER, RULES, RulesInForce
+from consensus.state import proof, salted
+from consensus.state.merkle import GROUP, RESULTS
+from consensus.state.record import StoredRecord, decode_single
+from consensus.state.salted import SALT_BYTES, Opening
+
+ATTESTED: Final = frozenset(
+    {Code.SEQUENCE_SPENT, Code.SEQUENCE_OLD, Code.SEQUENCE_AHEAD, Code.INSUFFICIENT, Code.LIMIT}
+)
+"""Refusals that rest on what no decision shows, such as the balance of an account that was only to
+be moved, or what the block had done before: the certificate alone vouches for them."""
+
+
+class FailedError(VerificationError):
+    """A check that fails; ``stage`` is one of those above."""
+
+    code = "NOT_VALID"
+    advice = "do not rely on this file; ask its maker for another"
+
+    def __init__(self, stage: str, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.stage = stage
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a bundle has proved.
+
+    Args:
+        bundle: all of it.
+        network: its name.
+        decision: of the transaction.
+        header: of the decision.
+        transaction: as it was signed, with those leaves of its private part that are shown;
+            hidden ones are empty.
+        statement: of the decision's height.
+        newest: the latest certified statement in the bundle, of which ``taken_back`` speaks.
+        judged: whether the rules were run again; otherwise the quorum alone attests the outcome.
+        taken_back: txid of the act that took the transaction back, if there is one.
+        holder: the key that gave the bundle out, if it is signed.
+        rules: the rule sets in force, by domain.
+        heads: what the witness shows of which rule sets were in force from when, by domain.
+    """
+
+    bundle: Bundle
+    network: str
+    decision: Decision
+    header: Header
+    transaction: Transaction
+    statement: Statement
+    newest: Statement
+    judged: bool
+    taken_back: bytes | None
+    holder: bytes | None
+    rules: Mapping[str, int]
+    heads: Mapping[str, RulesHead]
+
+
+def verify(
+    data: bytes,
+    chain: bytes,
+    *,
+    known: tuple[int, bytes] | None = None,
+) -> Verified:
+    """Return what the bundle in untrusted bytes proves.
+
+    Args:
+        chain: hash of the genesis file, which the reader knows by another way.
+        known: height and hash of a statement that the reader knows: the bundle's certificate must
+            vouch for it too.
+
+    Raises:
+        DecodeError: it is no bundle, or malformed; ``path`` says where.
+        FailedError: a check fails; ``stage`` says which.
+
+    Cost: linear in the file's bytes, but for the rules, which run once.
+    """
+    sealed = files.unseal(data)
+    bundle = files.decode(sealed.content)
+    holder = None
+    if sealed.holder is not None:
+        with _stage("file"):
+            holder, signature = sealed.holder
+            signed = signing.message(signing.TAG_BUNDLE, chain, sealed.content)
+            signing.verify(holder, signed, signature)
+    return _Reading(bundle, chain).whole(holder, known)
+
+
+@contextmanager
+def _stage(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (FailedError, DecodeError):
+        raise
+    except ComityError as error:
+        raise FailedError(name, error.message, hint=error.hint) from error
+    except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+        # All that is read here was written by nobody we trust: no shape of it may do harm.
+        raise FailedError(name, f"it is malformed ({type(error).__name__})") from error
+
+
+class _Reading:
+    """The verification of one bundle."""
+
+    def __init__(self, bundle: Bundle, chain: bytes) -> None:
+        self.bundle = bundle
+        self.chain = chain
+        self.paths = Paths(chain)
+
+    def whole(self, holder: bytes | None, known: tuple[int, bytes] | None) -> Verified:
+        bundle = self.bundle
+        with _stage("network"):
+            head = self._genesis()
+        with _stage("certificate"):
+            trust = Chain(self.chain, head.committee)
+            trust.follow(bundle.epochs)
+            newest = trust.certificate(bundle.certificate).statement
+        with _stage("history"):
+            statements = self._statements(trust, newest)
+            self._known(statements, newest, known)
+        decision = decisions.decode(bundle.decision)
+        header = decision.header
+        with _stage("decision"):
+            statement = self._decided(decision, header, statements)
+        with _stage("transaction"):
+            transaction = self._transaction(header)
+        with _stage("rules"):
+            book = self._book(transaction)
+        with _stage("witness"):
+            reads, moved = self._reads(decision)
+            shown = self._witness(book, reads, moved, transaction)
+            heads = self._heads(header.time_ms)
+        with _stage("judgement"):
+            judged = self._judge(head, book, shown, reads, transaction, decision, statements)
+        with _stage("since"):
+            taken_back, at = self._since(header.txid, statements)
+        sets = {domain: number for domain, number, _, active in bundle.rules if active}
+        return Verified(
+            bundle,
+            head.network,
+            decision,
+            header,
+            transaction,
+            statement,
+            at,
+            judged,
+            taken_back,
+            holder,
+            sets,
+            heads,
+        )
+
+    # --- network, certificate, history ----------------------------------------------------------
+
+    def _genesis(self) -> genesis.Head:
+        bundle = self.bundle
+        found = genesis.chain_of(bundle.head, bundle.contents_hash)
+        if found != self.chain:
+            raise ProofError(f"it is of the network {found.hex()}, not {self.chain.hex()}")
+        return genesis.decode_head(bundle.head)
+
+    def _statements(self, trust: Chain, newest: Statement) -> dict[int, Statement]:
+        found = {newest.height: newest}
+        last = -1
+        for index, (statement, path) in enumerate(self.bundle.statements):
+            evidence = StatementEvidence(self.bundle.certificate, statement, path)
+            each = trust.statement(evidence)
+            if each.height <= last or each.height in found:
+                raise DecodeError("heights ascend", path=f"bundle.statements[{index}]")
+            last = each.height
+            found[each.height] = each
+        return found
+
+    @staticmethod
+    def _known(
+        statements: Mapping[int, Statement], newest: Statement, known: tuple[int, bytes] | None
+    ) -> None:
+        if known is None:
+            return
+        height, hash_ = known
+        if height > newest.height:
+            raise FailedError(
+                "history",
+                f"it is as of height {newest.height}, older than height {height} that you know",
+                hint="ask for the bundle anew",
+            )
+        found = statements.get(height)
+        if found is None:
+            raise FailedError(
+                "history",
+                f"it does not show the statement of height {height}",
+                hint=f"ask for it with --trust {height}",
+            )
+        if found.hash != hash_:
+            raise ProofError(f"another statement of height {height} than the one that you know")
+
+    def _decided(
+        self, decision: Decision, header: Header, statements: Mapping[int, Statement]
+    ) -> Statement:
+        statement = statements.get(header.height)
+        if statement is None:
+            raise ProofError(f"the statement of height {header.height} is not shown")
+        RESULTS.verify_path(
+            statement.results_root,
+            self.bundle.total,
+            header.index,
+            decision.root,
+            self.bundle.path,
+        )
+        if (header.time_ms, header.executor) != (statement.time_ms, statement.executor):
+            raise ProofError("decision and statement differ in time or executor")
+        return statement
+
+    # --- transaction ----------------------------------------------------------------------------
+
+    def _transaction(self, header: Header) -> Transaction:
+        bundle = self.bundle
+        transaction = decode_signed(self.chain, bundle.body, bundle.signatures)
+        if transaction.txid != header.txid:
+            raise ProofError("the decision is about another transaction")
+        self._signatures(transaction)
+        return self._opened(transaction, bundle.private)
+
+    def _signatures(self, transaction: Transaction) -> None:
+        part = self.bundle.group
+        by_group: dict[bytes, bytes] = {} if part is None else dict(part.signatures)
+        messages = list(group.single_messages(self.chain, transaction))
+        if part is not None:
+            root = GROUP.multi_root(part.total, {part.index: transaction.txid}, part.path)
+            message = group.group_message(self.chain, part.total, root)
+            keys = [key for key, _ in part.signatures]
+            if keys != sorted(set(keys)):
+                raise DecodeError("signers ascend", path="bundle.transaction.group")
+            messages += [(key, message, signature) for key, signature in part.signatures]
+        for key, signature in zip(transaction.signers, transaction.signatures, strict=True):
+            if bool(signature) is (key in by_group):
+                raise ProofError("a signer has signed twice, or not at all")
+        if any(key not in transaction.signers for key in by_group):
+            raise ProofError("a signature of somebody who is no signer")
+        for key, message, signature in messages:
+            signing.verify(key, message, signature)
+
+    def _opened(self, transaction: Transaction, part: PrivatePart) -> Transaction:
+        """Return the transaction with what is shown of its private part, checked."""
+        calls, count = len(transaction.calls), len(part.leaves)
+        if not calls < count <= calls + 3:
+            raise ProofError("a private part has other leaves than its calls ask for")
+        kh = slot(self.chain, transaction.author, transaction.sequence)
+        hashes: list[bytes] = []
+        openings: list[bytes] = []
+        for name, leaf in zip(leaf_names(calls, count), part.leaves, strict=True):
+            if isinstance(leaf, bytes):
+                hashes.append(leaf)
+                openings.append(b"")
+            else:
+                hashes.append(salted.leaf_hash(kh, name, 0, *leaf))
+                openings.append(leaf[1])
+        if len(part.decoys) != salted.decoy_count(count):
+            raise ProofError("a private part has another number of decoys")
+        header = private_header(part.seed_hash, count)
+        root = salted.list_root(salted.PRIVATE, header, hashes, part.decoys)
+        if root != transaction.private_root:
+            raise ProofError("the private part is not the one that was signed")
+        check_shown(calls, openings)
+        return transaction.opened(openings, b"")
+
+    # --- rules ----------------------------------------------------------------------------------
+
+    def _book(self, transaction: Transaction) -> Rulebook:
+        rows = [(domain, number, text) for domain, number, text, active in self._rules() if active]
+        calls = [*transaction.calls]
+        for draft in self.bundle.drafts:
+            calls += decode_body(self.chain, draft.body).calls
+        names: frozenset[tuple[str, str]] | None = None
+        if all(call.domain != CHARTER for call in transaction.calls):
+            names = frozenset((call.domain, call.action.partition("!")[0]) for call in calls)
+        try:
+            book = _compiled(tuple(text for _, _, text in rows), names)
+        except (RulesError, DecodeError) as error:
+            raise ProofError(f"the rule sets do not go together: {error.message}") from error
+        for domain, number, _ in rows:
+            found = book.rule_sets.get(domain)
+            if found is None or found.number != number:
+                raise ProofError(f"rule set {domain}#{number} is another one")
+        return book
+
+    def _rules(self) -> Sequence[tuple[str, int, bytes, bool]]:
+        """Return the rule sets shown; of each domain, one is in force."""
+        rows = self.bundle.rules
+        active = [domain for domain, _, _, active in rows if active]
+        places = [(domain, number) for domain, number, _, _ in rows]
+        if places != sorted(set(places)) or len(active) != len(set(active)):
+            raise DecodeError("domains and numbers ascend", path="bundle.rules")
+        return rows
+
+    def _heads(self, time_ms: int) -> dict[str, RulesHead]:
+        """Return what is shown of which rule sets are in force, and compare it."""
+        numbers = {domain: number for domain, number, _, active in self.bundle.rules if active}
+        heads: dict[str, RulesHead] = {}
+        for leaf in self.bundle.witness:
+            if leaf.space == "rules" and len(leaf.components) == 1:
+                head = RulesHead(*codec.parse(getattr(leaf, "value", b""), "rules"))
+                heads[head.domain] = head
+                if head.domain in numbers and head.number_at(time_ms) != numbers[head.domain]:
+                    raise ProofError(f"another rule set of {head.domain} was in force")
+        return heads
+
+    # --- witness --------------------------------------------------------------------------------
+
+    @staticmethod
+    def _reads(decision: Decision) -> tuple[dict[bytes, bytes], list[bytes]]:
+        value: Any = decision.value("reads")
+        if value is None:
+            return {}, []
+        full, only = value
+        if len(full) % (2 * DIGEST_BYTES) or len(only) % DIGEST_BYTES:
+            raise ProofError("the reads of the decision are malformed")
+        pairs = salted.split(full, 2 * DIGEST_BYTES)
+        reads = {pair[:DIGEST_BYTES]: pair[DIGEST_BYTES:] for pair in pairs}
+        return reads, salted.split(only, DIGEST_BYTES)
+
+    def _witness(
+        self,
+        book: Rulebook,
+        reads: Mapping[bytes, bytes],
+        moved: Sequence[bytes],
+        transaction: Transaction,
+    ) -> dict[bytes, WitnessRow]:
+        """Return the rows of the witness, which are exactly those that the decision read."""
+        texts = {(domain, number): text for domain, number, text, _ in self.bundle.rules}
+        drafts = self._drafts(transaction)
+        rows: dict[bytes, WitnessRow] = {}
+        last = b""
+        for index, leaf in enumerate(self.bundle.witness):
+            kh = self.paths(leaf.space, leaf.components)
+            if kh <= last:
+                raise DecodeError("leaves ascend by key path", path=f"bundle.witness[{index}]")
+            last = kh
+            if isinstance(leaf, RecordLeaves):
+                kind = book.kinds.get(str(leaf.components[0]))
+                if kind is None:
+                    raise ProofError(f"no rule set shown has the kind {leaf.components[0]}")
+                stored = leaf.stored(kh, kind)
+                rows[kh] = WitnessRow(leaves.vh_of(stored), b"", stored)
+            else:
+                row = leaf.row()
+                attachment = _attachment(leaf, texts, drafts)
+                if attachment is not None:
+                    row = join_attached(row, attachment)
+                rows[kh] = WitnessRow(leaf.vh(kh), row)
+            if rows[kh].vh != reads.get(kh):
+                where = f"{leaf.space} {leaf.components}"
+                raise ProofError(f"{where} is not as the decision found it")
+        missing = [kh for kh, vh in reads.items() if vh != ZERO and kh not in rows]
+        if missing:
+            raise ProofError(f"{len(missing)} leaves that the decision read are not shown")
+        attested = [self.paths("account", id_) for id_ in self.bundle.attested]
+        if attested != list(moved):
+            raise ProofError("other accounts are said to have been moved than the decision names")
+        return rows
+
+    def _drafts(self, transaction: Transaction) -> dict[bytes, bytes]:
+        """Return the drafts of proposals that are shown, as their rows have them, by txid."""
+        found = {transaction.txid: _draft_row(transaction)}
+        for each in self.bundle.drafts:
+            draft = self._opened(decode_body(self.chain, each.body), each.private)
+            found[draft.txid] = _draft_row(draft)
+        return found
+
+    # --- judgement ------------------------------------------------------------------------------
+
+    def _judge(
+        self,
+        head: genesis.Head,
+        book: Rulebook,
+        shown: Mapping[bytes, WitnessRow],
+        reads: Mapping[bytes, bytes],
+        transaction: Transaction,
+        decision: Decision,
+        statements: Mapping[int, Statement],
+    ) -> bool:
+        """Run the executor on the witness; return False where the outcome is only attested."""
+        header = decision.header
+        if decision.code in ATTESTED:
+            return False
+        ledger = FixedRules(self.chain, head.limits, floor_of(head.committee, head.limits))
+        in_force = {}
+        for domain, number, _, active in self.bundle.rules:
+            if active:
+                kh = self.paths("rules", [domain, number])
+                in_force[domain] = RulesInForce(number, kh, reads.get(kh, ZERO))
+        ledger.fixed = Rules(book, in_force, {}, INT64_MIN, INT64_MAX, (), header.executor)
+        context = BlockContext(
+            statements[header.height].epoch,
+            header.height,
+            header.time_ms,
+            header.executor,
+            _history(statements),
+        )
+        failure: ProofError | None = None
+        for attested in self._attested(book, shown, decision):
+            run = Judging(ledger, Witness(shown, attested, self.paths.pool), context)
+            try:
+                _compare(_run(run, transaction, decision), decision)
+            except ProofError as error:
+                failure = failure or error
+                continue
+            except (DecodeError, LocalProtocolError) as error:
+                raise ProofError(f"the rules cannot be run on it: {error.message}") from error
+            break
+        else:
+            raise failure or ProofError("there is nothing to run")
+        with _stage("writes"):
+            self._writes(run, shown, decision)
+        return True
+
+    def _attested(
+        self, book: Rulebook, shown: Mapping[bytes, WitnessRow], decision: Decision
+    ) -> Iterator[dict[bytes, Balance]]:
+        """Yield what accounts that were found and not looked into may have been like.
+
+        Of an applied transaction, exactly what its moves took: a reversal debits no more than there
+        is, so that is also all there was where it was short. Otherwise enough for everything; or
+        for nothing, since a proposal is stored whether its moves are possible by now or not. The
+        holds that matter are in the witness; others are of a scope that no account is used in.
+        """
+        needed: dict[bytes, int] = {}
+        running: dict[bytes, int] = {}
+        for _, id_, delta in _moves(decision):
+            kh = self.paths("account", id_)
+            running[kh] = running.get(kh, 0) + delta
+            needed[kh] = max(needed.get(kh, 0), -running[kh])
+        applied = decision.header.state == decisions.APPLIED
+        for enough in (0,) if applied else (PLENTY, 0):
+            for idle in (0, EDIT):
+                found: dict[bytes, Balance] = {}
+                for id_ in self.bundle.attested:
+                    kh = self.paths("account", id_)
+                    family = book.families.get(str(id_[0]))
+                    if family is None:
+                        raise ProofError(f"no rule set shown has the account {id_}")
+                    row = shown.get(self.paths("holds", ["account", id_]))
+                    held = idle if row is None else HoldsIndex(*_single(row)).held
+                    found[kh] = Balance(id_, family.floor + needed.get(kh, enough), 0, held)
+                yield found
+                if not found:
+                    return
+
+    def _writes(self, run: Judging, shown: Mapping[bytes, WitnessRow], decision: Decision) -> None:
+        """Check the hash of every leaf that the decision says was written."""
+        entries = [
+            row
+            for name in decision.names
+            if name.startswith("writes:")
+            for row in _rows(decision.value(name))
+        ]
+        if len(entries) != len(self.bundle.fresh):
+            raise ProofError("another number of written leaves than the decision names")
+        for ((space, components), _, _, vh, _), fresh in zip(
+            entries, self.bundle.fresh, strict=True
+        ):
+            kh = self.paths(space, components)
+            written = run.written(kh)
+            before = shown.get(kh)
+            if isinstance(written, StoredRecord):
+                base = None if before is None else before.shown
+                found = _record_hash(kh, base, written, fresh)
+            elif written is None:
+                raise ProofError(f"run again, {space} {components} is not written")
+            else:
+                version, _, value = decode_single(written)
+                if len(fresh.salts) != SALT_BYTES or fresh.decoys:
+                    raise ProofError("a single leaf has one salt")
+                found = salted.single_leaf(kh, version, fresh.salts, value)
+            if found != vh:
+                raise ProofError(f"run again, {space} {components} becomes something else")
+
+    # --- since ----------------------------------------------------------------------------------
+
+    def _since(
+        self, txid: bytes, statements: Mapping[int, Statement]
+    ) -> tuple[bytes | None, Statement]:
+        later = self.bundle.later
+        found = proof.decode(later.proof)
+        statement = statements.get(found.height)
+        if statement is None:
+            raise ProofError(f"the statement of height {found.height} is not shown")
+        kh = self.paths("corrections", [txid])
+        unread = self._unread()
+        rows = proof.check(found, statement.state_root, [kh, *unread], height=found.height)
+        self._adopted(unread, rows)
+        shown = rows[kh]
+        if shown is None or shown[0] == ZERO:
+            if later.leaf is not None:
+                raise ProofError("a correction is shown that the state does not have")
+            return None, statement
+        if later.leaf is None:
+            raise ProofError("the state has a correction that is not shown")
+        version, salt, value = later.leaf
+        if salted.opening_hash(kh, Opening("", version, salt, value)) != shown[0]:
+            raise ProofError("the correction is not the one that the state has")
+        by = codec.decode(value, _CORRECTION, bytes_max=len(value), what="bundle.later")[0]
+        return bytes(by), statement
+
+    def _unread(self) -> dict[bytes, bytes]:
+        """Return the rule sets that the witness lacks, by the key paths of their leaves."""
+        read = [tuple(each.components) for each in self.bundle.witness if each.space == RULES]
+        return {
+            self.paths(RULES, [domain, number]): text
+            for domain, number, text, _ in self.bundle.rules
+            if (domain, number) not in read
+        }
+
+    def _adopted(self, unread: Mapping[bytes, bytes], rows: Mapping[bytes, proof.Found]) -> None:
+        """Check that the state has the rule sets that the witness lacks."""
+        openings = self.bundle.later.rules
+        if len(openings) != len(unread):
+            raise ProofError("another number of rule sets is proved than shown")
+        for (kh, text), (version, salt) in zip(unread.items(), openings, strict=True):
+            found, opening = rows[kh], Opening("", version, salt, codec.encode(_root_of(text)))
+            if found is None or salted.opening_hash(kh, opening) != found[0]:
+                raise ProofError("a rule set is not one that the network has")
+
+
+_CORRECTION: Final = codec.array(codec.bytes32)
+
+
+def check_shown(calls: int, openings: Sequence[bytes]) -> None:
+    """Check the form of the openings that are shown; hidden ones are empty.
+
+    Raises:
+        DecodeError: one of them has another shape.
+    """
+    for at, opening in enumerate(openings):
+        if opening:
+            filled = [b"\x82\x80\x58\x20" + bytes(32)] * calls + [b"\x82\x80\x80"]
+            filled += [b"\x61\x78", _ACKS][: len(openings) - calls - 1]
+            filled[at] = opening
+            check_openings(calls, filled)
+
+
+_ACKS: Final = codec.encode([["a", bytes(32), bytes(64)]])
+
+
+@lru_cache(maxsize=8)
+def _compiled(texts: tuple[bytes, ...], names: frozenset[tuple[str, str]] | None) -> Rulebook:
+    """Return the rule book of rule sets, with no more of their actions than those named.
+
+    All of them for None: acts of the charter look at actions that they do not call.
+    """
+    definitions = []
+    for text in texts:
+        found = named_definition(text)
+        if names is None:
+            definitions.append(found)
+            continue
+        actions = tuple(each for each in found.actions if (found.domain, each[0]) in names)
+        definitions.append(replace(found, actions=actions))
+    return compile_rulebook(definitions)
+
+
+def _attachment(
+    leaf: leaves.SingleLeaf,
+    texts: Mapping[tuple[Value, Value], bytes],
+    drafts: Mapping[bytes, bytes],
+) -> bytes | None:
+    """Return what lies beside a leaf that is a root, checked against it; None if nothing is."""
+    if leaf.space == "rules" and len(leaf.components) == 2:
+        text = texts.get((leaf.components[0], leaf.components[1]))
+        if text is None:
+            return None
+        if codec.encode(_root_of(text)) != leaf.value:
+            raise ProofError(f"rule set {leaf.components[0]}#{leaf.components[1]} is another one")
+        return text
+    if leaf.space == SPACE and len(leaf.components) == 2 and leaf.components[1] == DRAFT:
+        txid = leaf.components[0]
+        if codec.encode(txid) != leaf.value:
+            raise ProofError("a draft is of another proposal")
+        return drafts.get(txid)
+    return None
+
+
+@lru_cache(maxsize=64)
+def _root_of(text: bytes) -> bytes:
+    return parts_root(named_definition(text))
+
+
+def _single(row: WitnessRow) -> Any:
+    return codec.parse(decode_single(row.value)[2], "leaf")
+
+
+def _draft_row(transaction: Transaction) -> bytes:
+    return codec.encode([transaction.body, list(transaction.openings), b""])
+
+
+def _history(statements: Mapping[int, Statement]) -> Callable[[int], bytes]:
+    """Return the roots of the history of which statements are shown."""
+
+    def root(size: int) -> bytes:
+        found = statements.get(size)
+        if found is None:
+            raise NotShownError(f"the statement of height {size} is needed and not shown")
+        return found.history_root
+
+    return root
+
+
+def _run(run: Judging, transaction: Transaction, decision: Decision) -> Decision | None:
+    """Judge again what the decision was about: a transaction, or a proposal that was approved."""
+    links: Any = decision.value("links") or []
+    if any(what == "approval" for what, _ in links):
+        return run.settle(transaction.txid)
+    return run.judge(transaction)
+
+
+def _compare(found: Decision | None, certified: Decision) -> None:
+    """Compare what comes out with what is certified, but for the salts of what was written.
+
+    Raises:
+        ProofError: they differ; the message says where.
+    """
+    if found is None:
+        raise ProofError("run again, the proposal still lacks approvals")
+    ours, theirs = found.header, certified.header
+    if (ours.state, ours.actions) != (theirs.state, theirs.actions):
+        raise ProofError(f"run again, the outcome is {found.code.name}, under other actions")
+    for name in sorted({*found.names, *certified.names}):
+        one, other = found.leaves.get(name), certified.leaves.get(name)
+        if name.startswith("writes:") and one is not None and other is not None:
+            one, other = (_without_hashes(each.value(name)) for each in (found, certified))
+        if one != other:
+            said = ""
+            if name == "code":
+                said = f": {found.code.name} instead of {certified.code.name}"
+            raise ProofError(f"run again, the decision differs in its {name}{said}")
+
+
+def _without_hashes(value: Any) -> bytes:
+    return codec.encode([[place, old, new, pairs] for place, old, new, _, pairs in value])
+
+
+def _rows(value: Any) -> list[Any]:
+    return list(value)
+
+
+def _moves(decision: Decision) -> list[tuple[int, list[Value], int]]:
+    """Return position, account and change of what is at its disposal, in order."""
+    found: list[tuple[int, list[Value], int]] = []
+    for name in decision.names:
+        if name.startswith("moves:"):
+            for position, id_, delta, *reserved in _rows(decision.value(name)):
+                found.append((position, id_, delta - (reserved[0] if reserved else 0)))
+    return sorted(found, key=lambda row: (row[0], row[2] > 0))
+
+
+def _record_hash(
+    kh: bytes, base: StoredRecord | None, written: StoredRecord, fresh: Fresh
+) -> bytes:
+    """Return the value hash of a record as written, under the salts of the bundle."""
+    places = renewed(base, written)
+    salts = salted.split(fresh.salts, SALT_BYTES)
+    if len(salts) != len(places) or len(fresh.salts) % SALT_BYTES:
+        raise ProofError("another number of salts than of leaves that were written")
+    hashes = bytearray(written.hashes)
+    for index, salt in zip(places, salts, strict=True):
+        leaf = written.leaf_at(index)
+        at = index * DIGEST_BYTES
+        hashes[at : at + DIGEST_BYTES] = salted.leaf_hash(
+            kh, leaf.name, leaf.version, salt, leaf.value_cbor
+        )
+    decoys = fresh.decoys if written.decoys != (b"" if base is None else base.decoys) else b""
+    if not fresh.decoys and base is not None:
+        decoys = base.decoys
+    if len(decoys) != len(written.decoys):
+        raise ProofError("another number of decoys than the record has")
+    return salted.joined_root(salted.RECORD, written.header, bytes(hashes), decoys)
