@@ -116,7 +116,7 @@ class Backend:
         self._read_log = read_log
         self._ingress_seconds = metrics.stage_seconds.labels(stage="ingress")
         self._advanced = trio.Event()
-        self._dry = Ledger(ledger.chain, ledger.limits, ledger.floor, ledger.nodes)
+        self._dry = ledger.apart()
         """Judges drafts: what it keeps is never used for blocks."""
         self.proposals = Asking(
             self._dry,

@@ -22,76 +22,45 @@ Not here: words for people (``comity.cli``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
 from consensus import codec, genesis, signing
 from consensus.answers import StatementEvidence
-from consensus.codec import INT64_MAX, INT64_MIN, Value
+from consensus.codec import Value
 from consensus.errors import (
-    ComityError,
     DecodeError,
-    LocalProtocolError,
     ProofError,
     RulesError,
-    VerificationError,
 )
 from consensus.evidence import bundle as files
 from consensus.evidence import witness as leaves
-from consensus.evidence.bundle import Bundle, PrivatePart
+from consensus.evidence.bundle import Bundle
+from consensus.evidence.judgement import Case, judge
 from consensus.evidence.replay import (
-    PLENTY,
-    FixedRules,
-    Fresh,
-    Judging,
-    Witness,
     WitnessRow,
-    renewed,
 )
+from consensus.evidence.signed import check_signatures, opened
+from consensus.evidence.stages import FailedError, stage
 from consensus.evidence.trust import Chain
-from consensus.evidence.witness import NotShownError, RecordLeaves
+from consensus.evidence.witness import RecordLeaves
 from consensus.hashing import DIGEST_BYTES, ZERO
 from consensus.hotstuff.types import Statement
 from consensus.ledger import decision as decisions
-from consensus.ledger import group
 from consensus.ledger.attached import join_attached
-from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision, Header
-from consensus.ledger.executor import BlockContext
-from consensus.ledger.floor import floor_of
 from consensus.ledger.governing import named_definition
-from consensus.ledger.layout import EDIT, Balance, HoldsIndex, Paths, RulesHead
-from consensus.ledger.ledger import Rules
+from consensus.ledger.layout import Paths, RulesHead
 from consensus.ledger.model import Rulebook
-from consensus.ledger.private import check_openings, leaf_names, private_header, slot
 from consensus.ledger.proposals import DRAFT, SPACE
 from consensus.ledger.rules import compile_rulebook, parts_root
 from consensus.ledger.transaction import Transaction, decode_body, decode_signed
-from consensus.ledger.view import CHARTER, RULES, RulesInForce
+from consensus.ledger.view import CHARTER, RULES
 from consensus.state import proof, salted
-from consensus.state.merkle import GROUP, RESULTS
-from consensus.state.record import StoredRecord, decode_single
-from consensus.state.salted import SALT_BYTES, Opening
-
-ATTESTED: Final = frozenset(
-    {Code.SEQUENCE_SPENT, Code.SEQUENCE_OLD, Code.SEQUENCE_AHEAD, Code.INSUFFICIENT, Code.LIMIT}
-)
-"""Refusals that rest on what no decision shows, such as the balance of an account that was only to
-be moved, or what the block had done before: the certificate alone vouches for them."""
-
-
-class FailedError(VerificationError):
-    """A check that fails; ``stage`` is one of those above."""
-
-    code = "NOT_VALID"
-    advice = "do not rely on this file; ask its maker for another"
-
-    def __init__(self, stage: str, message: str, *, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.stage = stage
+from consensus.state.merkle import RESULTS
+from consensus.state.salted import Opening
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,24 +120,11 @@ def verify(
     bundle = files.decode(sealed.content)
     holder = None
     if sealed.holder is not None:
-        with _stage("file"):
+        with stage("file"):
             holder, signature = sealed.holder
             signed = signing.message(signing.TAG_BUNDLE, chain, sealed.content)
             signing.verify(holder, signed, signature)
     return _Reading(bundle, chain).whole(holder, known)
-
-
-@contextmanager
-def _stage(name: str) -> Iterator[None]:
-    try:
-        yield
-    except (FailedError, DecodeError):
-        raise
-    except ComityError as error:
-        raise FailedError(name, error.message, hint=error.hint) from error
-    except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
-        # All that is read here was written by nobody we trust: no shape of it may do harm.
-        raise FailedError(name, f"it is malformed ({type(error).__name__})") from error
 
 
 class _Reading:
@@ -181,30 +137,47 @@ class _Reading:
 
     def whole(self, holder: bytes | None, known: tuple[int, bytes] | None) -> Verified:
         bundle = self.bundle
-        with _stage("network"):
+        with stage("network"):
             head = self._genesis()
-        with _stage("certificate"):
+        with stage("certificate"):
             trust = Chain(self.chain, head.committee)
             trust.follow(bundle.epochs)
             newest = trust.certificate(bundle.certificate).statement
-        with _stage("history"):
+        with stage("history"):
             statements = self._statements(trust, newest)
             self._known(statements, newest, known)
         decision = decisions.decode(bundle.decision)
         header = decision.header
-        with _stage("decision"):
+        with stage("decision"):
             statement = self._decided(decision, header, statements)
-        with _stage("transaction"):
-            transaction = self._transaction(header)
-        with _stage("rules"):
+        with stage("transaction"):
+            transaction = decode_signed(self.chain, bundle.body, bundle.signatures)
+            if transaction.txid != header.txid:
+                raise ProofError("the decision is about another transaction")
+            check_signatures(self.chain, transaction, bundle.group)
+            transaction = opened(self.chain, transaction, bundle.private)
+        with stage("rules"):
             book = self._book(transaction)
-        with _stage("witness"):
+        with stage("witness"):
             reads, moved = self._reads(decision)
             shown = self._witness(book, reads, moved, transaction)
             heads = self._heads(header.time_ms)
-        with _stage("judgement"):
-            judged = self._judge(head, book, shown, reads, transaction, decision, statements)
-        with _stage("since"):
+        with stage("judgement"):
+            judged = judge(
+                Case(
+                    bundle,
+                    self.paths,
+                    head,
+                    book,
+                    reads,
+                    shown,
+                    transaction,
+                    decision,
+                    statements,
+                ),
+                self.chain,
+            )
+        with stage("since"):
             taken_back, at = self._since(header.txid, statements)
         sets = {domain: number for domain, number, _, active in bundle.rules if active}
         return Verified(
@@ -282,59 +255,6 @@ class _Reading:
         if (header.time_ms, header.executor) != (statement.time_ms, statement.executor):
             raise ProofError("decision and statement differ in time or executor")
         return statement
-
-    # --- transaction ----------------------------------------------------------------------------
-
-    def _transaction(self, header: Header) -> Transaction:
-        bundle = self.bundle
-        transaction = decode_signed(self.chain, bundle.body, bundle.signatures)
-        if transaction.txid != header.txid:
-            raise ProofError("the decision is about another transaction")
-        self._signatures(transaction)
-        return self._opened(transaction, bundle.private)
-
-    def _signatures(self, transaction: Transaction) -> None:
-        part = self.bundle.group
-        by_group: dict[bytes, bytes] = {} if part is None else dict(part.signatures)
-        messages = list(group.single_messages(self.chain, transaction))
-        if part is not None:
-            root = GROUP.multi_root(part.total, {part.index: transaction.txid}, part.path)
-            message = group.group_message(self.chain, part.total, root)
-            keys = [key for key, _ in part.signatures]
-            if keys != sorted(set(keys)):
-                raise DecodeError("signers ascend", path="bundle.transaction.group")
-            messages += [(key, message, signature) for key, signature in part.signatures]
-        for key, signature in zip(transaction.signers, transaction.signatures, strict=True):
-            if bool(signature) is (key in by_group):
-                raise ProofError("a signer has signed twice, or not at all")
-        if any(key not in transaction.signers for key in by_group):
-            raise ProofError("a signature of somebody who is no signer")
-        for key, message, signature in messages:
-            signing.verify(key, message, signature)
-
-    def _opened(self, transaction: Transaction, part: PrivatePart) -> Transaction:
-        """Return the transaction with what is shown of its private part, checked."""
-        calls, count = len(transaction.calls), len(part.leaves)
-        if not calls < count <= calls + 3:
-            raise ProofError("a private part has other leaves than its calls ask for")
-        kh = slot(self.chain, transaction.author, transaction.sequence)
-        hashes: list[bytes] = []
-        openings: list[bytes] = []
-        for name, leaf in zip(leaf_names(calls, count), part.leaves, strict=True):
-            if isinstance(leaf, bytes):
-                hashes.append(leaf)
-                openings.append(b"")
-            else:
-                hashes.append(salted.leaf_hash(kh, name, 0, *leaf))
-                openings.append(leaf[1])
-        if len(part.decoys) != salted.decoy_count(count):
-            raise ProofError("a private part has another number of decoys")
-        header = private_header(part.seed_hash, count)
-        root = salted.list_root(salted.PRIVATE, header, hashes, part.decoys)
-        if root != transaction.private_root:
-            raise ProofError("the private part is not the one that was signed")
-        check_shown(calls, openings)
-        return transaction.opened(openings, b"")
 
     # --- rules ----------------------------------------------------------------------------------
 
@@ -435,117 +355,9 @@ class _Reading:
         """Return the drafts of proposals that are shown, as their rows have them, by txid."""
         found = {transaction.txid: _draft_row(transaction)}
         for each in self.bundle.drafts:
-            draft = self._opened(decode_body(self.chain, each.body), each.private)
+            draft = opened(self.chain, decode_body(self.chain, each.body), each.private)
             found[draft.txid] = _draft_row(draft)
         return found
-
-    # --- judgement ------------------------------------------------------------------------------
-
-    def _judge(
-        self,
-        head: genesis.Head,
-        book: Rulebook,
-        shown: Mapping[bytes, WitnessRow],
-        reads: Mapping[bytes, bytes],
-        transaction: Transaction,
-        decision: Decision,
-        statements: Mapping[int, Statement],
-    ) -> bool:
-        """Run the executor on the witness; return False where the outcome is only attested."""
-        header = decision.header
-        if decision.code in ATTESTED:
-            return False
-        ledger = FixedRules(self.chain, head.limits, floor_of(head.committee, head.limits))
-        in_force = {}
-        for domain, number, _, active in self.bundle.rules:
-            if active:
-                kh = self.paths("rules", [domain, number])
-                in_force[domain] = RulesInForce(number, kh, reads.get(kh, ZERO))
-        ledger.fixed = Rules(book, in_force, {}, INT64_MIN, INT64_MAX, (), header.executor)
-        context = BlockContext(
-            statements[header.height].epoch,
-            header.height,
-            header.time_ms,
-            header.executor,
-            _history(statements),
-        )
-        failure: ProofError | None = None
-        for attested in self._attested(book, shown, decision):
-            run = Judging(ledger, Witness(shown, attested, self.paths.pool), context)
-            try:
-                _compare(_run(run, transaction, decision), decision)
-            except ProofError as error:
-                failure = failure or error
-                continue
-            except (DecodeError, LocalProtocolError) as error:
-                raise ProofError(f"the rules cannot be run on it: {error.message}") from error
-            break
-        else:
-            raise failure or ProofError("there is nothing to run")
-        with _stage("writes"):
-            self._writes(run, shown, decision)
-        return True
-
-    def _attested(
-        self, book: Rulebook, shown: Mapping[bytes, WitnessRow], decision: Decision
-    ) -> Iterator[dict[bytes, Balance]]:
-        """Yield what accounts that were found and not looked into may have been like.
-
-        Of an applied transaction, exactly what its moves took: a reversal debits no more than there
-        is, so that is also all there was where it was short. Otherwise enough for everything; or
-        for nothing, since a proposal is stored whether its moves are possible by now or not. The
-        holds that matter are in the witness; others are of a scope that no account is used in.
-        """
-        needed: dict[bytes, int] = {}
-        running: dict[bytes, int] = {}
-        for _, id_, delta in _moves(decision):
-            kh = self.paths("account", id_)
-            running[kh] = running.get(kh, 0) + delta
-            needed[kh] = max(needed.get(kh, 0), -running[kh])
-        applied = decision.header.state == decisions.APPLIED
-        for enough in (0,) if applied else (PLENTY, 0):
-            for idle in (0, EDIT):
-                found: dict[bytes, Balance] = {}
-                for id_ in self.bundle.attested:
-                    kh = self.paths("account", id_)
-                    family = book.families.get(str(id_[0]))
-                    if family is None:
-                        raise ProofError(f"no rule set shown has the account {id_}")
-                    row = shown.get(self.paths("holds", ["account", id_]))
-                    held = idle if row is None else HoldsIndex(*_single(row)).held
-                    found[kh] = Balance(id_, family.floor + needed.get(kh, enough), 0, held)
-                yield found
-                if not found:
-                    return
-
-    def _writes(self, run: Judging, shown: Mapping[bytes, WitnessRow], decision: Decision) -> None:
-        """Check the hash of every leaf that the decision says was written."""
-        entries = [
-            row
-            for name in decision.names
-            if name.startswith("writes:")
-            for row in _rows(decision.value(name))
-        ]
-        if len(entries) != len(self.bundle.fresh):
-            raise ProofError("another number of written leaves than the decision names")
-        for ((space, components), _, _, vh, _), fresh in zip(
-            entries, self.bundle.fresh, strict=True
-        ):
-            kh = self.paths(space, components)
-            written = run.written(kh)
-            before = shown.get(kh)
-            if isinstance(written, StoredRecord):
-                base = None if before is None else before.shown
-                found = _record_hash(kh, base, written, fresh)
-            elif written is None:
-                raise ProofError(f"run again, {space} {components} is not written")
-            else:
-                version, _, value = decode_single(written)
-                if len(fresh.salts) != SALT_BYTES or fresh.decoys:
-                    raise ProofError("a single leaf has one salt")
-                found = salted.single_leaf(kh, version, fresh.salts, value)
-            if found != vh:
-                raise ProofError(f"run again, {space} {components} becomes something else")
 
     # --- since ----------------------------------------------------------------------------------
 
@@ -597,23 +409,6 @@ class _Reading:
 _CORRECTION: Final = codec.array(codec.bytes32)
 
 
-def check_shown(calls: int, openings: Sequence[bytes]) -> None:
-    """Check the form of the openings that are shown; hidden ones are empty.
-
-    Raises:
-        DecodeError: one of them has another shape.
-    """
-    for at, opening in enumerate(openings):
-        if opening:
-            filled = [b"\x82\x80\x58\x20" + bytes(32)] * calls + [b"\x82\x80\x80"]
-            filled += [b"\x61\x78", _ACKS][: len(openings) - calls - 1]
-            filled[at] = opening
-            check_openings(calls, filled)
-
-
-_ACKS: Final = codec.encode([["a", bytes(32), bytes(64)]])
-
-
 @lru_cache(maxsize=8)
 def _compiled(texts: tuple[bytes, ...], names: frozenset[tuple[str, str]] | None) -> Rulebook:
     """Return the rule book of rule sets, with no more of their actions than those named.
@@ -657,92 +452,5 @@ def _root_of(text: bytes) -> bytes:
     return parts_root(named_definition(text))
 
 
-def _single(row: WitnessRow) -> Any:
-    return codec.parse(decode_single(row.value)[2], "leaf")
-
-
 def _draft_row(transaction: Transaction) -> bytes:
     return codec.encode([transaction.body, list(transaction.openings), b""])
-
-
-def _history(statements: Mapping[int, Statement]) -> Callable[[int], bytes]:
-    """Return the roots of the history of which statements are shown."""
-
-    def root(size: int) -> bytes:
-        found = statements.get(size)
-        if found is None:
-            raise NotShownError(f"the statement of height {size} is needed and not shown")
-        return found.history_root
-
-    return root
-
-
-def _run(run: Judging, transaction: Transaction, decision: Decision) -> Decision | None:
-    """Judge again what the decision was about: a transaction, or a proposal that was approved."""
-    links: Any = decision.value("links") or []
-    if any(what == "approval" for what, _ in links):
-        return run.settle(transaction.txid)
-    return run.judge(transaction)
-
-
-def _compare(found: Decision | None, certified: Decision) -> None:
-    """Compare what comes out with what is certified, but for the salts of what was written.
-
-    Raises:
-        ProofError: they differ; the message says where.
-    """
-    if found is None:
-        raise ProofError("run again, the proposal still lacks approvals")
-    ours, theirs = found.header, certified.header
-    if (ours.state, ours.actions) != (theirs.state, theirs.actions):
-        raise ProofError(f"run again, the outcome is {found.code.name}, under other actions")
-    for name in sorted({*found.names, *certified.names}):
-        one, other = found.leaves.get(name), certified.leaves.get(name)
-        if name.startswith("writes:") and one is not None and other is not None:
-            one, other = (_without_hashes(each.value(name)) for each in (found, certified))
-        if one != other:
-            said = ""
-            if name == "code":
-                said = f": {found.code.name} instead of {certified.code.name}"
-            raise ProofError(f"run again, the decision differs in its {name}{said}")
-
-
-def _without_hashes(value: Any) -> bytes:
-    return codec.encode([[place, old, new, pairs] for place, old, new, _, pairs in value])
-
-
-def _rows(value: Any) -> list[Any]:
-    return list(value)
-
-
-def _moves(decision: Decision) -> list[tuple[int, list[Value], int]]:
-    """Return position, account and change of what is at its disposal, in order."""
-    found: list[tuple[int, list[Value], int]] = []
-    for name in decision.names:
-        if name.startswith("moves:"):
-            for position, id_, delta, *reserved in _rows(decision.value(name)):
-                found.append((position, id_, delta - (reserved[0] if reserved else 0)))
-    return sorted(found, key=lambda row: (row[0], row[2] > 0))
-
-
-def _record_hash(
-    kh: bytes, base: StoredRecord | None, written: StoredRecord, fresh: Fresh
-) -> bytes:
-    """Return the value hash of a record as written, under the salts of the bundle."""
-    places = renewed(base, written)
-    salts = salted.split(fresh.salts, SALT_BYTES)
-    if len(salts) != len(places) or len(fresh.salts) % SALT_BYTES:
-        raise ProofError("another number of salts than of leaves that were written")
-    hashes = bytearray(written.hashes)
-    for index, salt in zip(places, salts, strict=True):
-        leaf = written.leaf_at(index)
-        at = index * DIGEST_BYTES
-        hashes[at : at + DIGEST_BYTES] = salted.leaf_hash(
-            kh, leaf.name, leaf.version, salt, leaf.value_cbor
-        )
-    decoys = fresh.decoys if written.decoys != (b"" if base is None else base.decoys) else b""
-    if not fresh.decoys and base is not None:
-        decoys = base.decoys
-    if len(decoys) != len(written.decoys):
-        raise ProofError("another number of decoys than the record has")
-    return salted.joined_root(salted.RECORD, written.header, bytes(hashes), decoys)

@@ -17,6 +17,7 @@ from typing import Final
 
 from consensus import codec
 from consensus.codec import INT64_MAX, INT64_MIN, Value
+from consensus.committee import Committee
 from consensus.errors import LocalProtocolError
 from consensus.genesis import Genesis, Limits, chain_id
 from consensus.hashing import ZERO
@@ -84,6 +85,15 @@ class Ledger:
 
     def __post_init__(self) -> None:
         self.paths = Paths(self.chain)
+
+    def apart(self) -> Ledger:
+        """Return a ledger of the same network that has judged nothing, with the rules compiled."""
+        other = Ledger(self.chain, self.limits, self.floor, self.nodes)
+        other._books.update(self._books)
+        if self._rules is not None:
+            for book in (self._rules.book, *self._rules.ahead):
+                other._books[tuple(each.encoded for each in book.rule_sets.values())] = book
+        return other
 
     def rules(self, source: Source, time_ms: int) -> Rules:
         """Return the rule sets in force at ``time_ms`` by the state in ``source``.
@@ -168,5 +178,9 @@ class Ledger:
 def of_genesis(genesis: Genesis) -> Ledger:
     """Return the ledger of the network that a genesis file founds."""
     floor = floor_of(genesis.committee, genesis.limits)
-    nodes = {each.agency: each.node_key for each in genesis.committee.validators}
-    return Ledger(chain_id(genesis.encode()), genesis.limits, floor, nodes)
+    return Ledger(chain_id(genesis.encode()), genesis.limits, floor, nodes_of(genesis.committee))
+
+
+def nodes_of(committee: Committee) -> dict[str, bytes]:
+    """Return the node keys of a committee, by agency."""
+    return {each.agency: each.node_key for each in committee.validators}

@@ -12,7 +12,8 @@ from consensus import codec, genesis, signing
 from consensus.errors import DecodeError
 from consensus.evidence import bundle as files
 from consensus.evidence.bundle import Bundle, Sealed
-from consensus.evidence.verify import FailedError, Verified, verify
+from consensus.evidence.stages import FailedError
+from consensus.evidence.verify import Verified, verify
 from consensus.ledger import group
 from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision

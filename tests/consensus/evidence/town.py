@@ -18,7 +18,6 @@ from consensus.hotstuff.types import CommitCert, Statement
 from consensus.ledger.decision import Decision
 from consensus.ledger.executor import BlockContext, BlockResult
 from consensus.ledger.group import Group
-from consensus.ledger.ledger import Ledger
 from consensus.ledger.transaction import Transaction, signed_message
 from consensus.signing import TAG_BUNDLE, TAG_COMMIT_VOTE
 from consensus.state.state import MemoryBackend, State
@@ -132,8 +131,7 @@ class Town(World):
         )
         result = self.blocks[header.height - 1]
         context = BlockContext(1, header.height, header.time_ms, history=self.history.root)
-        ledger = Ledger(self.ledger.chain, self.ledger.limits, self.ledger.floor)
-        ledger._books.update(self.ledger._books)
+        ledger = self.ledger.apart()
         decided = making.Decided(
             decision,
             [each.root for each in result.decisions],
