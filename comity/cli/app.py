@@ -16,9 +16,11 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import UnknownCommandError, UnusedCliTokensError
 from rich.text import Text
 
+from comity.auditing.sources import SourceError
 from comity.cli import (
     acts,
     asking,
+    audit,
     circulars,
     devnet,
     keys,
@@ -38,6 +40,7 @@ from comity.cli import rule_tests as rule_tests
 from comity.cli.options import examples
 from comity.cli.show import err
 from comity.errors import DraftError, KeyUnusableError, NotReachableError, UndecidedError
+from consensus.audit.divergence import NotAuditableError
 from consensus.errors import ComityError, DecodeError, KeyFileError
 
 DONE: Final = 0
@@ -48,6 +51,15 @@ INTERRUPTED: Final = 130
 
 _BAD_INPUT_CODES: Final = ("BAD_CONFIG", "KEY_ACCESS")
 """Of errors of ``node``, which is loaded only by the commands that run one."""
+
+_BAD_INPUT: Final = (
+    DraftError,
+    KeyUnusableError,
+    KeyFileError,
+    DecodeError,
+    SourceError,
+    NotAuditableError,
+)
 
 app = App(
     name="comity",
@@ -71,6 +83,7 @@ for _command, _examples in _MORE:
     app.command(_command, name=_command.__name__.rstrip("_"), help_epilogue=_examples)
 app.command(reviews.reviews, help_epilogue=reviews.EXAMPLES_LIST)
 app.command(reviews.review, help_epilogue=reviews.EXAMPLES_ONE)
+app.command(audit.audit, help_epilogue=audit.EXAMPLES)
 app.command(devnet.devnet, help_epilogue=devnet.EXAMPLES)
 
 
@@ -139,7 +152,7 @@ def status_of(error: ComityError) -> int:
     """Return the exit status of an error."""
     if isinstance(error, NotReachableError | UndecidedError):
         return UNREACHABLE
-    if isinstance(error, DraftError | KeyUnusableError | KeyFileError | DecodeError):
+    if isinstance(error, _BAD_INPUT):
         return USAGE
     return USAGE if error.code in _BAD_INPUT_CODES else REFUSED
 

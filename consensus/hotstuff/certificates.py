@@ -116,6 +116,11 @@ class Verifier:
         self._quorum_shape(certificate)
         self._quorum_signatures(certificate)
 
+    def check_timeout_cert(self, certificate: TimeoutCert) -> None:
+        """Raise CertificateError or SignatureError unless the certificate holds."""
+        self._timeout_shape(certificate)
+        self._timeout_signatures(certificate)
+
     def check_commit_cert(self, certificate: CommitCert) -> None:
         """Raise CertificateError or SignatureError unless the certificate holds."""
         self._commit_shape(certificate)

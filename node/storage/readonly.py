@@ -1,0 +1,170 @@
+"""A stopped node's data, or a copy of it, read without changing a byte.
+
+``open_store`` opens LMDB read-only and without its lock file, so a copy on read-only media will do;
+a folder in which a node runs is refused, because what is read without the lock may be overwritten
+meanwhile. A file that is shorter than its own description is refused before it is mapped: reading
+beyond its end would kill the process.
+
+``entries`` gives what the log holds, in order. A torn end is passed over, as a start would cut it;
+damage before that is refused.
+
+Not here: what entries and rows mean. Whoever reads damaged pages of LMDB may be killed by the
+system, so this runs in a process of its own (``node.auditing``).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import lmdb
+
+from node.errors import (
+    DamagedLogError,
+    DamagedStoreError,
+    ForeignDataError,
+    InUseError,
+    NewerFormatError,
+    StorageError,
+)
+from node.storage import segment, tables
+from node.storage.disk import SYSTEM_DISK, Disk
+from node.storage.store import LOCK_NAME, View
+
+DATA_NAME: Final = "data.mdb"
+
+
+class NoDataError(StorageError):
+    """There is no node's data at a path."""
+
+    code = "NO_DATA"
+    advice = "name the node's data folder, its configuration or a copy of the folder"
+
+
+def open_store(directory: Path, *, chain: bytes) -> tuple[lmdb.Environment, View]:
+    """Open the store of a stopped node for reading; close the environment afterwards.
+
+    Raises:
+        NoDataError, InUseError: there is none, or a node runs on it.
+        DamagedStoreError, NewerFormatError, ForeignDataError: it cannot be used.
+    """
+    data = directory / DATA_NAME
+    if not data.is_file():
+        raise NoDataError(f"there is no store in {directory}")
+    _refuse_in_use(directory / LOCK_NAME)
+    try:
+        environment = lmdb.open(
+            str(directory), readonly=True, lock=False, max_dbs=tables.TABLES_MAX, create=False
+        )
+    except lmdb.Error as error:
+        raise DamagedStoreError(f"cannot open the store in {directory}: {error}") from error
+    try:
+        _check_size(environment, data)
+        return environment, _view(environment, directory, chain)
+    except lmdb.Error as error:
+        environment.close()
+        raise DamagedStoreError(f"cannot read the store in {directory}: {error}") from error
+    except BaseException:
+        environment.close()
+        raise
+
+
+def _refuse_in_use(lock: Path) -> None:
+    try:
+        handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return  # a copy without it
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        said = f"a node runs on {lock.parent}"
+        raise InUseError(said, hint="ask the node itself, stop it, or audit a copy") from error
+    finally:
+        os.close(handle)
+
+
+def _check_size(environment: lmdb.Environment, data: Path) -> None:
+    used = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    size = data.stat().st_size
+    if size < used:
+        raise DamagedStoreError(
+            f"{data} is cut off: it has {size} bytes of {used}", hint="copy it again"
+        )
+
+
+def _view(environment: lmdb.Environment, directory: Path, chain: bytes) -> View:
+    names = tables.Tables.__dataclass_fields__
+    try:
+        opened = tables.Tables(
+            **{name: environment.open_db(name.encode(), create=False) for name in names}
+        )
+    except lmdb.NotFoundError as error:
+        raise DamagedStoreError(f"the store in {directory} lacks a table") from error
+    view = View(environment.begin(), opened)
+    version, found = view.meta(tables.META_FORMAT), view.meta(tables.META_CHAIN)
+    if version is None or found is None:
+        raise DamagedStoreError(f"the store in {directory} does not say its format and network")
+    number = int.from_bytes(version, "big")
+    if number > tables.FORMAT_VERSION:
+        said = f"the store has format {number}, this software knows {tables.FORMAT_VERSION}"
+        raise NewerFormatError(said)
+    if found != chain:
+        raise ForeignDataError(
+            f"the store in {directory} belongs to the network {found.hex()}",
+            hint="name the genesis file of that network",
+        )
+    return view
+
+
+def entries(
+    directory: Path, *, chain: bytes, disk: Disk = SYSTEM_DISK
+) -> Iterator[tuple[int, int, bytes]]:
+    """Yield ``(offset, kind, payload)`` of a log's entries, in order.
+
+    Raises:
+        DamagedLogError: bytes before the last segment's end have changed.
+        NewerFormatError, ForeignDataError: not of this network or software.
+    """
+    if not directory.is_dir():
+        return
+    names = [name for name in disk.names(directory) if segment.is_segment(name)]
+    identity = b""
+    for at, name in enumerate(names):
+        handle = os.open(directory / name, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            header = segment.read_header(disk.read(handle, segment.HEADER_BYTES, 0), name)
+            if header.chain != chain or header.identity != (identity or header.identity):
+                raise ForeignDataError(f"{name} is of another network or log")
+            identity = header.identity
+            following = segment.base_of(names[at + 1]) if at + 1 < len(names) else None
+            yield from _segment(disk, handle, header, name, following)
+        finally:
+            os.close(handle)
+
+
+def _segment(
+    disk: Disk, handle: int, header: segment.Header, name: str, following: int | None
+) -> Iterator[tuple[int, int, bytes]]:
+    check = segment.checker(header.identity, header.base)
+    size = disk.size(handle)
+    limit = size if following is None else min(size, following - header.base)
+    window = segment.Window(disk, handle, limit)
+    position = segment.HEADER_BYTES
+    while position < limit:
+        entry = segment.entry_at(window, header.base, position, check, limit)
+        if entry is None:
+            break
+        kind, payload = entry
+        if kind != segment.GROUP_KIND:
+            yield header.base + position, kind, payload
+        position += segment.ENTRY_HEAD_BYTES + len(payload)
+    end = header.base + position
+    if following is not None and end != following:
+        raise DamagedLogError(end, name, "an entry does not check")
+    if following is None:
+        later = segment.later_synced(disk, handle, header.base, position, check)
+        if position < header.first_bytes or later > end:
+            raise DamagedLogError(end, name, "an entry known to be synced does not check")
