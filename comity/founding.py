@@ -167,7 +167,7 @@ def _roles_in(policy: Policy | None) -> set[str]:
     if policy is None:
         return set()
     if isinstance(policy, Leaf):
-        return {policy.role}
+        return {policy.role} if policy.role else set()
     return {role for each in policy.among for role in _roles_in(each)}
 
 

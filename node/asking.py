@@ -8,7 +8,7 @@ Not here: who may ask (``node.api``), and where proposals are found (``register`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from consensus import codec
@@ -123,6 +123,25 @@ class Asking:
             if not run.lacking(proposal, key):
                 txids[txid] = None
         return ProposalPage(self._height(), tuple(txids), None)
+
+    def wait_for(self, txids: Sequence[Value], key: bytes) -> bool:
+        """Return whether the holder of a key could approve all of these proposals now.
+
+        Not if they are too much work for one page, unless it is one.
+        """
+        run = self._dry_run()
+        examined = 0
+        for txid in txids:
+            proposal = self.proposal(txid) if type(txid) is bytes else None
+            if proposal is None or proposal.state != OPEN or self._now_ms() > proposal.expires_ms:
+                return False
+            work = run.weight(proposal)
+            if examined and examined + work > EXAMINED_MAX:
+                return False
+            examined += work
+            if run.lacking(proposal, key):
+                return False
+        return True
 
     def of_agency(self, agency: str, state: int, after: bytes | None, limit: int) -> ProposalPage:
         """Return proposals of an agency's people in a state, the oldest first."""

@@ -111,6 +111,11 @@ def _missing(part: Value) -> str:
                 f"{word(who, short=True)} does not count: {_link(link)}" for who, link in reasons
             ]
             return "; ".join([needed, *said])
+        case ["self", path, reasons]:
+            others = [
+                f"{word(who, short=True)} does not count: {_link(link)}" for who, link in reasons
+            ]
+            return "; ".join([f"the person concerned ({path})", *others])
         case ["of", _, []]:
             return "an approval that nobody can give"
         case ["of", more, parts]:

@@ -31,7 +31,7 @@ from consensus.ledger.holds import Target
 from consensus.ledger.kernel.perform import FLOORS, HANDLERS
 from consensus.ledger.kernel.plan import Acting
 from consensus.ledger.layout import ALL, EDIT, PAY, encode_int
-from consensus.ledger.model import Action, Env, EvaluationError, Policy
+from consensus.ledger.model import Action, Env, EvaluationError, Expression, Policy
 from consensus.ledger.policies import Panel, PowerOf
 from consensus.ledger.proposals import Desk
 from consensus.ledger.records import VOIDED, Record
@@ -197,6 +197,16 @@ class Calls:
             self._panel(policy, power, env, self._approvers or ()).judge()
         if floor is not None:
             floor(self._acting(index, env), active.action)
+
+    def names(
+        self, index: int, call: Call, active: Active, who: Standing, path: Expression
+    ) -> bool:
+        """Return whether the inputs of a call, by themselves, say that a path names somebody."""
+        try:
+            named = path.evaluate({"input": self._inputs(index, call, active)})
+        except (Refused, EvaluationError, KeyError):
+            return False
+        return named is not None and who.is_same(named)
 
     def _environment(self, index: int, call: Call, active: Active, power: Power) -> dict[str, Any]:
         """Return what conditions of a call may read, without judging it further."""

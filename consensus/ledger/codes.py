@@ -36,6 +36,7 @@ object, as ``expects`` names it.
     NEEDS_APPROVAL     [missing, ...], all of them:
                        ["role", role, how many more, "" | "person" | "agency": how they differ,
                                 [[principal, link], ...]: why those there do not fill it],
+                       ["self", path of whom it takes, [[principal, link], ...]],
                        ["of", how many more, [missing, ...]], ["when", condition without a value],
                        ["agencies", how many more]: with a validator, for a charter or money,
                        ["notice", time_ms]: until then a proposal about money waits,

@@ -252,7 +252,7 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """``count`` approvals by holders of ``role``, one principal each.
+    """``count`` approvals by holders of ``role``, one principal each; or that of one person.
 
     ``not_paths`` and ``not_agencies`` are as those of an actor, of the one who approves. The author
     counts only with ``author``, under whichever key or principal.
@@ -274,6 +274,8 @@ class Leaf:
     not_agencies: tuple[Expression, ...]
     not_author_agency: bool
     when: Expression | None
+    self_path: Expression | None = None
+    """Who approves, instead of a role: the person whom it names."""
 
 
 @dataclass(frozen=True, slots=True)

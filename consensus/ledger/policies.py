@@ -1,9 +1,10 @@
 """Whether an act has the approvals its policy asks for: who approves, and which leaf each fills.
 
-A policy is a tree: leaves ask for ``count`` holders of a role, branches for some or all of what is
-below. Everything is judged at the moment of effect: key, principal and agency of each approver, the
-role that the approver holds (grants pass on acting, not approving), scope and conditions. A key
-that was replaced or revoked since keeps its approval; one that others may hold loses it.
+A policy is a tree: leaves ask for ``count`` holders of a role, or for the person whom a path names
+(``self``), branches for some or all of what is below. Everything is judged at the moment of effect:
+key, principal and agency of each approver, the role that the approver holds (grants pass on acting,
+not approving), scope and conditions. A key that was replaced or revoked since keeps its approval;
+one that others may hold loses it.
 
 Then approvers are assigned to leaves. One principal fills one place of one leaf; under ``distinct``
 no two are one person, or of one agency, nor the author's. The search is exact but for its bound:
@@ -258,6 +259,10 @@ class Panel:
         power = self._powers[at, leaf.role] = self._power_of(standing, leaf.role)
         if power.missing:
             return power.missing[0]
+        if leaf.self_path is not None:
+            named = _value(leaf.self_path, self._env)
+            if named is None or not standing.is_same(named):
+                return ["self"]
         where = leaf.where
         if where is not None and _value(where, {**self._env, "who": power.who}) is not True:
             return ["where"]
@@ -405,6 +410,8 @@ class Panel:
             more = leaf.count - len(self._filled.get(leaf.index, ()))
             if not more:
                 return None
+            if leaf.self_path is not None:
+                return ["self", leaf.self_path.source, self._reasons(node, leaf)]
             return ["role", leaf.role, more, _strictest(leaf), self._reasons(node, leaf)]
         parts = [self._lacking(kid) for kid in node.kids]
         lacking = [part for part in parts if part is not None]

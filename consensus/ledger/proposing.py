@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from consensus.codec import Value
@@ -33,7 +34,7 @@ from consensus.ledger.expects import Expectations
 from consensus.ledger.judged import Judged
 from consensus.ledger.kernel.plan import duration_ms
 from consensus.ledger.layout import ACTIVE
-from consensus.ledger.model import Action, Leaf, Policy
+from consensus.ledger.model import Action, Expression, Leaf, Policy
 from consensus.ledger.persons import one_person
 from consensus.ledger.proposals import EXECUTED, OPEN, OWN_ACTS, STALE, Desk, Proposal
 from consensus.ledger.quiet import is_quiet, outcome
@@ -229,7 +230,8 @@ class Proposing:
                     links = calls.objection(index, call, active, power, approver, objects=objects)
                 except Refused as refused:
                     if objects or refused.code != Code.RULES_MOVED:
-                        links = self._lacking_role(active.action, author, approver, objects)
+                        named = partial(calls.names, index, call, active, approver)
+                        links = self._lacking_role(active.action, author, approver, objects, named)
             if not links:
                 return []
             lacking += [link for link in links if link not in lacking]
@@ -256,9 +258,17 @@ class Proposing:
         return True
 
     def _lacking_role(
-        self, action: Action, author: Standing, approver: Standing, objects: bool
+        self,
+        action: Action,
+        author: Standing,
+        approver: Standing,
+        objects: bool,
+        named: Callable[[Expression], bool],
     ) -> list[Value]:
-        """Judge by role alone: what the policy looks at is yet to be made by an earlier call."""
+        """Judge by role, or by whom the inputs name, alone.
+
+        What else the policy looks at is yet to be made by an earlier call.
+        """
         policy = action.approvals
         if objects and action.objections is not None:
             policy = action.objections
@@ -266,6 +276,9 @@ class Proposing:
         for leaf in _leaves(policy):
             if not leaf.author and one_person(author.principal, approver.principal):
                 lacking.append(["author"])
+                continue
+            if leaf.self_path is not None and not named(leaf.self_path):
+                lacking.append(["self"])
                 continue
             power = self._bench.power(approver, leaf.role)
             if not power.missing:

@@ -8,7 +8,8 @@
 |                                       | key, principal, roles and sequence, the own person       |
 |                                       | record, records of which a leaf names it and lists of    |
 |                                       | them, holds on the own person record; decisions on       |
-|                                       | transactions of the own key; the own proposals           |
+|                                       | transactions of the own key; the own proposals, and      |
+|                                       | those that wait for them or that they approved           |
 
 That is the default. Where a kind or account family has read rules (``consensus.ledger.readers``),
 they alone say who reads its records or accounts, and with them their holds, slots, indexes and
@@ -72,6 +73,8 @@ def allows(access: int, request: Request) -> bool:
             return True
         case Subscribe(stream=Stream.STATEMENTS):
             return True
+        case GetProposals(agency=None):
+            return access != answers.ANONYMOUS
         case ListRecords() | GetDecisions() | Subscribe() | GetProposals() | GetReversal():
             return access == answers.MEMBER
         case _:
@@ -134,9 +137,10 @@ def _may_read_reserved(identity: Identity, row: bytes) -> bool:
 
 
 def _proposed(identity: Identity, row: bytes) -> bool:
-    """Return whether somebody is the author of the proposal in a row."""
+    """Return whether somebody is the author of the proposal in a row, or approved it."""
     proposal = Proposal(*codec.parse(record.decode_single(row)[2], "proposal"))
-    return proposal.principal == identity.principal
+    approved = any(row[1] == identity.principal for row in proposal.approvals)
+    return approved or proposal.principal == identity.principal
 
 
 def is_member(identity: Identity) -> bool:

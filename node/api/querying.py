@@ -12,6 +12,7 @@ from consensus.codec import Value
 from consensus.errors import ComityError, LocalProtocolError
 from consensus.ledger import layout
 from consensus.ledger.codes import Code
+from consensus.ledger.proposals import SPACE
 from consensus.protocol import (
     Get,
     GetCommittee,
@@ -241,12 +242,24 @@ class Querier:
         if isinstance(request, GetHolds):
             allowed = access.may_see_holds(who, request.target)
         else:
-            allowed = all(
-                access.may_read(who, connection.key, key, raw)
+            denied = [
+                key
                 for key, raw in zip(proved.keys, proved.rows, strict=True)
-            )
+                if not access.may_read(who, connection.key, key, raw)
+            ]
+            allowed = not denied or self._wait_for_me(denied)
         if not allowed or level == answers.ANONYMOUS:
             raise CannotAnswer(Status.DENIED, "this key may not read that")
+
+    def _wait_for_me(self, keys: Sequence[StateKey]) -> bool:
+        """Return whether all these are proposals that whoever asks could approve now."""
+        connection = self._connection
+        if connection.identity is None or any(
+            key.namespace != SPACE or len(key.components) != 1 for key in keys
+        ):
+            return False
+        txids = [key.components[0] for key in keys]
+        return connection.hub.backend.proposals.wait_for(txids, connection.key)
 
     async def _rows(
         self, request_id: int, request: Proving, proved: ProvedRows, backend: ApiBackend

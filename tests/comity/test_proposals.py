@@ -10,13 +10,24 @@ import pytest
 import trio
 
 from comity import Call, DraftError, RequestError
+from comity.proposals import ProposedPage
 from consensus import genesis as genesis_file
 from consensus.errors import ProofError, VerificationError
 from consensus.genesis import Genesis, Principal, RoleGiven
 from consensus.ledger.rules import encode_definition, load_toml
-from consensus.protocol import Status
+from consensus.protocol import StateKey, Status
 from tests.comity.test_lies import result
-from tests.comity.twin import CHARTER, CITIZEN, OFFICIAL, RULES, Twin, harness, key_of, make_genesis
+from tests.comity.twin import (
+    CHARTER,
+    CITIZEN,
+    CITIZEN_TOKEN,
+    OFFICIAL,
+    RULES,
+    Twin,
+    harness,
+    key_of,
+    make_genesis,
+)
 
 REVIEWER, SECOND = key_of(60), key_of(61)
 ACTS = "".join(
@@ -32,6 +43,15 @@ inputs = { note = "ref:note", text = "text" }
 load = [ ["note", "note/{input.note}"] ]
 set = [ { record = "note", fields = { text = "input.text" } } ]
 approvals = { role = "notes.reviewer", count = 2 }
+
+[actions.consent]
+summary = "Change a note's text with somebody's consent"
+legal = "s 7"
+actor = { role = "notes.writer" }
+inputs = { note = "ref:note", text = "text", person = "ref:person" }
+load = [ ["note", "note/{input.note}"] ]
+set = [ { record = "note", fields = { text = "input.text" } } ]
+approvals = { self = "input.person" }
 """
 
 
@@ -239,10 +259,46 @@ async def test_a_citizen_sees_no_proposal_of_others() -> None:
     async with world() as h, h.client() as author, h.client(CITIZEN) as citizen:
         await noted(author)
         txid = await proposed(author, agree())
-        for ask in (citizen.proposal(txid), citizen.pending(), citizen.proposals("north")):
+        for ask in (
+            citizen.proposal(txid),
+            citizen.proposal(bytes(32)),
+            citizen.proposals("north"),
+        ):
             with pytest.raises(RequestError) as caught:
                 await ask
             assert caught.value.status == Status.DENIED
+        assert await citizen.pending() == ProposedPage((), None)
+
+
+def consent(person: bytes, text: str = "better") -> Call:
+    return Call("notes", "consent", {"note": [1], "text": text, "person": [person]})
+
+
+async def test_a_citizen_is_shown_what_waits_for_the_own_consent_and_what_came_of_it() -> None:
+    async with world() as h, h.client() as author, h.client(CITIZEN) as citizen:
+        await noted(author)
+        mine = await proposed(author, consent(CITIZEN_TOKEN))
+        other = await proposed(author, consent(bytes(32), "worse"))
+        (waiting,) = (await citizen.pending()).proposals
+        assert waiting.txid == mine
+        found = await citizen.proposal(mine)
+        assert found.draft is not None
+        assert found.draft.inputs(0)[0] == [[1], "better", [CITIZEN_TOKEN]]
+        entries = await citizen.get_many([StateKey("proposal", (mine,))])
+        assert [each.present for each in entries] == [True]
+        for keys in ([mine, other], [other], [bytes(32)]):
+            with pytest.raises(RequestError) as caught:
+                await citizen.get_many([StateKey("proposal", (each,)) for each in keys])
+            assert caught.value.status == Status.DENIED
+        with pytest.raises(RequestError) as caught:
+            await citizen.get("proposal", mine, "draft")
+        assert caught.value.status == Status.DENIED
+        assert (await citizen.approve(mine)).applied
+        assert (await citizen.pending()).proposals == ()
+        assert (await citizen.settled(mine)).state == "executed"
+        assert (await author.effect(mine)).applied
+        refused = await citizen.propose(consent(CITIZEN_TOKEN), reads=[])
+        assert refused.code == "NOT_AUTHORIZED"
 
 
 def is_proposal(value: Any) -> bool:

@@ -57,7 +57,8 @@ def roles_of(action: Action) -> list[str]:
     while below:
         policy = below.pop()
         if isinstance(policy, Leaf):
-            found[policy.role] = None
+            if policy.role:
+                found[policy.role] = None
         else:
             below += policy.among
     return sorted(found)

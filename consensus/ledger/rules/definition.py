@@ -276,9 +276,9 @@ EffectDef = CreateDef | SetDef | AmountDef | OpenDef | PlaceHoldDef | ReleaseHol
 
 @dataclass(frozen=True, slots=True)
 class LeafDef:
-    """Approvals by holders of one role."""
+    """Approvals by holders of one role, or of one person."""
 
-    role: str
+    role: str = ""
     where: str = ""
     count: int = 1
     distinct: str = ""
@@ -287,6 +287,8 @@ class LeafDef:
     excluded_agencies: tuple[str, ...] = ()
     author: bool = False
     when: str = ""
+    own: str = ""
+    """A path: ``self`` in TOML."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -278,7 +278,7 @@ def _roles_of(asked: Policy | None) -> list[str]:
     while below:
         policy = below.pop()
         if isinstance(policy, Leaf):
-            found.append(policy.role)
+            found += [policy.role] if policy.role else []
         else:
             below += policy.among
     return found

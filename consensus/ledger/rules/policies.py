@@ -1,6 +1,6 @@
 """Approval policies of rule sets: how they are written, checked, and put into words.
 
-    leaf     { role, where, count, distinct, not, not_agency, author, when }
+    leaf     { role, where, count, distinct, not, not_agency, author, when }, or self for role
     branch   { all = [policy, ...] }  { any = [policy, ...] }  { of = 2, among = [policy, ...] }
              each with distinct and when, if wanted
 
@@ -46,13 +46,16 @@ EXCLUDED_MAX: Final = 8
 AUTHOR: Final = "author"
 """Stands for who acts under ``not`` and ``not_agency``."""
 DISTINCT: Final = ("person", "agency")
-_FORMS: Final = ("role", "all", "any", "of")
-_HINT: Final = 'write { role = "payments.supervisor" }, { all = [ … ] }, { any = [ … ] } or '
+_FORMS: Final = ("role", "self", "all", "any", "of")
+_HINT: Final = (
+    'write { role = "payments.supervisor" }, { self = "licence.holder" }, { all = [ … ] }, '
+    "{ any = [ … ] } or "
+)
 _HINT_OF: Final = "{ of = 2, among = [ … ] }"
 _BOOL: Final = Type("bool")
 
 Excluded = Callable[[ActionScope, str, Place, bool], Expression]
-"""Return what a path of ``not`` (True) or ``not_agency`` (False) gives."""
+"""Return what a path of ``self`` or ``not`` (True), or of ``not_agency`` (False), gives."""
 
 
 _path: Final = Text(200)
@@ -60,13 +63,14 @@ _expression: Final = Text(4 * SOURCE_CHARACTERS_MAX)
 _EITHER: Final = (Attr("distinct", Text(64), ""), Attr("when", _expression, ""))
 LEAF: Final = Struct(
     LeafDef,
-    (Attr("role", _path),),
+    (Attr("role", _path, ""),),
     more=(
         Attr("where", _expression, ""),
         Attr("count", Integer(1, SLOTS_MAX), 1),
         Attr("excluded", Many(_path, EXCLUDED_MAX), (), key="not"),
         Attr("excluded_agencies", Many(_path, EXCLUDED_MAX), (), key="not_agency"),
         Attr("author", Flag(), False),
+        Attr("own", _path, "", key="self"),
         *_EITHER,
     ),
 )
@@ -100,7 +104,7 @@ class PolicyNode:
             raise place.refuse(
                 f"{' and '.join(forms)} do not go together", "put one of them inside the other"
             )
-        if forms == ["role"]:
+        if forms in (["role"], ["self"]):
             leaf: LeafDef = LEAF.read(value, place)
             return leaf
         if not forms:
@@ -164,7 +168,7 @@ def compile_policy(
         scope: with every load and intermediate value.
         definition: as it is written.
         place: where it stands.
-        excluded: compiles a path of ``not`` or ``not_agency``.
+        excluded: compiles a path of ``self``, ``not`` or ``not_agency``.
 
     Raises:
         Skip: after reporting what is wrong.
@@ -236,7 +240,15 @@ class _Compiler:
     ) -> Leaf:
         index = self.leaves
         self.leaves += 1
-        check_role(definition.role, place.of("role"))
+        own = None
+        if bool(definition.role) == bool(definition.own):
+            raise place.refuse("whoever approves has either a role or a name", _HINT + _HINT_OF)
+        if definition.own:
+            if definition.count > 1:
+                raise place.of("count").refuse("self names one person", "leave out count")
+            own = self.excluded(self.scope, definition.own, place.of("self"), True)
+        else:
+            check_role(definition.role, place.of("role"))
         where = None
         if definition.where:
             where = self.scope.expression(definition.where, place.of("where"), _BOOL)
@@ -258,6 +270,7 @@ class _Compiler:
             ),
             not_author_agency=AUTHOR in definition.excluded_agencies,
             when=when,
+            self_path=own,
         )
 
     def _paths(self, paths: Sequence[str], place: Place, *, person: bool) -> tuple[Expression, ...]:
@@ -284,6 +297,8 @@ def in_words(policy: Policy) -> str:
 
 def _leaf_in_words(leaf: Leaf) -> str:
     words = f"{leaf.count} with role {leaf.role}" if leaf.count > 1 else f"role {leaf.role}"
+    if leaf.self_path is not None:
+        words = f"{leaf.self_path.source} in person"
     if leaf.where is not None:
         words += f" where {leaf.where.source}"
     barred = [each.source for each in (*leaf.not_paths, *leaf.not_agencies)]
