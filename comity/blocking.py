@@ -429,6 +429,7 @@ class BlockingClient:
     review = _blocking(Client.review)
     authority = _blocking(Client.authority)
     access = _blocking(Client.access)
+    key_of = _blocking(Client.key_of)
     requirements = _blocking(Client.requirements)
     simulate = _blocking(Client.simulate)
     reads_of = _blocking(Client.reads_of)

@@ -57,7 +57,12 @@ class Inquiries:
         async def now_ms(self) -> int: ...
         async def get_many(self, keys: Sequence[StateKey]) -> tuple[Entry, ...]: ...
         async def draft(
-            self, *calls: Call, reads: Sequence[Entry] = (), under: Sequence[bytes] = ()
+            self,
+            *calls: Call,
+            reads: Sequence[Entry] = (),
+            under: Sequence[bytes] = (),
+            cosigners: Sequence[bytes] = (),
+            propose: bool = False,
         ) -> Unsigned: ...
 
     async def authority(
@@ -103,6 +108,19 @@ class Inquiries:
             said = f"the network does not know the key {self.key.public.hex()}"
             raise RequestError(Status.NOT_FOUND, Problem("NOT_FOUND", said, "use another key"))
         return layout.Key(*leaf.value).principal
+
+    async def key_of(self, principal: bytes) -> bytes:
+        """Return a public key of a principal that is in force: proved, among those a node lists.
+
+        Raises:
+            RequestError: NOT_FOUND: none is; DENIED: this key may not read that.
+        """
+        leaves = await _leaves(self, [StateKey("principal", (principal,))])
+        for key in await _listed(self, leaves, "key", []):
+            if not leaves.read("key", [key]).fault(leaves.now_ms):
+                return key
+        said = f"no key of principal {principal.hex()} is in force, as far as is listed"
+        raise RequestError(Status.NOT_FOUND, Problem("NOT_FOUND", said, "name the key itself"))
 
     async def access(self, principal: bytes, namespace: str, *components: Value) -> Access:
         """Return whether a principal may read a record or account now, and by which rule.
@@ -157,14 +175,26 @@ class Inquiries:
         )
 
     async def simulate(
-        self, *calls: Call, reads: Sequence[Entry] = (), under: Sequence[bytes] = ()
+        self,
+        *calls: Call,
+        reads: Sequence[Entry] = (),
+        under: Sequence[bytes] = (),
+        cosigners: Sequence[bytes] = (),
+        propose: bool = False,
     ) -> Simulation:
         """Return what would become of calls now; like ``requirements`` of a draft of them.
+
+        Args:
+            cosigners: public keys of those who would sign too; nobody has to.
+            propose: as a proposal: ``proposed`` where it would be stored. Findings are then what
+                it would need for its effect as things are, approvals and all the rest.
 
         Raises:
             DraftError: they cannot be written as a transaction.
         """
-        draft = await self.draft(*calls, reads=reads, under=under)
+        draft = await self.draft(
+            *calls, reads=reads, under=under, cosigners=cosigners, propose=propose
+        )
         try:
             return await self.requirements(draft)
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
@@ -10,30 +11,45 @@ from rich.console import Group
 from rich.text import Text
 
 from comity.cli import show
-from comity.cli.acts import expectation, grant
+from comity.cli.acts import expectation, grant, parse_digest
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
 from comity.cli.refusals import sentence
 from comity.cli.values import parse_inputs, time_word
 from comity.client import Client
 from comity.drafting import Call, find_action
+from comity.errors import RequestError
 from comity.results import Entry, Holder, Simulation
 from comity.words import word
+from consensus.protocol import StateKey, Status
 
-Expect = Annotated[
-    tuple[str, ...],
-    Parameter(name="--expect", help="kind/id=version that you decided on; may be repeated."),
-]
-Under = Annotated[tuple[str, ...], Parameter(name="--under", help="Id of a grant, hex.")]
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """How a call that is only asked about would be made."""
+
+    expect: Annotated[
+        tuple[str, ...],
+        Parameter(help="kind/id=version that you decided on; may be repeated."),
+    ] = ()
+    under: Annotated[tuple[str, ...], Parameter(help="Id of a grant, hex.")] = ()
+    cosigner: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="Public key, or id, of somebody who would sign too, hex; may be repeated. "
+            "Nobody has to have signed."
+        ),
+    ] = ()
+    propose: Annotated[
+        bool, Parameter(negative="", help="As a proposal: what it would need for its effect.")
+    ] = False
+
+
+ASK: Final = Ask()
 
 
 def simulate(
-    action: str,
-    /,
-    *inputs: str,
-    expect: Expect = (),
-    under: Under = (),
-    reach: Reach = REACH,
-    output: Output = OUTPUT,
+    action: str, /, *inputs: str, ask: Ask = ASK, reach: Reach = REACH, output: Output = OUTPUT
 ) -> int:
     """Show what would become of a call now; nothing is sent for good, and nothing proves it.
 
@@ -41,17 +57,11 @@ def simulate(
         action: domain.action.
         inputs: name=value each, or @file.json.
     """
-    return _ask(action, inputs, expect, under, reach, output, _outcome_table)
+    return _ask(action, inputs, ask, reach, output, _outcome_table)
 
 
 def requirements(
-    action: str,
-    /,
-    *inputs: str,
-    expect: Expect = (),
-    under: Under = (),
-    reach: Reach = REACH,
-    output: Output = OUTPUT,
+    action: str, /, *inputs: str, ask: Ask = ASK, reach: Reach = REACH, output: Output = OUTPUT
 ) -> int:
     """Show everything that a call lacks now, and who could give it; nothing proves it.
 
@@ -59,14 +69,13 @@ def requirements(
         action: domain.action.
         inputs: name=value each, or @file.json.
     """
-    return _ask(action, inputs, expect, under, reach, output, _requirements_table)
+    return _ask(action, inputs, ask, reach, output, _requirements_table)
 
 
 def _ask(
     action: str,
     inputs: Sequence[str],
-    expect: Sequence[str],
-    under: Sequence[str],
+    ask: Ask,
     reach: Reach,
     output: Output,
     table: Callable[[Simulation], Any],
@@ -74,8 +83,9 @@ def _ask(
     domain, dot, name = action.partition(".")
     if not dot:
         raise UsageError(f"{action!r} is not domain.action", hint="e.g. payments.disburse")
-    named = [expectation(each) for each in expect]
-    grants = [grant(each) for each in under]
+    named = [expectation(each) for each in ask.expect]
+    grants = [grant(each) for each in ask.under]
+    signers = [parse_digest(each, "public key or id of a principal") for each in ask.cosigner]
 
     async def work(client: Client) -> int:
         book = (await client.rules()).book
@@ -83,11 +93,28 @@ def _ask(
         reads = tuple(Entry(key, 0, 0, version, present=version > 0) for key, version in named)
         if not named:
             reads = await client.read_for(call)
-        found = await client.simulate(call, reads=reads, under=grants)
+        found = await client.simulate(
+            call,
+            reads=reads,
+            under=grants,
+            cosigners=[await _key_of(client, each) for each in signers],
+            propose=ask.propose,
+        )
         show.emit(output, simulation_value(found), table(found))
         return 0 if found.state in ("applied", "proposed") else 1
 
     return with_client(reach, work)
+
+
+async def _key_of(client: Client, word: bytes) -> bytes:
+    """Return a public key that was named itself or by the id of its principal."""
+    try:
+        (who,) = await client.get_many([StateKey("principal", (word,))])
+    except RequestError as error:
+        if error.status != Status.DENIED:
+            raise
+        return word
+    return await client.key_of(word) if who.present else word
 
 
 def simulation_value(found: Simulation) -> dict[str, Any]:
@@ -137,6 +164,8 @@ def _outcome_table(found: Simulation) -> Any:
 
 def _requirements_table(found: Simulation) -> Any:
     parts: list[Any] = []
+    if found.state == "proposed":
+        parts += [Text("it would be stored; for its effect, as things are now:"), Text()]
     table = show.table("lacks", "because")
     for each in found.findings:
         table.add_row(each.code, sentence(each.code, each.detail))
@@ -167,11 +196,18 @@ def _as_of(found: Simulation) -> tuple[str, Any]:
 
 
 COMMANDS: Final[tuple[tuple[Callable[..., Any], str], ...]] = (
-    (simulate, examples("comity simulate payments.disburse entitlement=0x51c0... period=2026-07")),
+    (
+        simulate,
+        examples(
+            "comity simulate payments.disburse entitlement=0x51c0... period=2026-07",
+            "comity simulate notes.publish note=7 --cosigner 0x2fe0...",
+        ),
+    ),
     (
         requirements,
         examples(
-            "comity requirements payments.disburse entitlement=0x51c0... period=2026-07 --json"
+            "comity requirements payments.disburse entitlement=0x51c0... period=2026-07 --json",
+            "comity requirements notes.publish note=7 --propose",
         ),
     ),
 )

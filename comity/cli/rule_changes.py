@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,50 +75,46 @@ def activate(
     return with_client(reach, work)
 
 
-@app.command(name="object", help_epilogue=examples("comity rules object payments 2"))
-def object_(
-    domain: str,
-    number: int,
-    /,
-    *,
-    reason: Reason = "",
-    reach: Reach = REACH,
-    output: Output = OUTPUT,
-) -> int:
-    """Object, for one's agency, to a rule set before its time.
+def _on_number(
+    act: Callable[[Client, str, int, str], Awaitable[Decision]], summary: str
+) -> Callable[..., int]:
+    """Return a command that acts on one number of a domain and says why."""
 
-    Args:
-        domain: of the rule set.
-        number: of the rule set.
-    """
+    def command(
+        domain: str,
+        number: int,
+        /,
+        *,
+        reason: Reason = "",
+        reach: Reach = REACH,
+        output: Output = OUTPUT,
+    ) -> int:
+        async def work(client: Client) -> int:
+            return _said(output, await act(client, domain, number, reason))
 
-    async def work(client: Client) -> int:
-        return _said(output, await client.object_rules(domain, number, reason=reason))
+        return with_client(reach, work)
 
-    return with_client(reach, work)
+    about = "Args:\n    domain: of the rule set.\n    number: of the rule set.\n"
+    command.__doc__ = f"{summary}\n\n{about}"
+    return command
 
 
-@app.command(help_epilogue=examples("comity rules withdraw payments 2"))
-def withdraw(
-    domain: str,
-    number: int,
-    /,
-    *,
-    reason: Reason = "",
-    reach: Reach = REACH,
-    output: Output = OUTPUT,
-) -> int:
-    """Take back a rule set that one's agency proposed, before it is activated.
-
-    Args:
-        domain: of the rule set.
-        number: of the rule set.
-    """
-
-    async def work(client: Client) -> int:
-        return _said(output, await client.withdraw_rules(domain, number, reason=reason))
-
-    return with_client(reach, work)
+app.command(
+    _on_number(
+        lambda client, domain, number, reason: client.object_rules(domain, number, reason=reason),
+        "Object, for one's agency, to a rule set before its time.",
+    ),
+    name="object",
+    help_epilogue=examples("comity rules object payments 2"),
+)
+app.command(
+    _on_number(
+        lambda client, domain, number, reason: client.withdraw_rules(domain, number, reason=reason),
+        "Take back a rule set that one's agency proposed, before it is activated.",
+    ),
+    name="withdraw",
+    help_epilogue=examples("comity rules withdraw payments 2"),
+)
 
 
 def _said(output: Output, decision: Decision) -> int:

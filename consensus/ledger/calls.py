@@ -31,7 +31,7 @@ from consensus.ledger.holds import Target
 from consensus.ledger.kernel.perform import FLOORS, HANDLERS
 from consensus.ledger.kernel.plan import Acting
 from consensus.ledger.layout import ALL, EDIT, PAY, encode_int
-from consensus.ledger.model import Action, Env, EvaluationError, Expression, Policy
+from consensus.ledger.model import Action, Env, EvaluationError, Expression, Policy, ReviewDue
 from consensus.ledger.policies import Panel, PowerOf
 from consensus.ledger.proposals import Desk
 from consensus.ledger.records import VOIDED, Record
@@ -150,8 +150,16 @@ class Calls:
             self._approve(index, action.approvals, power, env)
         self._carry_out(effects)
         if action.review is not None:
-            act = emergency.Act(self._tx.txid, index, action, self._standing, power)
-            emergency.use(self._view, act, self._now_ms)
+            self._answer_for(index, action, action.review, power)
+
+    def _answer_for(self, index: int, action: Action, due: ReviewDue, power: Power) -> None:
+        """Note that an emergency form was used, which is to be reviewed.
+
+        Raises:
+            Refused: LIMIT.
+        """
+        act = emergency.Act(self._tx.txid, index, action, self._standing, power, due)
+        emergency.use(self._view, act, self._now_ms)
 
     def objection(
         self,

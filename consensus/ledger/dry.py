@@ -9,6 +9,8 @@ loaded lets versions, bases, holds, conditions and approvals be judged each by i
   told no more.
 - Effects are tried only where nothing else fails; later calls then see them. ``complete`` is
   False where something could not be judged for what failed before it.
+- A draft that is to be stored as a proposal may lack approvals: what it would need besides is
+  found out all the same.
 
 Signatures are not looked at: cosigners count as approving. The salts are of no block.
 
@@ -37,7 +39,7 @@ from consensus.ledger.layout import ALL, EDIT, PAY, place
 from consensus.ledger.ledger import Ledger
 from consensus.ledger.model import Action, EvaluationError
 from consensus.ledger.records import Record
-from consensus.ledger.transaction import PROTECTIVE, Call, Transaction
+from consensus.ledger.transaction import PROPOSE, PROTECTIVE, Call, Transaction
 from consensus.ledger.versions import unknown_action
 from consensus.ledger.view import Source
 
@@ -116,13 +118,13 @@ class DryRun(BlockRun):
                 continue
             self.quiet = self.quiet or active.action.quiet
             power = self._power_for(standing, active.action, expects.under)
-            before = len(self.findings)
-            calls.run(index, call, active, power)
-            if len(self.findings) > before and index + 1 < len(transaction.calls):
+            if not calls.attempt(index, call, active, power) and index + 1 < len(transaction.calls):
                 self.complete = False
         if view.indexed:
             self._note(None, indexes.settle, view)
-        if expects.entries and transaction.lane != PROTECTIVE and not self.findings:
+        proposed = transaction.mode == PROPOSE
+        fails = [each for each in self.findings if not proposed or each.code != Code.NEEDS_APPROVAL]
+        if expects.entries and transaction.lane != PROTECTIVE and not fails:
             self._note(None, expects.check_rest, standing)
         view.rollback()
         self._desk.clear()
@@ -174,13 +176,14 @@ class _DryCalls(Calls):
     def _note(self, check: Callable[..., Any], *arguments: Any) -> bool:
         return self._run._note(self._at, check, *arguments)
 
-    def run(self, index: int, call: Call, active: Active, power: Power) -> None:
-        """Judge one call; nothing is raised."""
+    def attempt(self, index: int, call: Call, active: Active, power: Power) -> bool:
+        """Judge one call and return whether it was carried out. Nothing is raised."""
         self._at = index
         action = active.action
         if action.kernel:
-            self._note(super().run, index, call, active, power)
-            return
+            return self._note(self.run, index, call, active, power)
+        known = self._run.complete
+        self._run.complete = False
         env: dict[str, Any] = {
             "params": active.params.values, "now": self._now_ms, "who": power.who,
         }  # fmt: skip
@@ -189,27 +192,29 @@ class _DryCalls(Calls):
         begun = self._note(self._begin, index, call, active, power, env, absent, records)
         self._place_loads(action, env)
         if not begun:
-            self._run.complete = False
-            return
+            return False
         if action.lets:
             env[LETS] = Lets(action.lets, env)
         effects = Effects(self._view, self._tx.txid, index, active, env, records, absent)
         if not self._note(authorize, self._view, self._standing, power, action, env):
-            self._run.complete = False
-            return
+            return False
         resolved = self._note(effects.resolve)
         self._place_effects(effects)
         before = len(self._run.findings)
         if resolved:
             self._judge(effects, power)
         self._require(effects)
-        evaluated = resolved and self._note(effects.evaluate)
-        if action.approvals is not None:
-            self._note(self._approve, index, action.approvals, power, env)
-        if evaluated and len(self._run.findings) == before:
-            self._note(self._carry_out, effects)
-        else:
-            self._run.complete = False
+        sound = resolved and self._note(effects.evaluate) and len(self._run.findings) == before
+        approvals = action.approvals
+        if approvals is not None and not self._note(self._approve, index, approvals, power, env):
+            sound = sound and self._tx.mode == PROPOSE
+        if not sound:
+            return False
+        self._run.complete = known
+        carried = self._note(self._carry_out, effects)
+        if carried and action.review is not None:
+            carried = self._note(self._answer_for, index, action, action.review, power)
+        return carried
 
     def _begin(
         self,

@@ -24,7 +24,7 @@ from consensus.ledger import indexes
 from consensus.ledger.authority import Power, Standing
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.layout import OPEN, REVOKED, Review
-from consensus.ledger.model import Action
+from consensus.ledger.model import Action, ReviewDue
 from consensus.ledger.view import CHARTER, View
 
 REVIEWS_MAX: Final = 16
@@ -40,13 +40,15 @@ def review_id(txid: bytes, call: int) -> bytes:
 
 
 class Act(NamedTuple):
-    """A call of an emergency form: of which transaction, by whom, with which power."""
+    """A call of an emergency form: of which transaction, by whom, with which power, and by whom and
+    by when it is to be reviewed."""
 
     txid: bytes
     call: int
     action: Action
     standing: Standing
     power: Power
+    due: ReviewDue
 
 
 def use(view: View, act: Act, now_ms: int) -> None:
@@ -55,10 +57,7 @@ def use(view: View, act: Act, now_ms: int) -> None:
     Raises:
         Refused: LIMIT: too many uses of this power await their review.
     """
-    txid, call, action, standing, power = act
-    asked = action.review
-    if asked is None:
-        return
+    txid, call, action, standing, power, asked = act
     space, place = power.source
     waiting = due_at(view, place)
     if len(waiting) >= REVIEWS_MAX:

@@ -654,6 +654,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "get_listed": (Listing("note", ((1,),), 0),),
     "authority": (bytes(32),),
     "access": (bytes(32), "account", "pot", "a"),
+    "key_of": (bytes(32),),
     "simulate": (PAY,),
     "reads_of": ("account", "pot", "a"),
     "rules": (),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from comity.results import Entry, Finding, Simulation
 from consensus import codec
 from consensus.ledger.rules import encode_definition, load_toml
 from consensus.protocol import Simulate, StateKey, Status
+from consensus.reads import Page
+from tests.comity.shell import open_shell
 from tests.comity.twin import (
     ADMINISTRATOR,
     CHARTER,
@@ -168,6 +171,102 @@ async def test_malformed_draft_is_told_and_the_connection_goes_on() -> None:
             await client._network.ask(bad, lambda result, _: result)
         assert caught.value.status == Status.MALFORMED
         assert (await client.simulate(PAY)).code == "APPLIED"
+
+
+# --- cosigners and proposals --------------------------------------------------------------------
+
+
+async def test_cosigners_count_without_having_signed() -> None:
+    async with harness(town()) as h, h.client(OFFICIAL) as client:
+        await with_note(client)
+        reads = [await client.get("record", "note", 7)]
+        alone = await client.simulate(settle(50), reads=reads)
+        assert [each.code for each in alone.findings] == ["NEEDS_APPROVAL"]
+        both = await client.simulate(settle(50), reads=reads, cosigners=[ADMINISTRATOR.public])
+        assert (both.state, both.findings, both.complete) == ("applied", (), True)
+        other = await client.simulate(settle(50), reads=reads, cosigners=[CITIZEN.public])
+        (missing,) = other.missing
+        assert missing[:3] == ["role", "charter.administrator", 1]
+        assert missing[4]  # and why the one who is there does not fill it
+        unknown = await client.simulate(settle(50), reads=reads, cosigners=[bytes(range(32))])
+        assert unknown.state == "refused"
+
+
+async def test_draft_for_a_proposal_says_what_it_needs_for_its_effect() -> None:
+    async with harness(town()) as h, h.client(OFFICIAL) as client:
+        await with_note(client)
+        reads = [await client.get("record", "note", 7)]
+        sound = await client.simulate(settle(50), reads=reads, propose=True)
+        assert (sound.state, sound.code, sound.complete) == ("proposed", "PROPOSED", True)
+        assert [each.code for each in sound.findings] == ["NEEDS_APPROVAL"]
+        poor = await client.simulate(settle(98), settle(98), reads=reads, propose=True)
+        assert poor.state == "proposed"
+        assert "STALE" in [each.code for each in poor.findings] or poor.failing
+        odd = await client.simulate(settle(101), reads=reads, propose=True)
+        assert odd.state == "proposed"
+        assert [each.code for each in odd.findings] == [
+            "REQUIREMENT",
+            "REQUIREMENT",
+            "NEEDS_APPROVAL",
+        ]
+        assert not odd.complete
+        signed = await client.simulate(
+            settle(50), reads=reads, cosigners=[ADMINISTRATOR.public], propose=True
+        )
+        assert (signed.state, signed.findings) == ("proposed", ())
+        assert (await client.proposals("north", "open")).proposals == ()
+
+
+async def test_effects_of_a_draft_for_a_proposal_are_tried_without_its_approvals() -> None:
+    text = RULES + MORE.replace("input.amount < 100", "input.amount < 9_000_000".replace("_", ""))
+    rules = tuple(encode_definition(load_toml(each)) for each in (CHARTER, text))
+    async with harness(Twin(replace(make_genesis(), rules=rules))) as h, h.client() as client:
+        await with_note(client)
+        reads = [await client.get("record", "note", 7)]
+        found = await client.simulate(settle(8_000_000), reads=reads, propose=True)
+        assert [each.code for each in found.findings] == ["NEEDS_APPROVAL", "INSUFFICIENT"]
+        direct = await client.simulate(settle(8_000_000), reads=reads)
+        assert [each.code for each in direct.findings] == ["NEEDS_APPROVAL"]
+        assert (found.complete, direct.complete) == (True, False)
+
+
+def test_command_takes_a_cosigner_by_key_or_by_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sh = open_shell(Keyed(genesis=town().genesis), tmp_path, monkeypatch, capsys)
+    assert sh.note(7).status == 0
+    words = ("simulate", "notes.settle", "note=7", "amount=50", "--json")
+    assert sh(*words).json["code"] == "NEEDS_APPROVAL"
+    for name in (ADMINISTRATOR.public.hex(), (bytes([102]) * 32).hex()):
+        said = sh(*words, "--cosigner", name)
+        assert (said.status, said.json["state"]) == (0, "applied")
+    said = sh(*words, "--cosigner", "12")
+    assert said.status == 2
+    assert "no public key or id" in said.out + said.err, (said.out, said.err)
+    said = sh(*words, "--cosigner", OFFICIAL.public.hex())
+    assert said.status == 2
+
+
+def test_command_says_what_a_proposal_would_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sh = open_shell(town(), tmp_path, monkeypatch, capsys)
+    assert sh.note(7).status == 0
+    words = ("requirements", "notes.settle", "note=7", "amount=50")
+    said = sh(*words)
+    assert (said.status, "would be stored" in said.out) == (1, False)
+    said = sh(*words, "--propose")
+    assert (said.status, "would be stored" in said.out) == (0, True)
+    assert "NEEDS_APPROVAL" in said.out
+    assert sh(*words, "--propose", "--json").json["state"] == "proposed"
+
+
+class Keyed(Twin):
+    """A twin whose node-local index has the keys."""
+
+    def list_records(self, kind: str, after: Any, limit: int) -> Any:
+        keys = [(key,) for key, _ in self.genesis.keys]
+        return Page(self.height, tuple(keys), None) if kind == "key" else None
 
 
 # --- under the caller's read rights -----------------------------------------------------------
