@@ -13,7 +13,7 @@
              writes:<domain>  [[[space, components], old version, new version, vh,
                                 [[leaf name, old leaf hash], ...]], ...]
              moves:<domain>   [[position, account id, delta], ...]; where a reservation is made,
-                              posted or voided [position, account id, delta, delta of what is
+                              posted, voided or opened again [position, account id, delta, delta of what is
                               reserved, [domain, component, ...]]
              links            [[what, txid], ...]
              reversible       on which terms it may be taken back, see ``terms``

@@ -113,11 +113,13 @@ class Written(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """One side of a move."""
+    """One side of a move, and how much more is reserved since; of which reservation, if any."""
 
     position: int
     account: list[Value]
     delta: int
+    reserved: int = 0
+    reservation: Sequence[Value] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,7 @@ class Original:
             if name.startswith("moves:"):
                 rows: Any = self.decision.value(name)
                 for row in rows:
-                    found.setdefault(row[0], []).append(Moved(*row[:3]))
+                    found.setdefault(row[0], []).append(Moved(*row))
         return found
 
 

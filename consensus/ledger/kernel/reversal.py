@@ -11,7 +11,7 @@ it, with what it overwrote. What was moved last goes back first.
 
 A reversal is a transaction like others, so it can be taken back too, on the same terms: that
 restores what the first one did. ``corrections/<txid>`` names the transaction that took another
-back. Opened accounts stay, and what a reservation paid does not become reserved again.
+back. Opened accounts stay; what a reservation paid becomes reserved again (``reopened``).
 
 Not here: what evidence proves (``evidence``).
 """
@@ -33,6 +33,7 @@ from consensus.ledger.evidence import EvidenceError, Moved, Original, Overwritte
 from consensus.ledger.expects import named
 from consensus.ledger.holds import Target
 from consensus.ledger.kernel.plan import Acting, Plan, bad
+from consensus.ledger.kernel.reopened import Reopened, Reservations
 from consensus.ledger.layout import ALL, EDIT, PAY, RulesHead, encode_id, encode_int
 from consensus.ledger.model import AccountFamily, Kind
 from consensus.ledger.records import VOIDED
@@ -234,6 +235,7 @@ class _Entry(NamedTuple):
     account: list[Value]
     family: AccountFamily
     delta: int
+    reopened: Reopened | None = None
 
 
 Row = tuple[Terms, list[list[_Entry]]]
@@ -246,11 +248,12 @@ class _Amounts:
     ``rows`` are in the order in which they are carried out.
     """
 
-    __slots__ = ("_left", "_view", "accounts", "rows")
+    __slots__ = ("_left", "_reservations", "_view", "accounts", "rows")
 
     def __init__(self, view: View, original: Original) -> None:
         self._view = view
         self._left: dict[bytes, int] = {}
+        self._reservations = Reservations(view)
         self.accounts: dict[bytes, list[Value]] = {}
         """Every account that is debited or credited, by its encoded id."""
         self.rows: list[Row] = []
@@ -267,7 +270,8 @@ class _Amounts:
         entries: list[_Entry] = []
         for side in sides:
             if side.delta <= 0:
-                self._add(entries, side.account, -side.delta)
+                reopened = self._reservations.back(side, again=row.undone)
+                self._add(entries, side.account, -side.delta, reopened)
         short = 0
         for side in sides:
             if side.delta > 0:
@@ -275,16 +279,24 @@ class _Amounts:
                 if shortfall is not None:
                     amount = min(amount, max(self._available(side.account), 0))
                     short += side.delta - amount
-                self._add(entries, side.account, -amount)
+                reopened = self._reservations.back(side, again=row.undone)
+                self._add(entries, side.account, -amount, reopened)
         if short and shortfall is not None:
             self._add(entries, shortfall, -short)
         return entries
 
-    def _add(self, entries: list[_Entry], account: list[Value], delta: int) -> None:
+    def _add(
+        self,
+        entries: list[_Entry],
+        account: list[Value],
+        delta: int,
+        reopened: Reopened | None = None,
+    ) -> None:
         key = encode_id(account)
         self.accounts[key] = account
-        entries.append(_Entry(account, self._family(account), delta))
-        self._left[key] = self._available(account) + delta
+        entries.append(_Entry(account, self._family(account), delta, reopened))
+        reserved = 0 if reopened is None else reopened.reserved
+        self._left[key] = self._available(account) + delta - reserved
 
     def _available(self, id_: list[Value]) -> int:
         """Return what may still be debited; 0 less the floor for an account yet to be opened."""
@@ -324,12 +336,19 @@ class _Amounts:
                     invariant(account is not None, "an account that was opened is missing")
                 if account is None:  # pragma: no cover - the invariant has raised
                     continue
-                change = view.move(account)
-                if entry.delta < 0:
+                change, reopened = view.move(account), entry.reopened
+                if reopened is not None:
+                    reopened.write(view, change, entry.delta, entry.family.floor)
+                elif entry.delta < 0:
                     change.debit(-entry.delta, entry.family.floor)
                 else:
                     change.credit(entry.delta)
-                row = b"\x83" + encode_int(position) + account.id_cbor + encode_int(entry.delta)
+                row = encode_int(position) + account.id_cbor + encode_int(entry.delta)
+                if reopened is None:
+                    row = b"\x83" + row
+                else:
+                    row = b"\x85" + row + encode_int(reopened.reserved)
+                    row += encode_id(reopened.after.id)
                 found.setdefault(account.domain, []).append(row)
         return len(moves)
 

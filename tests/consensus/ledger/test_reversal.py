@@ -327,7 +327,7 @@ def test_a_chain_of_moves_goes_back_last_first() -> None:
     assert leaf(back, "moves:loans")[0] == [0, ["wallet", "bob"], 50]
 
 
-def test_what_a_reservation_paid_goes_back_and_is_not_reserved_again() -> None:
+def test_what_a_reservation_paid_goes_back_and_is_reserved_again() -> None:
     world = town()
     assert world.do("clerk", "loans.promise", "ann", 900).code == Code.APPLIED
     paid = world.do("clerk", "loans.fulfil", "ann")
@@ -336,8 +336,11 @@ def test_what_a_reservation_paid_goes_back_and_is_not_reserved_again() -> None:
     back = world.reverse("admin", paid)
     assert back.code == Code.APPLIED, back.detail
     assert (world.balance("fund"), world.balance("debt", "ann")) == (1100, -100)
-    assert world.do("clerk", "loans.fulfil", "ann").detail[0] == "POSTED"
-    lend(world, "bob", 1000)
+    refused = world.do("clerk", "loans.lend", "bob", 201, expects=[("loan", ["bob"], 0)])
+    assert (refused.code, refused.detail) == (Code.INSUFFICIENT, [["fund"], "floor"])
+    lend(world, "bob", 200)
+    assert world.do("clerk", "loans.fulfil", "ann").code == Code.APPLIED
+    assert (world.balance("fund"), world.balance("wallet", "ann")) == (0, 910)
 
 
 def test_a_waterfall_goes_back() -> None:
