@@ -28,15 +28,21 @@ cases is TOML:
     moves   = [ { account = ["purse", "main"], amount = -5 },
                 { account = ["purse", "b"], amount = 5 } ]
 
+An act before may be given a name, ``as = "paid"``; ``reverse = "paid"`` instead of ``call`` takes
+it back, as an act before or as the case itself. ``"{paid}"`` is the fresh id that it made,
+``"{paid.txid}"`` its transaction.
+
 ``detail``, ``writes`` and ``moves`` are compared where a case has them. A case names the versions
 that are there when it acts; each begins with what is given.
 
-Not here: the command, and how differences are shown (``rule_tests``).
+Not here: the command, and how differences are shown (``rule_tests``), the blocks of a case
+(``case_runs``).
 """
 
 from __future__ import annotations
 
 import datetime
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,13 +51,13 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from comity import drafting
-from comity.cli.values import date_word, input_value, parse_value
-from comity.drafting import Call, Needs, fields_of
+from comity.cli.case_runs import CaseRun, entry_of, seed_of, time_of
+from comity.cli.values import date_word, input_value
+from comity.drafting import fields_of
 from comity.errors import DraftError
 from comity.founding import KINDS
 from comity.results import Entry
-from consensus import codec, genesis
+from consensus import genesis
 from consensus.codec import Value
 from consensus.committee import VALIDATORS_MIN, Committee, Validator
 from consensus.genesis import Agency, Genesis, Limits, OpeningBalance, Principal, RoleGiven
@@ -60,17 +66,15 @@ from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
 from consensus.ledger.effects import hold_id, record_id
 from consensus.ledger.emergency import review_id
-from consensus.ledger.executor import EXECUTOR, BlockContext, BlockRun
+from consensus.ledger.executor import EXECUTOR
 from consensus.ledger.genesis_state import genesis_state
-from consensus.ledger.ledger import Ledger, of_genesis
+from consensus.ledger.ledger import of_genesis
 from consensus.ledger.model import Kind, Rulebook
 from consensus.ledger.rules import Definition, encode_definition
 from consensus.ledger.rules.lines import locate, misfit, nearest
-from consensus.ledger.transaction import Transaction
 from consensus.ledger.types import InputError, Type
 from consensus.ledger.view import View, Write
 from consensus.protocol import StateKey
-from consensus.state.record import decode_row, decode_single
 from consensus.state.state import MemoryBackend, Row
 
 CASES_MAX: Final = 10_000
@@ -78,10 +82,10 @@ NEW_IDS_MAX: Final = 8
 """Effects whose fresh ids a result names: records ``{tx}``, ``{tx:1}``, …, holds ``{hold}``, …"""
 NOTHING: Final = "-"
 """Stands for null, which TOML has not."""
-_NOT_AFTER_MS: Final = 60_000
+_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_HASH: Final = re.compile(r"\b[0-9a-f]{64}\b")
 
 _token = context("case name")
-_seed = context("case seed")
 
 
 class _Person(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,10 +108,12 @@ class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Act(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Somebody uses an action."""
+    """Somebody uses an action, or takes back what an act of that name did."""
 
     by: str
-    call: str
+    call: str = ""
+    reverse: str = ""
+    name: str = msgspec.field(name="as", default="")
     inputs: dict[str, Any] = {}
     cosigners: list[str] = []
     at: str = ""
@@ -118,7 +124,8 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     by: str
-    call: str
+    call: str = ""
+    reverse: str = ""
     inputs: dict[str, Any] = {}
     cosigners: list[str] = []
     at: str = ""
@@ -168,7 +175,33 @@ def read_cases(path: Path) -> _File:
     for name in names:
         if names.count(name) > 1:
             raise DraftError(f"{path}: two cases are called {name!r}", hint="rename one")
+    for case in found.cases:
+        _check_acts(path, case)
     return found
+
+
+def _check_acts(path: Path, case: Case) -> None:
+    """Check that each act is one, and that what is taken back has come before.
+
+    Raises:
+        DraftError: the message names the case.
+    """
+    names: list[str] = []
+    acts: list[Act | Case] = [*case.before, case]
+    for act in acts:
+        if bool(act.call) == bool(act.reverse):
+            said = f"{path}: an act of {case.name!r} has neither call nor reverse, or both"
+            raise DraftError(said, hint='call = "domain.action", or reverse = "name of an act"')
+        if act.reverse and act.reverse not in names:
+            said = f"{path}: no act before is called {act.reverse!r} in {case.name!r}"
+            raise DraftError(said, hint=f'give the act a name: as = "{act.reverse}"')
+        if act.reverse and act.inputs:
+            raise DraftError(f"{path}: a reversal in {case.name!r} has inputs; it takes none")
+        if isinstance(act, Act) and act.name:
+            if act.name in names or not _NAME.fullmatch(act.name):
+                said = f"{path}: an act of {case.name!r} cannot be called {act.name!r}"
+                raise DraftError(said, hint="each name once; letters, digits, _ and -")
+            names.append(act.name)
 
 
 def _dated(value: Any) -> Any:
@@ -199,13 +232,13 @@ class Bench:
     def __init__(self, definitions: Sequence[Definition], cases: _File) -> None:
         self._cases = cases
         self._names: dict[bytes, str] = {}
-        self._time_ms = _time(cases.time)
+        self._time_ms = time_of(cases.time)
         founded = self._genesis(definitions)
-        self._ledger = of_genesis(founded)
+        self.ledger = of_genesis(founded)
         writes = genesis_state(founded)
         rows = {kh: Row(vh, 0, row) for kh, vh, row in writes}
         source = MemoryBackend(list(rows.items()))
-        self._book: Rulebook = self._ledger.rules(source, self._time_ms).book
+        self.book: Rulebook = self.ledger.rules(source, self._time_ms).book
         for kh, vh, row in self._given(source):
             rows[kh] = Row(vh, 0, row)
         self._rows = list(rows.items())
@@ -216,22 +249,36 @@ class Bench:
         Raises:
             DraftError: it cannot be written as a transaction, or an act before it is refused.
         """
-        run = _Run(self, MemoryBackend(self._rows))
+        run = CaseRun(self, MemoryBackend(self._rows), self._time_ms)
+        self._forget_fresh_ids()
         for act in case.before:
-            decision, _ = run.act(act)
+            decision, txid = run.act(act)
             if decision.code != Code.APPLIED:
+                what = act.call or f"the reversal of {act.reverse}"
                 raise DraftError(
-                    f"{act.call} before {case.name!r} is refused: {decision.code.name} "
+                    f"{what} before {case.name!r} is refused: {decision.code.name} "
                     f"{self.out(decision.detail)}"
                 )
-        act = Act(case.by, case.call, case.inputs, case.cosigners, case.at)
+            if act.name:
+                self._name_made(txid, act.name)
+        act = Act(case.by, case.call, case.reverse, "", case.inputs, case.cosigners, case.at)
         before = run.state
-        self._forget_fresh_ids()
         decision, txid = run.act(act)
-        return self._result(decision, txid, before, run.state)
+        self._name_made(txid, "")
+        return self._result(decision, before, run.state)
 
     def _forget_fresh_ids(self) -> None:
         self._names = {made: name for made, name in self._names.items() if name[0] == "#"}
+
+    def _name_made(self, txid: bytes, name: str) -> None:
+        """Name what a transaction may have made; the case itself has no name."""
+        for number in range(NEW_IDS_MAX):
+            nth = f":{number}" if number else ""
+            self._names[record_id(txid, 0, number)] = f"{{{name or 'tx'}{nth}}}"
+            hold = f"{name}.hold" if name else "hold"
+            self._names[hold_id(txid, 0, number)] = f"{{{hold}{nth}}}"
+        self._names[review_id(txid, 0)] = f"{{{name}.review}}" if name else "{review}"
+        self._names[txid] = f"{{{name}.txid}}" if name else "{txid}"
 
     # --- what is given ------------------------------------------------------------------------
 
@@ -245,12 +292,16 @@ class Bench:
         """Return the public key of somebody."""
         if name not in self._cases.people:
             raise DraftError(f"nobody is called {name!r}", hint="list them under people")
-        return _seed(f"key of {name}".encode())
+        return seed_of(f"key of {name}".encode())
 
     def value(self, raw: Any, kind: Type | None) -> Value:
         """Return a value of the ledger that the file writes."""
         if isinstance(raw, str) and raw.startswith("#"):
             return self.token(raw[1:])
+        if isinstance(raw, str) and raw.startswith("{"):
+            for made, name in self._names.items():
+                if name == raw:
+                    return made
         if isinstance(raw, list):
             item = kind.item if kind is not None and kind.base == "list" else None
             return [self.value(each, item) for each in raw]
@@ -268,6 +319,10 @@ class Bench:
         """Return a value as the file writes it."""
         if isinstance(value, bytes):
             return self._names.get(value) or f"0x{value.hex()}"
+        if isinstance(value, str):
+            return _HASH.sub(
+                lambda found: self._names.get(bytes.fromhex(found[0]), found[0]), value
+            )
         if isinstance(value, list | tuple):
             return [self.out(each) for each in value]
         return NOTHING if value is None else value
@@ -318,12 +373,12 @@ class Bench:
         )
 
     def _key(self, what: str, name: str) -> bytes:
-        return _seed(f"{what} of {name}".encode())
+        return seed_of(f"{what} of {name}".encode())
 
     def _given(self, source: MemoryBackend) -> list[Write]:
         """Return the leaves of the records that are given."""
-        view = View(source, self._ledger.paths)
-        view.book = self._book
+        view = View(source, self.ledger.paths)
+        view.book = self.book
         view.now_ms = self._time_ms
         view.begin()
         for each in self._cases.records:
@@ -344,7 +399,7 @@ class Bench:
         return view.finish()
 
     def _kind(self, name: str) -> Kind:
-        kind = self._book.kinds.get(name)
+        kind = self.book.kinds.get(name)
         if kind is None:
             raise DraftError(f"no rule set has a kind {name!r}")
         return kind
@@ -369,14 +424,7 @@ class Bench:
 
     # --- what came of it ----------------------------------------------------------------------
 
-    def _result(
-        self, decision: Decision, txid: bytes, before: MemoryBackend, after: MemoryBackend
-    ) -> Result:
-        for number in range(NEW_IDS_MAX):
-            name = f"{{tx:{number}}}" if number else "{tx}"
-            self._names[record_id(txid, 0, number)] = name
-            self._names[hold_id(txid, 0, number)] = name.replace("tx", "hold")
-        self._names[review_id(txid, 0)] = "{review}"
+    def _result(self, decision: Decision, before: MemoryBackend, after: MemoryBackend) -> Result:
         writes: list[dict[str, Any]] = []
         moves: list[dict[str, Any]] = []
         for name in decision.names:
@@ -384,9 +432,13 @@ class Bench:
             if name.startswith("writes:") and isinstance(rows, list):
                 writes += [self._write(row[0], before, after) for row in rows]
             if name.startswith("moves:") and isinstance(rows, list):
-                moves += [{"account": self.out(row[1]), "amount": row[2]} for row in rows]
+                moves += [self._move(row) for row in rows]
         detail = None if decision.detail is None else self.out(decision.detail)
         return Result(decision.code.name, detail, writes, moves)
+
+    def _move(self, row: list[Any]) -> dict[str, Any]:
+        found = {"account": self.out(row[1]), "amount": row[2]}
+        return found | ({"reserved": row[3]} if len(row) > 3 and row[3] else {})
 
     def _write(
         self, place: list[Any], before: MemoryBackend, after: MemoryBackend
@@ -417,89 +469,4 @@ class Bench:
         return self.out(value)
 
     def _entry(self, state: MemoryBackend, key: StateKey) -> Entry:
-        return entry_of(state, self._ledger, key, self._time_ms)
-
-
-class _Run:
-    """The blocks of one case."""
-
-    def __init__(self, bench: Bench, state: MemoryBackend) -> None:
-        self._bench = bench
-        self.state = state
-        self._height = 0
-        self._time_ms = bench._time_ms
-        self._sequence = 0
-
-    def act(self, act: Act) -> tuple[Decision, bytes]:
-        """Carry out one act in a block of its own; return its decision and txid."""
-        bench, ledger = self._bench, self._bench._ledger
-        self._time_ms = _time(act.at) if act.at else self._time_ms + 1000
-        rules = ledger.rules(self.state, self._time_ms)
-        transaction = self._draft(act, rules.book)
-        self._height += 1
-        place = BlockContext(genesis.EPOCH, self._height, self._time_ms)
-        result = BlockRun(ledger, self.state, place, [transaction]).finish()
-        rows = [(kh, Row(vh, self._height, row)) for kh, vh, row in result.writes]
-        self.state = MemoryBackend([*self._all(), *rows])
-        bench._book = rules.book
-        return result.decisions[0], transaction.txid
-
-    def _all(self) -> list[tuple[bytes, Row]]:
-        found = []
-        for kh, _, _ in self.state.entries():
-            row = self.state.get(kh)
-            if row is not None:
-                found.append((kh, row))
-        return found
-
-    def _draft(self, act: Act, book: Rulebook) -> Transaction:
-        bench = self._bench
-        domain, _, name = act.call.partition(".")
-        action = drafting.find_action(book, domain, name)
-        types = {each.name: each.type for each in action.inputs}
-        inputs = {name: bench.value(raw, types.get(name)) for name, raw in act.inputs.items()}
-        needs = Needs(book, action, inputs, self._time_ms)
-        while (key := needs.next_key()) is not None:
-            needs.give(entry_of(self.state, bench._ledger, key, self._time_ms))
-        self._sequence += 1
-        unsigned = drafting.build(
-            bench._ledger.chain,
-            book,
-            [Call(domain, name, inputs)],
-            author=bench.key(act.by),
-            sequence=self._sequence,
-            now_ms=self._time_ms,
-            not_after_ms=self._time_ms + _NOT_AFTER_MS,
-            seed=_seed(f"transaction {self._sequence}".encode()),
-            reads=needs.expected,
-            cosigners=[bench.key(each) for each in act.cosigners],
-        )
-        return unsigned.transaction
-
-
-def entry_of(state: MemoryBackend, ledger: Ledger, key: StateKey, time_ms: int) -> Entry:
-    """Return a leaf of a state in memory as a client would see it."""
-    row = state.get(ledger.paths(key.namespace, key.components))
-    if row is None or row.vh == ZERO:
-        return Entry(key, 0, time_ms)
-    if key.namespace != "record":
-        version, _, data = decode_single(row.value)
-        value = codec.parse(data, "leaf")
-        return Entry(key, 0, time_ms, version, row.changed_height, value, present=True)
-    stored = decode_row(row.value)
-    return Entry(
-        key,
-        0,
-        time_ms,
-        stored.version,
-        row.changed_height,
-        {leaf.name: codec.parse(leaf.value_cbor, "leaf") for leaf in stored.leaves},
-        {leaf.name: leaf.version for leaf in stored.leaves},
-        stored.definition,
-        present=True,
-    )
-
-
-def _time(text: str) -> int:
-    found = parse_value(text, Type("time"), "time")
-    return found if isinstance(found, int) else 0
+        return entry_of(state, self.ledger, key, self._time_ms)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.text import Text
 
-from comity.cli.cases import Bench, Case, Result, read_cases
+from comity.cli.cases import Act, Bench, Case, Result, read_cases
 from comity.cli.options import OUTPUT, Output, UsageError, examples
 from comity.cli.rules import app, read_text
 from comity.cli.show import emit, table
@@ -106,15 +106,11 @@ def _recorded(text: str, cases: Sequence[Case], results: Sequence[Result | None]
     parts = [head]
     for case, result in zip(cases, results, strict=True):
         rows: list[tuple[str, Any]] = [("name", case.name)]
-        before = [
-            {"by": act.by, "call": act.call, "inputs": act.inputs}
-            | ({"cosigners": act.cosigners} if act.cosigners else {})
-            | ({"at": act.at} if act.at else {})
-            for act in case.before
-        ]
+        before = [_act(act) for act in case.before]
         rows += [("before", before)] if before else []
         rows += [("at", case.at)] if case.at else []
-        rows += [("by", case.by), ("call", case.call)]
+        rows += [("by", case.by)]
+        rows += [("reverse", case.reverse)] if case.reverse else [("call", case.call)]
         rows += [("inputs", case.inputs)] if case.inputs else []
         rows += [("cosigners", case.cosigners)] if case.cosigners else []
         if result is not None:
@@ -125,6 +121,14 @@ def _recorded(text: str, cases: Sequence[Case], results: Sequence[Result | None]
         lines = [f"{name} = {_inline(value)}" for name, value in rows]
         parts.append("\n".join(["[[cases]]", *lines]))
     return "\n\n".join(parts) + "\n"
+
+
+def _act(act: Act) -> dict[str, Any]:
+    found: dict[str, Any] = {"by": act.by}
+    found |= {"reverse": act.reverse} if act.reverse else {"call": act.call, "inputs": act.inputs}
+    found |= {"cosigners": act.cosigners} if act.cosigners else {}
+    found |= {"at": act.at} if act.at else {}
+    return found | ({"as": act.name} if act.name else {})
 
 
 def _inline(value: Any) -> str:

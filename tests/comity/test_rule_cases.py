@@ -189,3 +189,120 @@ def test_an_act_before_that_is_refused_is_said(idle_shell: Shell) -> None:
     assert found["no month is paid twice"][0].startswith(
         "payments.disburse before 'no month is paid twice' is refused: REQUIREMENT"
     )
+
+
+# --- acts taken back --------------------------------------------------------------------------
+
+PAY = 'by = "paymaster", call = "payments.disburse", inputs = { entitlement = ["#ben"], period = "2026-11" }'  # noqa: E501
+
+
+def taken_back(case: str) -> str:
+    """Write the recorded file with one case instead of its own; return the file's name."""
+    head = RECORDED.read_text().partition("[[cases]]")[0]
+    Path("back.toml").write_text(f'{head}[[cases]]\nname = "back"\n{case}\n')
+    return "back.toml"
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        ('by = "paymaster"', "neither call nor reverse, or both"),
+        (f'before = [{{ {PAY}, reverse = "x" }}]\nby = "a"\ncall = "x.y"', "or both"),
+        ('by = "paymaster"\nreverse = "paid"', "no act before is called 'paid'"),
+        (f'before = [{{ {PAY}, as = "paid" }}]\nby = "a"\nreverse = "pay"', "no act before is"),
+        (
+            f'before = [{{ by = "a", reverse = "paid" }}, {{ {PAY}, as = "paid" }}]\n'
+            'by = "a"\nreverse = "paid"',
+            "no act before is called 'paid'",
+        ),
+        (
+            f'before = [{{ {PAY}, as = "paid" }}]\nby = "a"\nreverse = "paid"\n'
+            "inputs = { x = 1 }",
+            "it takes none",
+        ),
+        (
+            f'before = [{{ {PAY}, as = "p" }}, {{ {PAY}, as = "p" }}]\nby = "a"\nreverse = "p"',
+            "cannot be called 'p'",
+        ),
+        (f'before = [{{ {PAY}, as = "#ben" }}]\nby = "a"\ncall = "x.y"', "cannot be called"),
+        (f'before = [{{ {PAY}, name = "p" }}]\nby = "a"\ncall = "x.y"', "unknown field `name`"),
+    ],
+)
+def test_a_reversal_that_is_malformed_is_exit_status_2(
+    idle_shell: Shell, case: str, said: str
+) -> None:
+    found = idle_shell("rules", "test", PAYMENTS, taken_back(case), "--with", RULES)
+    assert found.status == 2
+    assert said in " ".join(found.err.split())
+
+
+BENEFITS = CONFIGS / "programmes" / "child_benefit"
+
+
+def test_reversals_are_recorded_as_they_are_written(idle_shell: Shell) -> None:
+    rules, cases = BENEFITS / "rules", BENEFITS / "cases" / "benefits.toml"
+    words = ("rules", "test", str(rules / "benefits.toml"), str(cases), "--with", str(rules))
+    assert idle_shell(*words, "--record", "new.toml").status == 0
+    text = Path("new.toml").read_text()
+    assert '{ by = "mona", reverse = "paid", as = "back" }' in text
+    assert '\nby = "mona"\nreverse = "back"\n' in text
+    again = ("rules", "test", str(rules / "benefits.toml"), "new.toml", "--with", str(rules))
+    assert idle_shell(*again).status == 0
+
+
+def test_what_a_named_act_made_is_named_in_inputs_and_results(idle_shell: Shell) -> None:
+    Path("slips.toml").write_text(
+        """\
+domain = "slips"
+number = 1
+legal_basis = "Act"
+[kinds.slip]
+fields.text = { type = "text", open = true }
+[actions.write]
+actor  = { role = "slips.clerk" }
+inputs = { text = "text" }
+create = [ { kind = "slip", id = "{tx}", set = { text = "input.text" } } ]
+reversible = { by = "slips.chief", within_days = 3 }
+[actions.amend]
+actor  = { role = "slips.clerk" }
+inputs = { slip = "ref:slip", text = "text" }
+load   = [ ["slip", "slip/{input.slip}"] ]
+set    = [ { record = "slip", fields = { text = "input.text" } } ]
+reversible = { by = "slips.chief", within_days = 3 }
+"""
+    )
+    Path("cases.toml").write_text(
+        """\
+time = 2026-01-02T00:00:00Z
+[people.clerk]
+agency = "a"
+roles = { "slips.clerk" = {}, "slips.chief" = {} }
+[[cases]]
+name = "amends"
+before = [ { by = "clerk", call = "slips.write", inputs = { text = "x" }, as = "first" } ]
+by = "clerk"
+call = "slips.amend"
+inputs = { slip = ["{first}"], text = "y" }
+outcome = "APPLIED"
+writes = [ { place = ["record", "slip", "{first}"], fields = { text = "y" } } ]
+[[cases]]
+name = "gets its text back"
+before = [ { by = "clerk", call = "slips.write", inputs = { text = "x" }, as = "first" },
+           { by = "clerk", call = "slips.amend", inputs = { slip = ["{first}"], text = "y" }, as = "second" } ]
+by = "clerk"
+reverse = "second"
+outcome = "APPLIED"
+writes = [ { place = ["corrections", "{second.txid}"] }, { place = ["record", "slip", "{first}"], fields = { text = "x" } } ]
+[[cases]]
+name = "is not unwritten since it was amended"
+before = [ { by = "clerk", call = "slips.write", inputs = { text = "x" }, as = "first" },
+           { by = "clerk", call = "slips.amend", inputs = { slip = ["{first}"], text = "y" } } ]
+by = "clerk"
+reverse = "first"
+outcome = "STALE"
+detail = [["slip", ["{first}"]], 2, ["text"]]
+"""  # noqa: E501  as it is written
+    )
+    words = ("rules", "test", "slips.toml", "cases.toml", "--with", str(BENEFITS / "rules"))
+    found = idle_shell(*words, "--json").json
+    assert [row["differences"] for row in found] == [[], [], []]
