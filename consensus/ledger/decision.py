@@ -13,8 +13,8 @@
              writes:<domain>  [[[space, components], old version, new version, vh,
                                 [[leaf name, old leaf hash], ...]], ...]
              moves:<domain>   [[position, account id, delta], ...]; where a reservation is made,
-                              posted, voided or opened again [position, account id, delta, delta of what is
-                              reserved, [domain, component, ...]]
+                              posted, voided or opened again [position, account id, delta,
+                              delta of what is reserved, [domain, component, ...]]
              links            [[what, txid], ...]
              reversible       on which terms it may be taken back, see ``terms``
 
