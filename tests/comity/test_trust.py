@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from consensus.evidence import trust as trusting
 from comity.verify import Trust
 from consensus import codec, genesis, signing
 from consensus.answers import DecisionAnswer, StatementEvidence
 from consensus.errors import ComityError, ProofError, SignatureError
+from consensus.evidence import trust as trusting
 from consensus.hotstuff import wire
 from consensus.hotstuff.types import CommitCert, Statement
 from consensus.ledger.decision import REFUSED, Decision, Maker
