@@ -450,6 +450,11 @@ class BlockingClient:
     reversal = _blocking(Client.reversal)
     reverse = _blocking(Client.reverse)
     submit_reversal = _blocking(Client.submit_reversal)
+    disclose = _blocking(Client.disclose)
+    disclosed = _blocking(Client.disclosed)
+    disclosures_of = _blocking(Client.disclosures_of)
+    disclosures_about = _blocking(Client.disclosures_about)
+    my_disclosures = _blocking(Client.my_disclosures)
     settled = _blocking(Client.settled)
 
     def subscribe(

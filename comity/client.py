@@ -21,6 +21,7 @@ from typing import TypeVar
 import trio
 
 from comity import rulesets
+from comity.disclosing import DisclosureActs
 from comity.errors import (
     DraftError,
 )
@@ -79,7 +80,9 @@ class RulesInForce:
         return newest.time_ms >= self.until_ms
 
 
-class Client(ProposalActs, Inquiries, Lists, Feeds, RuleActs, Reviews, ReversalActs):
+class Client(
+    ProposalActs, Inquiries, Lists, Feeds, RuleActs, Reviews, ReversalActs, DisclosureActs
+):
     """A client of one network. Make one with ``connect``."""
 
     def __init__(
@@ -87,7 +90,8 @@ class Client(ProposalActs, Inquiries, Lists, Feeds, RuleActs, Reviews, ReversalA
     ) -> None:
         found = genesis_file.decode(genesis)
         self.genesis = found
-        self.chain = genesis_file.chain_id(genesis)
+        self._head = genesis_file.split(genesis)
+        self.chain = genesis_file.chain_of(*self._head)
         self.trust = Trust(self.chain, found.committee)
         self.key = key
         self._network = Network(pool_of(self.trust), patience)

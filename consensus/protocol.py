@@ -54,6 +54,8 @@ POSITION_MAX: Final = 2**53
 PROPOSALS_MAX: Final = 64
 """Most entries in one page of ``proposals``."""
 CURSOR_BYTES_MAX: Final = 256
+DISCLOSURES_MAX: Final = 64
+"""Most disclosures asked for in one ``disclosed``."""
 HEIGHTS_MAX: Final = 64
 """Most heights in one ``decisions`` or ``statements``."""
 STATEMENTS_KEPT: Final = 128
@@ -291,6 +293,14 @@ class GetReads:
     limit: int
 
 
+@dataclass(frozen=True, slots=True)
+class GetDisclosed:
+    """What disclosures open, with its proof at a height of at least ``height_min``."""
+
+    height_min: int
+    ids: tuple[bytes, ...]
+
+
 Request = (
     Hello
     | Submit
@@ -313,6 +323,7 @@ Request = (
     | Purpose
     | GetReads
     | GetReversal
+    | GetDisclosed
 )
 
 _NAME: Final = codec.text(64, low=1)
@@ -355,6 +366,7 @@ _PARAMS: Final[dict[str, Shape]] = {
     "purpose": codec.array(codec.text(PURPOSE_BYTES_MAX)),
     "reads": codec.array(_STATE_KEY, codec.count, codec.integer(1, READS_MAX)),
     "reversal": codec.array(codec.bytes32),
+    "disclosed": codec.array(codec.count, codec.list_of(codec.bytes32, DISCLOSURES_MAX, low=1)),
 }
 METHODS: Final = tuple(_PARAMS)
 _METHOD_OF: Final[dict[type, str]] = dict(zip(get_args(Request), METHODS, strict=True))
@@ -472,6 +484,8 @@ def _to_params(request: Request) -> Value:
             return [text]
         case GetReads(target, skip, limit):
             return [_key_value(target), skip, limit]
+        case GetDisclosed(height_min, ids):
+            return [height_min, [*ids]]
 
 
 def _from_params(method: str, params: Value) -> Request:
@@ -523,6 +537,10 @@ def _from_params(method: str, params: Value) -> Request:
             return Simulate(params[0])
         case "purpose":
             return Purpose(params[0])
+        case "disclosed":
+            if len(dict.fromkeys(params[1])) != len(params[1]):
+                raise DecodeError("a disclosure is asked for twice", path=method)
+            return GetDisclosed(params[0], tuple(params[1]))
         case "reads":
             return GetReads(_key_from(params[0]), params[1], params[2])
         case _:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -46,12 +47,13 @@ from consensus.ledger.transaction import decode_envelope
 from consensus.protocol import StateKey, Status
 from consensus.reads import Page, RuleText
 from consensus.state.record import decode_single
-from node import aside
+from node import aside, earlier
 from node.api.backend import (
     Admission,
     Admitted,
     BehindError,
     CertifiedBlock,
+    Earlier,
     Holder,
     Identity,
     Place,
@@ -68,6 +70,7 @@ from node.errors import StorageFailedError
 from node.execution import Execution
 from node.listed import KERNEL_KINDS, id_of, index_key
 from node.mempool import Busy, TooLarge
+from node.past import Past
 from node.readlog import Read, ReadLog
 from node.storage.store import Store
 from node.telemetry.metrics import Metrics
@@ -87,6 +90,7 @@ class Backend:
         status: what the node says of itself.
         serving: None while transactions are accepted, else the reason why not.
         read_log: where reads are recorded; None: what must be recorded is not shown.
+        past: what the state was; None: nothing of the past is shown.
     """
 
     def __init__(
@@ -102,7 +106,9 @@ class Backend:
         serving: Callable[[], str | None],
         metrics: Metrics,
         read_log: ReadLog | None = None,
+        past: Past | None = None,
     ) -> None:
+        self._past = past
         self._ledger = ledger
         self._committee = committee
         self._execution = execution
@@ -154,9 +160,7 @@ class Backend:
             return None
         own = None if principal.person is None else tuple(principal.person)
         book, now_ms = self._rules().book, self._chronicle.time_ms()
-        reader = None
-        if book.read_by_rules:
-            reader = Reader(book, principal, agency, now_ms, self._leaf)
+        reader = Reader(book, principal, agency, now_ms, self._leaf)
         return Identity(
             principal.id, agency.name, principal.kind, own, reader, self._raw, self._by_path
         )
@@ -259,6 +263,17 @@ class Backend:
     def past(self, height: int) -> tuple[bytes, int, list[bytes]] | None:
         """Return statement, history size and path that show a height without an archive."""
         return self._chronicle.past(height)
+
+    def statement_under(self, height: int, size: int) -> tuple[bytes, list[bytes]] | None:
+        """Return a height's statement, and its path to the root over the first ``size`` heights."""
+        return self._chronicle.statement_under(height, size)
+
+    async def earlier(self, key: StateKey, version: int, upto: int) -> Earlier | None:
+        """Return a record at an earlier version; see ``node.earlier``."""
+        if self._past is None:
+            return None
+        find = partial(earlier.find, self._past, self._path(key), version, upto)
+        return await trio.to_thread.run_sync(find)
 
     def _history_root(self, size: int) -> bytes:
         return self._execution.history.root(size)

@@ -232,6 +232,11 @@ class Chronicle:
         size = max(self.provable(), height + 1)
         return statement, size, self._history.path(height, size)
 
+    def statement_under(self, height: int, size: int) -> tuple[bytes, list[bytes]] | None:
+        """Return a height's statement, and its path to the root over the first ``size`` heights."""
+        statement = self._statement(height) if height < size else None
+        return None if statement is None else (statement, self._history.path(height, size))
+
     def to_set_aside(self, upto: int) -> list[tuple[bytes, bytes | None]]:
         """Return what the heights up to ``upto`` that the store lacks add to its table."""
         numbers = range(self._store.height + 1, upto + 1)

@@ -135,6 +135,7 @@ class Node:
             self._not_serving,
             self.metrics,
             ReadLog(config.path(config.node.data)),
+            engine.past,
         )
         self.api = ApiServer(
             self.backend,

@@ -51,8 +51,6 @@ def _link(link: Value) -> str:
             return f"the role {role} is {why}"
         case ["where"]:
             return "the role does not reach this case (its scope, or what the action asks of it)"
-        case ["read", str(kind)]:
-            return f"the key may not read that {kind}"
         case ["read", name]:
             return f"an act rests only on what its author may read, and {_name(name)} is not"
         case ["self"]:

@@ -25,8 +25,8 @@ object, as ``expects`` names it.
                        ["committee", agency],
                        ["key"], ["apart", role, other role that the person has],
                        ["grant", id, why], ["office", role, why]: see ``delegation``,
-                       ["read", kind]: of records that are to be disclosed; ["read", name]: of
-                       what ``expects`` names beyond what calls need;
+                       ["read", name]: of a record to be disclosed, and of what ``expects`` names
+                       beyond what calls need;
                        of acts on proposals also ["not the author"], ["author"], ["not asked"],
                        and links of approvers as under NEEDS_APPROVAL
     STALE              [name, version now, [field, ...]]; no fields: as a whole, or not named

@@ -26,7 +26,8 @@ from consensus.hashing import context
 from consensus.ledger import indexes
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.layout import encode_id
-from consensus.ledger.model import EvaluationError, Kind
+from consensus.ledger.model import EvaluationError, Kind, Rulebook
+from consensus.ledger.readable import PERSON
 from consensus.ledger.readers import RECORD
 from consensus.ledger.view import CHARTER, View
 
@@ -42,8 +43,6 @@ PARTY: Final = "party"
 AUDIENCES: Final = (PRINCIPAL, AGENCY, PARTY)
 """What an audience may be: one who can sign, everybody of an agency, or somebody outside."""
 
-PERSON: Final = "person"
-"""The kind of a person's own record, where no read rule says whom a record concerns."""
 SUBJECTS_MAX: Final = 16
 """People whom one record may concern."""
 AUDITORS: Final = "disclosures_read_by"
@@ -111,6 +110,23 @@ def _named(kind: Kind, record: Mapping[str, Value]) -> list[Value]:
                 continue
             named += (value or []) if rule.own.type.base == "list" else [value]
     return named
+
+
+def auditors(book: Rulebook, now_ms: int) -> str:
+    """Return the role that may see all disclosures at ``now_ms``."""
+    rules = book.rule_sets.get(CHARTER)
+    param = None if rules is None else rules.params.get(AUDITORS)
+    role = AUDITORS_DEFAULT
+    if param is not None and param.type.base == "text":
+        for from_ms, value in param.values:
+            if from_ms <= now_ms:
+                role = str(value)
+    return role
+
+
+def is_index(name: Value) -> bool:
+    """Return whether a component of an index's place names one of those of disclosures."""
+    return type(name) is str and name.startswith(f"{SPACE}.")
 
 
 def enter(view: View, disclosure: Disclosure, subjects: list[Value]) -> None:

@@ -160,12 +160,12 @@ class Reader:
 
     __slots__ = (
         "_leaf",
-        "_now_ms",
         "_roles",
         "_sees_all",
         "_ways",
         "agency",
         "book",
+        "now_ms",
         "principal",
     )
 
@@ -175,7 +175,7 @@ class Reader:
         self.book = book
         self.principal = principal
         self.agency = agency
-        self._now_ms = now_ms
+        self.now_ms = now_ms
         self._leaf = leaf
         self._roles: dict[str, tuple[Role | None, str]] = {}
         self._ways: dict[tuple[str, str], tuple[int, tuple[_Way, ...]]] = {}
@@ -249,6 +249,10 @@ class Reader:
                 out.append(Verdict(rule.source, False, faults[0] if faults else why))
         return out
 
+    def has_role(self, name: str) -> bool:
+        """Return whether the reader has a role in force, whatever its scope."""
+        return self._role(name)[0] is not None
+
     def names_me(self, value: Value) -> bool:
         """Return whether a value names this reader: principal, person, subject token; or a list
         one of whose items does."""
@@ -316,7 +320,7 @@ class Reader:
         found = self._roles.get(name)
         if found is None:
             role: Role | None = self._leaf("role", [self.principal.id, name])
-            why = "missing" if role is None else role.fault(self._now_ms)
+            why = "missing" if role is None else role.fault(self.now_ms)
             found = self._roles[name] = (None if why else role, why)
         return found
 
@@ -338,7 +342,7 @@ class Reader:
     def _holds(
         self, where: Expression, who: Mapping[str, Value], row: Mapping[str, Value] | None
     ) -> bool:
-        env = {"who": who, "now": self._now_ms, RECORD: row, ACCOUNT: row}
+        env = {"who": who, "now": self.now_ms, RECORD: row, ACCOUNT: row}
         try:
             return where.evaluate(env) is True
         except (EvaluationError, InputError):

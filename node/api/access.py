@@ -31,6 +31,7 @@ from typing import Final
 from consensus import answers, codec, genesis
 from consensus.codec import Value, same
 from consensus.ledger import layout
+from consensus.ledger.disclosures import is_index
 from consensus.ledger.model import AccountFamily, Kind
 from consensus.ledger.proposals import Proposal
 from consensus.ledger.readers import ALWAYS, account_row, record_row
@@ -50,6 +51,7 @@ from consensus.protocol import (
     Unsubscribe,
 )
 from consensus.state import record
+from node.api import disclosures
 from node.api.backend import Identity
 
 PERSON: Final = "person"
@@ -110,6 +112,10 @@ def may_read(identity: Identity | None, own_key: bytes, key: StateKey, row: byte
             return member and _hides_nothing(identity, components[0] if components else None)
         case "reservation":
             return _may_read_reserved(identity, row) if row else member and _hides_nothing(identity)
+        case "disclosure":
+            return disclosures.may_see(identity, row) if row else member
+        case "index" if components and is_index(components[0]):
+            return disclosures.may_list(identity, components)
         case _ if member:
             return True
         case "rules" | "agency":
@@ -248,6 +254,11 @@ def may_name(identity: Identity, key: StateKey) -> bool:
         case "hold":
             row = raw(key)
             targets = [] if row is None else targets_of_hold(row)
+        case "disclosure":
+            row = raw(key)
+            return row is None or disclosures.may_see(identity, row)
+        case "index" if is_index(key.components[0]):
+            return disclosures.may_list(identity, key.components)
         case "reservation":
             row = raw(key)
             return row is None or may_name(identity, account_of_reservation(row))

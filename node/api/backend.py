@@ -129,6 +129,18 @@ class Holder:
     scope: tuple[tuple[str, str], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """A raw row of the past, and the place of its change in the change tree of its height."""
+
+    row: bytes
+    height: int
+    count: int
+    index: int
+    previous: int
+    path: Sequence[bytes]
+
+
 class BehindError(Exception):
     """This node did not reach the height that was asked for in reasonable time."""
 
@@ -188,6 +200,19 @@ class ApiBackend(Protocol):
 
         Its statement, a number of heights under whose history root it is, and the path there. The
         height of that number proves itself, or the last of them is the height asked for.
+        """
+
+    def statement_under(self, height: int, size: int) -> tuple[bytes, list[bytes]] | None:
+        """Return the statement of a certified height and its path to the history root over the
+        first ``size`` heights; None if it is not kept."""
+
+    async def earlier(self, key: StateKey, version: int, upto: int) -> Earlier | None:
+        """Return a record at an earlier version, as the first height up to ``upto`` that had it.
+
+        None: no height ended with that version, or it lies too far back to be looked for.
+
+        Raises:
+            ComityError: it is not kept here any more.
         """
 
     def overwritten(self, txid: bytes) -> Mapping[bytes, Overwritten]:

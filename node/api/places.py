@@ -1,8 +1,8 @@
 """Which records and accounts something that is shown tells of: rows, decisions, why it was refused.
 
-A hold and a list of holds tell of their targets, a reservation of its account, a list of an index
-of itself and of the record at a position, a proposal that became stale of what had changed. Leaves
-of decisions that are closed tell of nothing.
+A hold and a list of holds tell of their targets, a reservation of its account, a disclosure of its
+record, a list of an index of itself and of the record at a position, a proposal that became stale
+of what had changed. Leaves of decisions that are closed tell of nothing.
 
 Not here: which of them rules want recorded (``recording``), and who may see them (``access``).
 """
@@ -16,16 +16,17 @@ from consensus import codec
 from consensus.codec import Value
 from consensus.ledger import layout
 from consensus.ledger.codes import Code
+from consensus.ledger.disclosures import BY_RECORD, is_index
 from consensus.ledger.proposals import SPACE, Proposal
 from consensus.protocol import StateKey
 from consensus.state import record
-from node.api import access
+from node.api import access, disclosures
 from node.api.backend import Identity
 
 _ENTRY: Final = 3
 """Components of an entry of an index: its name, the value, and a position or an id."""
 
-_ROWS_TELL: Final = ("hold", "reservation")
+_ROWS_TELL: Final = ("hold", "reservation", "disclosure")
 """Spaces whose rows say what they are about; of others the place does."""
 
 
@@ -41,6 +42,11 @@ def of_row(key: StateKey, row: bytes | None) -> Iterator[StateKey]:
             yield from access.targets_of_hold(row)
         case "reservation" if row is not None:
             yield access.account_of_reservation(row)
+        case "disclosure" if row is not None:
+            yield disclosures.place_of(disclosures.disclosure_in(row))
+        case "index" if components and is_index(components[0]):
+            if components[0] == BY_RECORD and type(components[1]) is list:
+                yield StateKey("record", tuple(components[1]))
         case "index":
             yield key
             yield from _listed(components, row)

@@ -18,6 +18,7 @@ from consensus.protocol import (
     GetCommittee,
     GetDecision,
     GetDecisions,
+    GetDisclosed,
     GetEffect,
     GetHolds,
     GetIndex,
@@ -34,7 +35,7 @@ from consensus.protocol import (
     StateKey,
     Status,
 )
-from node.api import access, listing, places, reading, recording, reversing, simulating
+from node.api import access, disclosing, listing, places, reading, recording, reversing, simulating
 from node.api.backend import ApiBackend, BehindError, CertifiedBlock, Place, ProvedRows
 from node.api.reading import CannotAnswer, Proving
 from node.bell import Bell
@@ -110,6 +111,8 @@ class Querier:
                     result = await self._decision(request, txid, backend.find_effect(txid))
                 case GetDecisions():
                     result = await self._decisions(request)
+                case GetDisclosed():
+                    result = await disclosing.answer(self._connection, request)
                 case GetReads():
                     result = await recording.reads(self._connection, request)
                 case _:

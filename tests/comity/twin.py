@@ -40,15 +40,17 @@ from consensus.ledger.rules import encode_definition, load_toml
 from consensus.ledger.transaction import Transaction, decode_envelope, decode_signed, with_private
 from consensus.protocol import Item, StateKey, Status
 from consensus.signing import TAG_COMMIT_VOTE
+from consensus.state.changes import find, leaf_hashes, read
 from consensus.state.history import HistoryTree, MemoryNodes
-from consensus.state.merkle import RESULTS
-from consensus.state.record import decode_single
-from consensus.state.state import MemoryBackend, State
+from consensus.state.merkle import CHANGES, RESULTS
+from consensus.state.record import decode_row, decode_single
+from consensus.state.state import Applied, MemoryBackend, State
 from node.api.backend import (
     Admission,
     Admitted,
     BehindError,
     CertifiedBlock,
+    Earlier,
     Holder,
     Identity,
     Place,
@@ -312,6 +314,7 @@ class Twin:
         self.statements: list[Statement] = []
         self.blocks: dict[int, CertifiedBlock] = {}
         self.uncertified: list[int] = []
+        self.applied: list[Applied] = []
         self.results: dict[int, Any] = {}
         self.certificates: dict[int, bytes] = {}
         self.places: dict[bytes, Place] = {}
@@ -344,6 +347,7 @@ class Twin:
 
     def _apply(self, writes: Any, results_root: bytes, decisions: Any, time_ms: int) -> None:
         applied = self.state.apply(writes)
+        self.applied.append(applied)
         height = self.state.height
         statement = Statement(
             self.chain,
@@ -507,6 +511,23 @@ class Twin:
     def past(self, height: int) -> tuple[bytes, int, list[bytes]] | None:
         size = max(*self.certificates, height + 1)
         return self.statements[height].encode(), size, self.history.path(height, size)
+
+    def statement_under(self, height: int, size: int) -> tuple[bytes, list[bytes]] | None:
+        if height >= size:
+            return None
+        return self.statements[height].encode(), self.history.path(height, size)
+
+    async def earlier(self, key: StateKey, version: int, upto: int) -> Earlier | None:
+        kh = self.ledger.paths(key.namespace, key.components)
+        for height, applied in enumerate(self.applied[: upto + 1]):
+            index = find(b"".join(applied.changes), kh)
+            if index is None or decode_row(applied.rows[kh].value).version != version:
+                continue
+            path = CHANGES.path(leaf_hashes(applied.changes), index)
+            previous = read(applied.changes[index]).previous
+            row = applied.rows[kh].value
+            return Earlier(row, height, len(applied.changes), index, previous, path)
+        return None
 
     def overwritten(self, txid: bytes) -> Any:
         return self.aside.get(txid, {})

@@ -19,6 +19,7 @@ import pytest
 
 from consensus import answers, asking, protocol, reads
 from consensus.errors import DecodeError, RemoteProtocolError
+from consensus.evidence import disclosure
 from consensus.protocol import Item, Status
 from tests.consensus.test_files_vectors import plain
 
@@ -45,6 +46,7 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "result-statements": answers.read_heights,
     "result-effect": answers.read_decision,
     "result-reversal": answers.read_reversal,
+    "result-disclosed": disclosure.read_body,
     "result-proposal": reads.read_proposal,
     "result-proposals": reads.read_proposals,
     "result-simulate": asking.read_simulated,

@@ -14,16 +14,14 @@ Not here: what the leaf says and where it is listed (``consensus.ledger.disclosu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
-from consensus.codec import Value, same
+from consensus.codec import Value
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.disclosures import (
     AGENCY,
     AUDIENCES,
     PARTY,
-    PERSON,
     PRINCIPAL,
     Disclosure,
     disclosure_id,
@@ -32,7 +30,7 @@ from consensus.ledger.disclosures import (
 )
 from consensus.ledger.kernel.plan import Acting, Plan, bad, charter_ms, found, refuse_left
 from consensus.ledger.model import Kind
-from consensus.ledger.readers import Reader, Row
+from consensus.ledger.readable import Readable
 from consensus.ledger.records import Draft, Record
 from consensus.state.record import HOLDS
 
@@ -49,12 +47,13 @@ def disclose(acting: Acting) -> Plan:
     if kind is None:
         raise bad("kind", "there is no such kind of record")
     view.rules_of(kind.domain)
+    place = [kind.name, inputs["id"]]
+    if not Readable(view, acting.standing).may_read(kind.name, inputs["id"]):
+        raise Refused(Code.NOT_AUTHORIZED, [["read", place]])
     present = view.record(kind, inputs["id"])
     record = present.base if isinstance(present, Draft) else present
     if record is None:
-        raise _missing(acting, kind)
-    if not _reads(_reader(acting), kind, record):
-        raise _forbidden(kind)
+        raise Refused(Code.NOT_FOUND, ["id", place])
     version = _version(record, inputs["version"])
     leaves = _leaves(kind, record, version, inputs["fields"])
     audience = _audience(acting)
@@ -80,45 +79,6 @@ def disclose(acting: Acting) -> Plan:
     return Plan(
         lambda: enter(view, disclosure, subjects),
         failed=written if isinstance(present, Draft) else None,
-    )
-
-
-def _reader(acting: Acting) -> Reader:
-    view, standing = acting.view, acting.standing
-
-    def leaf(space: str, components: Sequence[Value]) -> Any:
-        single = view.single(space, components)
-        return None if single is None else single.value
-
-    return Reader(view.book, standing.principal, standing.agency, acting.now_ms, leaf)
-
-
-def _forbidden(kind: Kind) -> Refused:
-    return Refused(Code.NOT_AUTHORIZED, [["read", kind.name]])
-
-
-def _missing(acting: Acting, kind: Kind) -> Refused:
-    """Return the refusal of a record that is not there; not all may know that it is not."""
-    reader, id_ = _reader(acting), acting.inputs["id"]
-    if kind.readers is None:
-        shown = reader.is_member
-    else:
-        shown = reader.may_see_absence(kind, Row(id_, kind, None))
-    return Refused(Code.NOT_FOUND, ["id", [kind.name, id_]]) if shown else _forbidden(kind)
-
-
-def _reads(reader: Reader, kind: Kind, record: Record) -> bool:
-    """Return whether somebody may read a record, by its kind's rules or the network's default."""
-    id_: list[Value] = record["id"]
-    if kind.readers is not None:
-        return reader.may_read(kind, Row(id_, kind, record.stored))
-    if reader.is_member:
-        return True
-    person = reader.principal.person
-    if person is None:
-        return False
-    return (kind.name == PERSON and same(id_, person)) or any(
-        same(each, person) for each in subjects_of(kind, record)
     )
 
 

@@ -226,7 +226,10 @@ def test_a_member_discloses_by_default_and_a_citizen_the_own_record_alone() -> N
     assert disclose(made, "clerk").code == Code.APPLIED
     assert disclose(made, "ann's").code == Code.APPLIED
     refused = disclose(made, "ann's", id_=person("bob"))
-    assert (refused.code, refused.detail) == (Code.NOT_AUTHORIZED, [["read", "person"]])
+    assert (refused.code, refused.detail) == (
+        Code.NOT_AUTHORIZED,
+        [["read", ["person", person("bob")]]],
+    )
 
 
 def test_read_rules_say_who_discloses_a_kind() -> None:
@@ -235,15 +238,16 @@ def test_read_rules_say_who_discloses_a_kind() -> None:
     assert disclose(made, "ann's", **CASE).code == Code.APPLIED
     for author in ("registrar", "clerk", "admin"):
         refused = disclose(made, author, **CASE)
-        assert (refused.code, refused.detail) == (Code.NOT_AUTHORIZED, [["read", "case"]])
+        assert (refused.code, refused.detail) == (Code.NOT_AUTHORIZED, [["read", ["case", ["c1"]]]])
 
 
 def test_who_may_not_read_a_restricted_kind_does_not_learn_what_there_is() -> None:
     made = world()
     there = disclose(made, "clerk", kind="case", id_=["c1"], fields=["nothing"])
     absent = disclose(made, "clerk", kind="case", id_=["c2"], fields=["lines"])
-    assert (there.code, there.detail) == (absent.code, absent.detail)
-    assert there.code == Code.NOT_AUTHORIZED
+    assert there.code == absent.code == Code.NOT_AUTHORIZED
+    assert there.detail == [["read", ["case", ["c1"]]]]
+    assert absent.detail == [["read", ["case", ["c2"]]]]
 
 
 def test_the_charter_may_ask_for_a_role() -> None:

@@ -15,6 +15,7 @@ from comity.keys import Key
 from consensus import answers, protocol
 from consensus.answers import Answer
 from consensus.codec import Value
+from consensus.ledger.disclosures import disclosure_id
 from consensus.ledger.transaction import (
     PROPOSE,
     Draft,
@@ -29,6 +30,7 @@ from consensus.protocol import (
     GetCommittee,
     GetDecision,
     GetDecisions,
+    GetDisclosed,
     GetEffect,
     GetHolds,
     GetIndex,
@@ -52,6 +54,7 @@ from consensus.protocol import (
     method_of,
 )
 from node.api import recording
+from tests.comity.test_disclosing import DISCLOSE
 from tests.comity.test_proposals import ACTS
 from tests.comity.twin import CHARTER, CITIZEN_TOKEN
 from tests.node.api.care import AUDITOR, CHIEF, IDS, WORKER, Acts, absent, founded
@@ -115,7 +118,7 @@ class Office:
 
 @asynccontextmanager
 async def office() -> AsyncIterator[Office]:
-    twin = Listed(founded(RULES, CHARTER + ACTS))
+    twin = Listed(founded(RULES, CHARTER + ACTS + DISCLOSE))
     acts = Acts(twin)
     do = acts.do
     done = {
@@ -127,6 +130,8 @@ async def office() -> AsyncIterator[Office]:
         "agreed": do(WORKER, "agree", 1, "north", expects=seen(2), mode=PROPOSE),
     }
     do(CHIEF, "approve", done["agreed"].txid, domain="charter")
+    words = [["agency", "south"], "why", "law", twin.now_ms + 3_600_000]
+    done["disclose"] = do(WORKER, "disclose", "case", [1], 1, ["region"], *words, domain="charter")
     done["watch"] = do(CHIEF, "watch", 1, protective=True)
     async with port(twin) as (_, _, connect):
         yield Office(twin, acts, connect, done)
@@ -152,6 +157,11 @@ def drafted(office: Office) -> bytes:
         expects=seen(3),
     )
     return assemble(unsigned, [bytes(64)])
+
+
+def opened(office: Office) -> bytes:
+    """The disclosure to the auditor's agency, of case 1 as it was at first."""
+    return disclosure_id(office.done["disclose"].txid, 0)
 
 
 Asked = tuple[str, Callable[[Office], Request], list[StateKey]]
@@ -181,6 +191,8 @@ RECORDED: Final[list[Asked]] = [
     ("decisions", lambda _: GetDecisions(0, 64), [*WRITTEN, MAIN, TARGET]),
     ("followed", lambda _: Subscribe(Stream.DECISIONS, 2), [CASE]),
     ("reversal", lambda o: GetReversal(o.done["correct"].txid), [CASE]),
+    ("disclosed", lambda o: GetDisclosed(0, (opened(o),)), [CASE]),
+    ("a disclosure", lambda o: Get(0, (StateKey("disclosure", (opened(o),)),)), [CASE]),
     ("a draft", lambda o: GetProposal(0, o.done["agree"].txid), [CASE]),
     ("an ended draft", lambda o: GetProposal(0, o.done["agreed"].txid), [CASE]),
     ("simulate", lambda o: Simulate(drafted(o)), [CASE]),

@@ -1,0 +1,362 @@
+"""Forged disclosure files: a valid one with one thing changed, and the reason it must fail for.
+
+``FORGERIES`` change the decoded file; what comes out is encoded canonically again, so that each
+fails for what it is, not for its form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from consensus import codec
+from tests.consensus.evidence.opened import Town
+
+Edit = Callable[[Any], Any]
+GENESIS, CERTIFICATE, STATEMENTS, PROOF, ITEMS = 2, 3, 4, 5, 6
+SALT, LEAF, DEFINITION, COUNT, SHOWN, SALTS, HASHES, CHANGE = range(8)
+
+
+@dataclass(frozen=True)
+class Forgery:
+    """What is changed of which file, and what the reader says."""
+
+    name: str
+    base: str
+    edit: Edit
+    error: str
+    says: str
+
+
+def files() -> dict[str, bytes]:
+    """Return the valid files: what each shows is in its name."""
+    town = Town()
+    present = town.disclose(fields=("amount", "text"))
+    alone = town.disclose("secret", ("code",), to=["agency", "east"])
+    found = {"present": town.file(present), "secret": town.file(alone)}
+    town.amend("another story", 1)
+    found["moved on"] = town.file(present)
+    town.amend("a third one", 2)
+    earlier = town.disclose(fields=("text",), version=2)
+    found["earlier"] = town.file(earlier)
+    found["both"] = town.file(present, alone)
+    several = town.disclose(fields=("by", "owner", "status", "text"))
+    found["more"] = town.file(several)
+    found["three"] = town.file(several, earlier, alone)
+    return found
+
+
+def item(index: int, at: int, value: Any) -> Edit:
+    """Set a part of an item."""
+
+    def edit(file: Any) -> Any:
+        part = file[ITEMS][index]
+        part[at] = value(part[at]) if callable(value) else value
+        return file
+
+    return edit
+
+
+def part(at: int, value: Any) -> Edit:
+    """Set a part of the file."""
+
+    def edit(file: Any) -> Any:
+        file[at] = value(file[at]) if callable(value) else value
+        return file
+
+    return edit
+
+
+def flip(data: bytes, at: int = 0) -> bytes:
+    """Return bytes of which one differs."""
+    changed = bytearray(data)
+    changed[at] ^= 1
+    return bytes(changed)
+
+
+def put(at: int, value: Any) -> Edit:
+    """Return an edit of a list."""
+
+    def edit(items: list[Any]) -> list[Any]:
+        new = value(items[at]) if callable(value) else value
+        return [*items[:at], new, *items[at + 1 :]]
+
+    return edit
+
+
+def _change(at: int, value: Any) -> Edit:
+    return item(0, CHANGE, put(at, value))
+
+
+def _leaf(at: int, value: Any) -> Edit:
+    return item(0, LEAF, put(at, value))
+
+
+def _shown(at: int, value: Any) -> Edit:
+    return item(0, SHOWN, put(at, value))
+
+
+def _swap_hashes(hashes: bytes) -> bytes:
+    return hashes[32:64] + hashes[:32] + hashes[64:]
+
+
+def _proof(at: int, value: Any) -> Edit:
+    def edit(data: bytes) -> bytes:
+        return codec.encode(put(at, value)(codec.parse(data)))
+
+    return part(PROOF, edit)
+
+
+def _statement(at: int, value: Any) -> Edit:
+    def edit(rows: list[Any]) -> list[Any]:
+        statement = codec.encode(put(at, value)(codec.parse(rows[0][0])))
+        return [[statement, rows[0][1]], *rows[1:]]
+
+    return part(STATEMENTS, edit)
+
+
+def _certificate(edit: Edit) -> Edit:
+    return part(CERTIFICATE, lambda data: codec.encode(edit(codec.parse(data))))
+
+
+def _signers(edit: Edit) -> Edit:
+    return _certificate(lambda value: [value[0], edit(value[1])])
+
+
+STATE = "is not what the state holds"
+FORGERIES = [
+    # the file as a whole
+    Forgery("another magic", "present", part(0, "comity bundle"), "DecodeError", "no disclosure"),
+    Forgery("a newer version", "present", part(1, 2), "DecodeError", "2 is outside 1..1"),
+    Forgery("an item too many", "present", lambda file: [*file, None], "DecodeError", "8 items"),
+    Forgery("an item too few", "present", lambda file: file[:-1], "DecodeError", "6 items"),
+    Forgery("nothing opened", "present", part(ITEMS, []), "DecodeError", "0 items"),
+    Forgery(
+        "more than may be opened",
+        "present",
+        part(ITEMS, lambda items: items * 65),
+        "DecodeError",
+        "65 items",
+    ),
+    Forgery(
+        "the same disclosure twice",
+        "present",
+        part(ITEMS, lambda items: items * 2),
+        "ProofError",
+        "do not ascend",
+    ),
+    # the network
+    Forgery(
+        "another genesis head",
+        "present",
+        part(GENESIS, put(0, lambda head: head[:-1] + b"\x05")),
+        "CertificateError",
+        "another network",
+    ),
+    Forgery(
+        "other contents of genesis",
+        "present",
+        part(GENESIS, put(1, flip)),
+        "CertificateError",
+        "another network",
+    ),
+    Forgery(
+        "a head that is none",
+        "present",
+        part(GENESIS, put(0, b"\x80")),
+        "CertificateError",
+        "another network",
+    ),
+    Forgery(
+        "a committee that nobody elected",
+        "present",
+        lambda file: part(
+            GENESIS,
+            put(
+                2,
+                [
+                    [
+                        file[CERTIFICATE],
+                        [2, codec.parse(file[GENESIS][0])["committee"][1]],
+                    ]
+                ],
+            ),
+        )(file),
+        "CertificateError",
+        "not the one that was elected",
+    ),
+    # the certificate
+    Forgery("one signature less", "present", _signers(lambda r: r[:-1]), "CertificateError", ""),
+    Forgery(
+        "a signature twice",
+        "present",
+        _signers(lambda r: [r[0], r[0], r[1]]),
+        "CertificateError",
+        "",
+    ),
+    Forgery("signers out of order", "present", _signers(lambda r: r[::-1]), "CertificateError", ""),
+    Forgery(
+        "a signature of somebody else",
+        "present",
+        _signers(lambda r: [*r[:2], [3, r[2][1]]]),
+        "SignatureError",
+        "",
+    ),
+    Forgery(
+        "another state root under the signatures",
+        "present",
+        _certificate(lambda value: [put(7, flip)(value[0]), value[1]]),
+        "SignatureError",
+        "",
+    ),
+    Forgery(
+        "another time under the signatures",
+        "present",
+        _certificate(lambda value: [put(5, lambda t: t + 1)(value[0]), value[1]]),
+        "SignatureError",
+        "",
+    ),
+    Forgery(
+        "a certificate of another chain",
+        "present",
+        _certificate(lambda value: [put(0, flip)(value[0]), value[1]]),
+        "CertificateError",
+        "another network",
+    ),
+    # statements
+    Forgery(
+        "another changes root",
+        "earlier",
+        _statement(9, flip),
+        "ProofError",
+        "another history root",
+    ),
+    Forgery(
+        "a statement of another height",
+        "earlier",
+        _statement(3, lambda height: height - 1),
+        "ProofError",
+        "",
+    ),
+    Forgery("no statement", "earlier", part(STATEMENTS, []), "ProofError", "nothing rests on"),
+    Forgery(
+        "a statement twice",
+        "earlier",
+        part(STATEMENTS, lambda rows: rows * 2),
+        "ProofError",
+        "do not ascend",
+    ),
+    Forgery(
+        "a path that is too short",
+        "earlier",
+        part(STATEMENTS, lambda rows: [[rows[0][0], rows[0][1][:-1]]]),
+        "ProofError",
+        "too short",
+    ),
+    Forgery(
+        "a path that is too long",
+        "earlier",
+        part(STATEMENTS, lambda rows: [[rows[0][0], [*rows[0][1], bytes(32)]]]),
+        "ProofError",
+        "",
+    ),
+    # the state proof
+    Forgery("another height", "present", _proof(1, lambda h: h - 1), "ProofError", "no statement"),
+    Forgery("another depth", "present", _proof(2, 10), "ProofError", ""),
+    Forgery("another count of keys", "present", _proof(3, lambda c: c + 1), "ProofError", ""),
+    Forgery("a page less", "present", _proof(4, lambda p: p[:-1]), "ProofError", ""),
+    Forgery("a page more", "present", _proof(4, lambda p: [*p, b""]), "ProofError", ""),
+    Forgery("another sibling", "present", _proof(6, flip), "ProofError", "another state root"),
+    Forgery("a sibling less", "present", _proof(6, lambda h: h[:-32]), "ProofError", ""),
+    Forgery("another bitmap", "present", _proof(5, flip), "ProofError", ""),
+    # the disclosure
+    Forgery("another salt", "present", item(0, SALT, flip), "ProofError", STATE),
+    Forgery("a short salt", "present", item(0, SALT, lambda s: s[:-1]), "DecodeError", "15 bytes"),
+    Forgery("another id", "present", _leaf(0, flip), "ProofError", ""),
+    Forgery("another kind", "present", _leaf(1, "secret"), "ProofError", ""),
+    Forgery("another record", "present", _leaf(2, [2]), "ProofError", ""),
+    Forgery("another version", "present", _leaf(3, 2), "ProofError", STATE),
+    Forgery("another field", "present", _leaf(4, ["amount", "owner"]), "ProofError", STATE),
+    Forgery("another audience", "present", _leaf(5, ["party", "Police"]), "ProofError", STATE),
+    Forgery("an agency for a party", "present", _leaf(5, ["agency", "east"]), "ProofError", STATE),
+    Forgery("another purpose", "present", _leaf(6, "a friend asks"), "ProofError", STATE),
+    Forgery("another law", "present", _leaf(7, "none"), "ProofError", STATE),
+    Forgery("an earlier beginning", "present", _leaf(8, lambda t: t - 1), "ProofError", STATE),
+    Forgery("a later end", "present", _leaf(9, lambda t: t + 1), "ProofError", STATE),
+    Forgery("another author", "present", _leaf(10, flip), "ProofError", STATE),
+    Forgery("another agency", "present", _leaf(11, "east"), "ProofError", STATE),
+    Forgery("no purpose", "present", _leaf(6, ""), "DecodeError", "0 bytes of text"),
+    Forgery("version nothing", "present", _leaf(3, 0), "DecodeError", "outside"),
+    # the record
+    Forgery("another definition", "present", item(0, DEFINITION, 2), "ProofError", STATE),
+    Forgery("a leaf more in the header", "present", item(0, COUNT, 8), "ProofError", ""),
+    Forgery("257 leaves", "present", item(0, COUNT, 257), "DecodeError", "outside"),
+    Forgery("a value changed", "present", _shown(2, 8), "ProofError", STATE),
+    Forgery("a value of another type", "present", _shown(2, "7"), "ProofError", STATE),
+    Forgery("true for one", "present", _shown(2, True), "ProofError", STATE),
+    Forgery("the version of a field", "present", _shown(1, 0), "ProofError", STATE),
+    Forgery("a field newer than its record", "present", _shown(1, 2), "ProofError", "newer"),
+    Forgery("another place", "present", _shown(0, 1), "ProofError", STATE),
+    Forgery("a place that is there twice", "present", _shown(3, 0), "ProofError", "not ascend"),
+    Forgery("a place outside", "present", _shown(3, 9), "ProofError", "outside"),
+    Forgery("a place below nothing", "present", _shown(0, -1), "DecodeError", "outside"),
+    Forgery("a place that is no number", "present", _shown(0, b"0"), "DecodeError", "int"),
+    Forgery(
+        "a field left out",
+        "present",
+        item(0, SHOWN, lambda flat: flat[:3]),
+        "DecodeError",
+        "others are shown",
+    ),
+    Forgery(
+        "a field more than was opened",
+        "present",
+        item(0, SHOWN, lambda flat: [*flat, 6, 1, None]),
+        "DecodeError",
+        "others are shown",
+    ),
+    Forgery("another salt of a field", "present", item(0, SALTS, flip), "ProofError", STATE),
+    Forgery(
+        "salts swapped",
+        "present",
+        item(0, SALTS, lambda salts: salts[16:] + salts[:16]),
+        "ProofError",
+        STATE,
+    ),
+    Forgery("a salt more", "present", item(0, SALTS, lambda s: s + bytes(16)), "DecodeError", ""),
+    Forgery("another hash", "present", item(0, HASHES, flip), "ProofError", STATE),
+    Forgery("hashes swapped", "present", item(0, HASHES, _swap_hashes), "ProofError", STATE),
+    Forgery("a hash less", "present", item(0, HASHES, lambda h: h[:-32]), "ProofError", "expected"),
+    Forgery(
+        "a hash more", "present", item(0, HASHES, lambda h: h + bytes(32)), "ProofError", "expected"
+    ),
+    Forgery(
+        "half a hash", "present", item(0, HASHES, lambda h: h[:-16]), "DecodeError", "32 bytes"
+    ),
+    # an earlier version
+    Forgery("the earlier as the present", "earlier", item(0, CHANGE, None), "ProofError", ""),
+    Forgery("at another height", "earlier", _change(0, lambda h: h + 1), "ProofError", ""),
+    Forgery("another number of changes", "earlier", _change(1, lambda c: c + 1), "ProofError", ""),
+    Forgery("another place among them", "earlier", _change(2, lambda i: i + 1), "ProofError", ""),
+    Forgery("another previous height", "earlier", _change(3, lambda h: h - 1), "ProofError", ""),
+    Forgery(
+        "another path", "earlier", _change(4, lambda p: [flip(p[0]), *p[1:]]), "ProofError", ""
+    ),
+    Forgery("a path too short", "earlier", _change(4, lambda p: p[:-1]), "ProofError", ""),
+    Forgery(
+        "a present one as an earlier one",
+        "present",
+        item(0, CHANGE, [4, 1, 0, 3, []]),
+        "ProofError",
+        "",
+    ),
+    # of two files
+    Forgery(
+        "items swapped",
+        "both",
+        part(ITEMS, lambda items: items[::-1]),
+        "ProofError",
+        "do not ascend",
+    ),
+]
