@@ -23,6 +23,7 @@ from comity.cli import (
     audit,
     circulars,
     devnet,
+    disclosing,
     keys,
     network,
     node,
@@ -78,7 +79,13 @@ app.command(acts.submit, help_epilogue=acts.EXAMPLES)
 app.command(reversal.reverse, help_epilogue=reversal.EXAMPLES)
 app.command(circulars.cosign, help_epilogue=circulars.COSIGN_EXAMPLES)
 app.command(circulars.send, help_epilogue=circulars.SEND_EXAMPLES)
-_MORE: Final = (*reads.COMMANDS, *people.COMMANDS, *asking.COMMANDS, *proposals.COMMANDS)
+_MORE: Final = (
+    *reads.COMMANDS,
+    *people.COMMANDS,
+    *asking.COMMANDS,
+    *proposals.COMMANDS,
+    *disclosing.COMMANDS,
+)
 for _command, _examples in _MORE:
     app.command(_command, name=_command.__name__.rstrip("_"), help_epilogue=_examples)
 app.command(reviews.reviews, help_epilogue=reviews.EXAMPLES_LIST)

@@ -43,12 +43,18 @@ def may_list(identity: Identity, components: Sequence[Value]) -> bool:
         case ledger.BY_RECORD:
             return _concerns(identity, value)
         case ledger.BY_SUBJECT:
-            return identity.reader is not None and identity.reader.names_me(value)
+            return _is_me(identity, value)
         case ledger.BY_AUDIENCE:
             return type(value) is list and _addresses(identity, value)
         case ledger.BY_AUTHOR:
             return bool(value == [identity.principal])
     return False
+
+
+def _is_me(identity: Identity, value: Value) -> bool:
+    """Return whether a value names somebody: also a token that is all of the own record's id."""
+    reader = identity.reader
+    return reader is not None and (reader.names_me(value) or reader.names_me([value]))
 
 
 def is_auditor(identity: Identity) -> bool:

@@ -1,0 +1,145 @@
+"""The commands about disclosures: words in, files and tables out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from comity import keys
+from comity.cli.disclosing import parse_audience, parse_moment
+from comity.cli.options import UsageError
+from consensus import genesis
+from consensus.evidence.disclosure import verify
+from consensus.keyfile import KeyKind, from_seed
+from tests.comity.shell import Shell, open_shell
+from tests.comity.test_disclosing import GENESIS
+from tests.comity.twin import CITIZEN_TOKEN, Twin
+
+TOKEN = f"0x{CITIZEN_TOKEN.hex()}"
+WORDS = ("--legal", "Courts Act s 4", "--purpose", "a court asks", "--key", "official.key")
+COURT = ("--to", "party:District Court")
+YEAR = ("--until", "2026-12-31")
+
+
+@pytest.fixture
+def shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Shell:
+    """A shell on a network that lets disclose, with a citizen's note."""
+    found = open_shell(Twin(GENESIS), tmp_path, monkeypatch, capsys)
+    for name, seed in {"auditor": 60, "colleague": 61}.items():
+        keys.create(tmp_path / f"{name}.key", from_seed(KeyKind.CLIENT, bytes([seed]) * 32))
+    entered = found("submit", "notes.enter", f"token={TOKEN}", "name=Ann", "--json")
+    assert entered.status == 0, entered.err
+    words = ("number=1", "text=a long story", "amount=7", f"owner={TOKEN}")
+    assert found("submit", "notes.write", *words, "--json").status == 0
+    return found
+
+
+def disclose(shell: Shell, *words: str) -> Any:
+    return shell("disclose", "note", "1", *words, *WORDS, "--json")
+
+
+def test_a_file_is_written_that_verifies(shell: Shell) -> None:
+    said = disclose(shell, "--field", "amount", *COURT, *YEAR, "-o", "n.disclosure")
+    assert said.status == 0, said.err + said.out
+    data = Path("n.disclosure").read_bytes()
+    (item,) = verify(data, genesis.chain_id(GENESIS.encode())).items
+    assert item.fields[0].value == 7
+    assert said.json["bytes"] == len(data)
+    assert said.json["disclosures"][0]["fields"] == {"amount": 7}
+    assert item.disclosure.until_ms == 1_798_675_200_000  # 2026-12-31T00:00Z
+
+
+def test_a_refusal_is_shown_and_nothing_is_written(shell: Shell) -> None:
+    far = ("--until", "2036-01-01T00:00Z")
+    said = disclose(shell, "--field", "amount", *COURT, *far, "-o", "n.disclosure")
+    assert (said.status, said.json["code"]) == (1, "BAD_INPUT")
+    assert not Path("n.disclosure").exists()
+
+
+def test_people_see_what_went_on_record(shell: Shell) -> None:
+    words = ("--field", "amount", *COURT, *YEAR, "-o", "n.disclosure")
+    said = shell("disclose", "note", "1", *words, *WORDS)
+    for part in ("note/1 v1", "amount", "7", "District Court", "a court asks", "Courts Act s 4"):
+        assert part in said.out
+    assert "comity verify n.disclosure --genesis" in said.out
+
+
+def test_lists_say_who_saw_what_and_why(shell: Shell) -> None:
+    to = ("--to", "agency:east")
+    made = disclose(shell, "--field", "amount", *to, *YEAR, "-o", "n.disclosure")
+    id_ = made.json["disclosures"][0]["id"]
+    for words in (
+        ("--record", "note/1", "--key", "citizen.key"),
+        ("--subject", TOKEN, "--key", "citizen.key"),
+        ("--subject", TOKEN, "--key", "auditor.key"),
+        ("--mine", "--key", "official.key"),
+        ("--key", "colleague.key"),
+        ("--key", "citizen.key"),
+    ):
+        said = shell("disclosures", *words, "--json")
+        assert [each["id"] for each in said.json["disclosures"]] == [id_], words
+        assert said.json["disclosures"][0]["purpose"] == "a court asks"
+    table = shell("disclosures", "--key", "citizen.key")
+    for part in ("note/1 v1", "agency east", "a court asks", "proved complete at height"):
+        assert part in table.out
+    for words in (("--record", "note/1"), ("--subject", TOKEN)):
+        said = shell("disclosures", *words, "--key", "colleague.key")
+        assert (said.status, "may not read that" in said.err) == (1, True)
+    assert "nothing was disclosed" in shell("disclosures", "--key", "administrator.key").out
+
+
+def test_the_audience_gets_the_file_itself(shell: Shell) -> None:
+    to = ("--to", "agency:east")
+    made = disclose(shell, "--field", "amount", *to, *YEAR, "-o", "n.disclosure")
+    id_ = made.json["disclosures"][0]["id"]
+    said = shell("disclosed", id_, "-o", "again.disclosure", "--key", "colleague.key", "--json")
+    assert said.json["disclosures"] == made.json["disclosures"]
+    other = shell("disclosed", id_, "-o", "x.disclosure", "--key", "administrator.key")
+    assert other.status == 1
+    assert not Path("x.disclosure").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--field", "colour", *COURT, *YEAR), "no field 'colour'"),
+        (("--field", "amount", "--to", "police", *YEAR), "names no audience"),
+        (("--field", "amount", "--to", "principal:0xzz", *YEAR), "is no digest"),
+        (("--field", "amount", *COURT, "--until", "soon"), "is no time"),
+        (("--field", "amount", *COURT, "--until", "2026-12-31T10:00"), "is no time"),
+    ],
+)
+def test_what_is_wrongly_typed_is_said(shell: Shell, words: tuple[str, ...], says: str) -> None:
+    said = shell("disclose", "note", "1", *words, "-o", "n.disclosure", *WORDS)
+    assert said.status == 2
+    assert says in said.err
+    assert not Path("n.disclosure").exists()
+
+
+def test_a_file_is_never_overwritten_and_a_purpose_must_be_said(shell: Shell) -> None:
+    Path("n.disclosure").write_text("mine")
+    words = ("--field", "amount", *COURT, *YEAR, "-o", "n.disclosure")
+    said = shell("disclose", "note", "1", *words, *WORDS)
+    assert (said.status, "exists" in said.err) == (2, True)
+    assert Path("n.disclosure").read_text() == "mine"
+    none = shell("disclose", "note", "1", *words[:-1], "o.d", "--legal", "law")
+    assert (none.status, "--purpose" in none.err) == (2, True)
+    assert shell("disclosed", "-o", "o.d").status == 2
+    assert shell("disclosed", "0x12", "-o", "o.d").status == 2
+    assert shell("disclosures", "--mine", "--subject", TOKEN).status == 2
+    assert shell("disclosures", "--record", "note").status == 2
+
+
+def test_audiences_and_moments_are_read() -> None:
+    assert parse_audience("agency:east") == ["agency", "east"]
+    assert parse_audience(f"principal:{TOKEN}") == ["principal", CITIZEN_TOKEN]
+    assert parse_audience("party: Dr. No: lawyer ") == ["party", "Dr. No: lawyer"]
+    assert parse_moment("1970-01-02", "--until") == 86_400_000
+    assert parse_moment("1970-01-01T00:00:01+00:00", "--until") == 1000
+    for text in ("east", "agency:", "party: ", "office:east"):
+        with pytest.raises(UsageError):
+            parse_audience(text)
