@@ -130,21 +130,28 @@ class Leaves:
 class RoleHeld:
     """A role that was given. ``fault`` says why it gives no power now; empty if it does.
 
-    ``actions`` and ``approves`` are what it is asked for: acts, and acts of others.
+    ``actions`` and ``approves`` are what it is asked for: acts, and acts of others; ``also`` says
+    in words what else: to object, to review, to take back. ``due_ms`` is when it ends by itself
+    unless an emergency act is found justified before.
     """
 
     role: str
     scope: Mapping[str, str]
     from_ms: int
     until_ms: int | None
+    due_ms: int | None
     fault: str
     actions: tuple[str, ...]
     approves: tuple[str, ...]
+    also: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One link of a chain, the office first. ``what`` is ``office`` or ``grant``."""
+    """One link of a chain, the office first: ``what`` is ``office`` or ``grant``.
+
+    ``due_ms`` is that of a role.
+    """
 
     what: str
     id: bytes
@@ -153,6 +160,7 @@ class Link:
     when: str
     from_ms: int
     until_ms: int | None
+    due_ms: int | None
     fault: str
 
 
@@ -233,7 +241,12 @@ def roles_known(book: Rulebook) -> list[str]:
     for rule_set in book.rule_sets.values():
         for action in rule_set.actions.values():
             found[action.actor.role] = None
-            found.update(dict.fromkeys(_approver_roles(action.approvals)))
+            for policy in (action.approvals, action.objections):
+                found.update(dict.fromkeys(_approver_roles(policy)))
+            if action.review is not None:
+                found[action.review.role] = None
+            if action.reversible is not None:
+                found[action.reversible.role] = None
     for owner in book.read_by_rules:
         for rule in () if owner.readers is None else owner.readers.rules:
             found.update(dict.fromkeys(rule.roles))
@@ -313,10 +326,22 @@ def _role(
         {pair[0]: pair[1] for pair in given.scope},
         given.from_ms,
         given.until_ms,
+        given.suspends_at_ms,
         "; ".join(_fault_word(each) for each in power.missing),
         tuple(_name(each) for each in actions if each.actor.role == name),
         tuple(_name(each) for each in actions if name in _approver_roles(each.approvals)),
+        tuple(said for each in actions for said in _also(each, name)),
     )
+
+
+def _also(action: Action, role: str) -> list[str]:
+    """Return what a role is asked for beside acting and approving, in words."""
+    said = ["objects to"] if role in _approver_roles(action.objections) else []
+    if action.review is not None and action.review.role == role:
+        said.append("reviews")
+    if action.reversible is not None and action.reversible.role == role:
+        said.append("takes back")
+    return [f"{verb} {_name(action)}" for verb in said]
 
 
 def _grant(leaves: Leaves, holder: Standing, id_: bytes) -> GrantHeld | None:
@@ -334,14 +359,16 @@ def _grant(leaves: Leaves, holder: Standing, id_: bytes) -> GrantHeld | None:
         why = "missing" if office is None else office.fault(leaves.now_ms)
         start = 0 if office is None else office.from_ms
         end = None if office is None else office.until_ms
+        due = None if office is None else office.suspends_at_ms
         last = chain.grants[-1]
-        links.append(Link("office", chain.office, last.agency, chain.role, "", start, end, why))
+        links.append(
+            Link("office", chain.office, last.agency, chain.role, "", start, end, due, why)
+        )
     for each in reversed(chain.grants):
         agency = leaves.agency(each.agency)
         why = each.fault(leaves.now_ms) or ("" if agency.status == ACTIVE else "agency suspended")
-        links.append(
-            Link("grant", each.id, agency.name, "", each.when, each.from_ms, each.until_ms, why)
-        )
+        times = each.from_ms, each.until_ms, each.suspends_at_ms
+        links.append(Link("grant", each.id, agency.name, "", each.when, *times, why))
     return GrantHeld(
         id_,
         tuple(links),

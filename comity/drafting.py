@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from comity.errors import DraftError
 from comity.results import Entry
+from comity.words import place_word
 from consensus.codec import Value
 from consensus.errors import DecodeError
 from consensus.ledger import indexes, layout, transaction
@@ -182,6 +183,7 @@ def _params(
     if periods is None:
         return now
     env: dict[str, Any] = {"input": inputs}
+    absent = ""
     for load in action.loads:
         if load.kind is None or load.listing is not None:
             continue
@@ -196,9 +198,17 @@ def _params(
         one = bool(found) and all(each.key == found[0].key for each in found)
         if one and found[0].present:
             env[load.name] = fields_of(found[0], kind)
+        elif one and load.name == periods.path[0]:
+            absent = place_word("record", found[0].key.components)
     try:
         return periods.with_those_of(now, periods.start_ms(env))
     except KeyError:
+        if absent:
+            raise DraftError(
+                f"{absent} is absent, and {action.domain}.{action.name} goes by its "
+                f"{periods.path[-1]}",
+                hint="look at the id; a month in an id is its number, 2026-11 is 24322",
+            ) from None
         raise DraftError(
             f"{action.domain}.{action.name} goes by {'.'.join(periods.path)}, which was not read",
             hint=f"pass the {periods.path[0]} that you read",

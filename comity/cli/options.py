@@ -138,4 +138,6 @@ def with_client(reach: Reach, work: Callable[[Client], Awaitable[T]]) -> T:
     except RequestError as error:
         if error.reason == Status.DENIED.name and key is None:
             error.hint = f"act with a key: --key or {keys.FILE_VARIABLE}"
+        elif error.reason == Status.DENIED.name and not error.hint:
+            error.hint = "`comity access` says who may read what, and by which rule"
         raise

@@ -45,7 +45,7 @@ def authority(
 
     async def work(client: Client) -> int:
         found = await client.authority(id_, grants=grants, keys=public)
-        show.emit(output, authority_value(found), _authority_table(found))
+        show.emit(output, authority_value(found), authority_table(found))
         return 1 if found.fault else 0
 
     return with_client(reach, work)
@@ -138,9 +138,11 @@ def _role_value(role: RoleHeld) -> dict[str, Any]:
         "scope": dict(role.scope),
         "from_ms": role.from_ms,
         "until_ms": role.until_ms,
+        "due_ms": role.due_ms,
         "fault": role.fault or None,
         "actions": list(role.actions),
         "approves": list(role.approves),
+        "also": list(role.also),
     }
 
 
@@ -160,6 +162,7 @@ def _grant_value(grant: GrantHeld) -> dict[str, Any]:
                 "when": link.when or None,
                 "from_ms": link.from_ms,
                 "until_ms": link.until_ms,
+                "due_ms": link.due_ms,
                 "fault": link.fault or None,
             }
             for link in grant.chain
@@ -180,7 +183,8 @@ def access_value(found: Access) -> dict[str, Any]:
     }
 
 
-def _authority_table(found: Authority) -> Group:
+def authority_table(found: Authority) -> Group:
+    """Return what somebody may do, for people."""
     agency = found.agency + (f" (took the place of {found.agency_was})" if found.agency_was else "")
     rows: list[tuple[str, Any]] = [
         ("principal", found.principal),
@@ -196,8 +200,9 @@ def _authority_table(found: Authority) -> Group:
     roles = show.table("role", "scope", "until", "state", "actions", "approves")
     for role in found.roles:
         roles.add_row(
-            role.role, _scope(role.scope), _until(role.until_ms), _state(role.fault, "in force"),
-            _lines(role.actions), _lines(role.approves),
+            role.role, _scope(role.scope), _until(role.until_ms),
+            _state(role.fault, f"in force{_due(role.due_ms)}"),
+            _lines(role.actions), _lines((*role.approves, *role.also)),
         )  # fmt: skip
     grants = show.table("grant", "power", "actions", "chain", "state")
     for grant in found.grants:
@@ -234,7 +239,11 @@ def _access_table(found: Access) -> Group:
 def _link(link: Link) -> str:
     name = f"{link.what} {word(link.id, short=True)} of {link.agency}"
     name += f" when {link.when}" if link.when else ""
-    return f"{name}: {link.fault}" if link.fault else name
+    return f"{name}: {link.fault}" if link.fault else name + _due(link.due_ms)
+
+
+def _due(time_ms: int | None) -> str:
+    return "" if time_ms is None else f", until {time_word(time_ms)} unless reviewed"
 
 
 def _state(fault: str, good: str) -> Text:

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from comity.cli import show
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
+from comity.cli.reads import action_names
 from comity.cli.values import plain, time_word
 from comity.client import Client
 from comity.reversals import Payment, Restored, Reversal
@@ -55,7 +56,8 @@ def reverse(
             show.err().print("nothing was sent")
             return 1
         decision = await client.submit_reversal(found, reason)
-        show.emit(output, show.decision_value(decision), show.decision_table(decision, {}))
+        table = show.decision_table(decision, await action_names(client))
+        show.emit(output, show.decision_value(decision), table)
         return 1 if decision.state == "refused" else 0
 
     return with_client(reach, work)

@@ -10,6 +10,7 @@ from rich.text import Text
 from comity.cli import show
 from comity.cli.acts import parse_digest
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
+from comity.cli.reads import action_names
 from comity.cli.values import time_word
 from comity.client import Client
 from comity.results import Entry
@@ -75,8 +76,8 @@ def review(
 
     async def work(client: Client) -> int:
         decision = await client.review(id_, justified=justified, reason=reason)
-        names = show.decision_table(decision, {})
-        show.emit(output, show.decision_value(decision), names)
+        table = show.decision_table(decision, await action_names(client))
+        show.emit(output, show.decision_value(decision), table)
         return 0 if decision.applied else 1
 
     return with_client(reach, work)

@@ -43,6 +43,8 @@ KERNEL_SHAPES: Final[dict[str, Any]] = {
     "role": layout.Role,
 }
 RESERVATION_STATES: Final = ("reserved", "posted", "voided")
+WHOLE: Final = ("grant", "id", "proposal", "review", "transaction")
+"""Columns that people copy from: whole on one line where the lines are not a terminal's."""
 Actions = Mapping[bytes, str]
 """Names of the actions in force by their id."""
 WIDTH: Final = 160
@@ -76,7 +78,8 @@ def table(*columns: str) -> Table:
     """Return an empty table."""
     found = Table(box=None, pad_edge=False)
     for column in columns:
-        found.add_column(column, overflow="fold")
+        whole = column in WHOLE and not sys.stdout.isatty()
+        found.add_column(column, overflow="fold", no_wrap=whole)
     return found
 
 
@@ -116,7 +119,7 @@ def decision_value(decision: Decision) -> dict[str, Any]:
 def decision_table(decision: Decision, actions: Actions) -> Table:
     """Return a decision for people."""
     outcome = Text(decision.state, style=STYLES[decision.state])
-    if decision.code != "APPLIED":
+    if decision.state == "refused":
         outcome.append(f" {decision.code}")
     rows: list[tuple[str, Any]] = [("outcome", outcome)]
     why = sentence(decision.code, decision.detail)

@@ -19,6 +19,7 @@ import datetime
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -136,7 +137,7 @@ def parse_value(text: str, kind: Type, name: str) -> Value:
     """
     try:
         return _typed(text, kind)
-    except (ValueError, KeyError, OverflowError) as error:
+    except (ValueError, KeyError, OverflowError, UsageError) as error:
         raise UsageError(f"{name} = {text!r} is no {kind.text}", hint=_FORMS[kind.base]) from error
 
 
@@ -168,11 +169,19 @@ def _typed(text: str, kind: Type) -> Value:
         case "definition":
             return encode_definition(load_toml(Path(text).read_text(encoding="utf-8"), text))
         case "ref":
-            return input_value(json.loads(text), kind) if text.startswith("[") else parse_id(text)
+            return _reference(text, kind)
         case "list":
             return input_value(json.loads(text), kind)
         case _:
             return bytes.fromhex(text.removeprefix("0x"))
+
+
+def _reference(text: str, kind: Type) -> Value:
+    """Return an id written as a place has it, ``[0xab]/7``, or as JSON."""
+    if text.startswith("["):
+        with suppress(ValueError):
+            return input_value(json.loads(text), kind)
+    return parse_id(text)
 
 
 _FORMS: Final = {

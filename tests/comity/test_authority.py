@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from comity.authority import roles_known
 from comity.cli import people
@@ -21,10 +23,28 @@ from consensus.state.merkle import RESULTS
 from consensus.state.record import encode_single
 from consensus.state.salted import single_leaf
 from tests.comity.twin import CITIZEN, CITIZEN_TOKEN, OFFICIAL, Twin, harness
-from tests.node.api.care import AUDITOR, CHIEF, CLERK, IDS, WORKER, Acts, absent, founded
+from tests.node.api.care import (
+    AUDITOR,
+    CHIEF,
+    CLERK,
+    IDS,
+    RULES,
+    WORKER,
+    Acts,
+    absent,
+    founded,
+)
 
 CITIZEN_ID = bytes([103]) * 32
 OFFICE = b"O" * 32
+
+
+def text_of(shown: Any) -> str:
+    """Return what a terminal shows."""
+    console = Console(file=io.StringIO(), width=300)
+    console.print(shown)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
 
 
 class Listing(Twin):
@@ -100,6 +120,52 @@ async def test_every_role_that_rules_ask_for_is_looked_for() -> None:
     twin = Twin(founded())
     book = twin.ledger.rules(twin.state, twin.now_ms).book
     assert roles_known(book) == ["care.chief", "care.worker", "charter.administrator"]
+
+
+OTHER_POWERS = RULES.replace(
+    """
+[actions.watch]
+""",
+    """
+[actions.close]
+actor      = { role = "care.worker" }
+inputs     = { number = "int" }
+create     = [ { kind = "visit", id = ["{input.number}"], set = { day = "0" } } ]
+approvals  = { role = "care.chief" }
+objections = { role = "care.council" }
+emergency  = { approvals = "none", review = { role = "care.auditor", within_days = 2 } }
+reversible = { by = "care.court", within_days = 9 }
+
+[actions.watch]
+""",
+)
+
+
+async def test_roles_that_only_object_review_or_take_back_are_looked_for_and_say_so() -> None:
+    names = ("care.council", "care.auditor", "care.court")
+    base = founded(OTHER_POWERS)
+    more = tuple(RoleGiven(IDS[CLERK], name) for name in names)
+    async with (
+        harness(Twin(replace(base, roles=(*base.roles, *more)))) as net,
+        net.client(AUDITOR) as client,
+    ):
+        also = {each.role: each.also for each in (await client.authority(IDS[CLERK])).roles}
+        assert also == {
+            "care.auditor": ("reviews care.close!emergency",),
+            "care.council": ("objects to care.close", "objects to care.close!emergency"),
+            "care.court": ("takes back care.close", "takes back care.close!emergency"),
+        }
+
+
+async def test_power_that_ends_unless_an_emergency_is_reviewed_says_when() -> None:
+    twin = Twin(founded())
+    due_ms = twin.now_ms + 1_000_000
+    role = layout.Role(IDS[WORKER], "care.worker", [], 0, None, due_ms, ACTIVE)
+    written(twin, "role", [IDS[WORKER], "care.worker"], role)
+    async with harness(twin) as net, net.client(AUDITOR) as client:
+        found = await client.authority(IDS[WORKER])
+        assert [(each.due_ms, each.fault) for each in found.roles] == [(due_ms, "")]
+        assert "unless reviewed" in text_of(people.authority_table(found))
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,9 @@ def test_a_draft_names_the_parameters_of_its_period() -> None:
     )
     with pytest.raises(DraftError, match=r"goes by c.month, which was not read"):
         drafted()
+    absent = Entry(StateKey("record", ("cycle", 7)), 1, 1, present=False)
+    with pytest.raises(DraftError, match=r"cycle/7 is absent, and grants.pay goes by its month"):
+        drafted(absent)
 
 
 def test_the_period_of_a_record_named_by_another_is_found_among_its_kind() -> None:

@@ -19,6 +19,9 @@ MEANT: list[tuple[str, str, Value]] = [
     ("date", "1970-01-02", 1),
     ("time", "1970-01-01T00:00:01Z", 1000),
     ("digest", "0x" + "ab" * 32, bytes([0xAB]) * 32),
+    ("ref", "0xab/7", [b"\xab", 7]),
+    ("ref", "[0xab]/[24322]", [[b"\xab"], [24322]]),
+    ("ref", '["0xab", [24322]]', [b"\xab", [24322]]),
 ]
 SHOWN: list[tuple[Type, Value, str]] = [
     (Type("month"), 24312, "2026-01"),
