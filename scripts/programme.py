@@ -25,7 +25,8 @@ A step acts (``call``; with ``cosigners``; stored where ``propose`` is true), ac
 (``approve``, ``object`` or ``withdraw`` with the ``as`` of an earlier step), takes an act back
 (``reverse``), or looks. ``"#name"`` are 32 bytes that stand for a name; ``"@name"`` is somebody's
 principal, or the id of the first record that a step made under a fresh id, ``"@name.tx"`` the
-transaction of a step, ``"@name.hold"``, ``"@name.grant"``, ``"@name.review"`` what it made.
+transaction of a step, ``"@name.hold"``, ``"@name.grant"``, ``"@name.review"``,
+``"@name.disclosure"`` what it made.
 ``"~month"`` is the present month (UTC), ``"~first"`` and ``"~last"`` its first and last day, each
 with ``+1`` of the month after it; ``"~time+30"`` is in 30 days. Every step is checked against its
 ``outcome`` (``APPLIED`` where it says none, ``PROPOSED`` of proposals, ``DENIED`` if somebody may
@@ -64,6 +65,7 @@ from consensus.errors import ComityError
 from consensus.genesis import OpeningBalance
 from consensus.hashing import context
 from consensus.ledger.delegation import grant_id
+from consensus.ledger.disclosures import disclosure_id
 from consensus.ledger.effects import hold_id, record_id
 from consensus.ledger.emergency import review_id
 from consensus.ledger.types import Type
@@ -202,10 +204,12 @@ class Stage:
                 return grant_id(txid, 0)
             case "review":
                 return review_id(txid, 0)
+            case "disclosure":
+                return disclosure_id(txid, 0)
             case "":
                 id_ = record_id(txid, 0, 0)
                 return [id_] if kind is not None and kind.base == "ref" else id_
-        raise DraftError(f"a step has no {what!r}", hint="tx, hold, grant or review")
+        raise DraftError(f"a step has no {what!r}", hint="tx, hold, grant, review or disclosure")
 
     def plain(self, value: Value) -> Value:
         """Return a value as the story writes it, as far as it has names for it."""
