@@ -33,7 +33,7 @@ from consensus.errors import LocalProtocolError
 from consensus.ledger.accounts import Account, Change
 from consensus.ledger.calendar import DAY_MS
 from consensus.ledger.codes import Code, Refused
-from consensus.ledger.environment import EACH, NoValue
+from consensus.ledger.environment import ABSENT, EACH, NoValue
 from consensus.ledger.layout import (
     POSTED,
     RESERVED,
@@ -47,6 +47,7 @@ from consensus.ledger.model import (
     Env,
     EvaluationError,
     Expression,
+    Load,
     Move,
     Post,
     Reference,
@@ -63,6 +64,7 @@ End = tuple[list[Value], Account | None]
 SPACE: Final = "reservation"
 CHANGES_MAX: Final = 1024
 """Changes of amounts in a transaction that does more than move: its decision names each."""
+_STATES: Final = {RESERVED: "reserved", POSTED: "posted", VOIDED: "voided"}
 _ENDS: Final = {
     POSTED: ("POSTED", "the reservation was posted"),
     VOIDED: ("VOIDED", "the reservation was voided"),
@@ -82,6 +84,35 @@ def funds(state: Account | Change, family: AccountFamily | None, id_: list[Value
         "reserved": reserved,
         "available": max(INT64_MIN, min(INT64_MAX, available)),
         "id": id_,
+    }
+
+
+def reservation(view: View, load: Load, id_: list[Value], env: Env) -> Any:
+    """Return a reservation as conditions read it, as of the block's time; ABSENT if it may be.
+
+    Raises:
+        Refused: NOT_FOUND: there is none, or what would name its account has no value;
+            REQUIREMENT: it is on another account.
+    """
+    leaf = view.single(SPACE, id_)
+    if leaf is None:
+        if load.optional:
+            return ABSENT
+        raise Refused(Code.NOT_FOUND, [load.name, [SPACE, id_]])
+    found: Reservation = leaf.value
+    try:
+        on = None if load.account is None else load.account.resolve(env)
+    except EvaluationError:
+        raise Refused(Code.NOT_FOUND, [load.name, None]) from None
+    if on is None or not same(found.account, on):
+        raise _other_account()
+    state = "expired" if found.state == RESERVED and not found.lasts(view.now_ms) else None
+    return {
+        "amount": found.amount,
+        "posted": found.posted,
+        "left": found.amount - found.posted if found.state == RESERVED and not state else 0,
+        "state": state or _STATES[found.state],
+        "ends": found.until_ms,
     }
 
 
@@ -266,7 +297,7 @@ class Amounts:
         if before.state != RESERVED:
             raise _requirement(*_ENDS[before.state])
         if not same(before.account, found.source[0]):
-            raise _requirement("OTHER_ACCOUNT", "the reservation is on another account")
+            raise _other_account()
         return before
 
     def _post(self, found: _Found, effect: Post, before: Reservation) -> Step:
@@ -367,6 +398,10 @@ def _value(expression: Expression, env: Env) -> Any:
         return expression.evaluate(env)
     except EvaluationError:
         raise NoValue(expression.source) from None
+
+
+def _other_account() -> Refused:
+    return _requirement("OTHER_ACCOUNT", "the reservation is on another account")
 
 
 def _requirement(code: str, sentence: str) -> Refused:

@@ -20,7 +20,7 @@ from typing import Any
 
 from consensus.codec import Value
 from consensus.ledger import emergency, holds, indexes, sealing
-from consensus.ledger.amounts import funds
+from consensus.ledger.amounts import funds, reservation
 from consensus.ledger.authority import Power, Standing, authorize
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.delegation import grant_id
@@ -355,6 +355,9 @@ class Calls:
                     name = [load.kind.name, id_]
                     raise Refused(Code.NOT_FOUND, [load.name, name, VOIDED])
                 env[load.name] = records[load.name] = record
+                continue
+            if load.account is not None:
+                env[load.name] = reservation(view, load, id_, env)
                 continue
             account = view.account(id_)
             if account is None:

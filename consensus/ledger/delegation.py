@@ -217,7 +217,7 @@ class _Names:
         if load.listing is not None:
             return None
         if load.kind is None:
-            if load.family is None or name not in FUNDS:
+            if load.family is None or load.account is not None or name not in FUNDS:
                 return None
             return Name(Type("money", load.family.currency), optional=True)
         kind = load.kind

@@ -237,7 +237,7 @@ class _DryCalls(Calls):
         places = self._run.places
         for load in action.loads:
             try:
-                id_ = load.reference.resolve(env)
+                id_ = (load.account or load.reference).resolve(env)
             except (EvaluationError, KeyError):
                 continue
             if load.kind is None:

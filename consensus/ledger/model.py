@@ -207,7 +207,8 @@ class Listing:
 @dataclass(frozen=True, slots=True)
 class Load:
     """A record or account to read under ``name``: kind or family is set. ``optional``: if absent,
-    none of its fields has a value (None). With ``listing`` it is a list of records of ``kind``."""
+    none of its fields has a value (None). With ``listing`` it is a list of records of ``kind``,
+    with ``account`` a reservation on it."""
 
     name: str
     reference: Reference
@@ -215,6 +216,7 @@ class Load:
     family: AccountFamily | None
     optional: bool = False
     listing: Listing | None = None
+    account: Reference | None = None
 
 
 @dataclass(frozen=True, slots=True)

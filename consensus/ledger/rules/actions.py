@@ -42,6 +42,7 @@ from consensus.ledger.rules.indexes import Listed, parse_load
 from consensus.ledger.rules.kinds import Domain, World, check_ref, find_kind
 from consensus.ledger.rules.parts import ForeignFields, action_id
 from consensus.ledger.rules.policies import compile_policy
+from consensus.ledger.rules.reserved import RESERVATION, Reserved, split
 from consensus.ledger.rules.reversible import compile_reversible
 from consensus.ledger.rules.schema import Place, Skip, suggest
 from consensus.ledger.rules.scope import ActionScope
@@ -134,7 +135,7 @@ class _Compiler:
         params = [self.domain.params[path[1]] for path in reads if path[0] == "params"]
         kinds = {each.name for each in scope.kinds.values()}
         kinds |= {kind.name for kind in effects.kinds}
-        families = {each.name: each for each in scope.loads.values() if type(each) is AccountFamily}
+        families = {load.family.name: load.family for load in loads if load.family is not None}
         families |= {each.name: each for each in effects.families}
         identity = partial(
             action_id,
@@ -267,6 +268,11 @@ class _Compiler:
                     )
                 loads.append(self._listed(scope, name, template, here))
                 continue
+            if (parts := split(template, here)) is not None:
+                loads.append(self._reserved(scope, name, template, parts, here, optional=optional))
+                if optional:
+                    scope.optional[name] = None
+                continue
             reference, loaded = self._load(scope, template, here)
             scope.loads[name] = loaded
             if optional:
@@ -276,6 +282,28 @@ class _Compiler:
             else:
                 loads.append(Load(name, reference, None, loaded, optional))
         return tuple(loads)
+
+    def _reserved(
+        self,
+        scope: ActionScope,
+        name: str,
+        template: str,
+        parts: tuple[str, str],
+        place: Place,
+        *,
+        optional: bool,
+    ) -> Load:
+        """Return the load of a reservation, and add it to the scope."""
+        id_, account = parts
+        on, family = scope.account(account, place)
+        if self.domain.name not in family.debit_by:
+            raise place.refuse(
+                f"domain {self.domain.name} reserves nothing of {family.name}",
+                f"domain {family.domain} must list it in debit_by",
+            )
+        reference = scope.reservation(id_.split("/"), place, template)
+        scope.loads[name] = Reserved(family)
+        return Load(name, reference, None, family, optional, account=on)
 
     def _load(
         self, scope: ActionScope, template: str, place: Place
@@ -289,6 +317,10 @@ class _Compiler:
                     "a rule set reads only its own accounts",
                 )
             return reference, family
+        if head == RESERVATION and head not in self.world.kinds:
+            raise place.refuse(
+                f"{template!r} does not name the account", f"write {template} on account/family/…"
+            )
         kind = self._kind(head, place)
         if not slash or not rest:
             raise place.refuse("which record?", f"write {head}/{{input.{head}}}")

@@ -9,14 +9,11 @@ Not here: carrying them out (``amounts``, ``effects`` of the ledger).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from consensus.codec import Value
 from consensus.ledger.environment import EACH
 from consensus.ledger.model import (
     AccountFamily,
-    Env,
     Expression,
     Move,
     Path,
@@ -170,10 +167,7 @@ class _Compiler:
         place = self.here.of("id")
         if not segments:
             raise place.refuse("an id has at least one component")
-        _, resolve, reads = self.scope.components(segments, place)
-        domain = self.scope.domain.name
-        source = "/".join(("reservation", domain, *segments))
-        return Reference("reservation", domain, source, reads, _under(domain, resolve))
+        return self.scope.reservation(segments, place)
 
     def _expires(self, source: str) -> Expression | None:
         if not source:
@@ -191,7 +185,3 @@ class _Compiler:
 def _through(path: Path, load: str) -> Path:
     """Name the list in the stead of a record of it."""
     return (load, *path[1:]) if path[0] == EACH else path
-
-
-def _under(domain: str, resolve: Callable[[Env], list[Value]]) -> Callable[[Env], list[Value]]:
-    return lambda env: [domain, *resolve(env)]

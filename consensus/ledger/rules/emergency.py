@@ -39,7 +39,7 @@ def _explicit(table: dict[str, Any], place: Place) -> dict[str, Any]:
     return table
 
 
-EMERGENCY: Final = Struct(
+EMERGENCY: Final[Struct] = Struct(
     EmergencyDef,
     (
         Attr(

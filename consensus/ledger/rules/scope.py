@@ -30,6 +30,7 @@ from consensus.ledger.model import (
 from consensus.ledger.rules.definition import CreateDef
 from consensus.ledger.rules.indexes import IndexTemplate, Listed, check_order, find_index
 from consensus.ledger.rules.kinds import Domain, World
+from consensus.ledger.rules.reserved import RESERVATION, Reserved
 from consensus.ledger.rules.schema import Place, Skip, suggest
 from consensus.ledger.rules.values import COMPONENT_BASES, PERIOD, ROOTS
 from consensus.ledger.rules.written import compile_written
@@ -53,7 +54,7 @@ class ActionScope:
     world: World
     domain: Domain
     inputs: Mapping[str, Name]
-    loads: dict[str, Kind | AccountFamily | Listed] = field(default_factory=dict)
+    loads: dict[str, Kind | AccountFamily | Listed | Reserved] = field(default_factory=dict)
     dated: bool = False
     """Whether the period of the act is known."""
     optional: dict[str, None] = field(default_factory=dict)
@@ -155,6 +156,8 @@ class ActionScope:
                 position,
                 hint=f"ask {load}.exists(x, x.{name} == …) or {load}.all(x, x.{name} == …)",
             )
+        if isinstance(loaded, Reserved):
+            return loaded.name(name, position)
         if isinstance(loaded, AccountFamily):
             if name not in FUNDS:
                 hint = f"known: {', '.join(FUNDS)}"
@@ -365,6 +368,13 @@ class ActionScope:
             )
         _, resolve, reads = self.components(segments, place)
         return Reference("account", family.name, template, reads, resolve), family
+
+    def reservation(self, segments: Sequence[str], place: Place, source: str = "") -> Reference:
+        """Return what names a reservation: the domain, then the components."""
+        _, resolve, reads = self.components(segments, place)
+        domain = self.domain.name
+        source = source or "/".join((RESERVATION, domain, *segments))
+        return Reference(RESERVATION, domain, source, reads, lambda env: [domain, *resolve(env)])
 
 
 def _letter(index: int) -> Callable[[Env], Value]:
