@@ -9,6 +9,7 @@
     sequence.py  numbers   keys.py  key files         errors.py     what can go wrong
     feeds.py     following decisions                  circulars.py  signatures of several people
     words.py     values as people read them           proposals.py  what waits for approvals
+    sealing.py   values for some agencies alone
     cli/         the ``comity`` command
 
 Depends on ``consensus``, never on ``node``; only ``comity node`` and its kin load it when called.
@@ -18,7 +19,7 @@ from comity.acting import Signed
 from comity.blocking import BlockingClient
 from comity.circulars import Circular
 from comity.client import Client, RulesInForce
-from comity.drafting import Call
+from comity.drafting import Call, Sealed
 from comity.errors import (
     ClientError,
     ClosedError,
@@ -34,6 +35,7 @@ from comity.errors import (
 from comity.keys import Key
 from comity.proposals import Moved, Proposed, ProposedPage, Redraft
 from comity.results import Cursor, Decision, Entry, Height, Hold, Holds, Listing, Refusal
+from comity.sealing import Unsealed
 
 __all__ = [
     "BlockingClient",
@@ -62,7 +64,9 @@ __all__ = [
     "Refusal",
     "RequestError",
     "RulesInForce",
+    "Sealed",
     "Signed",
     "StaleAnswerError",
     "UndecidedError",
+    "Unsealed",
 ]

@@ -24,11 +24,12 @@ from consensus.codec import Value
 from consensus.ledger import group
 from consensus.ledger.kernel.plan import duration_ms
 from consensus.ledger.proposing import PROPOSAL_HOURS, PROPOSAL_HOURS_DEFAULT
-from consensus.ledger.transaction import EXECUTE, PROPOSE, Unsigned, assemble, decode_envelope
+from consensus.ledger.transaction import EXECUTE, PROPOSE, Ack, Unsigned, assemble, decode_envelope
 from consensus.protocol import Item, StateKey
 
 if TYPE_CHECKING:
     from comity.client import RulesInForce
+    from consensus.ledger.model import Rulebook
 
 NOT_AFTER_MS: Final = 600_000
 """Default life of a transaction, from the newest certified time."""
@@ -60,6 +61,9 @@ class Acts:
         async def get_many(self, keys: Sequence[StateKey]) -> tuple[Entry, ...]: ...
         async def rules(self, *, refresh: bool = False) -> RulesInForce: ...
         async def now_ms(self) -> int: ...
+        async def _seal(
+            self, book: Rulebook, calls: Sequence[Call], author: bytes, sequence: int, until_ms: int
+        ) -> tuple[tuple[Call, ...], Sequence[Ack]]: ...
 
     # --- drafting -----------------------------------------------------------------------------
 
@@ -87,6 +91,7 @@ class Acts:
         cosigners: Sequence[bytes] = (),
         later: bool = False,
         propose: bool = False,
+        deliver: bool = True,
     ) -> Unsigned:
         """Return a transaction of this client's key, with a number of its own, not yet signed.
 
@@ -100,10 +105,14 @@ class Acts:
             cosigners: public keys of those who approve, who must all sign too.
             later: it goes round for signatures first, and this key goes on acting meanwhile.
             propose: to be stored until it has its approvals, instead of judged at once.
+            deliver: False for a draft to look at: sealed values stay here, and it is good for
+                nothing else.
 
         Raises:
             DraftError: it cannot be written.
             KeyUnusableError: the client has no key.
+            RequestError, NotReachableError: a node of the audience of a sealed value did not take
+                it.
         """
         key = self._own_key()
         book = (await self.rules()).book
@@ -115,6 +124,9 @@ class Acts:
                 not_after_ms = now_ms + hours_ms
         sequence = await (self._sequencer.set_aside if later else self._sequencer.take)()
         try:
+            acks: Sequence[Ack] = ()
+            if deliver:
+                calls, acks = await self._seal(book, calls, key.public, sequence, not_after_ms)
             return drafting.build(
                 self.chain,
                 book,
@@ -129,8 +141,9 @@ class Acts:
                 reason=reason,
                 cosigners=cosigners,
                 mode=PROPOSE if propose else EXECUTE,
+                acks=acks,
             )
-        except DraftError:
+        except BaseException:
             self._sequencer.release(sequence)
             raise
 

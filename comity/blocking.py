@@ -545,6 +545,8 @@ class BlockingClient:
     # --- submitting ---------------------------------------------------------------------------
 
     transact = _blocking(Client.transact)
+    unseal = _blocking(Client.unseal)
+    erase = _blocking(Client.erase)
     submit = _blocking(Client.submit)
     submit_group = _blocking(Client.submit_group)
     propose = _blocking(Client.propose)

@@ -36,6 +36,7 @@ from comity.results import Decision, Entry, Height, Holds
 from comity.reversals import ReversalActs
 from comity.reviewing import Reviews
 from comity.rulesets import RuleActs
+from comity.sealing import Sealing
 from comity.sequence import Sequencer
 from comity.session import Dial, Server, Statements, statement_of
 from comity.verify import RuleSetRow, Trust
@@ -81,7 +82,7 @@ class RulesInForce:
 
 
 class Client(
-    ProposalActs, Inquiries, Lists, Feeds, RuleActs, Reviews, ReversalActs, DisclosureActs
+    ProposalActs, Inquiries, Lists, Feeds, RuleActs, Reviews, ReversalActs, DisclosureActs, Sealing
 ):
     """A client of one network. Make one with ``connect``."""
 

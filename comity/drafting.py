@@ -27,12 +27,12 @@ from consensus.ledger import indexes, layout, transaction
 from consensus.ledger.environment import ABSENT, LETS, Lets
 from consensus.ledger.model import Action, Assign, Create, EvaluationError, Kind, Load, Rulebook
 from consensus.ledger.schedule import ParamValues
-from consensus.ledger.transaction import Expect, Unsigned
+from consensus.ledger.transaction import Ack, Expect, Unsigned
 from consensus.ledger.types import InputError
 from consensus.protocol import KEYS_MAX, StateKey
 
 _ADOPTION: Final = "=adoption"
-"""A component of an id that is no input but this word."""
+"""A component of an id that is no input but this word. After ``*`` an input with several."""
 KERNEL_TOUCHES: Final[Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]]] = MappingProxyType(
     {
         "add_agency": (("agency", ("agency",)),),
@@ -49,6 +49,7 @@ KERNEL_TOUCHES: Final[Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]]] = M
         "revoke_key": (("key", ("key",)),),
         "give_role": (("role", ("principal", "role")),),
         "review": (("review", ("review",)),),
+        "erase": (("record", ("kind", "*id")),),
         "revoke_role": (("role", ("principal", "role")),),
         "confirm_hold": (("hold", ("hold",)),),
         "withdraw_hold": (("hold", ("hold",)),),
@@ -63,8 +64,18 @@ KERNEL_TOUCHES: Final[Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]]] = M
 
 
 @dataclass(frozen=True, slots=True)
+class Sealed:
+    """A value for a sealed input: delivered to its audience alone, committed to on the chain."""
+
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
-    """One call to make. ``inputs`` are plain values by name; optional ones may be left out."""
+    """One call to make. ``inputs`` are plain values by name, those of sealed inputs ``Sealed``.
+
+    Optional ones may be left out.
+    """
 
     domain: str
     action: str
@@ -100,12 +111,19 @@ def bind(action: Action, inputs: Mapping[str, Value]) -> list[Value]:
     for each in action.inputs:
         if each.name not in inputs and not each.optional:
             raise DraftError(f"{where} needs the input {each.name!r} ({each.type.text})")
-    values = [inputs.get(name) for name in names]
+    values = [_hidden(inputs.get(name)) for name in names]
     try:
         action.bind(values)
     except InputError as error:
-        raise DraftError(f"{where}: {error}") from error
+        sealed = any(each.name == error.name and each.type.audience for each in action.inputs)
+        hint = "give its value as Sealed(value)" if sealed else ""
+        raise DraftError(f"{where}: {error}", hint=hint) from error
     return values
+
+
+def _hidden(value: Value) -> Value:
+    """Return what stands for a sealed value that was not delivered, in a draft to look at."""
+    return bytes(32) if isinstance(value, Sealed) else value
 
 
 def build(
@@ -123,6 +141,7 @@ def build(
     reason: str = "",
     cosigners: Sequence[bytes] = (),
     mode: int = transaction.EXECUTE,
+    acks: Sequence[Ack] = (),
 ) -> Unsigned:
     """Return a transaction ready to be signed.
 
@@ -140,6 +159,7 @@ def build(
         reason: why, in words.
         cosigners: keys that must sign too.
         mode: EXECUTE or PROPOSE.
+        acks: of the sealed values.
 
     Raises:
         DraftError: anything that no valid transaction may have.
@@ -170,6 +190,7 @@ def build(
             reason=reason,
             cosigners=cosigners,
             mode=mode,
+            acks=acks,
         )
     except DecodeError as error:
         raise DraftError(error.message) from error
@@ -346,8 +367,7 @@ class Needs:
             if isinstance(what, tuple):
                 namespace, inputs = what
                 given = self._env["input"]
-                id_ = [each[1:] if each[0] == "=" else given[each] for each in inputs]
-                key = StateKey(namespace, tuple(id_))
+                key = StateKey(namespace, tuple(_components(inputs, given)))
             elif isinstance(what, Load):
                 try:
                     self._list = _List(what, what.reference.resolve(self._env))
@@ -388,6 +408,19 @@ class Needs:
             self._env[name] = fields_of(entry, kind)
         elif name in self._optional:
             self._env[name] = ABSENT
+
+
+def _components(inputs: Sequence[str], given: Mapping[str, Value]) -> list[Value]:
+    """Return the components of an id: words, inputs, and those in the arrays of inputs."""
+    found: list[Value] = []
+    for each in inputs:
+        if each[0] == "=":
+            found.append(each[1:])
+        elif each[0] == "*":
+            found += given[each[1:]]
+        else:
+            found.append(given[each])
+    return found
 
 
 class _List:

@@ -63,6 +63,7 @@ class Inquiries:
             under: Sequence[bytes] = (),
             cosigners: Sequence[bytes] = (),
             propose: bool = False,
+            deliver: bool = True,
         ) -> Unsigned: ...
 
     async def authority(
@@ -193,7 +194,12 @@ class Inquiries:
             DraftError: they cannot be written as a transaction.
         """
         draft = await self.draft(
-            *calls, reads=reads, under=under, cosigners=cosigners, propose=propose
+            *calls,
+            reads=reads,
+            under=under,
+            cosigners=cosigners,
+            propose=propose,
+            deliver=False,
         )
         try:
             return await self.requirements(draft)

@@ -18,7 +18,7 @@ import trio
 from comity.errors import ForkError, NotReachableError, RequestError, UndecidedError
 from comity.pool import Pool
 from comity.results import Outcome
-from comity.session import Delivery, Feed, FeedItem, Parcel, Session, Statements
+from comity.session import Delivery, Feed, FeedItem, Parcel, Server, Session, Statements
 from consensus.codec import Value
 from consensus.errors import ComityError, RemoteProtocolError, VerificationError
 from consensus.protocol import GetStatements, GetStatus, Request, Status, Stream, Subscribe
@@ -84,6 +84,55 @@ class Network:
             if trio.current_time() + wait >= deadline:
                 raise NotReachableError(f"no node answered ({self._why() or 'no time was left'})")
             await trio.sleep(wait * _jitter())
+            pause = min(pause * 2, PAUSE_SECONDS_MAX)
+
+    async def agency(self) -> str:
+        """Return the agency of the key that is proved, as a node says; empty for no such.
+
+        Raises:
+            NotReachableError: no node could be reached.
+        """
+        session = await self._next((), trio.current_time() + self.patience_seconds)
+        if session is None:
+            raise NotReachableError(f"no node answered ({self._why() or 'no time was left'})")
+        return session.welcome.agency or ""
+
+    async def ask_at(
+        self,
+        server: Server,
+        request: Request,
+        read: Callable[[Value, Statements], T],
+        seconds: float | None = None,
+    ) -> T:
+        """Return what ``read`` makes of the answer of one node, and of no other.
+
+        Args:
+            seconds: how long to try; None: as long as the client's patience lasts.
+
+        Raises:
+            RequestError: it refused.
+            NotReachableError: it did not answer in time.
+            VerificationError, RemoteProtocolError: its answer fails.
+        """
+        seconds = self.patience_seconds if seconds is None else seconds
+        deadline = trio.current_time() + min(seconds, self.patience_seconds)
+        pause = PAUSE_SECONDS
+        while True:
+            failure: ComityError = NotReachableError(f"{server.agency} did not answer in time")
+            try:
+                with trio.move_on_at(deadline):
+                    session = await self._pool.at(server)
+                    return await session.ask(request, read)
+            except RequestError as error:
+                if not error.elsewhere:
+                    raise
+                failure = error
+                pause = max(pause, error.problem.retry_after_ms / 1000)
+            except NotReachableError as error:
+                failure = error
+            if trio.current_time() + pause >= deadline:
+                raise failure
+            await self._sleep(pause, deadline)
             pause = min(pause * 2, PAUSE_SECONDS_MAX)
 
     async def deliver(

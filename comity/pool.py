@@ -112,6 +112,8 @@ class Pool:
         purpose: str = "",
     ) -> None:
         self._places = [_Place(server) for server in servers]
+        self._others: list[_Place] = []
+        """Nodes that are only asked what no other is to be asked."""
         self._trust = trust
         self._key = key
         self._nursery = nursery
@@ -149,6 +151,23 @@ class Pool:
             if session is not None:
                 return session
         raise NotReachableError("no node could be reached")
+
+    async def at(self, server: Server) -> Session:
+        """Return a session to the node of one agency, at the client's own address for it if any.
+
+        Raises:
+            ComityError: it cannot be opened.
+        """
+        for place in (*self._places, *self._others):
+            if place.server.agency == server.agency:
+                break
+        else:
+            place = _Place(server)
+            self._others.append(place)
+        async with place.opening:
+            if place.session is None or not place.session.alive:
+                place.session = await self.open(place.server)
+            return place.session
 
     async def open(self, server: Server) -> Session:
         """Return a new session of its own, not shared.

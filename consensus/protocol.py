@@ -31,6 +31,7 @@ from consensus.errors import DecodeError
 from consensus.frames import ANSWER_BYTES_MAX as ANSWER_BYTES_MAX
 from consensus.frames import FrameSplitter as FrameSplitter
 from consensus.frames import frames as frames
+from consensus.sealed import DELIVERY, SEALED_MAX, Deliver, read_delivery
 from consensus.signing import TAG_SESSION, message
 
 VERSION: Final = 1
@@ -285,6 +286,14 @@ class Purpose:
 
 
 @dataclass(frozen=True, slots=True)
+class GetSealed:
+    """The values behind commitments that a record has, or had."""
+
+    target: StateKey
+    commitments: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class GetReads:
     """Whom this node has shown ``target`` to, where the rules want that recorded: not proved."""
 
@@ -324,6 +333,8 @@ Request = (
     | GetReads
     | GetReversal
     | GetDisclosed
+    | Deliver
+    | GetSealed
 )
 
 _NAME: Final = codec.text(64, low=1)
@@ -367,6 +378,8 @@ _PARAMS: Final[dict[str, Shape]] = {
     "reads": codec.array(_STATE_KEY, codec.count, codec.integer(1, READS_MAX)),
     "reversal": codec.array(codec.bytes32),
     "disclosed": codec.array(codec.count, codec.list_of(codec.bytes32, DISCLOSURES_MAX, low=1)),
+    "deliver": DELIVERY,
+    "sealed": codec.array(_STATE_KEY, codec.list_of(codec.bytes32, SEALED_MAX, low=1)),
 }
 METHODS: Final = tuple(_PARAMS)
 _METHOD_OF: Final[dict[type, str]] = dict(zip(get_args(Request), METHODS, strict=True))
@@ -486,6 +499,10 @@ def _to_params(request: Request) -> Value:
             return [_key_value(target), skip, limit]
         case GetDisclosed(height_min, ids):
             return [height_min, [*ids]]
+        case GetSealed(target, commitments):
+            return [_key_value(target), [*commitments]]
+        case Deliver():
+            return request.to_value()
 
 
 def _from_params(method: str, params: Value) -> Request:
@@ -541,6 +558,10 @@ def _from_params(method: str, params: Value) -> Request:
             if len(dict.fromkeys(params[1])) != len(params[1]):
                 raise DecodeError("a disclosure is asked for twice", path=method)
             return GetDisclosed(params[0], tuple(params[1]))
+        case "deliver":
+            return read_delivery(params)
+        case "sealed":
+            return GetSealed(_key_from(params[0]), tuple(params[1]))
         case "reads":
             return GetReads(_key_from(params[0]), params[1], params[2])
         case _:

@@ -72,6 +72,7 @@ from node.listed import KERNEL_KINDS, id_of, index_key
 from node.mempool import Busy, TooLarge
 from node.past import Past
 from node.readlog import Read, ReadLog
+from node.sealed.keeper import Keeper
 from node.storage.store import Store
 from node.telemetry.metrics import Metrics
 from node.verifier import Verifier, VerifierBusy, WorkerFailed
@@ -120,9 +121,12 @@ class Backend:
         self._serving = serving
         self._metrics = metrics
         self._read_log = read_log
+        self.keeper: Keeper | None = None
+        """What keeps sealed values, once the node has begun with it."""
         self._ingress_seconds = metrics.stage_seconds.labels(stage="ingress")
         self._advanced = trio.Event()
         self._dry = ledger.apart()
+        self._dry.nodes = None  # a draft is tried out before its sealed values are delivered
         """Judges drafts: what it keeps is never used for blocks."""
         self.proposals = Asking(
             self._dry,

@@ -22,6 +22,7 @@ from consensus.state.history import HistoryTree
 from consensus.state.state import Row
 from node.api.backend import CertifiedBlock, Place
 from node.register import Change, Register, effect_entry
+from node.sealed import vault
 from node.storage.flush import BatchData, BlockData
 from node.storage.store import Store
 
@@ -47,6 +48,7 @@ class Height:
         aside: what it adds to the store's table of that name.
         proposals: those that changed, as they were (None: new) and as they are.
         rows: of the state, that it wrote; ascending, of the same keys as ``changes``.
+        sealed: what it means for the sealed values of this node.
     """
 
     block: Block
@@ -64,6 +66,7 @@ class Height:
     aside: Sequence[tuple[bytes, bytes | None]] = ()
     proposals: Sequence[Change] = ()
     rows: Mapping[bytes, Row] = field(default_factory=dict)
+    sealed: Sequence[vault.Change] = ()
 
 
 @dataclass(slots=True)
@@ -241,6 +244,15 @@ class Chronicle:
         """Return what the heights up to ``upto`` that the store lacks add to its table."""
         numbers = range(self._store.height + 1, upto + 1)
         return [each for number in numbers for each in self._executed[number].aside]
+
+    def sealed_upto(self, upto: int) -> tuple[list[vault.Change], int]:
+        """Return what the heights up to ``upto`` that the store lacks mean for sealed values.
+
+        And the chain time of the last.
+        """
+        numbers = range(self._store.height + 1, upto + 1)
+        found = [each for number in numbers for each in self._executed[number].sealed]
+        return found, self._executed[upto].block.time_ms
 
     def time_ms(self) -> int:
         """Return chain time at the certified tip."""

@@ -33,6 +33,7 @@ class NodeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data: str = "data"
     validator_key: str = "keys/validator.key"
     node_key: str = "keys/node.key"
+    sealed_key: str = "keys/sealed.key"
 
 
 class ListenSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -16,7 +16,7 @@ with (``opening``).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -49,6 +49,9 @@ from node.network.wire import Class
 from node.ordering import Ordering
 from node.outbox import Outbox, Outgoing
 from node.past import Past
+from node.sealed import wire as sealed_wire
+from node.sealed.keeper import Keeper
+from node.sealed.vault import Change
 from node.storage import kinds
 from node.storage.disk import SYSTEM_DISK, Disk
 from node.storage.flush import BatchData
@@ -104,6 +107,8 @@ class Engine:
         self.identity = identity
         self.ledger = of_genesis(identity.genesis)
         self.stopped: Stopped | None = None
+        self.keeper: Keeper | None = None
+        """What keeps sealed values; to be set before ``start``."""
         self._announce = announce
         self._now_ms = now_ms
         self._log = log
@@ -212,6 +217,7 @@ class Engine:
             self._find_batch,
             self.ordering.post,
             metrics,
+            identity.committee.validators[identity.index].node_key,
         )
         self.ordering.dissemination = self.dissemination
         self.ordering.execution = self.execution
@@ -228,7 +234,13 @@ class Engine:
             self.outbox.flushed,
             self._failed,
             metrics,
+            self._settle,
         )
+
+    async def _settle(self, changes: Sequence[Change], time_ms: int) -> None:
+        """Take over what certified heights mean for sealed values."""
+        if self.keeper is not None:
+            await self.keeper.settle(changes, time_ms)
 
     def _find_batch(self, digest: bytes) -> CheckedBatch:
         batch = self.dissemination.find(digest)
@@ -259,7 +271,9 @@ class Engine:
         Raises:
             RemoteProtocolError, VerificationError: malformed or forged.
         """
-        if cls is Class.BATCH or batch_wire.is_known(payload):
+        if self.keeper is not None and sealed_wire.is_known(payload):
+            self.keeper.receive(peer, payload)
+        elif cls is Class.BATCH or batch_wire.is_known(payload):
             self.dissemination.receive(peer, payload)
         else:
             self.ordering.receive(peer, payload)

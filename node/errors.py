@@ -14,6 +14,7 @@ ComityError
     │   ├── PromisesLostError    what this key signed is no longer known
     │   └── DamagedMarkError     neither slot of the signer's mark can be read
     ├── SnapshotError            a snapshot cannot be made, taken or joined by here
+    ├── SealedKeyError           the sealed values here are under another key
     └── KeyAccessError           a key file with wrong permissions, or in the way
 """
 
@@ -126,6 +127,13 @@ class SnapshotError(NodeError):
 
     code = "SNAPSHOT"
     advice = "`comity snapshot --help` says what is needed"
+
+
+class SealedKeyError(NodeError):
+    """The node's sealed key is not the one that its sealed values are encrypted under."""
+
+    code = "SEALED_KEY"
+    advice = "put the file back that was in use; without it the sealed values here are lost"
 
 
 class KeyAccessError(NodeError):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
@@ -28,6 +28,8 @@ from consensus.state.state import State
 from node import aside
 from node.checked import CheckedBatch
 from node.chronicle import Chronicle, Height
+from node.sealed import seen
+from node.sealed.vault import Change
 from node.storage.flush import BatchData
 from node.telemetry.metrics import Metrics
 
@@ -47,6 +49,7 @@ class Execution:
         chronicle: takes executed heights.
         find_batch: returns a batch that is held.
         done: is told each result.
+        node_key: of this node, for the sealed values that were delivered to it.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Execution:
         find_batch: FindBatch,
         done: Callable[[Executed], None],
         metrics: Metrics,
+        node_key: bytes = b"",
     ) -> None:
         self._chain = chain
         self._ledger = ledger
@@ -67,6 +71,7 @@ class Execution:
         self._chronicle = chronicle
         self._find_batch = find_batch
         self._done = done
+        self._node_key = node_key
         self._seconds = metrics.stage_seconds.labels(stage="execute")
         self._next: Block | None = None
         self._bell = trio.Event()
@@ -149,9 +154,17 @@ class Execution:
                 codes=Counter([decision.leaves["code"] for decision in decisions]),
                 changes=b"".join(applied.changes),
                 aside=aside.entries(outcome.aside, block.time_ms),
+                sealed=self._sealed(block, outcome),
                 batches=[BatchData(each.digest, each.public, each.private) for each in batches],
                 since=time.monotonic(),
                 rows=applied.rows,
             )
         )
         return result
+
+    def _sealed(self, block: Block, outcome: BlockResult) -> Sequence[Change]:
+        """Return what a block means for the sealed values of this node."""
+        if not outcome.sealing.delivered and not outcome.sealing.erased:
+            return ()
+        book = self._ledger.rules(self.state, block.time_ms).book
+        return seen.changes(outcome, self._node_key, book, self._ledger.paths)

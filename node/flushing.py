@@ -10,7 +10,7 @@ Not here: what a flush writes in detail (``node.storage.flush``), and what is li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import trio
@@ -24,6 +24,7 @@ from node.chronicle import Chronicle
 from node.errors import StorageFailedError
 from node.execution import Execution
 from node.listed import index_entries
+from node.sealed.vault import Change
 from node.storage import kinds
 from node.storage.flush import FlushBatch
 from node.storage.log import Log
@@ -35,6 +36,7 @@ SECONDS_MAX: Final = 1.0
 """A certified height waits at most this long, if nothing else brings a flush about."""
 HEIGHTS_PER_FLUSH_MAX: Final = 256
 LOG_BYTES_ROTATE: Final = 64 * 2**20
+Settle = Callable[[Sequence[Change], int], Awaitable[None]]
 META_NUMBERS: Final = b"batch numbers"
 """Per origin, the highest batch number delivered; CBOR."""
 
@@ -49,6 +51,7 @@ class Flusher:
         carry: returns the entries that a new log segment must begin with.
         flushed: is told each height that the store has reached.
         failed: is told of a disk that failed; nothing more is flushed.
+        settle: takes over what the heights mean for sealed values, before they are flushed.
     """
 
     def __init__(
@@ -65,7 +68,9 @@ class Flusher:
         flushed: Callable[[int], None],
         failed: Callable[[StorageFailedError], None],
         metrics: Metrics,
+        settle: Settle | None = None,
     ) -> None:
+        self._settle = settle
         self._store = store
         self._log = log
         self._writer = writer
@@ -110,6 +115,8 @@ class Flusher:
             begin = trio.current_time()
             state, history = self._execution.state, self._execution.history
             numbers = self._numbers_at(upto)
+            if self._settle is not None:
+                await self._settle(*self._chronicle.sealed_upto(upto))
             await self._store.flush(self._batch(upto, state, history, numbers))
             state.flushed(upto)
             history.flushed(upto)

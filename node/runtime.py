@@ -30,12 +30,16 @@ from node.network.peers import Class, Hello, HelloState, NetworkConfig, PeerAddr
 from node.network.tls import client_server_context, peer_contexts
 from node.ordering import FAULTS
 from node.readlog import ReadLog
+from node.sealed.keeper import Keeper
+from node.sealed.vault import Vault, load_key
 from node.telemetry.gauges import Gauges
 from node.telemetry.health import Readiness, application, serve_telemetry
 from node.telemetry.metrics import Metrics
 from node.verifier import Verifier
 
 SWEEP_SECONDS: Final = 1.0
+SEALED_FOLDER: Final = "sealed"
+"""Where sealed values lie, in the folder of the node's data."""
 BEHIND_HEIGHTS_MAX: Final = 64
 """Ordered heights that a ready node may not have executed yet."""
 
@@ -85,6 +89,12 @@ class Node:
             self.metrics,
         )
         self._serve_clients()
+        try:
+            self.keeper = self._keep_sealed()
+        except BaseException:
+            self.engine.close()
+            raise
+        self.engine.keeper = self.backend.keeper = self.keeper
         self._gauges = Gauges(
             self.metrics,
             self.engine,
@@ -149,6 +159,30 @@ class Node:
             secrets.token_bytes,
         )
 
+    def _keep_sealed(self) -> Keeper:
+        config, engine, identity = self.config, self.engine, self.identity
+        folder = config.path(config.node.data) / SEALED_FOLDER
+        key = load_key(config.path(config.node.sealed_key))
+        execution, chronicle = engine.execution, engine.chronicle
+        return Keeper(
+            identity.chain,
+            self.node_key,
+            config.node.agency,
+            identity.committee,
+            identity.genesis.limits,
+            Vault(folder, key, identity.chain),
+            self.network,
+            engine.ledger.paths,
+            execution.state.get,
+            lambda: engine.ledger.rules(execution.state, chronicle.time_ms()).book,
+            chronicle.time_ms,
+            self._agency_of,
+        )
+
+    def _agency_of(self, key: bytes) -> str:
+        who = self.backend.identity(key)
+        return "" if who is None else who.agency
+
     # --- running ------------------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -170,6 +204,7 @@ class Node:
             with trio.CancelScope(shield=True):
                 await self.engine.finish()
         finally:
+            self.keeper.close()
             self.engine.close()
 
     async def _start(self, nursery: trio.Nursery) -> None:
@@ -182,6 +217,7 @@ class Node:
         nursery.start_soon(self.verifier.run)
         self.engine.start(nursery)
         nursery.start_soon(self._sweep)
+        nursery.start_soon(self.keeper.reconcile)
         nursery.start_soon(self._gauges.run)
         await nursery.start(self.network.run)
         nursery.start_soon(self.api.run, listeners)

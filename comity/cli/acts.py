@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from comity.cli import show
 from comity.cli.circulars import pass_on
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
+from comity.cli.sealing import shown_inputs
 from comity.cli.values import parse_inputs, parse_place, time_word
 from comity.client import Client
 from comity.drafting import Call, find_action
@@ -87,6 +88,7 @@ def submit(
             cosigners=cosigners,
             later=circulate is not None,
             not_after_ms=await _latest_ms(client) if circulate is not None else None,
+            deliver=not dry,
         )
         if dry:
             _show_draft(output, action, call, unsigned.transaction)
@@ -110,12 +112,12 @@ def _show_draft(output: Output, action: str, call: Call, drafted: Transaction) -
     ]
     value = {
         "action": action,
-        "inputs": dict(call.inputs),
+        "inputs": shown_inputs(call.inputs),
         "expects": [[place, version] for place, version in expects],
         "not_after_ms": drafted.not_after_ms,
     }
     rows: list[tuple[str, Any]] = [("action", action)]
-    rows += [(f"  {name}", each) for name, each in call.inputs.items()]
+    rows += [(f"  {name}", each) for name, each in shown_inputs(call.inputs).items()]
     rows += [("expects", f"{place} at version {version}") for place, version in expects]
     rows.append(("valid until", time_word(drafted.not_after_ms)))
     show.emit(output, value, show.titled("not sent", show.pairs(rows)))

@@ -33,6 +33,7 @@ from comity.cli import (
     reversal,
     reviews,
     rules,
+    sealing,
     snapshots,
 )
 from comity.cli import rule_changes as rule_changes  # these add commands to `rules`
@@ -89,6 +90,7 @@ _MORE: Final = (
 for _command, _examples in _MORE:
     app.command(_command, name=_command.__name__.rstrip("_"), help_epilogue=_examples)
 app.command(reviews.reviews, help_epilogue=reviews.EXAMPLES_LIST)
+app.command(sealing.erase, help_epilogue=sealing.EXAMPLES)
 app.command(reviews.review, help_epilogue=reviews.EXAMPLES_ONE)
 app.command(audit.audit, help_epilogue=audit.EXAMPLES)
 app.command(devnet.devnet, help_epilogue=devnet.EXAMPLES)

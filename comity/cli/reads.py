@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.text import Text
 
 from comity import listing
-from comity.cli import show
+from comity.cli import sealing, show
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
 from comity.cli.values import parse_id, parse_place, parse_value, time_word
 from comity.client import Client
@@ -41,15 +41,18 @@ def get(*places: str, reach: Reach = REACH, output: Output = OUTPUT) -> int:
 
     async def work(client: Client) -> int:
         entries = [await client.get(namespace, *rest) for namespace, rest in wanted]
-        asked = not output.json or any(each.key.namespace == "account" for each in entries)
-        book = await rulebook(client) if asked else None
+        book = await rulebook(client)
+        opened = [await sealing.unsealed(client, each) if book else {} for each in entries]
         if output.json:
             values = [show.entry_value(each, book) for each in entries]
-            value: Any = values[0] if len(values) == 1 else values
-            show.emit(output, value, None)
+            for value, found in zip(values, opened, strict=True):
+                if found:
+                    value["sealed"] = sealing.value_of(found)
+            shown: Any = values[0] if len(values) == 1 else values
+            show.emit(output, shown, None)
         else:
-            for number, each in enumerate(entries):
-                table = show.entry_table(each, book)
+            for number, (each, found) in enumerate(zip(entries, opened, strict=True)):
+                table = show.entry_table(each, book, sealing.words(each, book, found))
                 show.emit(output, None, Group(*[Text()] * bool(number), table))
         return 0 if all(each.present for each in entries) else 1
 

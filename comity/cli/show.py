@@ -246,26 +246,39 @@ def _available(entry: Entry, book: Rulebook | None) -> int | None:
     return int(entry.value[1]) - entry.reserved - family.floor
 
 
-def entry_table(entry: Entry, book: Rulebook | None) -> Group:
-    """Return an entry for people; ``book`` tells what its numbers mean."""
+def entry_table(
+    entry: Entry, book: Rulebook | None, sealed: Mapping[str, str] | None = None
+) -> Group:
+    """Return an entry for people; ``book`` tells what its numbers mean.
+
+    Args:
+        sealed: what is shown of sealed fields, by leaf.
+    """
     where = place_word(entry.key.namespace, entry.key.components)
     shown_at = f"height {entry.height}, {time_word(entry.time_ms)}"
     if not entry.present:
         return titled(f"{where}: absent", pairs([("proved at", shown_at)]))
     rows: list[tuple[str, Any]] = [
-        *(_record_rows if entry.key.namespace == "record" else _kernel_rows)(entry, book),
+        *(
+            _record_rows(entry, book, sealed or {})
+            if entry.key.namespace == "record"
+            else _kernel_rows(entry, book)
+        ),
         ("version", f"{entry.version}, changed at height {entry.changed}"),
         ("proved at", shown_at),
     ]
     return titled(where, pairs(rows))
 
 
-def _record_rows(entry: Entry, book: Rulebook | None) -> list[tuple[str, Any]]:
+def _record_rows(
+    entry: Entry, book: Rulebook | None, sealed: Mapping[str, str]
+) -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = []
     kind = None if book is None else book.kinds.get(str(entry.key.components[0]))
     for name, value in entry.fields.items():
         field = None if kind is None else kind.fields.get(name)
         said = typed_word(value, None if field is None else field.type)
+        said = sealed.get(name, said)
         if name == HOLDS:
             rows.append(("holds", scopes_word(value)))
             continue

@@ -10,7 +10,8 @@
 
 An id is its components joined by ``/``: ``note/7``, ``payment/[0xab]/24319``. Inputs of actions are
 read by their declared type: months as ``2026-07``, dates as ``2026-07-03``, times as
-``2026-07-03T09:00Z``, lists and anything else as JSON where texts of ``0x…`` are bytes.
+``2026-07-03T09:00Z``, lists and anything else as JSON where texts of ``0x…`` are bytes. Values of
+sealed inputs are read by the type of the field that they go into.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from comity.cli.options import UsageError
+from comity.drafting import Sealed
+from comity.sealing import sealed_type
 from consensus.codec import Value
 from consensus.ledger.model import Action
 from consensus.ledger.rules import encode_definition, load_toml
@@ -32,6 +35,7 @@ from consensus.ledger.types import Type
 KERNEL_NAMESPACES: Final = (
     "account",
     "agency",
+    "erasure",
     "grant",
     "hold",
     "holds",
@@ -112,11 +116,16 @@ def parse_inputs(action: Action, words: Sequence[str]) -> dict[str, Value]:
         UsageError: a word is not of that form, or a value not of its input's type.
     """
     types = {each.name: each.type for each in action.inputs}
+    hidden = {
+        each.name: sealed_type(action, each.name) or Type("text")
+        for each in action.inputs
+        if each.type.base == "sealed"
+    }
     found: dict[str, Value] = {}
     for word in words:
         if word.startswith("@"):
             for name, value in _file(Path(word[1:])).items():
-                found[name] = input_value(value, types.get(name))
+                found[name] = _given(value, types.get(name), hidden.get(name))
             continue
         name, equals, text = word.partition("=")
         if not equals:
@@ -125,8 +134,17 @@ def parse_inputs(action: Action, words: Sequence[str]) -> dict[str, Value]:
             )
         if name in found:
             raise UsageError(f"the input {name!r} is given twice")
-        found[name] = parse_value(text, types[name], name) if name in types else text
+        if name in hidden:
+            found[name] = Sealed(parse_value(text, hidden[name], name))
+        else:
+            found[name] = parse_value(text, types[name], name) if name in types else text
     return found
+
+
+def _given(value: Any, kind: Type | None, hidden: Type | None) -> Value:
+    if hidden is None or value is None:
+        return input_value(value, kind)
+    return Sealed(input_value(value, hidden))
 
 
 def parse_value(text: str, kind: Type, name: str) -> Value:
@@ -197,7 +215,6 @@ _FORMS: Final = {
     "bytes": "write 0x and hex digits",
     "digest": "write 0x and 64 hex digits",
     "commitment": "write 0x and 64 hex digits",
-    "sealed": "write 0x and 64 hex digits",
     "token": "write 0x and 64 hex digits",
     "definition": "name the TOML file of a rule set",
 }

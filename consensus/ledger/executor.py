@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from consensus import codec
@@ -112,6 +112,8 @@ class BlockResult:
     aside: tuple[Aside, ...] = ()
     executor: int = FIRST
     """The behaviour that was in force."""
+    sealing: sealing.Notes = field(default_factory=sealing.Notes)
+    """What it did about sealed values."""
 
 
 class BlockRun:
@@ -141,6 +143,7 @@ class BlockRun:
         "_maker",
         "_next",
         "_not_after_ms_max",
+        "_notes",
         "_pool",
         "_pool_salt",
         "_powers",
@@ -178,7 +181,8 @@ class BlockRun:
         invariant(asked in (None, self.executor), f"executor {asked} is not the one in force")
         self._view.book = self._rules.book
         self._view.in_force = self._rules.in_force
-        self._view.governing = Governing(ledger.floor, ledger.compiled, self.executor, ledger.nodes)
+        governing = Governing(ledger.floor, ledger.compiled, self.executor, ledger.nodes)
+        self._view.governing, self._notes = governing, governing.notes
         self._view.now_ms = context.time_ms
         self._view.history_root = context.history_root
         row = source.get(ledger.paths.pool)
@@ -253,6 +257,7 @@ class BlockRun:
             changes(self._view, self._source, self._desk) if self._desk.touched else (),
             tuple(self._aside),
             self.executor,
+            self._notes,
         )
 
     def _in_order(self) -> tuple[Transaction, ...]:
@@ -356,6 +361,8 @@ class BlockRun:
                 self._note_terms(txid, judged, leaves)
             index = len(self._decisions)
             self._effects[index] = transaction
+            if transaction.acks:
+                self._notes.delivered.append((index, transaction))
             self._decisions.append(
                 self._maker.make(txid, index, state, judged.actions, leaves, self._pool)
             )
@@ -396,6 +403,7 @@ class BlockRun:
             approvers = [self._cosigner(key, judged) for key in transaction.cosigners]
         if transaction.openings[len(transaction.calls) + 2 :]:
             sealing.refuse_unasked(transaction, self._action)
+            self._notes.delivered.append((len(self._decisions), transaction))
         if not executes:
             self._proposing.store(transaction, standing, approvers, judged)
             return {}

@@ -18,6 +18,7 @@ from consensus.ledger.floor import Floor
 from consensus.ledger.model import Rulebook
 from consensus.ledger.rules.definition import Definition
 from consensus.ledger.rules.forms import decode_definition
+from consensus.ledger.sealing import Notes
 
 TURNS_MAX: Final = 2
 """Acts of one agency in one block for which rule sets are compiled."""
@@ -33,22 +34,24 @@ class Governing:
         floor: of the network.
         compiled: returns the rule book of rule sets, domains ascending, or raises RulesError.
         executor: the number of the behaviour in force.
-        nodes: the node keys of the agencies that have a node.
+        nodes: the node keys of the agencies that have a node; None: deliveries are not judged.
     """
 
-    __slots__ = ("_bytes_left", "_turns", "compiled", "executor", "floor", "nodes")
+    __slots__ = ("_bytes_left", "_turns", "compiled", "executor", "floor", "nodes", "notes")
 
     def __init__(
         self,
         floor: Floor,
         compiled: Callable[[Sequence[bytes]], Rulebook],
         executor: int,
-        nodes: Mapping[str, bytes],
+        nodes: Mapping[str, bytes] | None,
     ) -> None:
         self.floor = floor
         self.compiled = compiled
         self.executor = executor
         self.nodes = nodes
+        self.notes = Notes()
+        """What the block did about sealed values."""
         self._turns: dict[str, int] = {}
         self._bytes_left = PROPOSED_BYTES_MAX
 

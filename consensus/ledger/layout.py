@@ -28,6 +28,8 @@
     index      [kind.field, value, id]         [position], [null] where the record left
     proposal   [txid], [txid, "draft"]         see ``proposals``
     disclosure [id]                            see ``disclosures``
+    erasure    [kind, *id, field]  [commitment | null, version, txid, agency, principal, time_ms,
+                                    legal]                  of the values of a sealed field
     review     [id]                [id, txid, call, [domain, action], principal, agency, source,
                                     used_ms, due_ms, role, state, reviewer, reviewed_ms]
     reviews    [principal, role]   [[review, due_ms], ...]          unreviewed uses of a role,
@@ -307,6 +309,21 @@ class Hold(NamedTuple):
         return self.state != RELEASED and not lapsed
 
 
+class Erasure(NamedTuple):
+    """That the values which a sealed field of a record has had up to ``version`` are destroyed.
+
+    ``commitment`` is what the field had then, None for nothing.
+    """
+
+    commitment: bytes | None
+    version: int
+    txid: bytes
+    agency: str
+    principal: bytes
+    time_ms: int
+    legal: str
+
+
 OPEN: Final = 0
 """State of a review that nobody has given; what was used ends when it is due."""
 JUSTIFIED: Final = 1
@@ -411,6 +428,7 @@ _LEAVES: Final[dict[tuple[str, int], Callable[..., Any]]] = {
     ("hold", 1): Hold,
     **{("reservation", count): Reservation for count in range(2, 2 + ID_COMPONENTS_MAX)},
     ("review", 1): Review,
+    **{("erasure", count): Erasure for count in range(3, 3 + ID_COMPONENTS_MAX)},
 }
 
 

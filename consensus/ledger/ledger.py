@@ -71,13 +71,14 @@ class Ledger:
     """What executing blocks of one network needs beside the state.
 
     ``chain`` is the hash of the genesis file, ``limits``, ``floor`` and ``nodes`` come from it:
-    the last are the node keys of the agencies that have a node.
+    the last are the node keys of the agencies that have a node. Without them deliveries of sealed
+    values are not judged: of a draft they come last.
     """
 
     chain: bytes
     limits: Limits
     floor: Floor
-    nodes: Mapping[str, bytes]
+    nodes: Mapping[str, bytes] | None
     paths: Paths = field(init=False)
     authority: Authority = field(init=False, default_factory=Authority)
     _books: dict[tuple[bytes, ...], Rulebook] = field(init=False, default_factory=dict)

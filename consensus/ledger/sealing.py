@@ -11,14 +11,14 @@ both from 0. So an acknowledgement is good for one input of one transaction of o
 network, and a commitment that was copied from elsewhere has none.
 
 Not here: who verifies the signatures (they are checked with those of the transaction, before a
-block: ``messages``), and where nodes keep values (``node.vault``).
+block: ``messages``), and where nodes keep values (``node.sealed``).
 Source: docs/formats/ledger.md, Sealed values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from consensus import codec
@@ -113,6 +113,24 @@ def check_value(value: Value, what: str) -> None:
         )
 
 
+ERASURE: Final = "erasure"
+"""The space of leaves that say which values were destroyed."""
+
+
+@dataclass(slots=True)
+class Notes:
+    """What a block did about sealed values, for the nodes that keep them.
+
+    Args:
+        delivered: position of the decision, and the transaction, of whatever had acknowledgements.
+        erased: components of the erasure leaves that were to be written: kind, id and field.
+            Where the transaction was refused in the end, there is no such leaf.
+    """
+
+    delivered: list[tuple[int, Transaction]] = field(default_factory=list)
+    erased: list[tuple[Value, ...]] = field(default_factory=list)
+
+
 # --- acknowledgements -------------------------------------------------------------------------
 
 
@@ -171,7 +189,9 @@ def check(
         Refused: NOT_DELIVERED: one is missing, or of another node than the agency's. BAD_INPUT: an
             acknowledgement of what nobody sealed for that agency.
     """
-    nodes = {} if view.governing is None else view.governing.nodes
+    nodes = None if view.governing is None else view.governing.nodes
+    if nodes is None:
+        return
     given = {(ack.input, ack.agency): ack.node_key for ack in transaction.acks if ack.call == call}
     missing: list[Value] = []
     for at, each in sealed:

@@ -35,6 +35,7 @@ from consensus.ledger.disclosures import is_index
 from consensus.ledger.model import AccountFamily, Kind
 from consensus.ledger.proposals import Proposal
 from consensus.ledger.readers import ALWAYS, account_row, record_row
+from consensus.ledger.sealing import ERASURE
 from consensus.protocol import (
     GetCommittee,
     GetDecisions,
@@ -94,6 +95,10 @@ def may_read(identity: Identity | None, own_key: bytes, key: StateKey, row: byte
     """
     if identity is None or key.namespace == "pool":
         return False
+    if key.namespace == ERASURE:
+        target = _erased(key)
+        raw = None if identity.raw is None else identity.raw(target)
+        return may_read(identity, own_key, target, raw)
     owner = _owner(identity, key)
     if owner is not None:
         return _by_rules(identity, owner, key, row)
@@ -259,6 +264,8 @@ def may_name(identity: Identity, key: StateKey) -> bool:
             return row is None or disclosures.may_see(identity, row)
         case "index" if is_index(key.components[0]):
             return disclosures.may_list(identity, key.components)
+        case "erasure":
+            return may_name(identity, _erased(key))
         case "reservation":
             row = raw(key)
             return row is None or may_name(identity, account_of_reservation(row))
@@ -303,6 +310,11 @@ def _by_rules(
     if row is None:
         return reader.may_see_absence(owner, shown)
     return reader.may_read(owner, shown, own=own)
+
+
+def _erased(key: StateKey) -> StateKey:
+    """Return the record of which a leaf says that values were erased."""
+    return StateKey("record", key.components[:-1])
 
 
 def _hides_nothing(identity: Identity, domain: Value = None) -> bool:

@@ -22,6 +22,7 @@ from consensus.ledger.readers import Reader
 from consensus.protocol import Item, StateKey, Status
 from consensus.reads import Page
 from node.asking import Asking
+from node.sealed.keeper import Keeper
 
 RowReader = Callable[[StateKey], bytes | None]
 """Reads a raw row of one consistent state; None is absent."""
@@ -181,6 +182,10 @@ class ApiBackend(Protocol):
 
     def find(self, txid: bytes) -> Place | None:
         """Return where a certified decision is."""
+
+    @property
+    def keeper(self) -> Keeper | None:
+        """What keeps sealed values; None: they are not kept here."""
 
     @property
     def proposals(self) -> Asking:

@@ -27,6 +27,7 @@ from consensus.protocol import (
     GetReads,
     GetReversal,
     GetRules,
+    GetSealed,
     GetStatements,
     GetStatus,
     ListRecords,
@@ -35,7 +36,18 @@ from consensus.protocol import (
     StateKey,
     Status,
 )
-from node.api import access, disclosing, listing, places, reading, recording, reversing, simulating
+from consensus.sealed import Deliver
+from node.api import (
+    access,
+    disclosing,
+    listing,
+    places,
+    reading,
+    recording,
+    reversing,
+    sealing,
+    simulating,
+)
 from node.api.backend import ApiBackend, BehindError, CertifiedBlock, Place, ProvedRows
 from node.api.reading import CannotAnswer, Proving
 from node.bell import Bell
@@ -115,6 +127,10 @@ class Querier:
                     result = await disclosing.answer(self._connection, request)
                 case GetReads():
                     result = await recording.reads(self._connection, request)
+                case Deliver():
+                    result = await sealing.deliver(self._connection, request)
+                case GetSealed():
+                    result = await sealing.opened(self._connection, request)
                 case _:
                     result = self._result(request)
         except CannotAnswer as error:

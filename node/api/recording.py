@@ -119,14 +119,33 @@ async def record_all(connection: Connection, request: Request, shown: Iterable[S
     identity = connection.identity
     if identity is None or not access.logs_any(identity):
         return
-    method = protocol.method_of(request)
     entries = [
         (height, part)
         for height, keys in shown
         for part in parts_of(key for key in keys if access.is_logged(identity, key))
     ]
-    if not entries:
+    if entries:
+        await _record(connection, request, entries)
+
+
+async def record_always(
+    connection: Connection, request: Request, height: int, shown: Sequence[StateKey]
+) -> None:
+    """Return once it is on disk that somebody is shown places, whatever the rules say of them.
+
+    Raises:
+        CannotAnswer: it could not be recorded.
+    """
+    await _record(connection, request, [(height, part) for part in parts_of(shown)])
+
+
+async def _record(
+    connection: Connection, request: Request, entries: Sequence[tuple[int, Sequence[StateKey]]]
+) -> None:
+    identity = connection.identity
+    if identity is None:
         return
+    method = protocol.method_of(request)
     try:
         await connection.hub.backend.record_reads(
             identity, connection.key, method, connection.purpose, entries

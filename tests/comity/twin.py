@@ -65,6 +65,7 @@ from node.api.server import ApiServer
 from node.asking import Asking
 from node.errors import StorageFailedError
 from node.register import Register
+from node.sealed.keeper import Keeper
 
 START_MS = 1_790_000_000_000
 AGENCIES = ("north", "east", "south", "west")
@@ -328,6 +329,7 @@ class Twin:
             lambda: self.height,
             lambda: self.now_ms,
         )
+        self.keeper: Keeper | None = None
         self.pool: dict[bytes, Transaction] = {}
         self.bell = trio.Event()
         self.grown = trio.Event()

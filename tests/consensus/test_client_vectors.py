@@ -17,7 +17,7 @@ import nacl.bindings
 import pycddl
 import pytest
 
-from consensus import answers, asking, protocol, reads
+from consensus import answers, asking, protocol, reads, sealed
 from consensus.errors import DecodeError, RemoteProtocolError
 from consensus.evidence import disclosure
 from consensus.protocol import Item, Status
@@ -51,6 +51,8 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "result-proposals": reads.read_proposals,
     "result-simulate": asking.read_simulated,
     "result-reads": asking.read_readings,
+    "result-deliver": sealed.read_kept,
+    "result-sealed": sealed.read_found,
 }
 
 

@@ -141,6 +141,16 @@ KERNEL_ACTIONS: Final[dict[str, KernelAction]] = {
             ("until", "time"),
         )
     ),
+    # The values that sealed fields of a record have had; by an agency for which they are sealed.
+    "erase": KernelAction(
+        (
+            ("agency", "text"),
+            ("kind", "text"),
+            ("id", "ref"),
+            ("fields", "list:text"),  # ascending
+            ("legal", "text"),  # what it rests on
+        )
+    ),
 }
 
 RELEASING: Final = ("confirm_hold", "withdraw_hold", "release_hold")

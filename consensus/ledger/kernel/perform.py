@@ -11,6 +11,7 @@ from typing import Final
 
 from consensus.ledger.kernel import (
     disclosing,
+    erasing,
     executors,
     grants,
     measures,
@@ -63,6 +64,7 @@ HANDLERS: Final[dict[str, Callable[[Acting], Plan]]] = {
     "release_hold": measures.release_hold,
     "reverse": reversal.reverse,
     "disclose": disclosing.disclose,
+    "erase": erasing.erase,
 }
 
 FLOORS: Final[dict[str, Callable[[Acting, Action], None]]] = {

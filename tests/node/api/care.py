@@ -12,6 +12,7 @@ from consensus.genesis import OpeningBalance, Principal, RoleGiven
 from consensus.ledger.rules import encode_definition, load_toml
 from consensus.ledger.transaction import (
     EXECUTE,
+    Ack,
     Draft,
     Expect,
     Transaction,
@@ -125,6 +126,7 @@ class Acts:
         protective: bool = False,
         domain: str = "care",
         mode: int = EXECUTE,
+        acks: Sequence[Ack] = (),
     ) -> bytes:
         twin = self.twin
         action = twin.ledger.rules(twin.state, twin.now_ms).book.action(domain, name)
@@ -134,7 +136,7 @@ class Acts:
         draft = Draft(domain, name, action.action_id, inputs, params, protective)
         unsigned = build(
             twin.chain, key.public, number, twin.now_ms + 60_000, [draft], seed=bytes(32),
-            expects=expects, mode=mode,
+            expects=expects, mode=mode, acks=acks,
         )  # fmt: skip
         return assemble(unsigned, [key.sign(unsigned.message)])
 
@@ -147,11 +149,13 @@ class Acts:
         protective: bool = False,
         domain: str = "care",
         mode: int = EXECUTE,
+        acks: Sequence[Ack] = (),
     ) -> Transaction:
         """Execute a transaction, or store it as a proposal, in a block of its own; return it."""
         envelope = self.made(
-            key, name, list(inputs), expects, protective=protective, domain=domain, mode=mode
-        )
+            key, name, list(inputs), expects, protective=protective, domain=domain, mode=mode,
+            acks=acks,
+        )  # fmt: skip
         transaction = decode_envelope(self.twin.chain, envelope)
         self.twin.pool[transaction.txid] = transaction
         self.twin.make_block(transaction)

@@ -210,6 +210,8 @@ SHOWS_NONE: Final[dict[str, Callable[[Office], Request] | str]] = {
     "statements": lambda _: GetStatements(0, 8),
     "proposals": lambda _: GetProposals("north", 0, None, 8),
     "reads": lambda _: GetReads(CASE, 0, 8),
+    "deliver": "what its author sends",
+    "sealed": "values, recorded whatever the rules say: in the tests of the keeper",
 }
 
 
