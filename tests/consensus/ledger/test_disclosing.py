@@ -260,6 +260,16 @@ def test_the_charter_may_ask_for_a_role() -> None:
     )
 
 
+def test_the_charter_may_keep_a_kind_from_being_disclosed() -> None:
+    made = world(
+        DISCLOSE
+        + """require = [ { code = "NEVER", that = "!(input.kind in ['case'])", say = "never" } ]\n"""
+    )
+    assert disclose(made).code == Code.APPLIED
+    refused = disclose(made, "cora", **CASE)
+    assert (refused.code, refused.detail) == (Code.REQUIREMENT, ["NEVER", "never"])
+
+
 def test_whoever_lost_the_role_that_let_read_discloses_no_more() -> None:
     made = world(
         roles=(
