@@ -456,6 +456,7 @@ class BlockingClient:
     disclosures_about = _blocking(Client.disclosures_about)
     my_disclosures = _blocking(Client.my_disclosures)
     settled = _blocking(Client.settled)
+    bundle = _blocking(Client.bundle)
 
     def subscribe(
         self, from_height: int, *, decisions: bool = False

@@ -21,6 +21,7 @@ from typing import TypeVar
 import trio
 
 from comity import rulesets
+from comity.bundles import BundleActs
 from comity.disclosing import DisclosureActs
 from comity.errors import (
     DraftError,
@@ -82,7 +83,16 @@ class RulesInForce:
 
 
 class Client(
-    ProposalActs, Inquiries, Lists, Feeds, RuleActs, Reviews, ReversalActs, DisclosureActs, Sealing
+    ProposalActs,
+    Inquiries,
+    Lists,
+    Feeds,
+    RuleActs,
+    Reviews,
+    ReversalActs,
+    DisclosureActs,
+    BundleActs,
+    Sealing,
 ):
     """A client of one network. Make one with ``connect``."""
 

@@ -371,6 +371,16 @@ def read_reversal(result: Value) -> bytes:
     return evidence
 
 
+_BUNDLE: Final = codec.octets(low=1, high=protocol.ANSWER_BYTES_MAX)
+
+
+def read_bundle(result: Value) -> bytes:
+    """Return the answer to ``bundle``: the content of an evidence bundle. Raises DecodeError."""
+    _BUNDLE(result, "bundle")
+    content: bytes = result
+    return content
+
+
 _HEIGHTS: Final = codec.list_of(codec.count, protocol.HEIGHTS_MAX)
 
 

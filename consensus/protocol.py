@@ -44,6 +44,8 @@ KEYS_MAX: Final = 64
 DRAFT_BYTES_MAX: Final = 128 * 1024
 """Longest draft that is tried out."""
 PURPOSE_BYTES_MAX: Final = 256
+BUNDLE_HEIGHTS_MAX: Final = 8
+"""Most further statements of one bundle."""
 READS_MAX: Final = 100
 """Most entries of a log of reads in one answer."""
 PAGE_MAX: Final = 1000
@@ -141,6 +143,20 @@ class GetReversal:
     """The evidence with which an applied transaction may be taken back."""
 
     txid: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GetBundle:
+    """The newest decision of a transaction with everything that it was judged on.
+
+    Args:
+        heights: of further statements to be shown.
+        reason: whether to show the author's reason.
+    """
+
+    txid: bytes
+    heights: tuple[int, ...] = ()
+    reason: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +351,7 @@ Request = (
     | GetDisclosed
     | Deliver
     | GetSealed
+    | GetBundle
 )
 
 _NAME: Final = codec.text(64, low=1)
@@ -380,6 +397,9 @@ _PARAMS: Final[dict[str, Shape]] = {
     "disclosed": codec.array(codec.count, codec.list_of(codec.bytes32, DISCLOSURES_MAX, low=1)),
     "deliver": DELIVERY,
     "sealed": codec.array(_STATE_KEY, codec.list_of(codec.bytes32, SEALED_MAX, low=1)),
+    "bundle": codec.array(
+        codec.bytes32, codec.list_of(codec.count, BUNDLE_HEIGHTS_MAX), codec.boolean
+    ),
 }
 METHODS: Final = tuple(_PARAMS)
 _METHOD_OF: Final[dict[type, str]] = dict(zip(get_args(Request), METHODS, strict=True))
@@ -467,6 +487,8 @@ def _to_params(request: Request) -> Value:
             return [version, chain, None if key is None else [key, signature]]
         case GetDecision(txid) | GetEffect(txid) | GetReversal(txid):
             return [txid]
+        case GetBundle(txid, heights, reason):
+            return [txid, [*heights], reason]
         case GetProposal(height_min, txid):
             return [height_min, txid]
         case GetProposals(agency, state, after, limit):
@@ -543,6 +565,8 @@ def _from_params(method: str, params: Value) -> Request:
             return GetEffect(params[0])
         case "reversal":
             return GetReversal(params[0])
+        case "bundle":
+            return GetBundle(params[0], tuple(params[1]), params[2])
         case "proposal":
             return GetProposal(params[0], params[1])
         case "proposals":

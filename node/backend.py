@@ -27,6 +27,7 @@ from consensus.errors import (
     LocalProtocolError,
     SignatureError,
 )
+from consensus.evidence.making import Prepared
 from consensus.hashing import ZERO
 from consensus.ledger.batch import Item
 from consensus.ledger.dry import DryRun
@@ -72,6 +73,7 @@ from node.listed import KERNEL_KINDS, id_of, index_key
 from node.mempool import Busy, TooLarge
 from node.past import Past
 from node.readlog import Read, ReadLog
+from node.retracing import NotKept, Retracing
 from node.sealed.keeper import Keeper
 from node.storage.store import Store
 from node.telemetry.metrics import Metrics
@@ -92,6 +94,7 @@ class Backend:
         serving: None while transactions are accepted, else the reason why not.
         read_log: where reads are recorded; None: what must be recorded is not shown.
         past: what the state was; None: nothing of the past is shown.
+        genesis_head: the head of the genesis file, and the hash of its contents: of bundles.
     """
 
     def __init__(
@@ -108,6 +111,7 @@ class Backend:
         metrics: Metrics,
         read_log: ReadLog | None = None,
         past: Past | None = None,
+        genesis_head: tuple[bytes, bytes] = (b"", b""),
     ) -> None:
         self._past = past
         self._ledger = ledger
@@ -123,6 +127,10 @@ class Backend:
         self._read_log = read_log
         self.keeper: Keeper | None = None
         """What keeps sealed values, once the node has begun with it."""
+        self.genesis_head = genesis_head
+        self._retracing: Retracing | None = None
+        if past is not None:
+            self._retracing = Retracing(ledger, chronicle, past, self._history_root)
         self._ingress_seconds = metrics.stage_seconds.labels(stage="ingress")
         self._advanced = trio.Event()
         self._dry = ledger.apart()
@@ -278,6 +286,16 @@ class Backend:
             return None
         find = partial(earlier.find, self._past, self._path(key), version, upto)
         return await trio.to_thread.run_sync(find)
+
+    async def retrace(self, height: int, index: int) -> Prepared:
+        """Return a certified decision judged again, for a bundle.
+
+        Raises:
+            ComityError: what it was judged on is not kept.
+        """
+        if self._retracing is None:
+            raise NotKept("this node keeps nothing of the past")
+        return await self._retracing.prepare(height, index)
 
     def _history_root(self, size: int) -> bytes:
         return self._execution.history.root(size)

@@ -254,6 +254,26 @@ class Chronicle:
         found = [each for number in numbers for each in self._executed[number].sealed]
         return found, self._executed[upto].block.time_ms
 
+    def payload(self, height: int) -> list[tuple[bytes, bytes | None]] | None:
+        """Return public and private parts of a certified block's batches, in order.
+
+        None where the block or one of its batches is not kept.
+        """
+        found = self._executed.get(height)
+        if found is not None:
+            return [(each.public, each.private) for each in found.batches]
+        ordered = self.ordered(height)
+        if ordered is None:
+            return None
+        view = self._store.view
+        parts: list[tuple[bytes, bytes | None]] = []
+        for item in ordered[0].payload:
+            batch = view.batch(item.digest)
+            if batch is None:
+                return None
+            parts.append((batch[1], view.private(item.digest)))
+        return parts
+
     def time_ms(self) -> int:
         """Return chain time at the certified tip."""
         return self._tip.time_ms

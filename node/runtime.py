@@ -20,6 +20,7 @@ from typing import Any, Final
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from consensus import genesis
 from node.api.limits import ApiLimits
 from node.api.server import ApiServer
 from node.backend import Backend
@@ -146,6 +147,7 @@ class Node:
             self.metrics,
             ReadLog(config.path(config.node.data)),
             engine.past,
+            genesis.split(self.identity.genesis.encode()),
         )
         self.api = ApiServer(
             self.backend,

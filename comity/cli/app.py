@@ -24,6 +24,7 @@ from comity.cli import (
     circulars,
     devnet,
     disclosing,
+    evidence,
     keys,
     network,
     node,
@@ -35,6 +36,7 @@ from comity.cli import (
     rules,
     sealing,
     snapshots,
+    verifying,
 )
 from comity.cli import rule_changes as rule_changes  # these add commands to `rules`
 from comity.cli import rule_diff as rule_diff
@@ -93,6 +95,8 @@ app.command(reviews.reviews, help_epilogue=reviews.EXAMPLES_LIST)
 app.command(sealing.erase, help_epilogue=sealing.EXAMPLES)
 app.command(reviews.review, help_epilogue=reviews.EXAMPLES_ONE)
 app.command(audit.audit, help_epilogue=audit.EXAMPLES)
+app.command(evidence.bundle, help_epilogue=evidence.EXAMPLES)
+app.command(verifying.verify_, name="verify", help_epilogue=verifying.EXAMPLES)
 app.command(devnet.devnet, help_epilogue=devnet.EXAMPLES)
 
 

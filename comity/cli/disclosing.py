@@ -12,7 +12,7 @@ from rich.text import Text
 from comity.cli import show
 from comity.cli.disclosure_words import audience_word, disclosure_rows, disclosure_value
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
-from comity.cli.values import parse_id, parse_value, time_word
+from comity.cli.values import parse_id, parse_moment, parse_value, time_word
 from comity.client import Client
 from comity.disclosing import Disclosures, Opened, Wanted
 from comity.words import place_word
@@ -161,17 +161,6 @@ def parse_audience(text: str) -> list[Value]:
     if what == PRINCIPAL:
         return [what, parse_value(name, Type("digest"), PRINCIPAL)]
     return [what, name.strip()]
-
-
-def parse_moment(text: str, name: str) -> int:
-    """Return chain time of a date (its beginning, UTC), or of a time with its offset.
-
-    Raises:
-        UsageError: it is neither.
-    """
-    whole = f"{text}T00:00Z" if len(text) == len("2026-12-31") and text[4] == "-" else text
-    found: int = parse_value(whole, Type("time"), name)
-    return found
 
 
 def _place(text: str) -> list[Value]:

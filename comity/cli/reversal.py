@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from comity.cli import show
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
 from comity.cli.reads import action_names
-from comity.cli.values import plain, time_word
+from comity.cli.values import parse_txid, plain, time_word
 from comity.client import Client
 from comity.reversals import Payment, Restored, Reversal
 from comity.words import place_word, word
@@ -41,7 +41,7 @@ def reverse(
     Args:
         txid: of the transaction, hex.
     """
-    wanted = _txid(txid)
+    wanted = parse_txid(txid)
     if not (dry or yes) and (output.json or not sys.stdin.isatty()):
         raise UsageError("nobody is there to be asked", hint="--yes takes it back, --dry shows it")
 
@@ -65,16 +65,6 @@ def reverse(
 
 def _agreed() -> bool:
     return input("Take it back? [y/N] ").strip().lower() in ("y", "yes")
-
-
-def _txid(text: str) -> bytes:
-    try:
-        found = bytes.fromhex(text.removeprefix("0x"))
-    except ValueError:
-        found = b""
-    if len(found) != 32:
-        raise UsageError(f"{text!r} is no transaction id", hint="it has 64 hex digits")
-    return found
 
 
 def _account(id_: Sequence[Value]) -> str:

@@ -261,6 +261,28 @@ def input_value(value: Any, kind: Type | None) -> Value:
 # --- to words ---------------------------------------------------------------------------------
 
 
+def parse_txid(text: str) -> bytes:
+    """Return a transaction id. Raises UsageError."""
+    try:
+        found = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        found = b""
+    if len(found) != 32:
+        raise UsageError(f"{text!r} is no transaction id", hint="it has 64 hex digits")
+    return found
+
+
+def parse_moment(text: str, name: str) -> int:
+    """Return chain time of a date (its beginning, UTC), or of a time with its offset.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    whole = f"{text}T00:00Z" if len(text) == len("2026-12-31") and text[4] == "-" else text
+    found: int = parse_value(whole, Type("time"), name)
+    return found
+
+
 def plain(value: Value) -> Any:
     """Return a value for JSON: bytes as ``0x…``, everything else as it is."""
     if isinstance(value, bytes):

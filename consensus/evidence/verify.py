@@ -80,6 +80,7 @@ class Verified:
         taken_back: txid of the act that took the transaction back, if there is one.
         holder: the key that gave the bundle out, if it is signed.
         rules: the rule sets in force, by domain.
+        names: of the leaves of each kind of record, by definition.
         heads: what the witness shows of which rule sets were in force from when, by domain.
     """
 
@@ -94,6 +95,7 @@ class Verified:
     taken_back: bytes | None
     holder: bytes | None
     rules: Mapping[str, int]
+    names: Mapping[str, Sequence[Sequence[str]]]
     heads: Mapping[str, RulesHead]
 
 
@@ -192,6 +194,7 @@ class _Reading:
             taken_back,
             holder,
             sets,
+            {name: [tuple(each) for each in kind.layouts] for name, kind in book.kinds.items()},
             heads,
         )
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from consensus.answers import EpochStep, StatementEvidence
 from consensus.asking import Reading
 from consensus.codec import Value
+from consensus.evidence.making import Prepared
 from consensus.ledger.dry import DryRun
 from consensus.ledger.evidence import Overwritten
 from consensus.ledger.readers import Reader
@@ -218,6 +219,17 @@ class ApiBackend(Protocol):
 
         Raises:
             ComityError: it is not kept here any more.
+        """
+
+    @property
+    def genesis_head(self) -> tuple[bytes, bytes]:
+        """The head of the genesis file, and the hash of its contents."""
+
+    async def retrace(self, height: int, index: int) -> Prepared:
+        """Return a certified decision judged again, for a bundle.
+
+        Raises:
+            ComityError: what it was judged on is not kept.
         """
 
     def overwritten(self, txid: bytes) -> Mapping[bytes, Overwritten]:

@@ -15,6 +15,7 @@ from consensus.ledger.codes import Code
 from consensus.ledger.proposals import SPACE
 from consensus.protocol import (
     Get,
+    GetBundle,
     GetCommittee,
     GetDecision,
     GetDecisions,
@@ -39,6 +40,7 @@ from consensus.protocol import (
 from consensus.sealed import Deliver
 from node.api import (
     access,
+    bundling,
     disclosing,
     listing,
     places,
@@ -115,6 +117,8 @@ class Querier:
                     result = await self._listed(request)
                 case GetReversal(txid):
                     result = await self._reversal(request, txid)
+                case GetBundle():
+                    result = await bundling.bundle(self._connection, request)
                 case GetDecision(txid):
                     backend = self._connection.hub.backend
                     result = await self._decision(request, txid, backend.find(txid))

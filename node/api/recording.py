@@ -10,6 +10,7 @@ before it is answered; if it cannot be, it is not answered:
     subscribe
     reversal            what the act wrote and moved
     disclosed           the records of which fields are opened
+    bundle              the leaves that the act was judged on
     proposal            what its draft names and what was looked at to judge it, where it is shown
     simulate            what the draft names and rests on
 

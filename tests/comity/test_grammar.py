@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ import pytest
 import trio
 
 from comity import Call, Client, RequestError
+from comity.disclosing import Wanted
 from comity.session import Server
 from consensus import answers, codec, protocol
 from consensus.errors import DecodeError
+from consensus.ledger.rules import encode_definition, load_toml
 from consensus.protocol import (
     GetCommittee,
     GetDecision,
@@ -33,11 +36,13 @@ from consensus.protocol import (
 from node.api.backend import Rejected
 from tests.comity.twin import (
     ADMINISTRATOR,
+    CHARTER,
     CITIZEN,
     OFFICIAL,
     Harness,
     Twin,
     harness,
+    make_genesis,
 )
 
 GRAMMAR = Path("docs/protocol/client.cddl").read_text(encoding="utf-8")
@@ -97,6 +102,13 @@ def tapped(h: Harness, seen: dict[str, int]) -> Callable[[Server], Awaitable[tri
     return dial
 
 
+DISCLOSE = """
+[actions.disclose]
+kernel = true
+actor = { self = "who.principal" }
+"""
+
+
 async def talk(h: Harness, client: Client) -> None:
     """Use everything that the client offers."""
     for number in (1, 2):
@@ -131,6 +143,12 @@ async def talk(h: Harness, client: Client) -> None:
     lend = Call("notes", "lend", {"source": "a", "target": "b", "amount": 1})
     await client.reverse((await client.transact(lend)).txid)
     await client.proposals("north", "executed", limit=1)
+    await client.bundle(done.txid)
+    until_ms = await client.now_ms() + 3_600_000
+    wanted = Wanted("note", [1], ["amount"])
+    court = ["party", "Court"]
+    made = await client.disclose(wanted, to=court, purpose="a case", legal="Act", until_ms=until_ms)
+    assert made.opened is not None
     assert (await client.simulate(PAY)).code == "APPLIED"
     assert await client.reads_of("account", "pot", "a") == ()
     with pytest.raises(RequestError):
@@ -143,7 +161,9 @@ async def talk(h: Harness, client: Client) -> None:
 
 async def test_everything_that_is_said_is_in_the_grammar() -> None:
     seen: dict[str, int] = {}
-    async with harness(Twin(certify_every=3)) as h:
+    base = make_genesis()
+    rules = (encode_definition(load_toml(CHARTER + DISCLOSE)), *base.rules[1:])
+    async with harness(Twin(replace(base, rules=rules), certify_every=3)) as h:
         genesis = h.twin.genesis.encode()
         for key in (OFFICIAL, ADMINISTRATOR):
             async with Client.connect(

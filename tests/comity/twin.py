@@ -7,9 +7,11 @@ committee's keys. ``Liar`` stands between the server and a client and changes wh
 from __future__ import annotations
 
 import secrets
+import types
 from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import trio
@@ -24,11 +26,13 @@ from consensus.answers import Answer, StatementEvidence
 from consensus.asking import Reading
 from consensus.committee import Committee, Validator
 from consensus.errors import ComityError
+from consensus.evidence.making import Decided, Prepared, prepare
 from consensus.genesis import Agency, Genesis, Limits, OpeningBalance, Principal, RoleGiven
 from consensus.hashing import ZERO
 from consensus.hotstuff import wire
 from consensus.hotstuff.types import CommitCert, Statement
 from consensus.keyfile import KeyKind
+from consensus.ledger import decision as ledger_decisions
 from consensus.ledger import group, layout
 from consensus.ledger.dry import DryRun
 from consensus.ledger.evidence import Overwritten
@@ -314,6 +318,7 @@ class Twin:
         self.history = HistoryTree(MemoryNodes())
         self.statements: list[Statement] = []
         self.blocks: dict[int, CertifiedBlock] = {}
+        self.payloads: dict[int, Sequence[Transaction]] = {}
         self.uncertified: list[int] = []
         self.applied: list[Applied] = []
         self.results: dict[int, Any] = {}
@@ -395,6 +400,7 @@ class Twin:
     def make_block(self, *transactions: Transaction) -> int:
         """Execute and certify a block; return its height."""
         self.now_ms += 1000
+        self.payloads[self.state.height + 1] = transactions
         context = BlockContext(1, self.state.height + 1, self.now_ms, history=self.history.root)
         run = BlockRun(self.ledger, self.state, context, transactions)
         result = run.finish()
@@ -518,6 +524,24 @@ class Twin:
         if height >= size:
             return None
         return self.statements[height].encode(), self.history.path(height, size)
+
+    @property
+    def genesis_head(self) -> tuple[bytes, bytes]:
+        return genesis.split(self.genesis.encode())
+
+    def get_at(self, height: int, kh: bytes) -> Any:
+        found = [each.rows[kh] for each in self.applied[: height + 1] if kh in each.rows]
+        return found[-1] if found else None
+
+    async def retrace(self, height: int, index: int) -> Prepared:
+        decision = ledger_decisions.decode(self.blocks[height].decisions[index])
+        everything = [each for payload in self.payloads.values() for each in payload]
+        found = next(each for each in everything if each.txid == decision.header.txid)
+        decided = Decided(decision, self.blocks[height].roots, self.payloads[height], found)
+        source = types.SimpleNamespace(get=partial(self.get_at, height - 1))
+        time_ms = self.statements[height].time_ms
+        context = BlockContext(1, height, time_ms, history=self.history.root)
+        return prepare(self.ledger.apart(), source, context, decided)
 
     async def earlier(self, key: StateKey, version: int, upto: int) -> Earlier | None:
         kh = self.ledger.paths(key.namespace, key.components)

@@ -47,6 +47,7 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "result-effect": answers.read_decision,
     "result-reversal": answers.read_reversal,
     "result-disclosed": disclosure.read_body,
+    "result-bundle": answers.read_bundle,
     "result-proposal": reads.read_proposal,
     "result-proposals": reads.read_proposals,
     "result-simulate": asking.read_simulated,

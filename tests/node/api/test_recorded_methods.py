@@ -27,6 +27,7 @@ from consensus.ledger.transaction import (
 from consensus.protocol import (
     METHODS,
     Get,
+    GetBundle,
     GetCommittee,
     GetDecision,
     GetDecisions,
@@ -192,6 +193,7 @@ RECORDED: Final[list[Asked]] = [
     ("followed", lambda _: Subscribe(Stream.DECISIONS, 2), [CASE]),
     ("reversal", lambda o: GetReversal(o.done["correct"].txid), [CASE]),
     ("disclosed", lambda o: GetDisclosed(0, (opened(o),)), [CASE]),
+    ("bundle", lambda o: GetBundle(o.done["correct"].txid), [CASE]),
     ("a disclosure", lambda o: Get(0, (StateKey("disclosure", (opened(o),)),)), [CASE]),
     ("a draft", lambda o: GetProposal(0, o.done["agree"].txid), [CASE]),
     ("an ended draft", lambda o: GetProposal(0, o.done["agreed"].txid), [CASE]),

@@ -1,0 +1,343 @@
+"""``comity verify``: what an evidence file proves, without a network.
+
+Reads the file named and, where ``--genesis`` names one, the genesis file; opens no socket.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from cyclopts import Parameter
+from rich.text import Text
+
+from comity.cli import show
+from comity.cli.disclosure_words import verify_disclosure
+from comity.cli.options import OUTPUT, Output, UsageError, examples
+from comity.cli.refusals import sentence
+from comity.cli.values import parse_moment, plain, time_word
+from comity.words import place_word, word
+from consensus import codec
+from consensus.codec import Value
+from consensus.errors import DecodeError
+from consensus.evidence.bundle import BUNDLE_BYTES_MAX
+from consensus.evidence.disclosure import is_file
+from consensus.evidence.stages import FailedError
+from consensus.evidence.verify import Verified, verify
+from consensus.evidence.witness import RecordLeaves, SingleLeaf
+from consensus.genesis import chain_id
+from consensus.ledger import decision as decisions
+from consensus.ledger.codes import Code
+from consensus.ledger.layout import leaf_value
+from consensus.ledger.view import CHARTER
+
+EXAMPLES: Final = examples(
+    "comity verify payment.bundle --genesis 9b2e...",
+    "comity verify payment.bundle --genesis genesis.cbor --not-older-than 2026-07-09",
+    "comity verify payment.bundle --genesis 9b2e... --trust 1204:77aa... --strict",
+)
+_STATES: Final = {
+    decisions.APPLIED: "was applied",
+    decisions.REFUSED: "was refused",
+    decisions.PROPOSED: "was stored as a proposal",
+}
+
+
+def verify_(
+    file: Path,
+    /,
+    *,
+    genesis: Annotated[
+        str, Parameter(help="Hash of the genesis file, hex, that you know; or the file itself.")
+    ],
+    trust: Annotated[
+        str | None,
+        Parameter(help="HEIGHT:HASH of a statement that you know; it must be among the file's."),
+    ] = None,
+    not_older_than: Annotated[
+        str | None, Parameter(help="Refuse evidence as of an earlier chain time.")
+    ] = None,
+    as_: Annotated[str | None, Parameter(name="--as", help="Who you are: the audience.")] = None,
+    strict: Annotated[
+        bool, Parameter(help="Refuse a file for others, past its end, or not signed.")
+    ] = False,
+    output: Output = OUTPUT,
+) -> int:
+    """Check an evidence file against the genesis hash alone: no network, no trust in its maker.
+
+    Exit status: 0 it is valid, 1 a check fails, 2 it is malformed.
+
+    Args:
+        file: as `comity bundle`, `comity disclose` or `comity disclosed` wrote it.
+    """
+    chain = _chain(genesis)
+    known = None if trust is None else _known(trust)
+    oldest_ms = None if not_older_than is None else parse_moment(not_older_than, "--not-older-than")
+    data = _read(file)
+    if is_file(data):
+        if known is not None:
+            raise UsageError("a disclosure shows no other statements", hint="leave out --trust")
+        return verify_disclosure(
+            data, chain, output, reader=as_, strict=strict, oldest_ms=oldest_ms
+        )
+    try:
+        found = verify(data, chain, known=known)
+    except FailedError as error:
+        return _invalid(output, error.stage, error.message, error.hint)
+    if oldest_ms is not None and found.newest.time_ms < oldest_ms:
+        said = f"it is as of {time_word(found.newest.time_ms)}, older than you allow"
+        return _invalid(output, "since", said, "ask for the bundle anew")
+    warnings = _warnings(found, as_)
+    if strict and warnings:
+        return _invalid(output, "file", warnings[0], "without --strict this is a warning")
+    show.emit(output, _value(found, warnings), _report(found, warnings))
+    return 0
+
+
+def _read(file: Path) -> bytes:
+    size = file.stat().st_size
+    if size > BUNDLE_BYTES_MAX:
+        raise DecodeError(f"{size} bytes, at most {BUNDLE_BYTES_MAX} allowed", path=str(file))
+    return file.read_bytes()
+
+
+def _chain(text: str) -> bytes:
+    try:
+        found = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        found = b""
+    if len(found) == 32:
+        return found
+    path = Path(text)
+    if not path.is_file():
+        raise UsageError(
+            f"{text!r} is neither a hash of 64 hex digits nor a file",
+            hint="`comity network show` prints the hash; compare it with other agencies",
+        )
+    return chain_id(path.read_bytes())
+
+
+def _known(text: str) -> tuple[int, bytes]:
+    height, colon, digits = text.partition(":")
+    try:
+        found = int(height), bytes.fromhex(digits.removeprefix("0x"))
+    except ValueError:
+        found = -1, b""
+    if not colon or found[0] < 0 or len(found[1]) != 32:
+        raise UsageError(f"{text!r} is not HEIGHT:HASH", hint="e.g. 1204:77aa… (64 hex digits)")
+    return found
+
+
+def _invalid(output: Output, stage: str, message: str, hint: str) -> int:
+    value = {"valid": False, "stage": stage, "message": message, "hint": hint}
+    rows = [("fails at", stage), ("because", message), ("", hint)]
+    show.emit(output, value, show.titled("NOT VALID", show.pairs(rows)))
+    return 1
+
+
+def _warnings(found: Verified, audience: str | None) -> list[str]:
+    bundle, warnings = found.bundle, []
+    if bundle.audience and audience is not None and bundle.audience != audience:
+        warnings.append(f"it is meant for {bundle.audience}, not for {audience}")
+    if bundle.expires_ms is not None and bundle.expires_ms < time.time_ns() // 1_000_000:
+        warnings.append(f"its use ended {time_word(bundle.expires_ms)}")
+    if found.holder is None:
+        warnings.append("nobody signed for giving it out")
+    return warnings
+
+
+# --- words --------------------------------------------------------------------------------------
+
+
+def _actions(found: Verified) -> list[str]:
+    return [f"{call.domain}.{call.action}" for call in found.transaction.calls]
+
+
+def _report(found: Verified, warnings: Sequence[str]) -> Any:
+    header, decision = found.header, found.decision
+    title = (
+        f"VALID   {', '.join(_actions(found))} {_STATES[header.state]} "
+        f"at height {header.height} ({time_word(header.time_ms)})"
+    )
+    rows: list[tuple[str, Any]] = []
+    if header.state == decisions.REFUSED:
+        why = sentence(decision.code.name, decision.detail)
+        rows.append(("refused", f"{decision.code.name}: {why}" if why else decision.code.name))
+    rows += [("rules", each) for each in _rules(found)]
+    rows += _authority(found)
+    rows += [("read", each) for each in _read_words(found)]
+    rows += [("wrote", each) for each in _written(found)]
+    rows += [("moved", each) for each in _moved(found)]
+    if found.transaction.reason:
+        rows.append(("reason", found.transaction.reason))
+    judged = "run again on what it shows, the rules come to the same decision"
+    if not found.judged:
+        judged = "attested by the nodes: it rests on what no decision shows, such as a balance"
+    rows.append(("judged", judged))
+    rows.append(("since then", _since(found)))
+    if found.holder is not None:
+        purpose = f" for {found.bundle.purpose}" if found.bundle.purpose else ""
+        rows.append(("given out by", f"key {found.holder.hex()}{purpose}"))
+    if found.bundle.audience:
+        rows.append(("meant for", found.bundle.audience))
+    rows += [("warning", Text(each, style="yellow")) for each in warnings]
+    return show.titled(title, show.pairs(rows))
+
+
+def _rules(found: Verified) -> list[str]:
+    rows = []
+    for (domain, number, _), name in zip(found.header.actions, _actions(found), strict=False):
+        head = found.heads.get(domain)
+        since = next((at for n, at in head.active if n == number), None) if head else None
+        active = "" if since is None else f" (active since {time_word(since)})"
+        rows.append(f"{domain}#{number} {name.partition('.')[2]}{active}")
+    return list(dict.fromkeys(rows))
+
+
+def _authority(found: Verified) -> list[tuple[str, str]]:
+    value: Any = found.decision.value("authority")
+    if value is None:
+        return []
+    author, powers, cosigners, *filled = value
+    rows: list[tuple[str, str]] = []
+    lacking = found.decision.code == Code.NOT_AUTHORIZED
+    for role, _, *chain in [] if lacking else powers:
+        under = f", under a grant of {chain[0]}" if chain else ""
+        what = f", {role}" if role else ""
+        rows.append(("authority", f"principal {_short(author[0])}{what} at {author[1]}{under}"))
+    if not rows and author is not None:
+        rows.append(("author", f"principal {_short(author[0])} at {author[1]}"))
+    people = (author, *cosigners)
+    for _, _, at, power in filled[0] if filled else ():
+        principal, agency, _ = people[at]
+        rows.append(("approved", f"principal {_short(principal)}, {power[0]} at {agency}"))
+    if cosigners and not filled:
+        rows += [("signed too", f"principal {_short(each[0])} at {each[1]}") for each in cosigners]
+    return list(dict.fromkeys(rows))
+
+
+def _short(value: bytes) -> str:
+    return word(value, short=True)
+
+
+def _read_words(found: Verified) -> list[str]:
+    rows = []
+    absent = 0
+    for leaf in found.bundle.witness:
+        if isinstance(leaf, RecordLeaves):
+            rows.append(_record_word(found, leaf))
+        elif leaf.space in ("hold", "holds"):
+            rows.append(_hold_word(leaf))
+    value: Any = found.decision.value("reads")
+    if value is not None:
+        full = value[0]
+        absent = sum(1 for at in range(0, len(full), 64) if full[at + 32 : at + 64] == bytes(32))
+    if absent:
+        rows.append(f"{absent} {'leaf' if absent == 1 else 'leaves'} that did not exist")
+    if found.bundle.attested:
+        names = ", ".join(place_word("account", id_) for id_ in found.bundle.attested)
+        rows.append(f"{names}: there, with room for this; the balance is not shown")
+    return rows
+
+
+def _record_word(found: Verified, leaf: RecordLeaves) -> str:
+    names = found.names.get(str(leaf.components[0]), ())
+    layout = names[leaf.definition - 1] if len(names) >= leaf.definition else ()
+    fields = [
+        f"{name} {_value_word(item[2])}"
+        for name, item in zip(layout, leaf.leaves, strict=False)
+        if isinstance(item, tuple) and len(item) == 3 and name not in _KERNEL_LEAVES
+    ]
+    held: Any = leaf.leaves[-1]
+    holds = ""
+    if isinstance(held, tuple) and len(held) == 3 and not codec.parse(held[2]):
+        holds = "; no hold on it"
+    shown = f": {', '.join(fields)}" if fields else ""
+    return f"{place_word('record', leaf.components, short=True)} v{leaf.version}{shown}{holds}"
+
+
+_KERNEL_LEAVES: Final = ("~holds", "by", "basis")
+
+
+def _value_word(data: bytes) -> str:
+    return word(codec.parse(data, "value"), short=True)
+
+
+def _hold_word(leaf: SingleLeaf) -> str:
+    value: Any = leaf_value(leaf.space, leaf.components, codec.parse(leaf.value, leaf.space))
+    if leaf.space == "hold":
+        return f"hold {_short(value.id)} of {value.agency}, placed {time_word(value.placed_ms)}"
+    return f"holds on {place_word(str(leaf.components[0]), _components(leaf), short=True)}"
+
+
+def _components(leaf: SingleLeaf) -> Sequence[Value]:
+    second = leaf.components[1] if len(leaf.components) > 1 else []
+    return second if isinstance(second, list) else [second]
+
+
+def _entries(found: Verified, kind: str) -> list[tuple[str, Any]]:
+    return [
+        (name.partition(":")[2], row)
+        for name in found.decision.names
+        if name.startswith(kind)
+        for row in _rows(found.decision.value(name))
+    ]
+
+
+def _rows(value: Any) -> list[Any]:
+    return list(value)
+
+
+def _written(found: Verified) -> list[str]:
+    rows = []
+    for domain, ((space, components), old, new, _, _) in _entries(found, "writes:"):
+        if domain == CHARTER or space in ("record", "reservation", "account"):
+            step = "made" if not old else f"v{old} → v{new}"
+            rows.append(f"{place_word(space, components, short=True)} {step}")
+    return rows
+
+
+def _moved(found: Verified) -> list[str]:
+    return [
+        f"{delta:+} {place_word('account', id_, short=True)}"
+        for _, (_, id_, delta, *_) in _entries(found, "moves:")
+    ]
+
+
+def _since(found: Verified) -> str:
+    at = f"as of height {found.newest.height}, {time_word(found.newest.time_ms)}"
+    if found.taken_back is None:
+        return f"not taken back ({at})"
+    return f"taken back by {_short(found.taken_back)} ({at})"
+
+
+def _value(found: Verified, warnings: Sequence[str]) -> dict[str, Any]:
+    header = found.header
+    return {
+        "valid": True,
+        "network": found.network,
+        "txid": header.txid.hex(),
+        "actions": _actions(found),
+        "state": decisions_word(header.state),
+        "code": found.decision.code.name,
+        "detail": plain(found.decision.detail),
+        "height": header.height,
+        "index": header.index,
+        "time_ms": header.time_ms,
+        "judged": found.judged,
+        "rules": {domain: number for domain, number, _ in header.actions},
+        "taken_back_by": None if found.taken_back is None else found.taken_back.hex(),
+        "as_of": {"height": found.newest.height, "time_ms": found.newest.time_ms},
+        "holder": None if found.holder is None else found.holder.hex(),
+        "purpose": found.bundle.purpose,
+        "audience": found.bundle.audience,
+        "until_ms": found.bundle.expires_ms,
+        "warnings": list(warnings),
+    }
+
+
+def decisions_word(state: int) -> str:
+    """Return the word for a decision's state."""
+    return {decisions.APPLIED: "applied", decisions.REFUSED: "refused"}.get(state, "proposed")
