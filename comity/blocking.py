@@ -447,6 +447,8 @@ class BlockingClient:
     proposals = _blocking(Client.proposals)
     pending = _blocking(Client.pending)
     effect = _blocking(Client.effect)
+    past = _blocking(Client.past)
+    blocks = _blocking(Client.blocks)
     reversal = _blocking(Client.reversal)
     reverse = _blocking(Client.reverse)
     submit_reversal = _blocking(Client.submit_reversal)

@@ -33,6 +33,7 @@ from comity.listing import Lists
 from comity.network import Network
 from comity.pool import Pool, dial_tls, servers_of
 from comity.proposals import ProposalActs
+from comity.ranges import Ranges
 from comity.results import Decision, Entry, Height, Holds
 from comity.reversals import ReversalActs
 from comity.reviewing import Reviews
@@ -93,6 +94,7 @@ class Client(
     DisclosureActs,
     BundleActs,
     Sealing,
+    Ranges,
 ):
     """A client of one network. Make one with ``connect``."""
 

@@ -232,6 +232,34 @@ def read_statement(result: Value) -> StatementEvidence:
     return StatementEvidence(result[1], result[2], tuple(result[3]))
 
 
+_PAST: Final = codec.array(_EVIDENCE, _EVIDENCE, _HISTORY_PATH)
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What shows a height below a later certificate.
+
+    Args:
+        certificate: encoded CommitCert of a later height.
+        statement: encoded Statement of the height.
+        path: siblings from the statement's hash to the certificate's history_root.
+    """
+
+    certificate: bytes
+    statement: bytes
+    path: tuple[bytes, ...]
+
+    def to_value(self) -> Value:
+        """Return the canonical array."""
+        return [self.certificate, self.statement, [*self.path]]
+
+
+def read_past(result: Value) -> Past:
+    """Return the evidence in a ``past`` answer. Raises DecodeError."""
+    _PAST(result, "past")
+    return Past(result[0], result[1], tuple(result[2]))
+
+
 # --- decisions --------------------------------------------------------------------------------
 
 _RECEIPT: Final = codec.array(_ANSWER_ID, codec.count, codec.count, codec.count, _DECISION)

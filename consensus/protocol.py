@@ -21,7 +21,6 @@ Specified in ``docs/protocol/client.cddl``. Not here: sockets, TLS, access contr
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 from typing import Final, get_args
 
@@ -31,6 +30,10 @@ from consensus.errors import DecodeError
 from consensus.frames import ANSWER_BYTES_MAX as ANSWER_BYTES_MAX
 from consensus.frames import FrameSplitter as FrameSplitter
 from consensus.frames import frames as frames
+from consensus.kinds import Event as Event
+from consensus.kinds import Item as Item
+from consensus.kinds import Status as Status
+from consensus.kinds import Stream as Stream
 from consensus.sealed import DELIVERY, SEALED_MAX, Deliver, read_delivery
 from consensus.signing import TAG_SESSION, message
 
@@ -60,50 +63,10 @@ CURSOR_BYTES_MAX: Final = 256
 DISCLOSURES_MAX: Final = 64
 """Most disclosures asked for in one ``disclosed``."""
 HEIGHTS_MAX: Final = 64
-"""Most heights in one ``decisions`` or ``statements``."""
+"""Most heights in one ``decisions``, ``statements`` or ``blocks``."""
 STATEMENTS_KEPT: Final = 128
 """Statements, the last sent, that both sides of a connection remember."""
 NONCE_BYTES: Final = 32
-
-
-class Status(enum.IntEnum):
-    """What an answer says about its request. Codes are stable."""
-
-    OK = 0
-    EVENT = 1  # not an end: one of several messages under this id
-    MALFORMED = 16  # not the declared form; an unreadable frame also closes the connection
-    UNSUPPORTED = 17  # a method or version this node does not know
-    DENIED = 18  # this key may not do that
-    NOT_FOUND = 19  # nothing of that name; never used where a proof of absence is possible
-    BUSY = 20  # try again after ``retry_after_ms``; nothing was accepted
-    BAD_SIGNATURE = 21
-    WRONG_CHAIN = 22
-    UNAVAILABLE = 23  # this node cannot now (catching up, stopping, disk); ask another
-    NOT_ADMITTED = 24  # a transaction that could only be refused; not a certified outcome
-    LAPSED = 25  # accepted, but its ``not_after`` passed before any block held it
-
-
-class Event(enum.IntEnum):
-    """First item of the result of an answer with status EVENT."""
-
-    GREETING = 0
-    STATEMENT = 1
-    RECEIPTS = 2
-    HEIGHT = 3
-
-
-class Item(enum.IntEnum):
-    """What one item of a submission is."""
-
-    ENVELOPE = 0
-    GROUP = 1
-
-
-class Stream(enum.IntEnum):
-    """What a subscription follows."""
-
-    STATEMENTS = 0
-    DECISIONS = 1
 
 
 # --- requests ---------------------------------------------------------------------------------
@@ -326,6 +289,21 @@ class GetDisclosed:
     ids: tuple[bytes, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class GetPast:
+    """The statement of a height, and its path to the history root of a later certificate."""
+
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class GetBlocks:
+    """Certified heights from ``first`` on with all that executing them again takes: not proved."""
+
+    first: int
+    count: int
+
+
 Request = (
     Hello
     | Submit
@@ -352,6 +330,8 @@ Request = (
     | Deliver
     | GetSealed
     | GetBundle
+    | GetPast
+    | GetBlocks
 )
 
 _NAME: Final = codec.text(64, low=1)
@@ -400,6 +380,8 @@ _PARAMS: Final[dict[str, Shape]] = {
     "bundle": codec.array(
         codec.bytes32, codec.list_of(codec.count, BUNDLE_HEIGHTS_MAX), codec.boolean
     ),
+    "past": codec.array(codec.count),
+    "blocks": codec.array(codec.count, codec.integer(1, HEIGHTS_MAX)),
 }
 METHODS: Final = tuple(_PARAMS)
 _METHOD_OF: Final[dict[type, str]] = dict(zip(get_args(Request), METHODS, strict=True))
@@ -501,14 +483,14 @@ def _to_params(request: Request) -> Value:
             return [height_min, index, value, first, limit]
         case ListRecords(kind, after, limit):
             return [kind, None if after is None else [*after], limit]
-        case GetDecisions(first, count) | GetStatements(first, count):
+        case GetDecisions(first, count) | GetStatements(first, count) | GetBlocks(first, count):
             return [first, count]
         case GetRules(height_min, domain, number):
             return [height_min, domain, number]
         case GetStatus():
             return []
-        case GetCommittee(epoch):
-            return [epoch]
+        case GetCommittee(number) | GetPast(number):
+            return [number]
         case Subscribe(stream, from_height):
             return [int(stream), from_height]
         case Unsubscribe(subscription_id):
@@ -561,6 +543,10 @@ def _from_params(method: str, params: Value) -> Request:
             return GetCommittee(params[0])
         case "statements":
             return GetStatements(params[0], params[1])
+        case "past":
+            return GetPast(params[0])
+        case "blocks":
+            return GetBlocks(params[0], params[1])
         case "effect":
             return GetEffect(params[0])
         case "reversal":

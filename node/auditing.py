@@ -20,13 +20,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from consensus import codec
 from consensus.audit.stream import Failed, Header, Recorded, StateRow, Writer, encode_height
-from consensus.errors import ComityError, DecodeError
+from consensus.errors import ComityError
 from consensus.genesis import chain_id
 from consensus.hotstuff import wire
 from consensus.hotstuff.types import Block, CommitCert
 from node.errors import DamagedStoreError
+from node.recorded import block_of, stored
 from node.storage import readonly
 from node.storage.kinds import AtHeight, BatchPart, Kind
 from node.storage.recovery import LOG_FOLDER, STORE_FOLDER
@@ -113,7 +113,7 @@ class DataFolder:
             self._logged = Logged(folder / LOG_FOLDER, chain, view.height)
             tip = view.block(view.height)
             self._above = (
-                [] if tip is None else self._logged.certified(_parts(tip, view.height)[0].id)
+                [] if tip is None else self._logged.certified(block_of(tip, view.height)[0].id)
             )
             self.last = view.height + len(self._above)
             if last is not None and last < self.last:
@@ -127,7 +127,7 @@ class DataFolder:
         """Yield what is recorded from ``first`` on, and rows of the state where they are wanted."""
         view = self._view
         for height in range(first, min(self.last, view.height) + 1):
-            recorded = _stored(view, height)
+            recorded = stored(view, height)
             if recorded is not None:  # a gap shows in what follows
                 yield recorded
         if rows and self.last >= view.height:
@@ -140,35 +140,6 @@ class DataFolder:
         """Close the store."""
         self._view.close()
         self._environment.close()
-
-
-def _parts(data: bytes, height: int) -> tuple[Block, bytes, bytes]:
-    """Return a stored block, its bytes and those of its statement."""
-    where = f"table blocks, height {height}"
-    value = codec.parse(data, where)
-    if type(value) is not list or [type(each) for each in value] != [bytes, bytes]:
-        raise DecodeError("expected a block and a statement", path=where)
-    return wire.decode_block(value[0]), value[0], value[1]
-
-
-def _stored(view: View, height: int) -> Recorded | None:
-    data = view.block(height)
-    if data is None:
-        return None
-    block, encoded, statement = _parts(data, height)
-    batches: list[tuple[bytes | None, bytes | None]] = []
-    for item in block.payload:
-        found = view.batch(item.digest)
-        batches.append((None if found is None else found[1], view.private(item.digest)))
-    return Recorded(
-        height,
-        encoded,
-        statement,
-        view.certificate(height),
-        batches,
-        view.decisions(height),
-        view.changes(height),
-    )
 
 
 def _from_log(logged: Logged, block: Block) -> Recorded:

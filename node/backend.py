@@ -18,6 +18,7 @@ import trio
 from consensus import codec
 from consensus.answers import EpochStep, StatementEvidence
 from consensus.asking import Reading
+from consensus.audit.stream import Recorded
 from consensus.codec import Value
 from consensus.committee import Committee
 from consensus.errors import (
@@ -296,6 +297,10 @@ class Backend:
         if self._retracing is None:
             raise NotKept("this node keeps nothing of the past")
         return await self._retracing.prepare(height, index)
+
+    def recorded(self, height: int) -> Recorded | None:
+        """Return all that is kept of a certified height, for auditors."""
+        return self._chronicle.recorded(height)
 
     def _history_root(self, size: int) -> bytes:
         return self._execution.history.root(size)

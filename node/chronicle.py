@@ -15,11 +15,13 @@ from typing import Final
 
 from consensus import codec
 from consensus.answers import StatementEvidence
+from consensus.audit.stream import Recorded
 from consensus.errors import invariant
 from consensus.hotstuff import wire
 from consensus.hotstuff.types import Block, CommitCert, Statement
 from consensus.state.history import HistoryTree
 from consensus.state.state import Row
+from node import recorded
 from node.api.backend import CertifiedBlock, Place
 from node.register import Change, Register, effect_entry
 from node.sealed import vault
@@ -320,6 +322,15 @@ class Chronicle:
         if statement is None:
             return None
         return StatementEvidence(certificate, statement, tuple(self._history.path(height, at)))
+
+    def recorded(self, height: int) -> Recorded | None:
+        """Return all that is kept of a certified height."""
+        if height > self.certified:
+            return None
+        found = self._executed.get(height)
+        if found is not None:
+            return recorded.executed(found)
+        return recorded.stored(self._store.view, height)
 
     def ordered(self, height: int) -> tuple[Block, CommitCert | None] | None:
         """Return a certified block and the certificate on it, for nodes that catch up."""

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from consensus import codec
 from consensus.hotstuff import wire
-from consensus.hotstuff.events import CertifiedTip, ExecutionResult, RecoveredState, ReplicaConfig
+from consensus.hotstuff.events import CertifiedTip, RecoveredState, ReplicaConfig
 from consensus.hotstuff.execution import statement_of
 from consensus.hotstuff.replica import Replica
 from consensus.hotstuff.types import Block, SignKind, first_record
-from consensus.ledger.executor import EXECUTOR
-from consensus.ledger.genesis_state import genesis_state
+from consensus.ledger.genesis_state import first_result, genesis_state
 from consensus.ledger.layout import Paths
 from consensus.state.history import HistoryTree
-from consensus.state.merkle import RESULTS
 from consensus.state.state import State
 from node import checked
 from node.checked import CheckedBatch
@@ -48,13 +46,7 @@ def found(store: Store, identity: Identity) -> None:
     state = State(store.state, identity.genesis.tree_depth, -1)
     history = HistoryTree(StoreNodes(store))
     applied = state.apply(genesis_state(identity.genesis))
-    statement = statement_of(
-        identity.chain,
-        first,
-        ExecutionResult(
-            EXECUTOR, applied.state_root, RESULTS.root([]), applied.changes_root, history.root()
-        ),
-    )
+    statement = statement_of(identity.chain, first, first_result(applied, history.root()))
     history.append(statement.hash)
     block = codec.encode([wire.encode_block(first), statement.encode()])
     rows = state.pending(0)

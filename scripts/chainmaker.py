@@ -34,12 +34,11 @@ from consensus.hotstuff.types import (
 from consensus.ledger import batch as batches
 from consensus.ledger.batch import Batch, Item
 from consensus.ledger.decision import Decision
-from consensus.ledger.executor import EXECUTOR, BlockContext, BlockRun
-from consensus.ledger.genesis_state import genesis_state
+from consensus.ledger.executor import BlockContext, BlockRun
+from consensus.ledger.genesis_state import first_result, genesis_state
 from consensus.ledger.ledger import Ledger, of_genesis
 from consensus.ledger.transaction import ORDINARY
 from consensus.state.history import HistoryTree, MemoryNodes
-from consensus.state.merkle import CHANGES, RESULTS
 from consensus.state.state import MemoryBackend, State
 from node.storage.flush import BatchData, BlockData, FlushBatch
 from node.storage.recovery import STORE_FOLDER
@@ -81,9 +80,7 @@ class Chain:
         self.decisions: list[Decision] = []
         first = genesis_block(self.chain, founded.committee.hash, founded.time_ms)
         applied = self.state.apply(genesis_state(founded))
-        result = ExecutionResult(
-            EXECUTOR, applied.state_root, RESULTS.root([]), CHANGES.root([]), self.history.root()
-        )
+        result = first_result(applied, self.history.root())
         statement = statement_of(self.chain, first, result)
         self._take(Recorded(0, first.encoded, statement.encoded, None, [], codec.encode([]), b""))
         self.history.append(statement.hash)

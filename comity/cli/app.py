@@ -36,6 +36,7 @@ from comity.cli import (
     rules,
     sealing,
     snapshots,
+    statement,
     verifying,
 )
 from comity.cli import rule_changes as rule_changes  # these add commands to `rules`
@@ -97,6 +98,7 @@ app.command(reviews.review, help_epilogue=reviews.EXAMPLES_ONE)
 app.command(audit.audit, help_epilogue=audit.EXAMPLES)
 app.command(evidence.bundle, help_epilogue=evidence.EXAMPLES)
 app.command(verifying.verify_, name="verify", help_epilogue=verifying.EXAMPLES)
+app.command(statement.statement, help_epilogue=statement.EXAMPLES)
 app.command(devnet.devnet, help_epilogue=devnet.EXAMPLES)
 
 

@@ -14,7 +14,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -32,10 +33,20 @@ from rich.text import Text
 
 from comity.auditing import sources
 from comity.auditing.checkers import GC_ALLOCATIONS, PROCESSES_MAX, processes_default
+from comity.auditing.fetching import Work, from_node
 from comity.auditing.running import Report, Space, Wanted
 from comity.auditing.running import audit as run_audit
 from comity.cli import show
-from comity.cli.options import GENESIS_VARIABLE, OUTPUT, Output, UsageError, examples
+from comity.cli.options import (
+    GENESIS_VARIABLE,
+    OUTPUT,
+    PATIENCE_SECONDS,
+    Output,
+    Reach,
+    UsageError,
+    examples,
+    with_client,
+)
 from comity.cli.values import time_word
 from comity.founding import CONFIG_NAME, GENESIS_NAME
 from consensus import genesis as genesis_file
@@ -46,6 +57,8 @@ from consensus.errors import DecodeError
 HOLDS: Final = 0
 DIVERGES: Final = 1
 _HASH: Final = re.compile(r"(0x)?[0-9a-f]{64}")
+_AGENCY: Final = re.compile(r"[^/.=]+(=.+)?")
+"""What may name an agency's node, and is no path."""
 _TRUST: Final = re.compile(r"(\d{1,18}):((?:0x)?[0-9a-f]{64})")
 
 Trust = Annotated[
@@ -80,12 +93,22 @@ def audit(
     jobs: Annotated[
         int | None, Parameter(help="Processes that check signatures; one less than processors.")
     ] = None,
+    key: Annotated[
+        Path | None, Parameter(help="Key file to ask a node with; else COMITY_KEY_FILE.")
+    ] = None,
+    purpose: Annotated[
+        str, Parameter(help="What for; a node records it where rules want reads recorded.")
+    ] = "",
+    patience: Annotated[
+        float, Parameter(show_default=True, help="Seconds until giving up on a node.")
+    ] = PATIENCE_SECONDS,
     output: Output = OUTPUT,
 ) -> int:
     """Check a range of a network's past by executing all of it again.
 
     Args:
-        source: an audit file, or a stopped node's folder, configuration or data, or a copy of it.
+        source: an audit file; a stopped node's folder, configuration or data, or a copy of it; or
+            an agency whose running node is asked, as name or name=host:port.
     """
     if jobs is not None and not 0 <= jobs <= PROCESSES_MAX:
         raise UsageError(f"--jobs {jobs} is not between 0 and {PROCESSES_MAX}")
@@ -94,7 +117,8 @@ def audit(
             raise UsageError(f"{name} {height} is no height", hint="heights count from 0")
     if first is not None and last is not None and last < first:
         raise UsageError(f"--to {last} is below --from {first}")
-    found = _source(source, genesis)
+    reach = Reach(None, (source,), key, purpose, patience)
+    found = _source(source, genesis, reach)
     if export is not None:
         return _export(found, export, first or 0, last, output)
     trusted = dict(_trusted(each) for each in trust)
@@ -126,23 +150,36 @@ def audit(
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Where heights are read: an audit file, or a node's data with its genesis file."""
+    """Where heights are read: an audit file, a node's data with its genesis file, or a node."""
 
     chain: bytes
     path: Path
     genesis: Path | None
     """None: an audit file, which has its own."""
+    reach: Reach | None = None
+    """How to ask a running node."""
 
     def frames(self, first: int, last: int | None, *, rows: bool) -> Iterator[Frame]:
         """Yield the parts of a stream that has the heights from ``first`` on."""
         if self.genesis is None:
             return sources.from_file(self.path)
+        if self.reach is not None:
+            return from_node(
+                partial(_with_client, replace(self.reach, genesis=self.genesis)),
+                self.genesis.read_bytes(),
+                first,
+                last,
+            )
         upto = "-" if last is None else str(last)
         words = [str(self.path), str(self.genesis), str(first), upto, "rows" if rows else "-"]
         return sources.from_process([sys.executable, "-m", "node.auditing", *words])
 
 
-def _source(word: str, genesis: str | None) -> _Source:
+def _with_client(reach: Reach, work: Work) -> None:
+    with_client(reach, work)
+
+
+def _source(word: str, genesis: str | None, reach: Reach) -> _Source:
     path = Path(word)
     trusted = _hash_of(genesis)
     if path.is_file() and path.name != CONFIG_NAME:
@@ -154,21 +191,29 @@ def _source(word: str, genesis: str | None) -> _Source:
                 hint="give its hash or genesis file with --genesis",
             )
         return _Source(trusted, path, None)
-    if not path.exists():
+    asks = not path.exists()
+    if asks and not _AGENCY.fullmatch(word):
         raise UsageError(f"there is no {path}", hint="name an audit file or a node's folder")
-    data, configured = _data(path)
+    data, configured = (path, None) if asks else _data(path)
     named = None if genesis is None or _HASH.fullmatch(genesis) else Path(genesis)
     default = None if configured is not None else _default_genesis()
     file = named or configured or (None if default is None else Path(default))
     if file is None:
-        raise UsageError(
-            "a data folder does not hold the genesis file", hint="name the file with --genesis"
-        )
+        said = "a data folder does not hold the genesis file"
+        if asks:
+            said = f"there is no {path}; to ask a node of that name the genesis file is needed"
+        raise UsageError(said, hint="name the file with --genesis")
     file = file / GENESIS_NAME if file.is_dir() else file
     found = _hash_of(str(file))
     if found is None or (trusted is not None and found != trusted):
         raise UsageError(f"{file} is the genesis file of another network")
-    return _Source(found, data, file)
+    if asks:
+        members = genesis_file.decode(file.read_bytes()).committee.validators
+        if word.partition("=")[0] not in [each.agency for each in members]:
+            said = f"there is neither a file {word} nor an agency with a node of that name"
+            names = ", ".join(each.agency for each in members)
+            raise UsageError(said, hint=f"the members are {names}")
+    return _Source(found, data, file, reach if asks else None)
 
 
 def _data(path: Path) -> tuple[Path, Path | None]:
@@ -237,7 +282,7 @@ def _export(source: _Source, path: Path, first: int, last: int | None, output: O
     from comity.auditing.exporting import export as write
 
     with _progress(first) as told:
-        heights, size = write(source.frames(first, last, rows=False), path, told)
+        heights, size = write(source.frames(first, last, rows=False), path, first, last, told)
     value = {"file": str(path), "chain": source.chain, "heights": heights, "bytes": size}
     rows = [
         ("file", str(path)),
@@ -384,6 +429,7 @@ EXAMPLES: Final = examples(
     "comity audit network/treasury                          a stopped node's folder",
     "comity audit copy/data --genesis genesis.cbor          a copy of its data",
     "comity audit 2026.audit --genesis 03ae... --json",
+    "comity audit treasury --key auditor.key                a running node, asked for its blocks",
     "comity audit network/treasury --keep audited           goes on where it stopped before",
     "comity audit network/treasury --to 9000 --export 2026.audit",
 )

@@ -49,13 +49,12 @@ from consensus.hotstuff.types import Block, Statement, genesis_block
 from consensus.ledger import batch as batches
 from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
-from consensus.ledger.executor import EXECUTOR, BlockContext, BlockResult, BlockRun
-from consensus.ledger.genesis_state import genesis_state
+from consensus.ledger.executor import BlockContext, BlockResult, BlockRun
+from consensus.ledger.genesis_state import first_result, genesis_state
 from consensus.ledger.layout import Paths
 from consensus.ledger.ledger import Ledger, of_genesis
 from consensus.ledger.transaction import Transaction
 from consensus.state.history import HistoryTree, MemoryNodes, NodeSource
-from consensus.state.merkle import CHANGES, RESULTS
 from consensus.state.state import Backend, MemoryBackend, State
 
 OWN, GRANTED, PERSON = "own role", "grant", "own person"
@@ -146,9 +145,7 @@ class Replay:
         self.history = HistoryTree(nodes)
         applied = self.state.apply(genesis_state(genesis))
         first = genesis_block(self.chain, genesis.committee.hash, genesis.time_ms)
-        result = ExecutionResult(
-            EXECUTOR, applied.state_root, RESULTS.root([]), CHANGES.root([]), self.history.root()
-        )
+        result = first_result(applied, self.history.root())
         statement = statement_of(self.chain, first, result)
         self.history.append(statement.hash)
         self.tip = Tip(0, 0, first.id, first.time_ms, statement)

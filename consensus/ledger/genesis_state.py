@@ -16,6 +16,7 @@ from consensus.codec import Value
 from consensus.errors import DecodeError, RulesError
 from consensus.genesis import Genesis
 from consensus.hashing import context
+from consensus.hotstuff.events import ExecutionResult
 from consensus.ledger.attached import join_attached
 from consensus.ledger.layout import (
     ACTIVATED,
@@ -36,8 +37,11 @@ from consensus.ledger.model import Rulebook
 from consensus.ledger.persons import listed_under
 from consensus.ledger.rules import Definition, compile_rulebook, decode_definition, parts_root
 from consensus.ledger.types import InputError, check_id
+from consensus.ledger.versions import FIRST
 from consensus.ledger.view import CHARTER, Write, single_write
+from consensus.state.merkle import RESULTS
 from consensus.state.salted import NO_SALT
+from consensus.state.state import Applied
 
 FIRST_VERSION = 1
 
@@ -105,6 +109,17 @@ def genesis_state(genesis: Genesis) -> list[Write]:
     writes.sort()
     _refuse_repeats(ledger, writes)
     return writes
+
+
+def first_result(applied: Applied, history_root: bytes) -> ExecutionResult:
+    """Return what the statement of height 0 says, given its leaves in an empty state.
+
+    Args:
+        history_root: over no statement.
+    """
+    return ExecutionResult(
+        FIRST, applied.state_root, RESULTS.root([]), applied.changes_root, history_root
+    )
 
 
 def _compiled(genesis: Genesis) -> tuple[list[Definition], Rulebook]:

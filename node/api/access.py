@@ -37,8 +37,10 @@ from consensus.ledger.proposals import Proposal
 from consensus.ledger.readers import ALWAYS, account_row, record_row
 from consensus.ledger.sealing import ERASURE
 from consensus.protocol import (
+    GetBlocks,
     GetCommittee,
     GetDecisions,
+    GetPast,
     GetProposals,
     GetReversal,
     GetStatements,
@@ -72,8 +74,10 @@ def allows(access: int, request: Request) -> bool:
     For citizens ``may_read`` and the server decide row by row and transaction by transaction.
     """
     match request:
-        case Hello() | GetStatus() | GetCommittee() | GetStatements() | Unsubscribe():
+        case Hello() | GetStatus() | GetCommittee() | GetStatements() | GetPast() | Unsubscribe():
             return True
+        case GetBlocks():
+            return access == answers.MEMBER
         case Subscribe(stream=Stream.STATEMENTS):
             return True
         case GetProposals(agency=None):

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from consensus.answers import EpochStep, StatementEvidence
 from consensus.asking import Reading
+from consensus.audit.stream import Recorded
 from consensus.codec import Value
 from consensus.evidence.making import Prepared
 from consensus.ledger.dry import DryRun
@@ -231,6 +232,9 @@ class ApiBackend(Protocol):
         Raises:
             ComityError: what it was judged on is not kept.
         """
+
+    def recorded(self, height: int) -> Recorded | None:
+        """Return all that is kept of a certified height, for auditors; None if it is not kept."""
 
     def overwritten(self, txid: bytes) -> Mapping[bytes, Overwritten]:
         """Return the leaves that a transaction overwrote, by their hash, as far as kept."""

@@ -15,6 +15,7 @@ from consensus.ledger.codes import Code
 from consensus.ledger.proposals import SPACE
 from consensus.protocol import (
     Get,
+    GetBlocks,
     GetBundle,
     GetCommittee,
     GetDecision,
@@ -23,6 +24,7 @@ from consensus.protocol import (
     GetEffect,
     GetHolds,
     GetIndex,
+    GetPast,
     GetProposal,
     GetProposals,
     GetReads,
@@ -42,6 +44,7 @@ from node.api import (
     access,
     bundling,
     disclosing,
+    heights,
     listing,
     places,
     reading,
@@ -129,6 +132,8 @@ class Querier:
                     result = await self._decisions(request)
                 case GetDisclosed():
                     result = await disclosing.answer(self._connection, request)
+                case GetBlocks():
+                    result = await heights.blocks(self._connection, request)
                 case GetReads():
                     result = await recording.reads(self._connection, request)
                 case Deliver():
@@ -155,6 +160,8 @@ class Querier:
                 for height in wanted:
                     outbox.statement(height, reading.evidence_of(backend, height))
                 return [*wanted]
+            case GetPast(height):
+                return heights.past(backend, height)
             case GetProposals(agency, state, after, limit):
                 if agency is not None:
                     return backend.proposals.of_agency(agency, state, after, limit).to_value()

@@ -13,10 +13,12 @@ before it is answered; if it cannot be, it is not answered:
     bundle              the leaves that the act was judged on
     proposal            what its draft names and what was looked at to judge it, where it is shown
     simulate            what the draft names and rests on
+    blocks              as decisions, and what each transaction expects
 
-The rest shows none: ``rules``, ``status``, ``committee``, ``statements``; ``proposals``, whose
-pages are ids of proposals; ``reads``, which shows who has read. Receipts of ``submit`` are not
-recorded: to whoever did not sign the act they show nothing of it (``showing.receipt``).
+The rest shows none: ``rules``, ``status``, ``committee``, ``statements``, ``past``;
+``proposals``, whose pages are ids of proposals; ``reads``, which shows who has read. Receipts of
+``submit`` are not recorded: to whoever did not sign the act they show nothing of it
+(``showing.receipt``).
 
 Whoever may read a record may look up who has; the person concerned learns agency and purpose alone.
 

@@ -24,6 +24,7 @@ from comity.session import Server
 from consensus import answers, codec, genesis, keyfile, protocol, reads, signing
 from consensus.answers import Answer, StatementEvidence
 from consensus.asking import Reading
+from consensus.audit.stream import Recorded
 from consensus.committee import Committee, Validator
 from consensus.errors import ComityError
 from consensus.evidence.making import Decided, Prepared, prepare
@@ -554,6 +555,17 @@ class Twin:
             row = applied.rows[kh].value
             return Earlier(row, height, len(applied.changes), index, previous, path)
         return None
+
+    def recorded(self, height: int) -> Recorded | None:
+        block = self.blocks.get(height)
+        if block is None:
+            return None
+        rows = [
+            [txid, bytes(32), root, decision]
+            for txid, root, decision in zip(block.txids, block.roots, block.decisions, strict=True)
+        ]
+        statement = self.statements[height].encode()  # a twin has neither blocks nor batches
+        return Recorded(height, b"block", statement, None, [], codec.encode(rows), b"")
 
     def overwritten(self, txid: bytes) -> Any:
         return self.aside.get(txid, {})

@@ -18,6 +18,7 @@ import pycddl
 import pytest
 
 from consensus import answers, asking, protocol, reads, sealed
+from consensus.audit import pages
 from consensus.errors import DecodeError, RemoteProtocolError
 from consensus.evidence import disclosure
 from consensus.protocol import Item, Status
@@ -50,6 +51,8 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "result-bundle": answers.read_bundle,
     "result-proposal": reads.read_proposal,
     "result-proposals": reads.read_proposals,
+    "result-past": answers.read_past,
+    "result-blocks": pages.read_page,
     "result-simulate": asking.read_simulated,
     "result-reads": asking.read_readings,
     "result-deliver": sealed.read_kept,
