@@ -114,7 +114,11 @@ def _show(circular: Circular, book: Rulebook, output: Output) -> None:
     for each in calls:
         note = "" if each.in_force else " (not as it is in force)"
         rows.append(("action", ".".join(_names(each.call)) + note))
-        rows += [(f"  {name}", item) for name, item in each.inputs]
+        action = book.action(*_names(each.call))
+        types = {} if action is None else {one.name: one.type for one in action.inputs}
+        rows += [
+            (f"  {name}", show.input_word(item, types.get(name))) for name, item in each.inputs
+        ]
     rows += [("expects", f"{place} at version {version}") for place, version in expects]
     rows += [("under", each) for each in found.context.under]
     rows += [("reason", found.reason)] if found.reason else []

@@ -328,10 +328,12 @@ def _inputs(found: Proposed, index: int, book: Rulebook | None) -> list[tuple[st
     values = found.draft.inputs(index)[0]
     domain, name, _ = found.calls[index]
     action = None if book is None else book.action(domain, name)
-    names = [] if action is None else [each.name for each in action.inputs]
-    if len(names) != len(values):
-        names = [f"#{at + 1}" for at in range(len(values))]
-    return [(f"  {each}", value) for each, value in zip(names, values, strict=True)]
+    if action is None or len(action.inputs) != len(values):
+        return [(f"  #{at}", show.input_word(value, None)) for at, value in enumerate(values, 1)]
+    return [
+        (f"  {each.name}", show.input_word(value, each.type))
+        for each, value in zip(action.inputs, values, strict=True)
+    ]
 
 
 def _end(found: Proposed) -> list[tuple[str, Any]]:

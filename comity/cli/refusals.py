@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -34,6 +35,12 @@ def _stale(detail: Value) -> str:
     return f"{_name(name)} is at version {version} now;{what} read it again before you act"
 
 
+def _dated(said: str) -> str:
+    """Return a sentence of the kernel with its times in words."""
+    return _TIME_MS.sub(lambda found: time_word(int(found[1])), said)
+
+
+_TIME_MS: Final = re.compile(r"\b([0-9]{1,15}), in milliseconds since 1970")
 _GRANT_FAULTS: Final = {
     "action": "does not name this action",
     "cyclic": "leads back to itself",
@@ -175,7 +182,7 @@ _SENTENCES: Final[dict[str, Sentence]] = {
         else f"{_name(d[0])} changed its {d[1]} since this was derived from it"
     ),
     "HELD": lambda d: f"held by {', '.join(word(each, short=True) for each in d)}",
-    "REQUIREMENT": lambda d: f"{d[1]} ({d[0]})",
+    "REQUIREMENT": lambda d: f"{_dated(d[1])} ({d[0]})",
     "NEEDS_APPROVAL": lambda d: "approvals are missing: " + ", and ".join(map(_missing, d)),
     "INSUFFICIENT": lambda d: (
         f"account/{place_word('record', d[0])} would "

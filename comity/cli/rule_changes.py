@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from comity import rulesets
 from comity.cli import show
 from comity.cli.options import OUTPUT, REACH, Output, Reach, examples, with_client
+from comity.cli.reads import action_names
 from comity.cli.rules import app, found_table, found_value, read_text
 from comity.cli.show import emit, table, titled
 from comity.cli.values import parse_value, time_word
@@ -43,7 +44,7 @@ def propose(
         if known.until_ms is None and any(isinstance(each, Problem) for each in found):
             emit(output, found_value(found), found_table(found))
             return 1
-        return _said(output, await client.propose_rules(text, reason=reason))
+        return await _said(client, output, await client.propose_rules(text, reason=reason))
 
     return with_client(reach, work)
 
@@ -70,7 +71,9 @@ def activate(
     from_ms = parse_value(from_, Type("time"), "--from")
 
     async def work(client: Client) -> int:
-        return _said(output, await client.activate_rules(domain, number, from_ms, reason=reason))
+        return await _said(
+            client, output, await client.activate_rules(domain, number, from_ms, reason=reason)
+        )
 
     return with_client(reach, work)
 
@@ -90,7 +93,7 @@ def _on_number(
         output: Output = OUTPUT,
     ) -> int:
         async def work(client: Client) -> int:
-            return _said(output, await act(client, domain, number, reason))
+            return await _said(client, output, await act(client, domain, number, reason))
 
         return with_client(reach, work)
 
@@ -117,9 +120,9 @@ app.command(
 )
 
 
-def _said(output: Output, decision: Decision) -> int:
-    names = {action_id: "charter" for _, _, action_id in decision.rules}
-    emit(output, show.decision_value(decision), show.decision_table(decision, names))
+async def _said(client: Client, output: Output, decision: Decision) -> int:
+    table = show.decision_table(decision, await action_names(client))
+    emit(output, show.decision_value(decision), table)
     return 1 if decision.state == "refused" else 0
 
 

@@ -43,6 +43,8 @@ KERNEL_SHAPES: Final[dict[str, Any]] = {
     "role": layout.Role,
 }
 RESERVATION_STATES: Final = ("reserved", "posted", "voided")
+INPUT_BYTES_MAX: Final = 64
+"""Bytes of an input that are shown in full; what is longer is a rule set or evidence."""
 WHOLE: Final = ("grant", "id", "proposal", "review", "transaction")
 """Columns that people copy from: whole on one line where the lines are not a terminal's."""
 Actions = Mapping[bytes, str]
@@ -303,6 +305,15 @@ def typed_word(value: Value, kind: Type | None) -> str:
             return time_word(value)
         case "money":
             return f"{value} {kind.argument} (minor units)"
+    return word(value)
+
+
+def input_word(value: Value, kind: Type | None) -> str:
+    """Return an input for whoever is to consent to it: times and months in words, ids in full."""
+    if isinstance(value, bytes) and len(value) > INPUT_BYTES_MAX:
+        return f"{len(value)} bytes, {word(value, short=True)}"
+    if isinstance(value, int | list) and kind is not None and kind.base not in ("ref", "sealed"):
+        return typed_word(value, kind)
     return word(value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -177,6 +178,8 @@ def test_commands_from_proposal_to_history(shell: Shell) -> None:
     assert (said.status, "applied" in said.out) == (0, True), said
     early = shell("rules", "activate", "notes", "2", "--from", str(START_MS), *key)
     assert (early.status, "NOTICE" in early.out) == (1, True)
+    assert re.search(r"the notice ends at 20\d\d-\d\d-\d\d \d\d:\d\d:\d\dZ", early.out)
+    assert "charter.activate_rules (rules 1)" in early.out
     late = str(START_MS + 2 * WEEK_MS)
     assert shell("rules", "activate", "notes", "2", "--from", late, *key).status == 0
     shown = shell("rules", "history", "notes")

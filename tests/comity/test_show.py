@@ -7,11 +7,12 @@ import io
 import pytest
 from rich.console import Console
 
-from comity.cli.show import entry_table
+from comity.cli.show import entry_table, input_word
 from comity.drafting import KERNEL_TOUCHES
 from comity.results import Entry
 from consensus.codec import Value
 from consensus.ledger.kernel.catalogue import KERNEL_ACTIONS
+from consensus.ledger.types import Type
 from consensus.protocol import StateKey
 
 KEY, OTHER, WHO = bytes([1]) * 32, bytes([2]) * 32, bytes([3]) * 32
@@ -66,3 +67,20 @@ def test_what_drafts_expect_of_kernel_actions_are_inputs_of_theirs() -> None:
         for namespace, names in touched:
             named = {name.removeprefix("*") for name in names if name[0] != "="}
             assert inputs.issuperset(named), (action, namespace)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "said"),
+    [
+        (24_322, Type("month"), "2026-11"),
+        (END_MS, Type("time"), "2027-01-15 08:00:00Z"),
+        ([WHO], Type("ref", "person"), f"[0x{'03' * 32}]"),
+        (WHO, Type("digest"), f"0x{'03' * 32}"),
+        (bytes(200), Type("definition"), "200 bytes, 0x000000000000…"),
+        (24_322, None, "24322"),
+    ],
+)
+def test_inputs_are_shown_to_whoever_consents_as_they_are_meant(
+    value: Value, kind: Type | None, said: str
+) -> None:
+    assert input_word(value, kind) == said

@@ -168,6 +168,9 @@ def _actions(was: RuleSet, now: RuleSet) -> Callable[[ActionDef, ActionDef, str]
             said = _lines(word, _rows(getattr(one, word)), _rows(getattr(two, word)))
             if key == "effects":
                 said += _lines("writes", one.details, two.details)
+            if key == "require":
+                said += _lines("says", *([f"{r.code}: {r.say}" for r in d.require]
+                                         for d in (old, new)))  # fmt: skip
             lines += [each for each in said or [f"  {key}: its details changed"]
                       if each not in lines]  # fmt: skip
         if old.emergency != new.emergency:

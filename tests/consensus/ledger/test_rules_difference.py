@@ -198,3 +198,11 @@ def test_who_may_object_now_is_among_the_powers() -> None:
         STOPS, ("[actions.shut]", "[actions.shut]\nobjections = { role = 'stops.jury' }")
     )
     assert found.powers == ("+ stops.jury now: object to shut",)
+
+
+def test_another_sentence_of_a_requirement_is_said() -> None:
+    found = between(BENEFITS, ('say = "too much"', 'say = "more than the law allows"'))
+    assert lines(found)["action grant"] == [
+        "- says: MOST: too much",
+        "+ says: MOST: more than the law allows",
+    ]
