@@ -22,7 +22,7 @@ from comity.results import Decision
 from consensus.genesis import OFFICIAL, SYSTEM
 from consensus.sealed import Item
 from scripts.localnet import ROOT, LocalNetwork, found
-from tests.network.town import TUNING, agreed, kill, start
+from tests.network.town import TUNING, agreed, eventually, kill, start
 
 pytestmark = pytest.mark.process
 
@@ -160,7 +160,13 @@ async def test_node_that_lost_its_values_gets_them_from_the_others_of_the_audien
     shutil.rmtree(town.folder / "integrity" / "data" / "sealed")
     await start(town, "integrity")
     fetched = {"iban": "sealed", "findings": FINDINGS}
-    assert await seen(town, "integrity", "auditor", 5) == fetched
+    keys = town.folder / "integrity" / "data" / "sealed" / "keys"
+
+    async def again() -> bool:
+        assert await seen(town, "integrity", "auditor", 5) == fetched
+        return keys.stat().st_size > 0
+
+    await eventually(again, "the link with treasury is up, and the value is fetched")
     kill(town, "treasury")
     try:
         assert await seen(town, "integrity", "auditor", 5) == fetched  # it has its own again
