@@ -457,6 +457,13 @@ class BatchStore:
             self._delivered_bytes -= old.item.size_bytes
         return gone
 
+    def drop(self, digests: Iterable[bytes]) -> None:
+        """Forget delivered batches: their private parts are not to be given to anybody any more."""
+        for digest in digests:
+            entry = self._delivered.pop(digest, None)
+            if entry is not None:
+                self._delivered_bytes -= entry.item.size_bytes
+
     def expire(self, chain_time_ms: int) -> list[CheckedBatch]:
         """Drop and return batches that no block needs and none of whose transactions can apply."""
         needed = self._needed()

@@ -64,6 +64,12 @@ class TuningSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     heartbeat_ms: int = 3000
 
 
+class RetentionSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[retention]``: for how long what is not needed for proofs is kept; 0: for good."""
+
+    private_days: int = 0
+
+
 class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[log]``: ``format`` is auto (JSON when not a terminal), json or text."""
 
@@ -78,6 +84,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     listen: ListenSection = ListenSection()
     limits: LimitsSection = LimitsSection()
     tuning: TuningSection = TuningSection()
+    retention: RetentionSection = RetentionSection()
     log: LogSection = LogSection()
     peers: dict[str, str] = {}
     folder: str = "."
@@ -93,6 +100,7 @@ _SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "listen": ListenSection,
     "limits": LimitsSection,
     "tuning": TuningSection,
+    "retention": RetentionSection,
     "log": LogSection,
 }
 _LEVELS: Final = ("debug", "info", "warning", "error")
@@ -218,6 +226,8 @@ def _check_ranges(config: Config, places: _Places) -> None:
         "timeout_max_ms",
         f"= {tuning.timeout_max_ms} is below timeout_base_ms = {tuning.timeout_base_ms}",
     )
+    days = config.retention.private_days
+    require(0 <= days <= 36_500, "retention", "private_days", "is 0 (for good) to 36500")
     require(log.level in _LEVELS, "log", "level", f"is one of {', '.join(_LEVELS)}")
     require(log.format in _FORMATS, "log", "format", f"is one of {', '.join(_FORMATS)}")
     for key in config.listen.__struct_fields__:

@@ -49,6 +49,7 @@ from node.network.wire import Class
 from node.ordering import Ordering
 from node.outbox import Outbox, Outgoing
 from node.past import Past
+from node.retention import META_PRIVATE, Retention
 from node.sealed import wire as sealed_wire
 from node.sealed.keeper import Keeper
 from node.sealed.vault import Change
@@ -84,6 +85,7 @@ class Engine:
         announce: is told that heights became provable, in order, each once.
         now_ms: this machine's clock, milliseconds since 1970.
         disk: the system calls of log and signer's mark.
+        retention_ms: for how long private parts of transactions are kept; 0: for good.
 
     Raises:
         StorageError, SignerError: one of their kinds; what is wrong with the data.
@@ -103,7 +105,9 @@ class Engine:
         log: FilteringBoundLogger,
         metrics: Metrics,
         disk: Disk = SYSTEM_DISK,
+        retention_ms: int = 0,
     ) -> None:
+        self._retention_ms = retention_ms
         self.identity = identity
         self.ledger = of_genesis(identity.genesis)
         self.stopped: Stopped | None = None
@@ -221,6 +225,9 @@ class Engine:
         )
         self.ordering.dissemination = self.dissemination
         self.ordering.execution = self.execution
+        self.retention = Retention(
+            self._retention_ms, store.view.meta(META_PRIVATE), self._certified_block
+        )
         self.flusher = Flusher(
             store,
             recovered.log,
@@ -235,7 +242,13 @@ class Engine:
             self._failed,
             metrics,
             self._settle,
+            self.retention,
+            self.dissemination.batches.drop,
         )
+
+    def _certified_block(self, height: int) -> Block | None:
+        found = self.chronicle.ordered(height)
+        return None if found is None else found[0]
 
     async def _settle(self, changes: Sequence[Change], time_ms: int) -> None:
         """Take over what certified heights mean for sealed values."""

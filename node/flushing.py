@@ -11,6 +11,7 @@ Not here: what a flush writes in detail (``node.storage.flush``), and what is li
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import trio
@@ -19,11 +20,12 @@ from consensus import codec
 from consensus.ledger.layout import Paths
 from consensus.state.history import HistoryTree
 from consensus.state.state import State
-from node import aside
+from node import aside, retention
 from node.chronicle import Chronicle
 from node.errors import StorageFailedError
 from node.execution import Execution
 from node.listed import index_entries
+from node.retention import Retention
 from node.sealed.vault import Change
 from node.storage import kinds
 from node.storage.flush import FlushBatch
@@ -52,6 +54,8 @@ class Flusher:
         flushed: is told each height that the store has reached.
         failed: is told of a disk that failed; nothing more is flushed.
         settle: takes over what the heights mean for sealed values, before they are flushed.
+        kept: says whose private parts go; None: they stay.
+        dropped: is told of batches whose private parts are gone from the store.
     """
 
     def __init__(
@@ -69,8 +73,12 @@ class Flusher:
         failed: Callable[[StorageFailedError], None],
         metrics: Metrics,
         settle: Settle | None = None,
+        kept: Retention | None = None,
+        dropped: Callable[[Sequence[bytes]], None] = lambda digests: None,
     ) -> None:
         self._settle = settle
+        self._retention = kept or Retention(0, None, lambda height: None)
+        self._dropped = dropped
         self._store = store
         self._log = log
         self._writer = writer
@@ -117,7 +125,14 @@ class Flusher:
             numbers = self._numbers_at(upto)
             if self._settle is not None:
                 await self._settle(*self._chronicle.sealed_upto(upto))
-            await self._store.flush(self._batch(upto, state, history, numbers))
+            first, private = self._retention.step(upto, self._chronicle.time_ms())
+            batch = self._batch(upto, state, history, numbers)
+            if private:
+                more = [*batch.meta, *retention.meta(first)]
+                batch = replace(batch, meta=more, private=private)
+            await self._store.flush(batch)
+            self._retention.done(first)
+            self._dropped(private)
             state.flushed(upto)
             history.flushed(upto)
             self._chronicle.flushed(upto)
@@ -160,7 +175,8 @@ class Flusher:
         return numbers
 
     async def _turn_log(self) -> None:
-        if self._log.end - self._grown_from < LOG_BYTES_ROTATE:
+        due = self._retention.turns_log(self._chronicle.time_ms())
+        if self._log.end - self._grown_from < LOG_BYTES_ROTATE and not due:
             return
         persisted = await self._writer.rotate(self._carry())
         self._grown_from = persisted.synced

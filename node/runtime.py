@@ -31,6 +31,7 @@ from node.network.peers import Class, Hello, HelloState, NetworkConfig, PeerAddr
 from node.network.tls import client_server_context, peer_contexts
 from node.ordering import FAULTS
 from node.readlog import ReadLog
+from node.retention import DAY_MS
 from node.sealed.keeper import Keeper
 from node.sealed.vault import Vault, load_key
 from node.telemetry.gauges import Gauges
@@ -88,6 +89,7 @@ class Node:
             wall_ms,
             log,
             self.metrics,
+            retention_ms=config.retention.private_days * DAY_MS,
         )
         self._serve_clients()
         try:
@@ -326,6 +328,7 @@ class Node:
             "executed": chronicle.executed,
             "certified": chronicle.certified,
             "flushed": engine.store.height,
+            "private_from": engine.retention.first,
             "state_root": chronicle.state_root(chronicle.certified).hex(),
             "leaves": engine.execution.state.key_count,
             "peers": [self._name(peer) for peer in sorted(self.network.connected)],

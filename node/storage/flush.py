@@ -69,6 +69,7 @@ class FlushBatch:
         index: node-local index of records, ``(kind ‖ id, kh)``; None removes.
         aside: node-local values, ``(key, value)``; None removes.
         meta: further names and values; a name does not begin with "_".
+        private: digests of batches whose private parts go.
         forget: rows that heights up to this one replaced are forgotten; -1: none.
     """
 
@@ -79,6 +80,7 @@ class FlushBatch:
     index: Sequence[tuple[bytes, bytes | None]] = ()
     aside: Sequence[tuple[bytes, bytes | None]] = ()
     meta: Sequence[tuple[bytes, bytes]] = ()
+    private: Sequence[bytes] = ()
     forget: int = -1
 
 
@@ -119,6 +121,8 @@ def write(txn: lmdb.Transaction[bytes], opened: Tables, batch: FlushBatch) -> No
     _change(txn, opened.aside, batch.aside)
     for name, value in batch.meta:
         txn.put(name, value, db=opened.meta)
+    for digest in batch.private:
+        txn.delete(digest, db=opened.private)
     versions.forget(txn, opened, horizon, batch.forget)
     txn.put(tables.META_HEIGHT, height_key(batch.height), db=opened.meta)
 

@@ -169,6 +169,7 @@ class Machine:
     disk: PowerDisk = field(default_factory=PowerDisk)
     metrics: Metrics = field(default_factory=Metrics)
     powered: bool = False
+    retention_ms: int = 0
     engine: Engine = field(init=False)
     sent: list[Message] = field(default_factory=list)
     """Signed messages that left, of all lives."""
@@ -202,6 +203,7 @@ class Machine:
             structlog.get_logger(),
             self.metrics,
             self.disk,
+            self.retention_ms,
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -1,0 +1,79 @@
+"""Private parts of old transactions go: their inputs, reasons and seeds, from store and log.
+
+Everything else stays and goes on being proved: bodies, signatures, decisions, records, and the
+leaves that commit to what went. Whoever lacks private parts cannot execute those blocks again:
+below the horizon a node begins with a snapshot, an audit ends, and no new bundle can be made.
+
+A step takes so many heights at most, in the flush that is under way anyway. The log is turned once
+a day, so that no segment keeps what the store has dropped. The draft of a proposal lies in the
+state, and stays.
+
+Not here: what is in a private part (``consensus.ledger.private``), and the tables (``storage``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from consensus.hotstuff.types import Block
+
+HEIGHTS_MAX: Final = 256
+"""Heights of one step."""
+DAY_MS: Final = 86_400_000
+META_PRIVATE: Final = b"private from"
+"""The first height whose private parts are kept, 8 bytes."""
+
+
+class Retention:
+    """What a node still keeps of the private parts of transactions.
+
+    Args:
+        period_ms: for how long; 0: for good.
+        first: the first height whose private parts are kept, of ``META_PRIVATE``; None: all are.
+        block: returns a certified block that is kept.
+    """
+
+    def __init__(
+        self, period_ms: int, first: bytes | None, block: Callable[[int], Block | None]
+    ) -> None:
+        self._period_ms = period_ms
+        self._block = block
+        self.first = 1 if first is None else int.from_bytes(first, "big")
+        """The first height whose private parts are kept."""
+        self._turned_ms = -DAY_MS
+
+    def step(self, height: int, time_ms: int) -> tuple[int, list[bytes]]:
+        """Return up to which height, exclusive, private parts go now, and of which batches.
+
+        Args:
+            height: of the store after the flush; what is above is not touched.
+            time_ms: chain time.
+        """
+        first, digests = self.first, list[bytes]()
+        if not self._period_ms:
+            return first, digests
+        while first <= height and first < self.first + HEIGHTS_MAX:
+            block = self._block(first)
+            if block is not None:  # below a snapshot there is none
+                if block.time_ms + self._period_ms >= time_ms:
+                    break
+                digests += [item.digest for item in block.payload]
+            first += 1
+        return first, digests
+
+    def done(self, first: int) -> None:
+        """Note that what ``step`` said has been written."""
+        self.first = first
+
+    def turns_log(self, time_ms: int) -> bool:
+        """Return whether the log is to be turned, however short it is; then not for a day."""
+        if not self._period_ms or time_ms - self._turned_ms < min(DAY_MS, self._period_ms):
+            return False
+        self._turned_ms = time_ms
+        return True
+
+
+def meta(first: int) -> Sequence[tuple[bytes, bytes]]:
+    """Return what the store notes of the horizon."""
+    return [(META_PRIVATE, first.to_bytes(8, "big"))]
