@@ -1,6 +1,7 @@
 """Measures a real network of four nodes on this machine, beside the machine's own limit.
 
     throughput   transfers, each signed by itself
+    cosigned     transfers with two cosigners, right after the same number of seconds without
     groups       transfers in signed groups of 500
     disburse     payments of the benefits programme, each signed by itself: 3 records read, 1 made
     latency      transfers at 100 a second, open loop, from the intended send to the verified answer
@@ -18,15 +19,14 @@ import json
 import multiprocessing
 import os
 import platform
-import secrets
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import cyclopts
 import nacl.bindings
@@ -35,35 +35,37 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from comity import drafting
 from comity.client import Client
-from comity.drafting import Call
 from comity.founding import Person
 from comity.keys import Key
-from comity.results import Outcome
 from comity.session import Parcel
-from consensus import codec, genesis
+from consensus import genesis
 from consensus.genesis import SYSTEM, OpeningBalance
 from consensus.ledger import batch as batches
-from consensus.ledger import group
 from consensus.ledger.executor import EXECUTOR, BlockContext, BlockRun
 from consensus.ledger.genesis_state import genesis_state
 from consensus.ledger.ledger import of_genesis
-from consensus.ledger.transaction import ORDINARY, Unsigned, assemble
-from consensus.protocol import Item
+from consensus.ledger.transaction import ORDINARY
 from consensus.signing import verify
 from consensus.state.state import MemoryBackend, State
 from scripts import benefits, executor_benchmark, register
+from scripts.benchmark_load import WALLETS, Load, drive, transfer
 from scripts.benefits import MONTH_ZERO_2026, OFFICE_ROLES, Offices
 from scripts.localnet import ROOT, LocalNetwork, found
 
 REPLICAS = 4
 AUTHORS = 16
-WALLETS = 2_000
 GROUP_SIZE = 500
 PERSONS = 2_000
 ENTITLEMENTS = 500
 RECORDS = 100_000
+APPROVERS = [
+    Person(f"approver-{agency}", agency, SYSTEM, (("bench.approver", ()),))
+    for agency in ("social", "integrity")
+]
+"""Those who sign transfers of ``cosigned`` beside their authors."""
+USED = 500_000
+"""Numbers of an author's key that are passed over for a second load in one run."""
 MONTHS = 120
 """Months that the rules of ``disburse`` accept; each entitlement is paid once in each."""
 ALONE_TRANSACTIONS = 500
@@ -72,9 +74,8 @@ CHUNK = 64
 CHUNKS_IN_FLIGHT = 4
 """Chunks of transactions that each author has under way."""
 LATENCY_RATE = 100
-LIFE_MS = 3_600_000
 
-Name = Literal["throughput", "groups", "disburse", "latency", "records", "executor"]
+Name = Literal["throughput", "cosigned", "groups", "disburse", "latency", "records", "executor"]
 
 app = cyclopts.App(help=__doc__, name="bench")
 
@@ -106,106 +107,7 @@ def verify_bound() -> float:
         return sum(pool.map(_checks_per_second, [1.0] * cores)) / REPLICAS
 
 
-# --- load ---------------------------------------------------------------------------------------
-
-
-class Load:
-    """Signed transactions of several authors, made before the clock starts."""
-
-    def __init__(self, chain: bytes, authors: Sequence[Key], book: Any, now_ms: int) -> None:
-        self._chain = chain
-        self._authors = list(authors)
-        self._book = book
-        self._now_ms = now_ms
-        self._sequences = [0] * len(self._authors)
-
-    def draft(self, author: int, call: Call, reads: Sequence[Any] = ()) -> Unsigned:
-        """Return the next transaction of an author, unsigned."""
-        self._sequences[author] += 1
-        return drafting.build(
-            self._chain,
-            self._book,
-            [call],
-            author=self._authors[author].public,
-            sequence=self._sequences[author],
-            now_ms=self._now_ms,
-            not_after_ms=self._now_ms + LIFE_MS,
-            seed=secrets.token_bytes(32),
-            reads=reads,
-        )
-
-    def single(self, author: int, call: Call, reads: Sequence[Any] = ()) -> Parcel:
-        """Return a singly signed transaction."""
-        unsigned = self.draft(author, call, reads)
-        envelope = assemble(unsigned, [self._authors[author].sign(unsigned.message)])
-        return Parcel(Item.ENVELOPE, envelope, (unsigned.transaction.txid,))
-
-    def group(self, author: int, drafts: Sequence[Unsigned]) -> Parcel:
-        """Return drafts of one author as a signed group."""
-        key = self._authors[author]
-        signed = group.group_message(self._chain, len(drafts), group.group_root(drafts))
-        whole = group.build(drafts, [(key.public, key.sign(signed))])
-        txids = tuple(each.transaction.txid for each in drafts)
-        return Parcel(Item.GROUP, codec.encode(whole.to_value()), txids)
-
-
-def transfer(number: int) -> Call:
-    """Return a transfer between two wallets, spread over all of them."""
-    source = number * 7919 % WALLETS
-    return Call(
-        "bench",
-        "transfer",
-        {"source": source, "target": (source + 1 + number % 97) % WALLETS, "amount": 1},
-    )
-
-
-class Driven(NamedTuple):
-    """What happened under load."""
-
-    count: int
-    """Transactions answered, verified, within the measured seconds."""
-    seconds: float
-    total: int
-    """Transactions answered from the first to the last."""
-    latencies: list[float]
-    """Seconds from handing over a chunk to its last verified answer."""
-
-
-async def drive(
-    clients: Sequence[Client],
-    lanes: Sequence[Sequence[list[Parcel]]],
-    seconds: float,
-    in_flight: int,
-) -> Driven:
-    """Submit each lane's chunks, ``in_flight`` at a time, until the time is over."""
-    applied = 0
-    finished: list[float] = []
-    latencies: list[float] = []
-    begin = trio.current_time()
-    warm = min(2.0, seconds / 4)
-
-    def told(_parcel: int, _position: int, outcome: Outcome) -> None:
-        nonlocal applied
-        applied += getattr(outcome, "applied", False)
-        finished.append(trio.current_time())
-
-    async def lane(client: Client, chunks: Iterator[list[Parcel]]) -> None:
-        for chunk in chunks:
-            sent = trio.current_time()
-            if sent - begin > seconds + warm:
-                return
-            await client.deliver(chunk, told)
-            latencies.append(trio.current_time() - sent)
-
-    async with trio.open_nursery() as nursery:
-        for index, chunks in enumerate(lanes):
-            queue = iter(chunks)
-            for _ in range(in_flight):
-                nursery.start_soon(lane, clients[index % len(clients)], queue)
-    if applied != len(finished):
-        raise SystemExit(f"{len(finished) - applied} of {len(finished)} were not applied")
-    window = sum(begin + warm <= at <= begin + warm + seconds for at in finished)
-    return Driven(window, min(seconds, max(finished) - begin - warm), len(finished), latencies)
+# --- clients ------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
@@ -240,7 +142,7 @@ def _founded(
     folder: Path, rules: Sequence[Path], accounts: Sequence[OpeningBalance], roles: Any
 ) -> tuple[LocalNetwork, list[Key]]:
     people = [Person(f"author-{n}", "treasury", SYSTEM, roles) for n in range(AUTHORS)]
-    network = found(folder, rules, people, accounts)
+    network = found(folder, rules, [*people, *APPROVERS], accounts)
     return network, [network.key(each.agency, each.name) for each in people]
 
 
@@ -368,10 +270,11 @@ async def _loaded(
     seconds: float,
     make: Callable[[Load, float], list[list[list[Parcel]]]],
     in_flight: int = CHUNKS_IN_FLIGHT,
+    used: int = 0,
 ) -> dict[str, Any]:
     async with connected(network, keys[:1] * REPLICAS) as clients:
         rules = await clients[0].rules()
-        load = Load(clients[0].chain, keys, rules.book, rules.time_ms)
+        load = Load(clients[0].chain, keys, rules.book, rules.time_ms, used)
         lanes = make(load, seconds)
         before = _cpu_seconds(network)
         driven = await drive(clients, lanes, seconds, in_flight)
@@ -396,6 +299,32 @@ def _singles(load: Load, seconds: float) -> list[list[list[Parcel]]]:
         ]
         for author in range(lanes)
     ]
+
+
+async def _cosigned(network: LocalNetwork, keys: Sequence[Key], seconds: float) -> dict[str, Any]:
+    """Move money without approvals, then with two; both in one run, so that the machine is one."""
+    approvers = [network.key(each.agency, each.name) for each in APPROVERS]
+
+    def agreed(load: Load, seconds: float) -> list[list[list[Parcel]]]:
+        def chunk(author: int, first: int) -> list[Parcel]:
+            calls = (transfer(first + i, "transfer_agreed") for i in range(CHUNK))
+            return [load.cosigned(author, call, approvers) for call in calls]
+
+        per_lane = int(seconds * 2)
+        return [
+            [chunk(author, author * 100_003 + n * CHUNK) for n in range(per_lane)]
+            for author in range(AUTHORS)
+        ]
+
+    plain = await _loaded(network, keys, seconds, _singles)
+    figures = await _loaded(network, keys, seconds, agreed, used=USED)
+    rate = figures["tx_per_s"] / plain["tx_per_s"]
+    return {
+        **figures,
+        "plain_tx_per_s": plain["tx_per_s"],
+        "rate_beside_plain": round(rate, 3),
+        "rate_counted_by_signatures": round(rate * (1 + len(APPROVERS)), 3),
+    }
 
 
 def _groups(load: Load, seconds: float) -> list[list[list[Parcel]]]:
@@ -529,6 +458,8 @@ def measure(name: Name, seconds: float) -> dict[str, Any]:
             match name:
                 case "throughput":
                     figures = trio.run(_loaded, network, keys, seconds, _singles)
+                case "cosigned":
+                    figures = trio.run(_cosigned, network, keys, seconds)
                 case "groups":
                     figures = trio.run(_loaded, network, keys, seconds, _groups, 1)
                 case "disburse":
@@ -539,7 +470,8 @@ def measure(name: Name, seconds: float) -> dict[str, Any]:
                     figures = trio.run(_latency, network, keys, seconds)
         if name == "throughput":
             figures["stages"]["alone_us_per_tx"] = _alone(network, keys)
-    bound = verify_bound()
+    signatures = 1 + len(APPROVERS) if name == "cosigned" else 1
+    bound = verify_bound() / signatures
     return {
         "name": name,
         **figures,
