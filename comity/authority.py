@@ -241,7 +241,9 @@ def roles_known(book: Rulebook) -> list[str]:
     for rule_set in book.rule_sets.values():
         for action in rule_set.actions.values():
             found[action.actor.role] = None
-            for policy in (action.approvals, action.objections):
+            back = None if action.reversible is None else action.reversible.approvals
+            agreed = None if back is None else back.policy
+            for policy in (action.approvals, action.objections, agreed):
                 found.update(dict.fromkeys(_approver_roles(policy)))
             if action.review is not None:
                 found[action.review.role] = None

@@ -452,6 +452,7 @@ class BlockingClient:
     reversal = _blocking(Client.reversal)
     reverse = _blocking(Client.reverse)
     submit_reversal = _blocking(Client.submit_reversal)
+    propose_reversal = _blocking(Client.propose_reversal)
     disclose = _blocking(Client.disclose)
     disclosed = _blocking(Client.disclosed)
     disclosures_of = _blocking(Client.disclosures_of)

@@ -158,7 +158,9 @@ def roles_of(book: Rulebook) -> list[str]:
             found |= {action.actor.role} if action.actor.role else set()
             found |= {action.review.role} if action.review is not None else set()
             found |= {action.reversible.role} if action.reversible is not None else set()
-            for policy in (action.approvals, action.objections):
+            back = None if action.reversible is None else action.reversible.approvals
+            agreed = None if back is None else back.policy
+            for policy in (action.approvals, action.objections, agreed):
                 found |= _roles_in(policy)
     return sorted(found)
 

@@ -8,7 +8,7 @@ Not here: what a reversal does in the ledger (``consensus.ledger.kernel.reversal
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -24,8 +24,10 @@ from consensus.ledger import evidence as ledger
 from consensus.ledger import terms
 from consensus.ledger.decision import APPLIED
 from consensus.ledger.evidence import EvidenceError, Original
+from consensus.ledger.fixed_policies import policy_of
 from consensus.ledger.kernel.catalogue import CHARTER
 from consensus.ledger.layout import Paths, encode_id
+from consensus.ledger.rules.policies import in_words
 from consensus.ledger.terms import Terms
 from consensus.protocol import KEYS_MAX, GetReversal, StateKey
 from consensus.state.record import HOLDS
@@ -80,6 +82,7 @@ class Reversal:
         slots: unique slots that would be free again.
         evidence: what the act carries.
         obstacle: why it would be refused, as far as can be said; empty: nothing is known to be.
+        approvals: who must approve beside the author, in words; all of them.
     """
 
     txid: bytes
@@ -93,6 +96,7 @@ class Reversal:
     slots: tuple[tuple[Value, ...], ...]
     evidence: bytes
     obstacle: str = ""
+    approvals: tuple[str, ...] = ()
 
 
 class ReversalActs:
@@ -110,6 +114,7 @@ class ReversalActs:
         async def transact(
             self, *calls: Call, reads: Sequence[Entry] = (), reason: str = ""
         ) -> Decision: ...
+        async def propose(self, *calls: Call, reason: str = "") -> Decision: ...
 
     async def reversal(self, txid: bytes) -> Reversal:
         """Return what taking a transaction back would do, and the evidence for it.
@@ -140,6 +145,7 @@ class ReversalActs:
             tuple(_records(original, versions)) if original.terms else (),
             tuple(tuple(slot) for slot in freed),
             data,
+            approvals=tuple(dict.fromkeys(_approvals(original))),
         )
         return replace(found, obstacle=_obstacle(found, original, await self.now_ms()))
 
@@ -155,8 +161,11 @@ class ReversalActs:
 
     async def submit_reversal(self, found: Reversal, reason: str = "") -> Decision:
         """Take back what ``found`` shows, with its evidence."""
-        call = Call(CHARTER, "reverse", {"transaction": found.txid, "evidence": found.evidence})
-        return await self.transact(call, reason=reason)
+        return await self.transact(_call(found), reason=reason)
+
+    async def propose_reversal(self, found: Reversal, reason: str = "") -> Decision:
+        """Have the taking back of what ``found`` shows stored until it has its approvals."""
+        return await self.propose(_call(found), reason=reason)
 
     async def _balances(self, original: Original) -> dict[bytes, int]:
         """Return what may be debited of each account that was credited."""
@@ -189,6 +198,17 @@ class ReversalActs:
         for at in range(0, len(keys), KEYS_MAX):
             found += await self.get_many(keys[at : at + KEYS_MAX])
         return found
+
+
+def _call(found: Reversal) -> Call:
+    return Call(CHARTER, "reverse", {"transaction": found.txid, "evidence": found.evidence})
+
+
+def _approvals(original: Original) -> Iterator[str]:
+    """Yield who must approve, in words."""
+    for row in original.terms:
+        if row.approvals is not None:
+            yield in_words(policy_of(row.approvals))
 
 
 def _checked(data: bytes, txid: bytes, statements: Statements, paths: Paths) -> Original:

@@ -21,6 +21,7 @@ EXAMPLES: Final = examples(
     "comity reverse 51c0... --dry",
     "comity reverse 51c0... --reason 'paid twice'",
     "comity reverse 51c0... --yes",
+    "comity reverse 51c0... --propose",
 )
 
 
@@ -31,12 +32,14 @@ def reverse(
     reason: Annotated[str, Parameter(help="Why, in words.")] = "",
     dry: Annotated[bool, Parameter(help="Show what it would do and stop.")] = False,
     yes: Annotated[bool, Parameter(help="Do not ask.")] = False,
+    propose: Annotated[bool, Parameter(help="Have it stored until it has its approvals.")] = False,
     reach: Reach = REACH,
     output: Output = OUTPUT,
 ) -> int:
     """Take an applied transaction back: amounts, fields, records and slots.
 
-    Shows first what that will do, and asks. Stops where it would be refused.
+    Shows first what that will do and who must approve it, and asks. Stops where it would be
+    refused.
 
     Args:
         txid: of the transaction, hex.
@@ -55,7 +58,8 @@ def reverse(
         if not yes and not _agreed():
             show.err().print("nothing was sent")
             return 1
-        decision = await client.submit_reversal(found, reason)
+        act = client.propose_reversal if propose else client.submit_reversal
+        decision = await act(found, reason)
         table = show.decision_table(decision, await action_names(client))
         show.emit(output, show.decision_value(decision), table)
         return 1 if decision.state == "refused" else 0
@@ -76,6 +80,7 @@ def _table(found: Reversal) -> Any:
         ("transaction", f"{found.txid.hex()} of {time_word(found.time_ms)}, height {found.height}"),
         ("by", " and ".join(found.roles) or "nobody"),
     ]
+    rows += [("approved by", each) for each in found.approvals]
     if found.until_ms is not None:
         rows.append(("until", time_word(found.until_ms)))
     for payment in found.payments:
@@ -117,6 +122,7 @@ def _value(found: Reversal) -> dict[str, Any]:
         "height": found.height,
         "time_ms": found.time_ms,
         "roles": list(found.roles),
+        "approvals": list(found.approvals),
         "until_ms": found.until_ms,
         "reversed_by": None if found.by is None else found.by.hex(),
         "payments": [

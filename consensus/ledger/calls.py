@@ -10,38 +10,38 @@ expected versions, no holds. Accounts that are only moved are attested, not read
 With ``approvals_first`` the policy is judged as soon as everything is loaded: whatever else refuses
 the call then, its approvals are complete.
 
-Not here: the checks of the transaction (``executor``), what kernel actions do (``kernel``).
+Not here: the checks of the transaction (``executor``), what calls load (``loading``), what kernel
+actions do (``kernel``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from consensus.codec import Value
-from consensus.ledger import emergency, holds, indexes, sealing
-from consensus.ledger.amounts import funds, reservation
+from consensus.ledger import emergency, holds, sealing
 from consensus.ledger.authority import Power, Standing, authorize
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.delegation import grant_id
 from consensus.ledger.effects import Active, Effects, hold_id
-from consensus.ledger.environment import ABSENT, LETS, Lets
+from consensus.ledger.environment import LETS, Lets
 from consensus.ledger.expects import Expectations, check_fresh
 from consensus.ledger.holds import Target
-from consensus.ledger.kernel.perform import FLOORS, HANDLERS
+from consensus.ledger.kernel.perform import FLOORS, HANDLERS, POLICIES
 from consensus.ledger.kernel.plan import Acting
 from consensus.ledger.layout import ALL, EDIT, PAY, encode_int
+from consensus.ledger.leaves import leaves_of
+from consensus.ledger.loading import Loading
 from consensus.ledger.model import Action, Env, EvaluationError, Expression, Policy, ReviewDue
 from consensus.ledger.policies import Panel, PowerOf
 from consensus.ledger.proposals import Desk
-from consensus.ledger.records import VOIDED, Record
 from consensus.ledger.terms import Reversible, Terms
 from consensus.ledger.transaction import Call, Transaction
-from consensus.ledger.types import InputError
 from consensus.ledger.view import View
 
 
-class Calls:
+class Calls(Loading):
     """Judges and carries out the calls of one transaction, in order.
 
     Args:
@@ -60,12 +60,10 @@ class Calls:
         "_now_ms",
         "_power_of",
         "_standing",
-        "_tx",
-        "_view",
         "covered",
         "filled",
+        "kept",
         "links",
-        "listed",
         "move_count",
         "moves",
         "terms",
@@ -84,8 +82,7 @@ class Calls:
         *,
         approvals_first: bool = False,
     ) -> None:
-        self._view = view
-        self._tx = transaction
+        super().__init__(view, transaction)
         self._standing = standing
         self._now_ms = now_ms
         self._expects = expects
@@ -95,8 +92,6 @@ class Calls:
         self._approvals_first = approvals_first
         self.filled: list[bytes] = []
         """Encoded entries of the decision's authority leaf: which approver fills which leaf."""
-        self.listed = 0
-        """Records that were taken from indexes."""
         self.move_count = 0
         self.moves: dict[str, list[bytes]] = {}
         """Encoded entries of the decision's moves leaves, by owning domain."""
@@ -105,6 +100,8 @@ class Calls:
         self.covered = 0
         self.links: list[bytes] = []
         """Encoded links to other transactions."""
+        self.kept: dict[int, Any] = {}
+        """What a judgement of a kernel's call found that another of it needs, by call."""
 
     def run(self, index: int, call: Call, active: Active, power: Power) -> None:
         """Judge and carry out one call.
@@ -183,13 +180,17 @@ class Calls:
             Refused: what comes before the policy: RULES_MOVED, BAD_INPUT, NOT_FOUND.
         """
         env = self._environment(index, call, active, power)
-        policy = active.action.approvals
+        policies = self._policies(index, active.action, env)
         if objects and active.action.objections is not None:
-            policy = active.action.objections
-        if policy is None:
-            return [["not asked"]]
+            policies = [active.action.objections]
         approvers = [*(self._approvers or ()), approver]
-        return self._panel(policy, power, env, approvers).objection()
+        links: list[Value] = []
+        for policy in policies:
+            found = self._panel(policy, power, env, approvers).objection()
+            if not found:
+                return []
+            links += [link for link in found if link not in links]
+        return links or [["not asked"]]
 
     def check_approvals(self, index: int, call: Call, active: Active, power: Power) -> None:
         """Judge alone what approvals a call asks for: its policy, and the floor beyond it.
@@ -197,14 +198,13 @@ class Calls:
         Raises:
             Refused: NEEDS_APPROVAL, or what comes before the policy.
         """
-        policy, floor = active.action.approvals, _floor_of(active.action)
-        if policy is None and floor is None:
+        action = active.action
+        if action.approvals is None and not action.kernel:
             return
         env = self._environment(index, call, active, power)
-        if policy is not None:
+        for policy in self._policies(index, action, env):
             self._panel(policy, power, env, self._approvers or ()).judge()
-        if floor is not None:
-            floor(self._acting(index, env), active.action)
+        _check_floor(self._acting(index, env), action)
 
     def names(
         self, index: int, call: Call, active: Active, who: Standing, path: Expression
@@ -231,12 +231,10 @@ class Calls:
     def _approve_first(self, index: int, active: Active, power: Power, env: dict[str, Any]) -> None:
         if self._approvers is None:
             return
-        action, floor = active.action, _floor_of(active.action)
-        if action.approvals is not None:
+        action = active.action
+        if action.approvals is not None or action.kernel:
             self._complete(index, active, env)
-            self._approve(index, action.approvals, power, env)
-        if floor is not None:
-            floor(self._acting(index, env), action)
+            self._approve_all(index, action, power, env)
 
     def _complete(self, index: int, active: Active, env: dict[str, Any]) -> None:
         """Add to an environment with every load what conditions may read beside them."""
@@ -246,15 +244,33 @@ class Calls:
         if action.lets:
             env[LETS] = Lets(action.lets, env)
 
-    def _approve(self, index: int, policy: Policy, power: Power, env: Env) -> None:
-        """Judge the policy of a call.
+    def _approve(self, index: int, policy: Policy, power: Power, env: Env, before: int = 0) -> None:
+        """Judge a policy of a call, which has ``before`` leaves of other ones before it.
 
         Raises:
             Refused: NEEDS_APPROVAL.
         """
         for each in self._panel(policy, power, env, self._approvers or ()).judge():
-            place = encode_int(index) + encode_int(each.leaf) + encode_int(each.approver)
+            place = encode_int(index) + encode_int(before + each.leaf) + encode_int(each.approver)
             self.filled.append(b"\x84" + place + each.power.cbor)
+
+    def _approve_all(self, index: int, action: Action, power: Power, env: Env) -> None:
+        """Judge every policy of a call, and what the floor asks of it.
+
+        Raises:
+            Refused: NEEDS_APPROVAL, or what keeps one from being known.
+        """
+        before = 0
+        for policy in self._policies(index, action, env):
+            self._approve(index, policy, power, env, before)
+            before += len(leaves_of(policy))
+        _check_floor(self._acting(index, env), action)
+
+    def _policies(self, index: int, action: Action, env: Env) -> list[Policy]:
+        """Return the policies of a call: its action's, and those of what it acts upon."""
+        found = [] if action.approvals is None else [action.approvals]
+        beyond = POLICIES.get(action.name) if action.kernel else None
+        return found if beyond is None else [*found, *beyond(self._acting(index, env))]
 
     def _panel(
         self, policy: Policy, power: Power, env: Env, approvers: Sequence[Standing]
@@ -281,93 +297,6 @@ class Calls:
 
     def _check_delivery(self, index: int, active: Active, inputs: Mapping[str, Value]) -> None:
         sealing.check(self._view, self._tx, index, active.sealed, inputs)
-
-    def _inputs(self, index: int, call: Call, active: Active) -> dict[str, Value]:
-        action = active.action
-        values, params = self._tx.inputs(index)
-        moved = action.periods is None and params != active.params.digest
-        same = call.action_id == action.action_id and not moved
-        if call.protective != action.protective or not (same or action.protective):
-            raise Refused(Code.RULES_MOVED, [active.number, moved])
-        try:
-            return action.bind(values)
-        except InputError as error:
-            raise Refused(Code.BAD_INPUT, [error.name, error.reason]) from None
-
-    def _dated(self, index: int, active: Active, env: Env) -> Mapping[str, Value]:
-        """Return the values of the parameters for the period of the call."""
-        params = active.params_of(env)
-        if not active.action.protective and self._tx.inputs(index)[1] != params.digest:
-            raise Refused(Code.RULES_MOVED, [active.number, True])
-        return params.values
-
-    def _loaded(
-        self,
-        action: Action,
-        env: dict[str, Any],
-        absent: dict[str, Target | None],
-        power: Power,
-    ) -> dict[str, Record]:
-        """Return ``_load``; whoever has no power learns nothing of what is absent.
-
-        What is looked for in vain may be named by a record that was loaded before.
-        """
-        try:
-            return self._load(action, env, absent)
-        except Refused:
-            if power.missing:
-                raise Refused(Code.NOT_AUTHORIZED, power.missing) from None
-            raise
-
-    def _load(
-        self, action: Action, env: dict[str, Any], absent: dict[str, Target | None]
-    ) -> dict[str, Record]:
-        """Return the loaded records; note in ``absent`` the optional ones, None without an id.
-
-        Records of a list are there under the list's name and their position, as ``debts[0]``.
-        """
-        records: dict[str, Record] = {}
-        view = self._view
-        for load in action.loads:
-            try:
-                id_ = load.reference.resolve(env)
-            except EvaluationError:
-                if load.optional:
-                    env[load.name], absent[load.name] = ABSENT, None
-                    continue
-                raise Refused(Code.NOT_FOUND, [load.name, None]) from None
-            if load.kind is not None:
-                if load.listing is not None:
-                    room = max(indexes.LISTED_MAX - self.listed, 0)
-                    found = indexes.load(view, load.kind, load.listing, id_[0], room)
-                    self.listed += len(found)
-                    env[load.name] = found
-                    records.update((f"{load.name}[{at}]", each) for at, each in enumerate(found))
-                    continue
-                record = view.record(load.kind, id_)
-                if record is None:
-                    if load.optional:
-                        env[load.name] = ABSENT
-                        absent[load.name] = Target("record", [load.kind.name, *id_])
-                        continue
-                    raise Refused(Code.NOT_FOUND, [load.name, [load.kind.name, id_]])
-                if record.voided:
-                    name = [load.kind.name, id_]
-                    raise Refused(Code.NOT_FOUND, [load.name, name, VOIDED])
-                env[load.name] = records[load.name] = record
-                continue
-            if load.account is not None:
-                env[load.name] = reservation(view, load, id_, env)
-                continue
-            account = view.account(id_)
-            if account is None:
-                view.absent_account(id_)
-                if load.optional:
-                    env[load.name], absent[load.name] = ABSENT, Target("account", id_)
-                    continue
-                raise Refused(Code.NOT_FOUND, [load.name, ["account", id_]])
-            env[load.name] = funds(view.read_account(account), load.family, id_)
-        return records
 
     def _check_versions(self, effects: Effects) -> None:
         expects, view = self._expects, self._view
@@ -486,6 +415,7 @@ class Calls:
             self.move_count - first,
             effects.slots if reversible.free else [],
             None,
+            effects.approvals,
         )
         self.terms.append(row.encode())
         self.covered += 1
@@ -527,7 +457,7 @@ class Calls:
 
     def _kernel(self, index: int, active: Active, power: Power, env: Env) -> None:
         action, view = active.action, self._view
-        acting, floor = self._acting(index, env), _floor_of(action)
+        acting = self._acting(index, env)
         plan = HANDLERS[action.name](acting)
         authorize(view, self._standing, power, action, env)
         if plan.forbidden is not None:
@@ -555,10 +485,10 @@ class Calls:
         _check_requirements(action, env)
         if plan.failed is not None:
             raise Refused(Code.REQUIREMENT, list(plan.failed))
-        if action.approvals is not None and not self._approvals_first:
-            self._approve(index, action.approvals, power, env)
-        if floor is not None:
-            floor(acting, action)
+        if self._approvers is None:  # to be stored
+            _check_floor(acting, action)
+        elif not self._approvals_first:
+            self._approve_all(index, action, power, env)
         if plan.taken is not None:
             raise Refused(Code.NOT_UNIQUE, [plan.taken])
         plan.write()
@@ -569,9 +499,11 @@ class Calls:
             self.move_count += 1
 
 
-def _floor_of(action: Action) -> Callable[[Acting, Action], None] | None:
-    """Return what judges what the floor asks of an action, beyond its policy."""
-    return FLOORS.get(action.name) if action.kernel else None
+def _check_floor(acting: Acting, action: Action) -> None:
+    """Check what the floor asks of an action, beyond its policy."""
+    floor = FLOORS.get(action.name) if action.kernel else None
+    if floor is not None:
+        floor(acting, action)
 
 
 def _check_requirements(action: Action, env: Env) -> None:

@@ -49,7 +49,6 @@ from consensus.ledger.layout import (
     encode_int,
     encode_text,
 )
-from consensus.ledger.model import SLOTS_MAX
 from consensus.state import salted
 from consensus.state.merkle import RESULTS
 from consensus.state.salted import DECISION, SALT_BYTES, TEXTS, HiddenOpening, Opening
@@ -105,7 +104,7 @@ _AUTHORITY: Final = (
 )
 _FILLING: Final = codec.array(
     codec.integer(0, CALLS_MAX - 1),
-    codec.integer(0, SLOTS_MAX - 1),
+    codec.count,
     codec.integer(0, CALLS_MAX),
     _POWER,
 )
@@ -129,7 +128,7 @@ SHAPES: Final = {
     "authority": codec.one_of(
         [
             codec.array(*_AUTHORITY),
-            codec.array(*_AUTHORITY, codec.list_of(_FILLING, CALLS_MAX * SLOTS_MAX, low=1)),
+            codec.array(*_AUTHORITY, codec.list_of(_FILLING, _ENTRIES_MAX, low=1)),
         ]
     ),
     "reads": codec.array(codec.octets(), codec.octets()),

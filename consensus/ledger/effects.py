@@ -212,6 +212,7 @@ class Effects:
         "active",
         "acts",
         "amounts",
+        "approvals",
         "beside",
         "created",
         "ends",
@@ -260,6 +261,8 @@ class Effects:
         self.slots: list[list[Value]] = []
         self.shortfall: list[Value] | None = None
         """The account that takes what a payee no longer has, should the call be taken back."""
+        self.approvals: Value = None
+        """Who must approve that."""
         self._set_values: list[dict[str, Value]] = []
         self._placed: list[tuple[list[list[Value]], int, int | None]] = []
         self._released: list[Hold] = []
@@ -370,6 +373,8 @@ class Effects:
             reversible = self.active.action.reversible
             if reversible is not None and reversible.shortfall is not None:
                 self.shortfall = self._id(reversible.shortfall)
+            if reversible is not None and reversible.approvals is not None:
+                self.approvals = reversible.approvals.fix(self.env)
             for place in acts.places:
                 until = None if place.until is None else self._value(place.until)
                 self._placed.append((self._targets(place), _mask(place.scopes), until))

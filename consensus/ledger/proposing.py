@@ -34,6 +34,7 @@ from consensus.ledger.expects import Expectations
 from consensus.ledger.judged import Judged
 from consensus.ledger.kernel.plan import duration_ms
 from consensus.ledger.layout import ACTIVE
+from consensus.ledger.leaves import leaves_of
 from consensus.ledger.model import Action, Expression, Leaf, Policy
 from consensus.ledger.persons import one_person
 from consensus.ledger.proposals import EXECUTED, OPEN, OWN_ACTS, STALE, Desk, Proposal
@@ -273,7 +274,7 @@ class Proposing:
         if objects and action.objections is not None:
             policy = action.objections
         lacking: list[Value] = []
-        for leaf in _leaves(policy):
+        for leaf in leaves_of(policy):
             if not leaf.author and one_person(author.principal, approver.principal):
                 lacking.append(["author"])
                 continue
@@ -387,8 +388,18 @@ class Proposing:
         if standing.fault is not None:
             return []
 
+        taken_back = [
+            leaf.role
+            for rule_set in view.book.rule_sets.values()
+            for action in rule_set.actions.values()
+            if action.reversible is not None and action.reversible.approvals is not None
+            for leaf in leaves_of(action.reversible.approvals.policy)
+        ]
+
         def asks(action: Action) -> bool:
-            roles = [leaf.role for leaf in _leaves(action.approvals)]
+            roles = [leaf.role for leaf in leaves_of(action.approvals)]
+            if action.kernel and action.name == "reverse":  # whose policies lie in its evidence
+                roles += dict.fromkeys(taken_back)
             return any(not bench.power(standing, role).missing for role in roles)
 
         return sorted(
@@ -472,11 +483,3 @@ def _needs_somebody(policy: Policy | None) -> bool:
         return not policy.author
     able = sum(not _needs_somebody(each) for each in policy.among)
     return able < (policy.needed or len(policy.among))
-
-
-def _leaves(policy: Policy | None) -> list[Leaf]:
-    if policy is None:
-        return []
-    if isinstance(policy, Leaf):
-        return [policy]
-    return [leaf for each in policy.among for leaf in _leaves(each)]

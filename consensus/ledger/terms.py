@@ -1,14 +1,15 @@
 """On which terms an act may be taken back: written into its decision, read by who takes it back.
 
     leaf "reversible"   [[domain, action, role, within days, shortfall account id | null, undone,
-                          moves, [slot, ...], origin | null], ...]
+                          moves, [slot, ...], origin | null, approvals], ...]
 
 A decision has the leaf if every call of its transaction may be taken back; one row a call, or, of a
 call that took a transaction back itself, one a row of that one's. What a rule set says is resolved
 when the act takes place, so nothing that changes later moves the terms, and nobody needs the
 records that the act loaded. ``undone`` says that the act took something back; ``origin`` is the
 transaction that did it first. ``moves`` counts the act's moves, which follow those of earlier rows;
-slots are those to be freed or taken again, ``[domain, label, ...]``.
+slots are those to be freed or taken again, ``[domain, label, ...]``. ``approvals``, of the form
+that ``fixed_policies`` has, are left out where taking the act back needs none.
 
 Not here: which terms a rule set may give (``rules.reversible``).
 """
@@ -19,7 +20,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from consensus import codec
-from consensus.codec import Value
+from consensus.codec import Shape, Value
+from consensus.errors import DecodeError
 from consensus.ledger.layout import (
     NULL,
     encode_array,
@@ -32,6 +34,7 @@ from consensus.ledger.layout import (
 from consensus.ledger.types import ID_COMPONENTS_MAX
 
 if TYPE_CHECKING:
+    from consensus.ledger.fixed_policies import Unfixed
     from consensus.ledger.model import Reference
 
 WITHIN_DAYS_MAX: Final = 3660
@@ -41,20 +44,69 @@ DAY_MS: Final = 86_400_000
 LEAF: Final = "reversible"
 
 _NAME: Final = codec.text(64, low=1)
+# --- approvals, as ``fixed_policies`` has them
+
+DEPTH_MAX: Final = 3
+"""Leaves and branches of a policy inside one another."""
+NODES_MAX: Final = 8
+"""Leaves and branches of one policy."""
+NAMED_MAX: Final = 8
+"""Items of ``where``, ``self``, ``not`` and ``not_agency`` in one policy."""
+ASKS: Final = 0
+SOME: Final = 1
+NEVER: Final = 2
+_COUNT_MAX: Final = 64
+
+_PATH: Final = codec.text(8192, low=1)
+_NAMED: Final = codec.array(_PATH, codec.plain)
+_KEYS: Final = {
+    "author": codec.boolean,
+    "distinct": codec.text(64, low=1),
+    "not": codec.list_of(_NAMED, NAMED_MAX, low=1),
+    "not_agency": codec.list_of(_NAMED, NAMED_MAX + 1, low=1),
+    "self": _NAMED,
+    "where": codec.list_of(codec.array(codec.text(200), _PATH, codec.plain), NAMED_MAX, low=1),
+}
+
+
+def _entry(value: Value, path: str) -> int:
+    """Check ``[key, value]`` of a leaf."""
+    key = value[0] if type(value) is list and value else None
+    shape = _KEYS.get(key) if type(key) is str else None
+    if shape is None:
+        raise DecodeError("expected a key of a policy and its value", path=path)
+    return codec.array(codec.text(16), shape)(value, path)
+
+
+def _policy(depth: int) -> Shape:
+    slots = codec.integer(1, _COUNT_MAX)
+    more = codec.list_of(_entry, len(_KEYS))
+    forms = {
+        ASKS: codec.array(codec.integer(), codec.text(200), slots, more),
+        NEVER: codec.array(codec.integer(), _PATH),
+    }
+    if depth > 1:
+        among = codec.list_of(_policy(depth - 1), NODES_MAX)
+        needed = codec.integer(0, NODES_MAX)
+        forms[SOME] = codec.array(codec.integer(), needed, codec.text(64), among)
+    return codec.tagged(forms)
+
+
+# --- rows
+
+_ROW: Final = (
+    _NAME,
+    _NAME,
+    codec.text(200, low=1),
+    codec.integer(1, WITHIN_DAYS_MAX),
+    codec.optional(codec.list_of(codec.plain, ID_COMPONENTS_MAX, low=1)),
+    codec.boolean,
+    codec.count,
+    codec.list_of(codec.list_of(codec.plain, 2 + ID_COMPONENTS_MAX, low=2), 64),
+    codec.optional(codec.bytes32),
+)
 SHAPE: Final = codec.list_of(
-    codec.array(
-        _NAME,
-        _NAME,
-        codec.text(200, low=1),
-        codec.integer(1, WITHIN_DAYS_MAX),
-        codec.optional(codec.list_of(codec.plain, ID_COMPONENTS_MAX, low=1)),
-        codec.boolean,
-        codec.count,
-        codec.list_of(codec.list_of(codec.plain, 2 + ID_COMPONENTS_MAX, low=2), 64),
-        codec.optional(codec.bytes32),
-    ),
-    ROWS_MAX,
-    low=1,
+    codec.one_of([codec.array(*_ROW), codec.array(*_ROW, _policy(DEPTH_MAX))]), ROWS_MAX, low=1
 )
 
 
@@ -69,6 +121,8 @@ class Reversible:
     """The account that takes what a payee no longer has."""
     free: bool
     """Whether unique slots are free again, or stay taken."""
+    approvals: Unfixed | None = None
+    """Who must approve that, to be fixed when the act takes place."""
 
 
 class Terms(NamedTuple):
@@ -88,10 +142,15 @@ class Terms(NamedTuple):
     slots: list[list[Value]]
     origin: bytes | None
     """The transaction that an act like this, taken back and restored in turn, began with."""
+    approvals: Value = None
+    """Who must approve, as fixed; None: nobody."""
 
     def encode(self) -> bytes:
         """Return the row, encoded."""
-        return b"\x89" + b"".join(
+        head, end = b"\x89", b""
+        if self.approvals is not None:
+            head, end = b"\x8a", encode_value(self.approvals)
+        return head + b"".join(
             (
                 encode_text(self.domain),
                 encode_text(self.action),
@@ -102,6 +161,7 @@ class Terms(NamedTuple):
                 encode_int(self.moves),
                 encode_array([encode_id(slot) for slot in self.slots]),
                 NULL if self.origin is None else encode_bytes(self.origin),
+                end,
             )
         )
 

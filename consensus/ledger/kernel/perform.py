@@ -6,7 +6,7 @@ have made it stale.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from consensus.ledger.kernel import (
@@ -25,7 +25,7 @@ from consensus.ledger.kernel import (
 )
 from consensus.ledger.kernel.plan import Acting, Plan
 from consensus.ledger.kernel.quorum import check_quorum
-from consensus.ledger.model import Action
+from consensus.ledger.model import Action, Policy
 
 HANDLERS: Final[dict[str, Callable[[Acting], Plan]]] = {
     "add_agency": people.add_agency,
@@ -74,3 +74,6 @@ FLOORS: Final[dict[str, Callable[[Acting, Action], None]]] = {
     "retire_money": money.check_floor,
 }
 """What raises NEEDS_APPROVAL beyond an action's policy."""
+
+POLICIES: Final[dict[str, Callable[[Acting], Sequence[Policy]]]] = {"reverse": reversal.policies}
+"""What gives the policies of that upon which an action acts, judged after the action's own."""

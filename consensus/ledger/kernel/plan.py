@@ -37,6 +37,8 @@ class Sink(Protocol):
     covered: int
     """Calls that have such terms."""
     links: list[bytes]
+    kept: dict[int, Any]
+    """What one judgement of a call found that another needs, by call."""
     listed: int
     """Records that were taken from indexes, or will be for proposals: one bound for all."""
 

@@ -31,16 +31,19 @@ from consensus.ledger.codes import Code, Refused
 from consensus.ledger.decision import APPLIED
 from consensus.ledger.evidence import EvidenceError, Moved, Original, Overwritten, Written, check
 from consensus.ledger.expects import named
+from consensus.ledger.fixed_policies import policy_of
 from consensus.ledger.holds import Target
 from consensus.ledger.kernel.plan import Acting, Plan, bad
 from consensus.ledger.kernel.reopened import Reopened, Reservations
 from consensus.ledger.layout import ALL, EDIT, PAY, RulesHead, encode_id, encode_int
-from consensus.ledger.model import AccountFamily, Kind
+from consensus.ledger.model import AccountFamily, Kind, Policy
 from consensus.ledger.records import VOIDED
 from consensus.ledger.terms import Terms
 from consensus.ledger.view import CHARTER, View
 from consensus.state.record import HOLDS
 
+POLICIES_MAX: Final = 64
+"""Different policies in the terms of one transaction: one for each of its calls."""
 REVERSES: Final = "reverses"
 """The link of a reversal's decision to the transaction that it takes back."""
 
@@ -49,10 +52,7 @@ def reverse(acting: Acting) -> Plan:
     """Take an applied transaction back."""
     view, txid = acting.view, acting.inputs["transaction"]
     done = view.single("corrections", [txid])
-    try:
-        original = check(acting.inputs["evidence"], txid, view.history_root, view.paths)
-    except EvidenceError as error:
-        raise bad("evidence", error.reason) from None
+    original = _original(acting)
     if failed := _failed(acting, original, None if done is None else done.value[0]):
         return Plan(_nothing, failed=failed)
     records = [_Restored(view, *each) for each in _written(original)]
@@ -64,6 +64,35 @@ def reverse(acting: Acting) -> Plan:
         taken=slots.taken,
         minds=tuple(_minds(view, original, records, amounts)),
     )
+
+
+def policies(acting: Acting) -> list[Policy]:
+    """Return who must approve taking a transaction back, by its terms; equal ones count once.
+
+    Raises:
+        Refused: BAD_INPUT: it is not shown; LIMIT: there are more than POLICIES_MAX.
+    """
+    found = {
+        codec.encode(each.approvals): each.approvals
+        for each in _original(acting).terms
+        if each.approvals is not None
+    }
+    if len(found) > POLICIES_MAX:
+        raise Refused(Code.LIMIT, "policies")
+    return [policy_of(each) for each in found.values()]
+
+
+def _original(acting: Acting) -> Original:
+    """Return what evidence shows; checked once in the judgement of a call."""
+    found: Original | None = acting.sink.kept.get(acting.call)
+    if found is None:
+        view, txid = acting.view, acting.inputs["transaction"]
+        try:
+            found = check(acting.inputs["evidence"], txid, view.history_root, view.paths)
+        except EvidenceError as error:
+            raise bad("evidence", error.reason) from None
+        acting.sink.kept[acting.call] = found
+    return found
 
 
 def _failed(acting: Acting, original: Original, by: bytes | None) -> tuple[str, str] | None:

@@ -516,7 +516,9 @@ class _Compiler:
         definition, place = self.definition.reversible, self.place.of("reversible")
         if definition is None or len(compiled) != len(self.definition.effects):
             return None  # faults of the effects come first
-        return self._kept(lambda: compile_reversible(effects, compiled, definition, place))
+        return self._kept(
+            lambda: compile_reversible(effects, compiled, definition, place, self._excluded_path)
+        )
 
     def _ignores(self) -> tuple[str, ...]:
         for number, each in enumerate(self.definition.ignores_holds):

@@ -332,6 +332,8 @@ class ReversibleDef:
     """Template of the account that takes what a payee no longer has; empty: none."""
     unique: str
     """``keep`` or ``free``."""
+    approvals: PolicyDef | None = None
+    """Who must approve that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -269,6 +269,9 @@ def _may(rules: RuleSet) -> dict[str, frozenset[str]]:
             found.setdefault(role, set()).add(f"object to {name}")
         if action.reversible is not None:
             found.setdefault(action.reversible.role, set()).add(f"take back {name}")
+            agreed = action.reversible.approvals
+            for role in _roles_of(None if agreed is None else agreed.policy):
+                found.setdefault(role, set()).add(f"approve taking back {name}")
         if action.review is not None:
             found.setdefault(action.review.role, set()).add(f"review {name}")
     return {role: frozenset(names) for role, names in found.items()}

@@ -173,7 +173,7 @@ def compile_policy(
     Raises:
         Skip: after reporting what is wrong.
     """
-    nodes = [*_walk(definition)]
+    nodes = [*nodes_of(definition)]
     if len(nodes) > POLICY_NODES_MAX:
         raise place.refuse(
             f"{len(nodes)} leaves and branches, at most {POLICY_NODES_MAX} in a policy"
@@ -184,11 +184,12 @@ def compile_policy(
     return _Compiler(scope, excluded).run(definition, place, ())
 
 
-def _walk(definition: PolicyDef) -> Iterator[PolicyDef]:
+def nodes_of(definition: PolicyDef) -> Iterator[PolicyDef]:
+    """Yield a policy and every part of it."""
     yield definition
     if isinstance(definition, BranchDef):
         for each in definition.among:
-            yield from _walk(each)
+            yield from nodes_of(each)
 
 
 @dataclass(slots=True)

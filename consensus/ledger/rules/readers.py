@@ -145,6 +145,8 @@ def _known_roles(world: World) -> list[str]:
             if action.emergency is not None:
                 found.update(dict.fromkeys(_approver_roles(action.emergency.approvals)))
                 found[action.emergency.review.role] = None
+            if action.reversible is not None:
+                found.update(dict.fromkeys(_approver_roles(action.reversible.approvals)))
         owners: list[KindDef | AccountDef] = [kind for _, kind in definition.kinds]
         owners += [account for _, account in definition.accounts]
         for owner in owners:

@@ -377,7 +377,9 @@ def _terms(reversible: Reversible) -> str:
     said = f"role {reversible.role} within {reversible.within_days} days"
     if reversible.shortfall is not None:
         said += f", debts in {reversible.shortfall.source}"
-    return said + (", slots free again" if reversible.free else "")
+    said += ", slots free again" if reversible.free else ""
+    agreed = reversible.approvals
+    return said if agreed is None else f"{said}, approved by {in_words(agreed.policy)}"
 
 
 def _conditional(effect: Effect) -> str:

@@ -20,8 +20,6 @@ from consensus.codec import Shape, Value
 from consensus.errors import DecodeError, RulesError
 from consensus.ledger.rules.lines import TomlPath, nearest
 
-NOT_SUPPORTED: Final = "not supported by this version"
-
 
 class Skip(Exception):
     """A fault was reported; the value is left out and reading goes on."""
@@ -430,8 +428,6 @@ class Struct:
     attrs: tuple[Attr | Variants, ...]
     more: tuple[Attr, ...] = ()
     """Attributes with a default."""
-    later: tuple[str, ...] = ()
-    """Keys of the language that this version refuses."""
     prepare: Callable[[dict[str, Any], Place], dict[str, Any]] | None = None
     """Rewrites short forms of the TOML table before it is read."""
     short: str = ""
@@ -447,11 +443,8 @@ class Struct:
         known: list[str] = []
         for attr in (*self.attrs, *self.more):
             known += [attr.toml] if isinstance(attr, Attr) else [key for key, _ in attr.nodes]
-        unsupported = [key for key in value if key in self.later]
         for key in value:
-            if key in unsupported:
-                place.of(key).fault(f"{key} is {NOT_SUPPORTED}", "leave it out")
-            elif key not in known:
+            if key not in known:
                 place.of(key).fault(f"unknown key {key}", suggest(key, known))
         read: dict[str, Any] = {}
         complete = True
@@ -462,8 +455,7 @@ class Struct:
                 elif attr.toml in value:
                     read[attr.name] = attr.node.read(value[attr.toml], place.of(attr.toml))
                 elif attr.default is REQUIRED:
-                    if not unsupported:  # which might have stood in its place
-                        place.fault(f"{attr.toml} is missing")
+                    place.fault(f"{attr.toml} is missing")
                     complete = False
                 else:
                     read[attr.name] = attr.default

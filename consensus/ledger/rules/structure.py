@@ -318,7 +318,7 @@ _REVERSIBLE: Final = Struct(
         Attr("shortfall", _template, ""),
         Attr("unique", _name, "keep"),
     ),
-    later=("approvals",),
+    more=(Attr("approvals", PolicyNode(), None),),
 )
 ACTION: Final = Struct(
     ActionDef,

@@ -155,7 +155,7 @@ def _pins(where: Expression | None) -> Pins:
     found: dict[str, list[bool | int | str | bytes | None]] = {}
     if where is None:
         return found
-    for each in _conjuncts(parse(where.source)):
+    for each in conjuncts(parse(where.source)):
         if not isinstance(each, Binary) or each.operator != "==":
             continue
         for one, other in ((each.left, each.right), (each.right, each.left)):
@@ -168,9 +168,10 @@ def _pins(where: Expression | None) -> Pins:
     return found
 
 
-def _conjuncts(tree: Node) -> Iterator[Node]:
+def conjuncts(tree: Node) -> Iterator[Node]:
+    """Yield what a condition joins by ``&&``; itself if it joins nothing."""
     if isinstance(tree, Logic) and tree.conjunction:
         for each in tree.items:
-            yield from _conjuncts(each)
+            yield from conjuncts(each)
     else:
         yield tree

@@ -521,25 +521,6 @@ def test_fault_of_an_author_is_refused_with_its_reason(
     assert error.where.endswith(".toml")
 
 
-UNSUPPORTED = [
-    (
-        "benefits",
-        'fresh   = ["ent"]',
-        'reversible = { by = "a.b", within_days = 1, approvals = 1 }',
-        "approvals",
-    ),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("domain", "old", "new", "construct"), UNSUPPORTED)
-def test_construct_of_a_later_version_is_refused_with_its_line(
-    domain: str, old: str, new: str, construct: str
-) -> None:
-    error = refusal(domain, old, new)
-    assert f"{construct} is not supported by this version" in error.message
-    assert error.line == line_of(edited(domain, old, new), new) + new.count(f"\n{construct}")
-
-
 def test_an_error_names_the_line_of_the_expression_at_fault() -> None:
     text = edited("benefits", "input.monthly <= params.large", "input.monthly <= params.lrge")
     error = refusal("benefits", "input.monthly <= params.large", "input.monthly <= params.lrge")

@@ -114,7 +114,7 @@ def test_the_account_of_debts_fits_the_moves(shortfall: str, said: str) -> None:
         ("within_days = 30 }", 'within_days = 30, unique = "fre" }', "cannot be 'fre'"),
         ("within_days = 30 }", "within_days = 30, keep = true }", "unknown key keep"),
         (", within_days = 30 }", " }", "within_days is missing"),
-        ("within_days = 30 }", "within_days = 30, approvals = {} }", "not supported"),
+        ("within_days = 30 }", "within_days = 30, approvals = {} }", "a policy says who approves"),
     ],
 )
 def test_a_wrong_key_is_named(was: str, now: str, said: str) -> None:
