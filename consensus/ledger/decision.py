@@ -102,9 +102,11 @@ _AUTHORITY: Final = (
     codec.list_of(_POWER, CALLS_MAX),
     codec.list_of(_ACTOR, CALLS_MAX),
 )
+_LEAVES_MAX: Final = 64 + 64 * 8
+"""Leaves by which a call is approved: of its action's policy, and of the terms of a reversal."""
 _FILLING: Final = codec.array(
     codec.integer(0, CALLS_MAX - 1),
-    codec.count,
+    codec.integer(0, _LEAVES_MAX - 1),
     codec.integer(0, CALLS_MAX),
     _POWER,
 )

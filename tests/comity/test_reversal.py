@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,8 +14,18 @@ from comity.results import Decision
 from consensus import codec
 from consensus.answers import Answer
 from consensus.errors import ComityError
+from consensus.genesis import Genesis, RoleGiven
+from consensus.ledger.rules import encode_definition, load_toml
 from tests.comity.shell import Shell, shell
-from tests.comity.twin import ADMINISTRATOR, CITIZEN, Twin, harness
+from tests.comity.twin import (
+    ADMINISTRATOR,
+    CHARTER,
+    CITIZEN,
+    RULES,
+    Twin,
+    harness,
+    make_genesis,
+)
 
 __all__ = ["shell"]
 
@@ -235,3 +246,55 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+
+AGREED = """
+[actions.agreed]
+summary = "Correct a note, which another must agree to undo"
+legal = "s 8"
+actor = { role = "notes.writer" }
+inputs = { note = "ref:note", text = "text" }
+load = [ ["note", "note/{input.note}"] ]
+set = [ { record = "note", fields = { text = "input.text" } } ]
+reversible = { by = "notes.writer", within_days = 5, approvals = { role = "notes.reviewer" } }
+"""
+
+
+def agreed() -> Genesis:
+    """A network where a reversal needs a reviewer, who is an administrator."""
+    known = make_genesis()
+    (reviewer,) = [id_ for key, id_ in known.keys if key == ADMINISTRATOR.public]
+    acts = "".join(
+        f'\n[actions.{name}]\nkernel = true\nactor = {{ self = "who.principal" }}\n'
+        for name in ("approve", "object")
+    )
+    texts = (CHARTER + acts, RULES + AGREED)
+    return replace(
+        known,
+        roles=(*known.roles, RoleGiven(reviewer, "notes.reviewer")),
+        rules=tuple(encode_definition(load_toml(text)) for text in texts),
+    )
+
+
+async def test_a_reversal_waits_for_the_approval_that_its_terms_ask_for() -> None:
+    async with harness(Twin(agreed())) as h, h.client() as client, h.client(ADMINISTRATOR) as other:
+        await do(client, "write", number=1, text="first", amount=5)
+        done = await do(client, "agreed", note=[1], text="second")
+        shown = await client.reversal(done.txid)
+        assert (shown.approvals, shown.obstacle) == (("role notes.reviewer",), "")
+        refused = await client.submit_reversal(shown)
+        assert (refused.code, refused.detail[0][:2]) == (
+            "NEEDS_APPROVAL",
+            ["role", "notes.reviewer"],
+        )
+        proposed = await client.propose_reversal(shown, "a slip")
+        assert proposed.state == "proposed"
+        (waiting,) = (await other.pending()).proposals
+        assert waiting.txid == proposed.txid
+        assert (await other.approve(proposed.txid)).applied
+        assert (await client.effect(proposed.txid)).applied
+        assert (await client.get("record", "note", 1)).fields["text"] == "first"
+
+
+def test_the_command_says_who_approves_and_has_a_reversal_stored(shell: Shell) -> None:
+    assert "--propose" in shell("reverse", "--help").out

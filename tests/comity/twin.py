@@ -334,6 +334,7 @@ class Twin:
             self.register,
             lambda: self.height,
             lambda: self.now_ms,
+            self.history.root,
         )
         self.keeper: Keeper | None = None
         self.pool: dict[bytes, Transaction] = {}

@@ -492,7 +492,7 @@ def test_authority_of_approved_acts_has_the_documented_shape() -> None:
 
 @pytest.mark.parametrize(
     "filled",
-    [[], [[0, 0, 1]], [[64, 0, 1, ["a.b", []]]], [[0, 64, 1, ["a.b", []]]], [[0, 0, -1, ["a.b", []]]]],
+    [[], [[0, 0, 1]], [[64, 0, 1, ["a.b", []]]], [[0, 576, 1, ["a.b", []]]], [[0, 0, -1, ["a.b", []]]]],
 )  # fmt: skip
 def test_authority_of_another_shape_is_refused(filled: list[Value]) -> None:
     made = Desk(ONE).send("sam")
