@@ -460,6 +460,7 @@ class BlockingClient:
     my_disclosures = _blocking(Client.my_disclosures)
     settled = _blocking(Client.settled)
     bundle = _blocking(Client.bundle)
+    receipt = _blocking(Client.receipt)
 
     def subscribe(
         self, from_height: int, *, decisions: bool = False

@@ -8,20 +8,27 @@ Not here: the format and what it proves (``consensus.evidence``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from comity import decisions, receipts
+from comity.errors import RequestError
 from comity.keys import Key
 from comity.network import Network
-from comity.session import Statements
-from consensus import answers, signing
+from comity.session import Statements, statement_of
+from comity.verify import Trust, record_entry
+from consensus import answers, genesis, reads, signing
+from consensus.answers import DecisionAnswer, StatementEvidence
 from consensus.codec import Value
 from consensus.errors import ProofError
 from consensus.evidence import bundle as files
 from consensus.evidence.bundle import Sealed
 from consensus.evidence.verify import verify
-from consensus.protocol import GetBundle
+from consensus.genesis import Genesis
+from consensus.hotstuff.types import Statement
+from consensus.protocol import Get, GetBundle, GetDecision, StateKey
+from consensus.reads import RecordRow
 
 
 class BundleActs:
@@ -29,7 +36,9 @@ class BundleActs:
 
     if TYPE_CHECKING:
         chain: bytes
+        genesis: Genesis
         key: Key | None
+        trust: Trust
         _network: Network
 
     async def bundle(
@@ -71,3 +80,55 @@ class BundleActs:
             return Sealed(content).encode()
         message = signing.message(signing.TAG_BUNDLE, self.chain, content)
         return Sealed(content, (self.key.public, self.key.sign(message))).encode()
+
+    async def receipt(self, txid: bytes) -> bytes:
+        """Return the file of a receipt: the decision on a transaction, for whoever holds it.
+
+        It shows what this key may see, with those records that the decision wrote and that are
+        unchanged. The client has verified it.
+
+        Raises:
+            RequestError: NOT_FOUND: the node has no decision on it, or none for this key.
+        """
+
+        def read(
+            result: Value, statements: Statements
+        ) -> tuple[DecisionAnswer, StatementEvidence, Statement]:
+            found = answers.read_decision(result)
+            statement = statement_of(statements, found.height)
+            self.trust.decision(found, statement, txid)
+            return found, statements.evidence[found.height], statement
+
+        found, evidence, statement = await self._network.ask(GetDecision(txid), read)
+        decision = decisions.read(found.decision)
+        records = await self._unchanged(receipts.written(decision), statement)
+        head = genesis.split(self.genesis.encode())
+        results = found.total, found.path
+        data = receipts.make(head, (), evidence, results, found.decision, records)
+        receipts.verify(data, self.chain)
+        return data
+
+    async def _unchanged(
+        self, places: Mapping[bytes, tuple[StateKey, bytes]], statement: Statement
+    ) -> list[RecordRow]:
+        """Return those records that are still as they were written, as far as this key may."""
+        rows: list[RecordRow] = []
+        for key, vh in [*places.values()][: receipts.RECORDS_MAX]:
+
+            def read(result: Value, _: Statements) -> reads.Rows:
+                return reads.read_rows(result)
+
+            try:
+                answer = await self._network.ask(Get(0, (key,)), read)
+            except RequestError:
+                continue  # not for this key
+            (row,) = answer.rows
+            kh = self.trust.paths(key.namespace, list(key.components))
+            if not isinstance(row, RecordRow):
+                continue
+            try:
+                record_entry(key, kh, row, vh, statement.height, statement)
+            except ProofError:
+                continue  # it is another by now
+            rows.append(row)
+        return rows

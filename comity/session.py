@@ -10,7 +10,7 @@ Not here: which node, retries and time limits (``client``).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -22,7 +22,7 @@ from comity.keys import Key
 from comity.results import Outcome, Refusal
 from comity.verify import Trust
 from consensus import answers, protocol
-from consensus.answers import Answer, Problem, Welcome
+from consensus.answers import Answer, Problem, StatementEvidence, Welcome
 from consensus.codec import Value
 from consensus.errors import (
     ComityError,
@@ -41,8 +41,26 @@ HELLO_SECONDS_MAX: Final = 5.0
 EVENTS_MAX: Final = 16
 """Heights of a subscription that wait for their reader; beyond, nothing more is received."""
 
-Statements = Mapping[int, Statement]
-"""The last statements that this connection brought, verified, by height."""
+
+class Statements(dict[int, Statement]):
+    """The last statements that this connection brought, verified, by height, and what proved them.
+
+    ``evidence`` is as it came.
+    """
+
+    __slots__ = ("evidence",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.evidence: dict[int, StatementEvidence] = {}
+
+    def add(self, statement: Statement, evidence: StatementEvidence) -> None:
+        """Take a verified statement."""
+        self[statement.height] = statement
+        self.evidence[statement.height] = evidence
+        if len(self) > protocol.STATEMENTS_KEPT:
+            oldest = next(iter(self))
+            del self[oldest], self.evidence[oldest]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +192,7 @@ class Session:
         self._next_id = 1
         self._outbox: list[bytes] = []
         self._wake = trio.Event()
-        self._statements: dict[int, Statement] = {}
+        self._statements = Statements()
         self._questions: dict[int, _Question[object]] = {}
         self._sent: dict[int, _Sent] = {}
         self._feeds: dict[
@@ -407,10 +425,8 @@ class Session:
         self._expect_event(answer)
         match answer.result[0]:
             case Event.STATEMENT:
-                statement = self.trust.statement(answers.read_statement(answer.result))
-                self._statements[statement.height] = statement
-                if len(self._statements) > protocol.STATEMENTS_KEPT:
-                    del self._statements[next(iter(self._statements))]
+                evidence = answers.read_statement(answer.result)
+                self._statements.add(self.trust.statement(evidence), evidence)
             case Event.RECEIPTS:
                 self._receipts(answers.read_receipts(answer.result))
             case _:

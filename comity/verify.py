@@ -302,7 +302,7 @@ def _entry(
         raise ProofError(f"{where} is said to be absent, but proved present")
     vh, changed = found
     if key.namespace == "record":
-        return _record(key, kh, row, vh, changed, statement)
+        return record_entry(key, kh, row, vh, changed, statement)
     if not isinstance(row, SingleRow):
         raise ProofError(f"{where} is shown as a record")
     opening = Opening("", row.version, row.salt, row.value)
@@ -314,9 +314,15 @@ def _entry(
     )
 
 
-def _record(
+def record_entry(
     key: StateKey, kh: bytes, row: Row, vh: bytes, changed: int, statement: Statement
 ) -> Entry:
+    """Return the record that an untrusted row shows, whose value hash is certified to be ``vh``.
+
+    Raises:
+        DecodeError: malformed.
+        ProofError: it is another record, or does not hash to that.
+    """
     where = place_word(key.namespace, key.components, short=True)
     if not isinstance(row, RecordRow):
         raise ProofError(f"{where} is not shown as a record")

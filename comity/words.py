@@ -14,6 +14,9 @@ from consensus.codec import Value
 SHORT_DIGITS: Final = 12
 """Hex digits of long bytes inside values that people look at."""
 
+KERNEL_LEAVES: Final = ("~holds", "by", "basis")
+"""Leaves of records that the kernel keeps for itself."""
+
 
 def word(value: Value, *, short: bool = False) -> str:
     """Return a value for people, on one line; ``short`` shows long bytes by their beginning."""

@@ -7,6 +7,7 @@ believed: ``comity.verify`` computes every hash again. Specified in ``docs/proto
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +28,14 @@ _LEAF: Final = codec.array(
     codec.text(255), codec.count, codec.bytes16, codec.octets(high=DECISION_BYTES_MAX)
 )
 _HIDDEN_LEAF: Final = codec.array(codec.text(255), codec.count, codec.bytes32)
+_RECORD: Final = codec.array(
+    codec.integer(RECORD, RECORD),
+    codec.octets(low=1, high=4096),
+    codec.list_of(codec.one_of((_LEAF, _HIDDEN_LEAF)), 256),
+    codec.list_of(codec.bytes32, 256),
+)
+RECORDS: Final = codec.list_of(_RECORD, protocol.KEYS_MAX)
+"""Shape of records in a file."""
 _ROW: Final = codec.tagged(
     {
         SINGLE: codec.array(
@@ -35,12 +44,7 @@ _ROW: Final = codec.tagged(
             codec.bytes16,
             codec.octets(low=1, high=DECISION_BYTES_MAX),
         ),
-        RECORD: codec.array(
-            codec.integer(),
-            codec.octets(low=1, high=4096),
-            codec.list_of(codec.one_of((_LEAF, _HIDDEN_LEAF)), 256),
-            codec.list_of(codec.bytes32, 256),
-        ),
+        RECORD: _RECORD,
     }
 )
 _ROWS: Final = codec.array(
@@ -120,11 +124,18 @@ def read_rows(result: Value) -> Rows:
     return Rows(result[0], tuple(_row(row) for row in result[1]), result[2])
 
 
+def read_records(rows: Sequence[Value]) -> tuple[RecordRow, ...]:
+    """Return records of the shape ``RECORDS``."""
+    return tuple(_record(row) for row in rows)
+
+
 def _row(value: Value) -> Row | None:
     if value is None:
         return None
-    if value[0] == SINGLE:
-        return SingleRow(*value[1:])
+    return SingleRow(*value[1:]) if value[0] == SINGLE else _record(value)
+
+
+def _record(value: Value) -> RecordRow:
     leaves = tuple(
         ShownLeaf(leaf[0], leaf[1], hidden=leaf[2]) if len(leaf) == 3 else ShownLeaf(*leaf)
         for leaf in value[2]

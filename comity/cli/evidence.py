@@ -1,22 +1,34 @@
-"""``comity bundle``: a decision with everything it was judged on, in a file for somebody else."""
+"""``comity bundle``, ``comity receipt``: decisions in files that prove themselves to others."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import segno
 from cyclopts import Parameter
 
+from comity import receipts
 from comity.cli import show
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
+from comity.cli.refusals import sentence
 from comity.cli.values import parse_moment, parse_txid, time_word
 from comity.client import Client
+from comity.receipts import Receipt
+from comity.results import Entry
+from comity.words import KERNEL_LEAVES, place_word, word
+from consensus.codec import Value
 
-EXAMPLES: Final = examples(
+BUNDLE_EXAMPLES: Final = examples(
     "comity bundle 51c0... -o payment.bundle",
     "comity bundle 51c0... -o payment.bundle --open reason --audience 'Court of Audit'",
     "comity bundle 51c0... -o payment.bundle --trust 1204 --until 2027-01-01",
     "comity verify payment.bundle --genesis 9b2e...",
+)
+RECEIPT_EXAMPLES: Final = examples(
+    "comity receipt 51c0... -o payment.receipt",
+    "comity receipt 51c0... -o payment.receipt --text > payment.txt",
 )
 OPENED: Final = ("reason",)
 
@@ -84,3 +96,86 @@ def bundle(
         return 0
 
     return with_client(reach, work)
+
+
+def receipt(
+    txid: str,
+    /,
+    *,
+    file: Annotated[Path, Parameter(name=("--output", "-o"), help="File to write.")],
+    text: Annotated[
+        bool, Parameter(help="Print it too, with a QR code that ties it to the file.")
+    ] = False,
+    reach: Reach = REACH,
+    output: Output = OUTPUT,
+) -> int:
+    """Write a receipt: the decision on a transaction as far as your key may see it.
+
+    With --text it is also printed, to be kept on paper: the QR code holds the digest of the file,
+    and `comity verify FILE --digest` compares the two.
+
+    Args:
+        txid: of the transaction, hex.
+    """
+    if file.exists():
+        raise UsageError(f"{file} exists", hint="name another file; nothing is overwritten")
+    wanted = parse_txid(txid)
+
+    async def work(client: Client) -> int:
+        data = await client.receipt(wanted)
+        file.write_bytes(data)
+        found = receipts.verify(data, client.chain)
+        if text and not output.json:
+            print(receipt_text(found, client.chain))
+            return 0
+        value = {"file": str(file), "bytes": len(data), "digest": found.digest.hex()}
+        rows = [
+            ("file", str(file)),
+            ("bytes", f"{len(data):,}"),
+            ("digest", found.digest.hex()),
+            ("check it", f"comity verify {file} --genesis {client.chain.hex()}"),
+        ]
+        show.emit(output, value, show.titled("receipt", show.pairs(rows)))
+        return 0
+
+    return with_client(reach, work)
+
+
+def receipt_text(found: Receipt, chain: bytes) -> str:
+    """Return a receipt as text to be printed, with a QR code of its digest."""
+    decision = found.decision
+    why = sentence(decision.code, decision.detail)
+    outcome = decision.state if decision.state != "refused" else f"refused, {decision.code}"
+    lines = [
+        f"RECEIPT of the network {found.network}",
+        "",
+        f"transaction  {decision.txid.hex()}",
+        f"outcome      {outcome}" + (f": {why}" if why else ""),
+        f"decided      {time_word(decision.time_ms)}, height {decision.height}",
+    ]
+    for record in found.records:
+        lines.append(f"record       {place_word('record', record.key.components, short=True)}")
+        lines += [f"  {name:<11}{word(each, short=True)}" for name, each in fields_of(record)]
+    lines += [
+        "",
+        f"network      {chain.hex()}",
+        f"digest       {found.digest.hex()}",
+        "",
+        qr_code(found.digest),
+        "The code holds the digest of the file that proves this. Check the file with",
+        "  comity verify FILE --genesis NETWORK --digest DIGEST",
+    ]
+    return "\n".join(lines)
+
+
+def fields_of(record: Entry) -> list[tuple[str, Value]]:
+    """Return what a record says, without what the kernel keeps of it."""
+    fields: dict[str, Value] = record.value
+    return [(name, value) for name, value in fields.items() if name not in KERNEL_LEAVES]
+
+
+def qr_code(digest: bytes) -> str:
+    """Return a digest as a QR code of characters."""
+    drawn = io.StringIO()
+    segno.make(f"comity:receipt:{digest.hex()}", micro=False).terminal(out=drawn, compact=True)
+    return drawn.getvalue()

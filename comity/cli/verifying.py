@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
+from rich.console import Group
 from rich.text import Text
 
+from comity import receipts
 from comity.cli import show
 from comity.cli.disclosure_words import verify_disclosure
 from comity.cli.options import OUTPUT, Output, UsageError, examples
 from comity.cli.refusals import sentence
 from comity.cli.values import parse_moment, plain, time_word
-from comity.words import place_word, word
+from comity.words import KERNEL_LEAVES, place_word, word
 from consensus import codec
 from consensus.codec import Value
 from consensus.errors import DecodeError
@@ -60,6 +62,9 @@ def verify_(
         str | None, Parameter(help="Refuse evidence as of an earlier chain time.")
     ] = None,
     as_: Annotated[str | None, Parameter(name="--as", help="Who you are: the audience.")] = None,
+    digest: Annotated[
+        str | None, Parameter(help="Of a receipt: the digest on paper, hex, to be compared.")
+    ] = None,
     strict: Annotated[
         bool, Parameter(help="Refuse a file for others, past its end, or not signed.")
     ] = False,
@@ -70,12 +75,18 @@ def verify_(
     Exit status: 0 it is valid, 1 a check fails, 2 it is malformed.
 
     Args:
-        file: as `comity bundle`, `comity disclose` or `comity disclosed` wrote it.
+        file: as `comity bundle`, `receipt`, `disclose` or `disclosed` wrote it.
     """
     chain = _chain(genesis)
     known = None if trust is None else _known(trust)
     oldest_ms = None if not_older_than is None else parse_moment(not_older_than, "--not-older-than")
     data = _read(file)
+    if receipts.is_file(data):
+        if known is not None:
+            raise UsageError("a receipt shows no other statements", hint="leave out --trust")
+        return _receipt(data, chain, digest, oldest_ms, output)
+    if digest is not None:
+        raise UsageError("--digest is of a receipt, and this is none")
     if is_file(data):
         if known is not None:
             raise UsageError("a disclosure shows no other statements", hint="leave out --trust")
@@ -93,6 +104,36 @@ def verify_(
     if strict and warnings:
         return _invalid(output, "file", warnings[0], "without --strict this is a warning")
     show.emit(output, _value(found, warnings), _report(found, warnings))
+    return 0
+
+
+def _receipt(
+    data: bytes, chain: bytes, digest: str | None, oldest_ms: int | None, output: Output
+) -> int:
+    if digest is not None and digest.lower() != receipts.digest(data).hex():
+        return _invalid(output, "file", "it is another file than the paper is of", "")
+    try:
+        found = receipts.verify(data, chain)
+    except FailedError as error:
+        return _invalid(output, error.stage, error.message, error.hint)
+    if oldest_ms is not None and found.newest.time_ms < oldest_ms:
+        said = f"it is as of {time_word(found.newest.time_ms)}, older than you allow"
+        return _invalid(output, "since", said, "ask for it anew with `comity receipt`")
+    decision = found.decision
+    value = {
+        "valid": True,
+        "network": found.network,
+        **show.decision_value(decision),
+        "digest": found.digest.hex(),
+        "records": [show.entry_value(each, None) for each in found.records],
+        "as_of": {"height": found.newest.height, "time_ms": found.newest.time_ms},
+    }
+    rows: list[Any] = [show.decision_table(decision, {})]
+    for record in found.records:
+        rows += [Text(), show.entry_table(record, None)]
+    title = f"VALID   a receipt of the network {found.network}"
+    foot = f"digest {found.digest.hex()}"
+    show.emit(output, value, show.titled(title, Group(*rows), foot))
     return 0
 
 
@@ -248,7 +289,7 @@ def _record_word(found: Verified, leaf: RecordLeaves) -> str:
     fields = [
         f"{name} {_value_word(item[2])}"
         for name, item in zip(layout, leaf.leaves, strict=False)
-        if isinstance(item, tuple) and len(item) == 3 and name not in _KERNEL_LEAVES
+        if isinstance(item, tuple) and len(item) == 3 and name not in KERNEL_LEAVES
     ]
     held: Any = leaf.leaves[-1]
     holds = ""
@@ -256,9 +297,6 @@ def _record_word(found: Verified, leaf: RecordLeaves) -> str:
         holds = "; no hold on it"
     shown = f": {', '.join(fields)}" if fields else ""
     return f"{place_word('record', leaf.components, short=True)} v{leaf.version}{shown}{holds}"
-
-
-_KERNEL_LEAVES: Final = ("~holds", "by", "basis")
 
 
 def _value_word(data: bytes) -> str:
