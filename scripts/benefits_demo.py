@@ -31,7 +31,7 @@ from consensus.errors import ComityError
 from scripts import benefits, register
 from scripts.benefits import Case, Offices
 from scripts.demo_parts import cast as casting
-from scripts.demo_parts import conflicts, crashes, evidence, explore, payday, powers
+from scripts.demo_parts import conflicts, crashes, evidence, explore, judged, payday, powers
 from scripts.demo_parts.cast import Cast
 from scripts.demo_parts.explore import Line
 from scripts.demo_parts.story import Story, WrongError, money
@@ -139,6 +139,7 @@ async def _act(story: Story, network: LocalNetwork) -> list[Line]:
         refusals = await powers.refused(story, cast, cases[POWERS_CASE], clerk)
         await crashes.crashes(story, cast, people[2 * HOUSEHOLDS :])
         await evidence.portable(story, cast, cases[BASIS_CASE])
+        await judged.judged(story, cast)
     return explore.lines(network, cases[EXPLORE_CASE], refusals[0])
 
 

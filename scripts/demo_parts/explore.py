@@ -14,6 +14,7 @@ from comity.results import Decision
 from consensus import genesis as genesis_file
 from scripts.benefits import Case
 from scripts.demo_parts.evidence import FILE_NAME, TAMPERED_NAME
+from scripts.demo_parts.judged import PAYMENT_NAME
 from scripts.localnet import ROOT, LocalNetwork
 
 
@@ -52,6 +53,7 @@ def lines(network: LocalNetwork, case: Case, refused: Decision) -> list[Line]:
     investigator = str(network.key_file("integrity", "investigator"))
     paymaster = str(network.key_file("treasury", "paymaster"))
     proof, tampered = str(network.folder / FILE_NAME), str(network.folder / TAMPERED_NAME)
+    payment = str(network.folder / PAYMENT_NAME)
     comity, python = _here("comity"), _here("python")
     check = (python, "-m", "scripts.demo_parts.evidence")
     return [
@@ -83,6 +85,10 @@ def lines(network: LocalNetwork, case: Case, refused: Decision) -> list[Line]:
         ),
         Line("check the auditor's file again", (*check, proof, chain)),
         Line("and the tampered one (ends with 1)", (*check, tampered, chain), 1),
+        Line(
+            "judge a payment again, offline, from its file alone",
+            (comity, "verify", payment, "--genesis", chain),
+        ),
     ]  # fmt: skip
 
 
