@@ -15,20 +15,22 @@ Not here: what a file proves (``consensus.evidence.disclosure``).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from comity import listing
 from comity.drafting import Call
-from comity.errors import DraftError, KeyUnusableError
+from comity.errors import DraftError, KeyUnusableError, RequestError
 from comity.network import Network
 from comity.results import Decision, Entry, Listing
 from comity.session import Statements
 from comity.verify import Trust
 from consensus.codec import Value
 from consensus.errors import ProofError
-from consensus.evidence import disclosure as files
-from consensus.evidence.disclosure import Disclosed
+from consensus.evidence import disclosure as evidence
+from consensus.evidence import disclosure_file as files
+from consensus.evidence.disclosure import Disclosed, Field
+from consensus.evidence.disclosure_file import Body, Revealed
 from consensus.evidence.trust import Chain
 from consensus.genesis import CITIZEN, Genesis
 from consensus.ledger.disclosures import (
@@ -44,12 +46,13 @@ from consensus.ledger.disclosures import (
 )
 from consensus.ledger.layout import Key as KeyLeaf
 from consensus.ledger.layout import Principal
-from consensus.ledger.model import Kind
+from consensus.ledger.model import WHOLE, Kind
 from consensus.protocol import DISCLOSURES_MAX, KEYS_MAX, PAGE_MAX, GetDisclosed, StateKey
 
 if TYPE_CHECKING:
     from comity.client import RulesInForce
     from comity.keys import Key
+    from comity.sealing import Unsealed
 
 CALLS_MAX: Final = 64
 """Records that one transaction opens."""
@@ -106,6 +109,7 @@ class DisclosureActs:
         async def get(self, namespace: str, *components: Value) -> Entry: ...
         async def get_many(self, keys: Sequence[StateKey]) -> tuple[Entry, ...]: ...
         async def rules(self, *, refresh: bool = False) -> RulesInForce: ...
+        async def unseal(self, entry: Entry) -> dict[str, Unsealed]: ...
         async def transact(
             self, *calls: Call, reads: Sequence[Entry] = (), reason: str = ""
         ) -> Decision: ...
@@ -121,7 +125,8 @@ class DisclosureActs:
     ) -> Disclosing:
         """Open fields of records to somebody; return the decision, and the file if it was applied.
 
-        A field that is shown with others of its group opens all of them.
+        A field that is shown with others of its group opens all of them. Of a sealed field the file
+        shows the value if this key gets it from its audience, else the commitment alone.
 
         Args:
             wanted: 1 to 64 records; the file has them in an order of its own.
@@ -178,16 +183,56 @@ class DisclosureActs:
         network = self.genesis.network
         trust = Chain(self.chain, self.genesis.committee)
 
-        def read(result: Value, _: Statements) -> Opened:
+        def read(result: Value, _: Statements) -> tuple[Body, Disclosed]:
             body = files.read_body(result)
             trust.follow(body.steps)
-            found = files.check(body, trust, network)
+            found = evidence.check(body, trust, network)
             self.trust.fresh(found.height, height_min)
             if [each.disclosure.id for each in found.items] != sorted(ids):
                 raise ProofError("other disclosures are shown than were asked for")
-            return Opened(body.encode(*self._head), found)
+            return body, found
 
-        return await self._network.ask(GetDisclosed(height_min, tuple(ids)), read)
+        body, found = await self._network.ask(GetDisclosed(height_min, tuple(ids)), read)
+        revealed = [
+            each
+            for at, item in enumerate(found.items)
+            for each in await self._revealed(at, item.disclosure, item.fields)
+        ]
+        if revealed:
+            body = replace(body, sealed=revealed)
+            found = evidence.check(body, trust, network)
+        return Opened(body.encode(*self._head), found)
+
+    async def _revealed(
+        self, at: int, disclosure: Disclosure, fields: Sequence[Field]
+    ) -> list[Revealed]:
+        """Return the values of sealed fields that a disclosure opens, as far as this key gets them.
+
+        From the nodes of their audience, which record it; of the record as it is now.
+        """
+        kind = (await self.rules()).book.kinds.get(disclosure.kind)
+        named = {} if kind is None else kind.leaves
+        inside = [
+            (leaf, place, name)
+            for leaf, each in enumerate(fields)
+            for place, name in _sealed_in(kind, each, named.get(each.name, ()))
+        ]
+        if not inside:
+            return []
+        try:
+            entry = await self.get("record", disclosure.kind, *disclosure.record)
+            values = await self.unseal(entry)
+        except RequestError:
+            return []  # the audience of a disclosure need not read the record
+        found: list[Revealed] = []
+        for leaf, place, name in inside:
+            value = fields[leaf].value
+            commitment = value if place == WHOLE else value[place]
+            unsealed = values.get(name)
+            opening = None if unsealed is None else unsealed.opening
+            if opening is not None and opening.commitment == commitment:
+                found.append(Revealed(at, leaf, place, opening))
+        return found
 
     # --- who saw what -------------------------------------------------------------------------
 
@@ -267,6 +312,21 @@ class DisclosureActs:
             return listing.proved(self._network, self.trust, (kind, index, value), after, PAGE_MAX)
 
         return await listing.everything(turn)
+
+
+def _sealed_in(kind: Kind | None, shown: Field, inside: Sequence[str]) -> list[tuple[int, str]]:
+    """Return place and name of the sealed fields of a leaf that have a value."""
+    if kind is None:
+        return []
+    names = [(WHOLE, shown.name)] if not inside or tuple(inside) == (shown.name,) else []
+    names = names or list(enumerate(inside))
+    found = []
+    for place, name in names:
+        declared = kind.fields.get(name)
+        value = shown.value if place == WHOLE or shown.value is None else shown.value[place]
+        if declared is not None and declared.sealed_for and value is not None:
+            found.append((place, name))
+    return found
 
 
 def leaves_of(kind: Kind | None, wanted: Wanted) -> list[str]:

@@ -65,6 +65,7 @@ class Unsealed:
             could be reached has it; ``sealed``: it is not for this reader.
         value: where it is open; it is what the record commits to.
         typed: whether the value is of the field's type, which the network could not check.
+        opening: where it is open, all that the commitment hides; it shows the value to others.
     """
 
     field: str
@@ -73,6 +74,7 @@ class Unsealed:
     value: Value = None
     txid: bytes | None = None
     typed: bool = True
+    opening: Opening | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +283,8 @@ class Sealing:
                 if opening is not None:
                     opening.check(commitment)
                     typed = _is_of(kind.fields[name].type, opening.value)
-                    found[name] = Unsealed(name, commitment, state, opening.value, None, typed)
+                    value = opening.value
+                    found[name] = Unsealed(name, commitment, state, value, None, typed, opening)
                 else:
                     found[name] = Unsealed(name, commitment, state, txid=row.txid)
             return found

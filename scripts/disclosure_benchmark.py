@@ -18,7 +18,8 @@ import nacl.bindings
 from consensus import codec, genesis
 from consensus.committee import Committee, Validator
 from consensus.evidence import trust
-from consensus.evidence.disclosure import Body, Item, make_item, verify
+from consensus.evidence.disclosure import verify
+from consensus.evidence.disclosure_file import Body, Item, make_item
 from consensus.genesis import Agency, Genesis, Limits, Principal
 from consensus.hashing import context
 from consensus.hotstuff import wire

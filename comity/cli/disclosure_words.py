@@ -17,8 +17,9 @@ from comity.cli.values import time_word
 from comity.words import place_word, word
 from consensus.codec import Value
 from consensus.errors import VerificationError
-from consensus.evidence.disclosure import Disclosed, Shown, verify
+from consensus.evidence.disclosure import Disclosed, Field, Shown, verify
 from consensus.ledger.disclosures import PARTY, PRINCIPAL
+from consensus.ledger.model import WHOLE
 
 
 def verify_disclosure(
@@ -85,6 +86,15 @@ def audience_word(audience: Sequence[Value], *, short: bool = False) -> str:
     return str(who) if what == PARTY else f"{what} {word(who, short=short)}"
 
 
+def revealed(shown: Field) -> Value:
+    """Return the value of what is shown, with sealed values in the place of their commitments."""
+    if WHOLE in shown.revealed:
+        return shown.revealed[WHOLE]
+    if not shown.revealed:
+        return shown.value
+    return [shown.revealed.get(at, each) for at, each in enumerate(shown.value)]
+
+
 def disclosure_rows(item: Shown) -> list[tuple[str, Any]]:
     """Return what one disclosure opened, for people."""
     act = item.disclosure
@@ -92,7 +102,7 @@ def disclosure_rows(item: Shown) -> list[tuple[str, Any]]:
     shown = f"{place} v{act.version}" + ("" if item.current else ", which has changed since")
     return [
         ("record", shown),
-        *((f"  {each.name}", f"{word(each.value)}  (v{each.version})") for each in item.fields),
+        *((f"  {each.name}", f"{word(revealed(each))}  (v{each.version})") for each in item.fields),
         ("opened to", audience_word(act.audience)),
         ("for", act.purpose),
         ("on", act.legal),
@@ -111,7 +121,7 @@ def disclosure_value(item: Shown) -> dict[str, Any]:
         "record": act.record,
         "version": act.version,
         "current": item.current,
-        "fields": {each.name: each.value for each in item.fields},
+        "fields": {each.name: revealed(each) for each in item.fields},
         "field_versions": {each.name: each.version for each in item.fields},
         "audience": act.audience,
         "purpose": act.purpose,

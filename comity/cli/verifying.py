@@ -25,7 +25,7 @@ from consensus import codec
 from consensus.codec import Value
 from consensus.errors import DecodeError
 from consensus.evidence.bundle import BUNDLE_BYTES_MAX
-from consensus.evidence.disclosure import is_file
+from consensus.evidence.disclosure_file import is_file
 from consensus.evidence.stages import FailedError
 from consensus.evidence.verify import Verified, verify
 from consensus.evidence.witness import RecordLeaves, SingleLeaf

@@ -6,7 +6,8 @@
     replay      one decision judged again: on a node's rows to find its witness, or on a witness
     making      a bundle from what a node keeps
     verify      what a bundle proves, from the genesis hash alone
-    disclosure  the file: fields that were opened to somebody, with the act that opened them
+    disclosure_file  fields that were opened to somebody, with the act that opened them
+    disclosure  what such a file proves
 
 Everything here is pure: no node, no socket, no file. Nothing outside ``consensus`` is imported.
 """

@@ -1,19 +1,4 @@
-"""The disclosure file: fields that were opened to somebody, with the act that opened them.
-
-    file       = ["comity disclosure", 1, genesis, certificate, statements, proof, [item, ...]]
-    genesis      [head of the genesis file, hash of its contents, [[certificate, committee], ...]]
-                 the committees of later epochs, each elected under the one before
-    certificate  commit certificate, the newest that the maker knew
-    statements   [[statement, history path], ...]     ascending by height; of other heights than
-                                                      the certificate's own
-    proof        state proof of each item's disclosure and record, in their order
-    item         one for each disclosure, ascending by their ids:
-                 [salt, disclosure leaf, definition, leaf count,
-                  [index, version, value, ...], salts, hashes, change]
-                 index, version, value   of each leaf that the disclosure names, in its order
-                 hashes                  what stands for the others (``salted``)
-                 change                  null where the version is the present one, else
-                                         [height, changes, index, previous height, path]
+"""What a disclosure file proves: fields that were opened to somebody, and the act that opened them.
 
 What is checked, in this order; the first that fails is the answer:
 
@@ -25,6 +10,7 @@ What is checked, in this order; the first that fails is the answer:
     disclosure   the leaf is the one in the state; it names record, version and fields
     fields       the leaves that it names, and no others, lead to the record as it is in the state,
                  or as a height of the history changed it
+    sealed       each opening is what the commitment that it names hides
 
 So nobody can show another record, version or field than the act on the chain names. Names and
 versions of the other leaves are not in the file, nor any salt of theirs: their hashes tell nothing.
@@ -32,186 +18,49 @@ Header, names and version of what is shown follow from the leaf, and are not rep
 
 Not here: whether the reader is the audience and the time is not over, which is the reader's to say
 (``Disclosed`` has both); who may make such a file (``node.api``).
-Source: docs/formats/disclosure.md.
+What is in the file is told by ``disclosure_file``. Source: docs/formats/disclosure.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, Final
 
 from consensus import codec, genesis
-from consensus.answers import EpochStep, StatementEvidence
+from consensus.answers import StatementEvidence
 from consensus.codec import Value
-from consensus.committee import COMMITTEE
-from consensus.errors import CertificateError, DecodeError, ProofError, invariant
+from consensus.errors import CertificateError, ProofError
+from consensus.evidence.disclosure_file import Body, Change, Item, Revealed, decode
 from consensus.evidence.trust import Chain
 from consensus.hashing import DIGEST_BYTES, ZERO
 from consensus.hotstuff.types import Statement
 from consensus.ledger.disclosures import SPACE, Disclosure
 from consensus.ledger.layout import Paths, encode_id
-from consensus.protocol import DISCLOSURES_MAX
+from consensus.ledger.model import WHOLE
 from consensus.state import changes, proof, salted
 from consensus.state.merkle import CHANGES
-from consensus.state.record import StoredRecord
 from consensus.state.salted import SALT_BYTES, Opening
 
-MAGIC: Final = "comity disclosure"
-VERSION: Final = 1
-FILE_BYTES_MAX: Final = 16 * 1024 * 1024
-ITEMS_MAX: Final = DISCLOSURES_MAX
-"""Disclosures of one file."""
-LEAVES_MAX: Final = 64
-"""Leaves that one disclosure opens."""
-CERTIFICATE_BYTES_MAX: Final = 64 * 1024
-STATEMENT_BYTES_MAX: Final = 4096
-EPOCHS_MAX: Final = 1024
-PATH_MAX: Final = 64
-"""Hashes from a statement to a history root, and from a change to its root."""
 _FIRST: Final = 1
 """The version of a disclosure's leaf: it is never changed."""
-
-_CERTIFICATE: Final = codec.octets(low=1, high=CERTIFICATE_BYTES_MAX)
-_NAME: Final = codec.text(64, low=1)
-_ID: Final = codec.list_of(codec.plain, 16, low=1)
-_WORDS: Final = codec.text(1000, low=1)
-_CHANGE: Final = codec.array(
-    codec.count,  # height
-    codec.integer(1),  # changes of that height
-    codec.count,  # index
-    codec.integer(-1),  # previous height
-    codec.list_of(codec.bytes32, PATH_MAX * 3),
-)
-_DISCLOSURE: Final = codec.array(
-    codec.bytes32,
-    _NAME,
-    _ID,
-    codec.integer(1),
-    codec.list_of(codec.text(salted.NAME_BYTES_MAX, low=1), LEAVES_MAX, low=1),
-    codec.list_of(codec.plain, 2, low=2),
-    _WORDS,
-    _WORDS,
-    codec.count,
-    codec.count,
-    codec.bytes32,
-    _NAME,
-)
-_ITEM: Final = codec.array(
-    codec.octets(SALT_BYTES),
-    _DISCLOSURE,
-    codec.integer(1),
-    codec.integer(1, salted.LEAVES_MAX),
-    codec.list_of(codec.plain, 3 * LEAVES_MAX, low=3),
-    codec.octets(low=SALT_BYTES, high=SALT_BYTES * LEAVES_MAX),
-    codec.octets(high=DIGEST_BYTES * salted.LEAVES_MAX),
-    codec.optional(_CHANGE),
-)
-_GENESIS: Final = codec.array(
-    codec.octets(low=1, high=genesis.HEAD_BYTES_MAX),
-    codec.bytes32,
-    codec.list_of(codec.array(_CERTIFICATE, COMMITTEE), EPOCHS_MAX),
-)
-_STATEMENTS: Final = codec.list_of(
-    codec.array(
-        codec.octets(low=1, high=STATEMENT_BYTES_MAX), codec.list_of(codec.bytes32, PATH_MAX)
-    ),
-    ITEMS_MAX + 1,
-)
-_BODY: Final = (
-    _CERTIFICATE,
-    _STATEMENTS,
-    codec.octets(low=1, high=proof.PROOF_BYTES_MAX),
-    codec.list_of(_ITEM, ITEMS_MAX, low=1),
-)
-_FILE: Final = codec.array(codec.text(64), codec.integer(VERSION, VERSION), _GENESIS, *_BODY)
-_ANSWER: Final = codec.array(
-    codec.list_of(codec.array(_CERTIFICATE, COMMITTEE), EPOCHS_MAX), *_BODY
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """That a height changed a record to what is shown: its place in the height's change tree."""
-
-    height: int
-    count: int
-    index: int
-    previous: int
-    path: Sequence[bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One disclosure with what it opens, not yet believed."""
-
-    salt: bytes
-    disclosure: Disclosure
-    definition: int
-    count: int
-    shown: Sequence[tuple[int, int, Value]]
-    """Index, version and value of each leaf that the disclosure names."""
-    salts: bytes
-    hashes: bytes
-    change: Change | None
-
-    def to_value(self) -> Value:
-        """Return the canonical array."""
-        change = self.change
-        return [
-            self.salt,
-            list(self.disclosure),
-            self.definition,
-            self.count,
-            [each for row in self.shown for each in row],
-            self.salts,
-            self.hashes,
-            None
-            if change is None
-            else [change.height, change.count, change.index, change.previous, [*change.path]],
-        ]
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """What a node gives for a file: everything but the genesis head, which its reader has."""
-
-    steps: Sequence[EpochStep]
-    certificate: bytes
-    statements: Sequence[tuple[bytes, Sequence[bytes]]]
-    proof: bytes
-    items: Sequence[Item]
-
-    def to_value(self) -> Value:
-        """Return the canonical array of a node's answer."""
-        return [[each.to_value() for each in self.steps], *self._rest()]
-
-    def encode(self, head: bytes, contents_hash: bytes) -> bytes:
-        """Return the file.
-
-        Args:
-            head, contents_hash: of the genesis file, see ``genesis.split``.
-        """
-        opened = [head, contents_hash, [each.to_value() for each in self.steps]]
-        return codec.encode([MAGIC, VERSION, opened, *self._rest()])
-
-    def _rest(self) -> list[Value]:
-        return [
-            self.certificate,
-            [[statement, [*path]] for statement, path in self.statements],
-            self.proof,
-            [each.to_value() for each in self.items],
-        ]
+_NONE: Final[Mapping[int, Value]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A leaf that is shown: a field, or the fields of a group, with the version that set it."""
+    """A leaf that is shown: a field, or the fields of a group, with the version that set it.
+
+    ``revealed`` has the values of sealed fields whose commitments are in ``value``, by their place
+    in it (WHOLE: the commitment is the value).
+    """
 
     name: str
     version: int
     value: Value
+    revealed: Mapping[int, Value] = field(default_factory=lambda: _NONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,95 +91,6 @@ class Disclosed:
     height: int
     time_ms: int
     items: tuple[Shown, ...]
-
-
-def is_file(data: bytes) -> bool:
-    """Return whether untrusted bytes begin like a disclosure file."""
-    return data[1:].startswith(codec.encode(MAGIC))
-
-
-# --- making -----------------------------------------------------------------------------------
-
-
-def make_item(
-    disclosure: Disclosure, salt: bytes, record: StoredRecord, change: Change | None
-) -> Item | None:
-    """Return what opens the leaves of a disclosure; None if the record has not all of them.
-
-    Args:
-        salt: of the disclosure's leaf.
-        record: at the version that the disclosure names.
-        change: that laid it so, where it is not the present one.
-    """
-    invariant(record.version == disclosure.version, "another version than the disclosure names")
-    found = [record.index(name) for name in disclosure.leaves]
-    indices = [each for each in found if each is not None]
-    if len(indices) != len(found):
-        return None
-    leaves = [record.leaf_at(index) for index in indices]
-    return Item(
-        salt,
-        disclosure,
-        record.definition,
-        len(record.names),
-        [
-            (index, leaf.version, codec.parse(leaf.value_cbor, "leaf"))
-            for index, leaf in zip(indices, leaves, strict=True)
-        ],
-        b"".join([leaf.salt for leaf in leaves]),
-        b"".join(record.hashes_for(indices)),
-        change,
-    )
-
-
-# --- reading ----------------------------------------------------------------------------------
-
-
-def read_body(value: Value) -> Body:
-    """Return what a node answers. Raises DecodeError."""
-    _ANSWER(value, "disclosure")
-    return _body(value[0], value[1:])
-
-
-def decode(data: bytes) -> tuple[bytes, bytes, Body]:
-    """Return genesis head, hash of the contents and the rest of an untrusted file.
-
-    Raises:
-        DecodeError: not a disclosure file of this version; the error has the place.
-    """
-    if not is_file(data):
-        raise DecodeError("this is no disclosure file", path="disclosure")
-    value = codec.decode(data, _FILE, bytes_max=FILE_BYTES_MAX, what="disclosure")
-    head, contents_hash, steps = value[2]
-    return head, contents_hash, _body(steps, value[3:])
-
-
-def _body(steps: Value, rest: Sequence[Value]) -> Body:
-    certificate, statements, proved, items = rest
-    return Body(
-        [EpochStep(*step) for step in steps],
-        certificate,
-        [(statement, path) for statement, path in statements],
-        proved,
-        [_item(item, at) for at, item in enumerate(items)],
-    )
-
-
-def _item(value: Value, at: int) -> Item:
-    salt, leaf, definition, count, flat, salts, hashes, change = value
-    path = f"disclosure.items[{at}]"
-    disclosure = Disclosure(*leaf)
-    named = len(disclosure.leaves)
-    if len(flat) != 3 * named or len(salts) != SALT_BYTES * named:
-        raise DecodeError(f"{named} leaves are named, others are shown", path=path)
-    if len(hashes) % DIGEST_BYTES:
-        raise DecodeError("a hash does not have 32 bytes", path=path)
-    for index, version in zip(flat[0::3], flat[1::3], strict=True):
-        codec.count(index, path)
-        codec.count(version, path)
-    shown = list(zip(flat[0::3], flat[1::3], flat[2::3], strict=True))
-    laid = None if change is None else Change(*change)
-    return Item(salt, disclosure, definition, count, shown, salts, hashes, laid)
 
 
 # --- verifying --------------------------------------------------------------------------------
@@ -383,7 +143,33 @@ def check(body: Body, trust: Chain, network: str) -> Disclosed:
         _shown(item, pair, found, statements, height)
         for item, pair in zip(body.items, keys, strict=True)
     )
+    shown = _with_revealed(shown, body.sealed)
     return Disclosed(trust.chain, network, height, statement.time_ms, shown)
+
+
+def _with_revealed(shown: tuple[Shown, ...], sealed: Sequence[Revealed]) -> tuple[Shown, ...]:
+    """Return what is shown with the values that its commitments are shown to hide."""
+    places = [(each.item, each.leaf, each.place) for each in sealed]
+    if any(a >= b for a, b in pairwise(places)):
+        raise ProofError("the sealed values do not ascend")
+    fields = [list(each.fields) for each in shown]
+    for each in sealed:
+        if each.item >= len(fields) or each.leaf >= len(fields[each.item]):
+            raise ProofError("a sealed value of a field that is not shown")
+        found = fields[each.item][each.leaf]
+        _check_sealed(found, each)
+        revealed = {**found.revealed, each.place: each.opening.value}
+        fields[each.item][each.leaf] = replace(found, revealed=revealed)
+    return tuple(replace(each, fields=tuple(row)) for each, row in zip(shown, fields, strict=True))
+
+
+def _check_sealed(found: Field, revealed: Revealed) -> None:
+    value, place = found.value, revealed.place
+    if place != WHOLE:
+        inside = type(value) is list and place < len(value)
+        value = value[place] if inside else None
+    if type(value) is not bytes or revealed.opening.commitment != value:
+        raise ProofError(f"{found.name} does not commit to the sealed value that is shown")
 
 
 def _statements(body: Body, trust: Chain) -> dict[int, Statement]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from consensus.answers import ANONYMOUS, EPOCHS_MAX
 from consensus.codec import Value
 from consensus.errors import ComityError
-from consensus.evidence.disclosure import Body, Change, Item, make_item
+from consensus.evidence.disclosure_file import Body, Change, Item, make_item
 from consensus.genesis import EPOCH
 from consensus.hotstuff import wire
 from consensus.ledger.disclosures import SPACE, Disclosure

@@ -42,6 +42,17 @@ read  = [ { role = "notes.writer" }, { self = "owner" } ]
 class = "restricted"
 log_reads = true
 
+[kinds.envelope]
+fields.pin  = { type = "commitment", group = "inside" }
+fields.size = { type = "int", group = "inside" }
+fields.seal = { type = "commitment" }
+
+[actions.enclose]
+actor = { role = "notes.writer" }
+inputs = { number = "int", pin = "commitment", seal = "commitment" }
+create = [ { kind = "envelope", id = ["{input.number}"], \
+set = { pin = "input.pin", size = "3", seal = "input.seal" } } ]
+
 [actions.hide]
 actor = { role = "notes.writer" }
 inputs = { number = "int", owner = "ref:person", code = "int" }

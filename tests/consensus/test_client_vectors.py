@@ -20,7 +20,7 @@ import pytest
 from consensus import answers, asking, protocol, reads, sealed
 from consensus.audit import pages
 from consensus.errors import DecodeError, RemoteProtocolError
-from consensus.evidence import disclosure
+from consensus.evidence import disclosure_file
 from consensus.protocol import Item, Status
 from tests.consensus.test_files_vectors import plain
 
@@ -47,8 +47,8 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "result-statements": answers.read_heights,
     "result-effect": answers.read_decision,
     "result-reversal": answers.read_reversal,
-    "result-disclosed": disclosure.read_body,
     "result-bundle": answers.read_bundle,
+    "result-disclosed": disclosure_file.read_body,
     "result-proposal": reads.read_proposal,
     "result-proposals": reads.read_proposals,
     "result-past": answers.read_past,

@@ -7,14 +7,16 @@ fails for what it is, not for its form.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from consensus import codec
+from consensus.evidence.disclosure_file import Revealed
+from consensus.ledger.model import WHOLE
 from tests.consensus.evidence.opened import Town
 
 Edit = Callable[[Any], Any]
-GENESIS, CERTIFICATE, STATEMENTS, PROOF, ITEMS = 2, 3, 4, 5, 6
+GENESIS, CERTIFICATE, STATEMENTS, PROOF, ITEMS, SEALED = 2, 3, 4, 5, 6, 7
 SALT, LEAF, DEFINITION, COUNT, SHOWN, SALTS, HASHES, CHANGE = range(8)
 
 
@@ -44,6 +46,10 @@ def files() -> dict[str, bytes]:
     several = town.disclose(fields=("by", "owner", "status", "text"))
     found["more"] = town.file(several)
     found["three"] = town.file(several, earlier, alone)
+    pin, seal = town.enclose()
+    envelope = town.disclose("envelope", ("inside", "seal"))
+    revealed = [Revealed(0, 0, 0, pin), Revealed(0, 1, WHOLE, seal)]
+    found["sealed"] = replace(town.body(envelope), sealed=revealed).encode(*town.head)
     return found
 
 
@@ -124,13 +130,27 @@ def _signers(edit: Edit) -> Edit:
     return _certificate(lambda value: [value[0], edit(value[1])])
 
 
+def _revealed(at: int, value: Any, row: int = 0) -> Edit:
+    return part(SEALED, put(row, put(at, value)))
+
+
+def _opened(at: int, value: Any) -> Edit:
+    return _revealed(3, put(at, value))
+
+
+def _pinned(file: Any) -> Any:
+    file[SEALED] = [[0, 0, -1, [bytes(32), bytes(32), 0, 0, 7]]]
+    return file
+
+
+COMMITS = "does not commit to the sealed value"
 STATE = "is not what the state holds"
 FORGERIES = [
     # the file as a whole
     Forgery("another magic", "present", part(0, "comity bundle"), "DecodeError", "no disclosure"),
     Forgery("a newer version", "present", part(1, 2), "DecodeError", "2 is outside 1..1"),
-    Forgery("an item too many", "present", lambda file: [*file, None], "DecodeError", "8 items"),
-    Forgery("an item too few", "present", lambda file: file[:-1], "DecodeError", "6 items"),
+    Forgery("an item too many", "present", lambda file: [*file, None], "DecodeError", "9 items"),
+    Forgery("an item too few", "present", lambda file: file[:-1], "DecodeError", "7 items"),
     Forgery("nothing opened", "present", part(ITEMS, []), "DecodeError", "0 items"),
     Forgery(
         "more than may be opened",
@@ -351,6 +371,28 @@ FORGERIES = [
         "ProofError",
         "",
     ),
+    # sealed values
+    Forgery("another sealed value", "sealed", _opened(4, "1235"), "ProofError", COMMITS),
+    Forgery("another salt of it", "sealed", _opened(0, flip), "ProofError", COMMITS),
+    Forgery("another place of origin", "sealed", _opened(1, flip), "ProofError", COMMITS),
+    Forgery("another call", "sealed", _opened(2, 1), "ProofError", COMMITS),
+    Forgery("another input", "sealed", _opened(3, 2), "ProofError", COMMITS),
+    Forgery("a short salt of it", "sealed", _opened(0, lambda s: s[1:]), "DecodeError", "31 bytes"),
+    Forgery("nothing sealed", "sealed", _opened(4, None), "DecodeError", "nothing is not sealed"),
+    Forgery("of a number", "sealed", _revealed(2, 1), "ProofError", COMMITS),
+    Forgery("outside of the leaf", "sealed", _revealed(2, 2), "ProofError", COMMITS),
+    Forgery("of the whole of a group", "sealed", _revealed(2, -1), "ProofError", COMMITS),
+    Forgery("of another field", "sealed", _revealed(1, 1), "ProofError", "do not ascend"),
+    Forgery("of no field", "sealed", _revealed(1, 2, row=1), "ProofError", "is not shown"),
+    Forgery("of no item", "sealed", _revealed(0, 1, row=1), "ProofError", "is not shown"),
+    Forgery(
+        "shown twice",
+        "sealed",
+        part(SEALED, lambda rows: [rows[0], *rows]),
+        "ProofError",
+        "do not ascend",
+    ),
+    Forgery("of a field that is open", "present", _pinned, "ProofError", COMMITS),
     # of two files
     Forgery(
         "items swapped",

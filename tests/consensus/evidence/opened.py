@@ -7,10 +7,11 @@ from typing import Any
 from consensus import codec, genesis
 from consensus.codec import Value
 from consensus.errors import invariant
-from consensus.evidence.disclosure import Body, Change, make_item
+from consensus.evidence.disclosure_file import Body, Change, make_item
 from consensus.genesis import Genesis
 from consensus.hotstuff import wire
 from consensus.ledger.disclosures import SPACE, Disclosure, disclosure_id
+from consensus.ledger.sealing import Opening
 from consensus.ledger.transaction import Draft, Expect, build
 from consensus.state.changes import find, leaf_hashes, read
 from consensus.state.merkle import CHANGES
@@ -34,6 +35,16 @@ class Town:
         self.act("notes.enter", OWNER[0], "Ann", expects=[("person", OWNER, 0)])
         self.act("notes.write", 1, "a long story", 7, OWNER, expects=[("note", [1], 0)])
         self.act("notes.hide", 1, OWNER, 4711, expects=[("secret", [1], 0)])
+
+    def enclose(self) -> tuple[Opening, Opening]:
+        """Make an envelope with two commitments; return what they hide."""
+        hidden = (
+            Opening(bytes(31) + b"p", bytes(32), 0, 1, "1234"),
+            Opening(bytes(31) + b"s", bytes(32), 0, 2, ["a", 7]),
+        )
+        inside = [each.commitment for each in hidden]
+        self.act("notes.enclose", 1, *inside, expects=[("envelope", [1], 0)])
+        return hidden
 
     def act(self, *call: Value, expects: Any = ()) -> bytes:
         """Execute one call in a block of its own; return its txid."""

@@ -41,6 +41,11 @@ def shown(found: Disclosed) -> dict[str, Any]:
                 "current": item.current,
                 "height": item.height,
                 "fields": [[each.name, each.version, _plain(each.value)] for each in item.fields],
+                "sealed": [
+                    [each.name, place, _plain(value)]
+                    for each in item.fields
+                    for place, value in each.revealed.items()
+                ],
             }
             for item in found.items
         ],
