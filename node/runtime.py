@@ -181,6 +181,8 @@ class Node:
             lambda: engine.ledger.rules(execution.state, chronicle.time_ms()).book,
             chronicle.time_ms,
             self._agency_of,
+            lambda: chronicle.certified,
+            lambda height: chronicle.ordered(height + 1) is not None,
         )
 
     def _agency_of(self, key: bytes) -> str:

@@ -52,6 +52,7 @@ VALUES_MAX: Final = 4096
 BYTES_MAX: Final = 32 * 2**20
 """What may wait of all authors, in proposals too."""
 FETCH_SECONDS_MAX: Final = 2.0
+"""How long other nodes are waited for, for all values of one request."""
 FETCHES_MAX: Final = 64
 """Values asked of other nodes at a time."""
 
@@ -98,6 +99,8 @@ class Keeper:
         book: returns the rules in force.
         time_ms: returns certified chain time.
         agency_of: returns the agency of the principal of a key, for quotas.
+        height: returns the newest certified height.
+        has_block: whether this node has the block that follows a height.
     """
 
     def __init__(
@@ -114,6 +117,8 @@ class Keeper:
         book: Callable[[], Rulebook],
         time_ms: Callable[[], int],
         agency_of: Callable[[bytes], str],
+        height: Callable[[], int],
+        has_block: Callable[[int], bool],
     ) -> None:
         self._chain = chain
         self._node_key = node_key
@@ -127,6 +132,8 @@ class Keeper:
         self._book = book
         self._time_ms = time_ms
         self._agency_of = agency_of
+        self._height = height
+        self._has_block = has_block
         self._fetching: dict[bytes, trio.Event] = {}
         self._fetched: dict[bytes, Opening] = {}
 
@@ -165,7 +172,7 @@ class Keeper:
         ]
         self._refuse_flood(author, fresh)
         await self.vault.deliver(
-            [Delivered(each, request.not_after_ms, author) for each in openings]
+            [Delivered(each, request.not_after_ms, author, self._height()) for each in openings]
         )
         return [
             Kept(commitment, self._acknowledge(each, commitment))
@@ -221,6 +228,7 @@ class Keeper:
         stored = decode_row(row)
         now = {each: (name, version) for name, each, version in sealed_fields(kind, stored)}
         out: list[Found] = []
+        until = trio.current_time() + FETCH_SECONDS_MAX
         for commitment in wanted:
             name, version = now.get(commitment, ("", 0))
             if not name:
@@ -230,7 +238,7 @@ class Keeper:
                 out.append(_CLOSED)
                 continue
             place = (kind_name, *stored.id, name)
-            out.append(await self._open(commitment, place, version, field.sealed_for))
+            out.append(await self._open(commitment, place, version, field.sealed_for, until))
         return out
 
     def _earlier(self, commitment: bytes, record: Place) -> tuple[str, int]:
@@ -243,7 +251,12 @@ class Keeper:
         return "", 0
 
     async def _open(
-        self, commitment: bytes, place: Place, version: int, audience: tuple[str, ...]
+        self,
+        commitment: bytes,
+        place: Place,
+        version: int,
+        audience: tuple[str, ...],
+        until: float,
     ) -> Found:
         txid = self._erased(place, version)
         if txid is not None:
@@ -255,7 +268,7 @@ class Keeper:
             return Found(OPEN, held.opening)
         opening = None
         if any(self.standing_for(each) == self._agency for each in audience):
-            opening = await self._fetch(commitment, audience)
+            opening = await self._fetch(commitment, audience, until)
         if opening is None:
             return Found(ABSENT)
         txid = self._erased(place, version)  # while it was on its way
@@ -272,7 +285,9 @@ class Keeper:
         erasure = Erasure(*found)
         return erasure.txid if erasure.version >= version else None
 
-    async def _fetch(self, commitment: bytes, audience: Sequence[str]) -> Opening | None:
+    async def _fetch(
+        self, commitment: bytes, audience: Sequence[str], until: float
+    ) -> Opening | None:
         """Return a value from another node of the audience, or None if none gives it in time."""
         if len(self._fetching) >= FETCHES_MAX and commitment not in self._fetching:
             return None
@@ -286,7 +301,7 @@ class Keeper:
         try:
             asked = wire.encode(Wanted((commitment,)))
             if sum(self._links.send(peer, Class.SYNC, asked) for peer in peers):
-                with trio.move_on_after(FETCH_SECONDS_MAX):
+                with trio.move_on_at(until):
                     await came.wait()
             return self._fetched.get(commitment)
         finally:
@@ -348,7 +363,7 @@ class Keeper:
 
     async def settle(self, changes: Sequence[Change], time_ms: int) -> None:
         """Take over what certified blocks did; see ``Vault.settle``."""
-        await self.vault.settle(changes, time_ms)
+        await self.vault.settle(changes, time_ms, self._has_block)
 
     async def reconcile(self) -> None:
         """Erase what the state says is erased: for a node that did not see the blocks."""
@@ -363,7 +378,7 @@ class Keeper:
                         found.append(Erase(place, version, commitment, txid))
                         break
             if found:
-                await self.vault.settle(found, 0)
+                await self.vault.settle(found, 0, self._has_block)
             await trio.lowlevel.checkpoint()
 
     def close(self) -> None:

@@ -8,7 +8,7 @@
                             ...]]; box = secretbox (opening) under the value's key
                            [ERASED, txid]: destroyed, by which act
     homes    H(place) 32 ‖ version 8 ‖ commitment    empty: the record fields it has been in
-    waiting  commitment    [until_ms, on chain, size, author]: not in a record yet
+    waiting  commitment    [until_ms, on chain, size, author, height]: not in a record yet
 
 A value WAITS until its transaction is applied, in a proposal as long as that lasts; it lapses when
 ``until_ms`` has passed on the chain. KEPT ones stay until they are erased. What a write leaves is
@@ -20,7 +20,7 @@ Not here: who may deliver or read (``keeper``).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -83,6 +83,8 @@ class Waiting:
     on_chain: bool
     size_bytes: int
     author: bytes
+    height: int
+    """Certified when it was delivered: no block up to it has the commitment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class Delivered:
     opening: Opening
     until_ms: int
     author: bytes
+    height: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,13 +260,22 @@ class Vault:
         """Return once a value that another node of the audience gave is on disk."""
         await self._write(lambda txn: self._adopt(txn, opening, kept))
 
-    async def settle(self, changes: Sequence[Change], time_ms: int) -> None:
+    async def settle(
+        self, changes: Sequence[Change], time_ms: int, seen: Callable[[int], bool]
+    ) -> None:
         """Take over what certified blocks did, the last of them at chain time ``time_ms``.
 
-        The same may be said again. What waits no longer than that time lapses.
+        The same may be said again. What waits no longer than that time lapses. But where this node
+        has not seen all blocks since it was delivered, as after a snapshot, it may be in a record:
+        then it is kept.
+
+        Args:
+            seen: whether this node has the block after a height, and so all since.
         """
-        lapsed = any(each.until_ms < time_ms for each in self.waiting.values())
-        if changes or lapsed:
+        over = [(c, each) for c, each in self.waiting.items() if each.until_ms < time_ms]
+        unsure: list[Change] = [Kept(c, (), ()) for c, each in over if not seen(each.height)]
+        if changes or over:
+            changes = [*changes, *unsure]
             await self._write(lambda txn: self._settle(txn, changes, time_ms))
 
     async def _write(self, work: Callable[[Any], None]) -> None:
@@ -296,7 +308,9 @@ class Vault:
             known = None if before is None else Waiting(*codec.parse(before, "waiting"))
             until_ms = max(each.until_ms, 0 if known is None else known.until_ms)
             on_chain = known is not None and known.on_chain
-            self._put_waiting(txn, commitment, Waiting(until_ms, on_chain, size, each.author))
+            height = each.height if known is None else min(each.height, known.height)
+            waiting = Waiting(until_ms, on_chain, size, each.author, height)
+            self._put_waiting(txn, commitment, waiting)
 
     def _adopt(self, txn: Any, opening: Opening, kept: Kept) -> None:
         if txn.get(kept.commitment, db=self._values) is None:
@@ -328,7 +342,8 @@ class Vault:
         txn.put(commitment, codec.encode(row), db=self._values)
 
     def _put_waiting(self, txn: Any, commitment: bytes, waiting: Waiting) -> None:
-        row: list[Value] = [waiting.until_ms, waiting.on_chain, waiting.size_bytes, waiting.author]
+        row: list[Value] = [waiting.until_ms, waiting.on_chain, waiting.size_bytes]
+        row += [waiting.author, waiting.height]
         txn.put(commitment, codec.encode(row), db=self._waiting)
 
     def _settle(self, txn: Any, changes: Sequence[Change], time_ms: int) -> None:
@@ -337,9 +352,8 @@ class Vault:
                 case Proposed(commitment):
                     row = txn.get(commitment, db=self._waiting)
                     if row is not None:
-                        until_ms, _, size, author = codec.parse(row, "waiting")
-                        waiting = Waiting(until_ms, True, size, author)
-                        self._put_waiting(txn, commitment, waiting)
+                        waiting = Waiting(*codec.parse(row, "waiting"))
+                        self._put_waiting(txn, commitment, replace(waiting, on_chain=True))
                 case Kept(commitment, audience, homes):
                     found = txn.get(commitment, db=self._values)
                     row = None if found is None else codec.parse(found, "sealed row")

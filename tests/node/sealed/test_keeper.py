@@ -164,6 +164,8 @@ async def office(folder: Path) -> AsyncIterator[Office]:
         lambda: twin.ledger.rules(twin.state, twin.now_ms).book,
         lambda: twin.now_ms,
         lambda key: who.agency if (who := twin.identity(key)) is not None else "",
+        lambda: twin.height,
+        lambda height: True,
     )
     twin.keeper = keeper
     acts.do(WORKER, "open", 1, [b"p" * 32], "north", expects=[Expect("case", [1], 0)])

@@ -29,6 +29,8 @@ CHAIN = b"C" * 32
 KEY = b"k" * 32
 AUTHOR = b"A" * 32
 TXID = b"T" * 32
+SEEN = [6, 7].__contains__
+"""Says of heights whether this node has the block that follows."""
 HEAD = b"comity sealed key 1\n"
 VALUE = "DE02 1203 0000 0000 2020 51"
 PLACE = ("file", "a", "iban")
@@ -40,7 +42,7 @@ def opening(number: int = 0, value: str = VALUE) -> Opening:
 
 
 def delivered(found: Opening, until_ms: int = 1000) -> Delivered:
-    return Delivered(found, until_ms, AUTHOR)
+    return Delivered(found, until_ms, AUTHOR, 7)
 
 
 def kept(found: Opening, *homes: tuple[tuple[str, ...], int]) -> Kept:
@@ -98,9 +100,9 @@ async def test_neither_value_nor_salt_nor_its_key_is_on_disk_in_the_clear(
 async def test_value_lapses_when_its_transaction_can_come_no_more(vault: Vault) -> None:
     one, two = opening(1), opening(2)
     await vault.deliver([delivered(one, 1000), delivered(two, 2000)])
-    await vault.settle([], 1000)
+    await vault.settle([], 1000, SEEN)
     assert isinstance(vault.get(one.commitment), Held)
-    await vault.settle([], 1001)
+    await vault.settle([], 1001, SEEN)
     assert vault.get(one.commitment) is None
     assert list(vault.waiting) == [two.commitment]
 
@@ -108,11 +110,11 @@ async def test_value_lapses_when_its_transaction_can_come_no_more(vault: Vault) 
 async def test_value_of_a_proposal_waits_as_long_as_that_may(vault: Vault) -> None:
     found = opening()
     await vault.deliver([delivered(found, 5000)])
-    await vault.settle([Proposed(found.commitment)], 100)
+    await vault.settle([Proposed(found.commitment)], 100, SEEN)
     assert vault.waiting[found.commitment].on_chain
-    await vault.settle([kept(found)], 4999)
+    await vault.settle([kept(found)], 4999, SEEN)
     assert vault.waiting == {}
-    await vault.settle([], 10**9)
+    await vault.settle([], 10**9, SEEN)
     held = vault.get(found.commitment)
     assert held == Held(found, KEPT, ("treasury", "audit"), ((PLACE, 1),))
 
@@ -121,13 +123,25 @@ async def test_what_was_settled_may_be_settled_again(vault: Vault, folder: Path)
     found = opening()
     await vault.deliver([delivered(found)])
     for _ in range(2):
-        await vault.settle([Proposed(found.commitment), kept(found)], 10)
+        await vault.settle([Proposed(found.commitment), kept(found)], 10, SEEN)
     await vault.deliver([delivered(found, 9)])
-    await vault.settle([kept(found)], 99)
+    await vault.settle([kept(found)], 99, SEEN)
     reopened = again(vault, folder)
     assert reopened.get(found.commitment) == Held(found, KEPT, ("treasury", "audit"), ((PLACE, 1),))
     assert reopened.waiting == {}
     reopened.close()
+
+
+async def test_value_is_kept_where_the_blocks_that_may_have_it_were_not_seen(
+    vault: Vault, folder: Path
+) -> None:
+    """A node went on from a snapshot: the transaction may have been applied below it."""
+    one, two = opening(1), opening(2)
+    await vault.deliver([Delivered(one, 1000, AUTHOR, 7), Delivered(two, 1000, AUTHOR, 5)])
+    await vault.settle([], 1001, SEEN)
+    assert vault.get(one.commitment) is None
+    assert vault.get(two.commitment) == Held(two, KEPT, (), ())
+    assert vault.waiting == {}
 
 
 async def test_value_delivered_twice_waits_for_the_later_end(vault: Vault) -> None:
@@ -145,8 +159,8 @@ async def test_erasing_destroys_every_version_of_a_field_and_no_other(vault: Vau
         kept(other, (OTHER, 2)),
         kept(later, (PLACE, 5)),
     ]
-    await vault.settle(changes, 0)
-    await vault.settle([Erase(PLACE, 4, now.commitment, TXID)], 0)
+    await vault.settle(changes, 0, SEEN)
+    await vault.settle([Erase(PLACE, 4, now.commitment, TXID)], 0, SEEN)
     assert vault.get(old.commitment) == vault.get(now.commitment) == Destroyed(TXID)
     assert isinstance(vault.get(other.commitment), Held)
     assert isinstance(vault.get(later.commitment), Held)
@@ -155,7 +169,7 @@ async def test_erasing_destroys_every_version_of_a_field_and_no_other(vault: Vau
 async def test_copied_value_is_destroyed_wherever_it_is_erased(vault: Vault) -> None:
     found = opening()
     await vault.deliver([delivered(found)])
-    await vault.settle([kept(found, (PLACE, 1)), Erase(OTHER, 3, found.commitment, TXID)], 0)
+    await vault.settle([kept(found, (PLACE, 1)), Erase(OTHER, 3, found.commitment, TXID)], 0, SEEN)
     assert vault.get(found.commitment) == Destroyed(TXID)
 
 
@@ -163,8 +177,8 @@ async def test_what_was_erased_stays_so_whatever_comes_again(vault: Vault, folde
     found = opening()
     await vault.deliver([delivered(found)])
     erase = Erase(PLACE, 1, found.commitment, TXID)
-    await vault.settle([kept(found), erase], 0)
-    await vault.settle([kept(found), erase], 0)
+    await vault.settle([kept(found), erase], 0, SEEN)
+    await vault.settle([kept(found), erase], 0, SEEN)
     await vault.deliver([delivered(found)])
     await vault.adopt(found, kept(found))
     reopened = again(vault, folder)
@@ -178,11 +192,11 @@ async def test_erased_value_cannot_be_read_from_a_copy_of_the_database(
     """What a backup of the values has is lost with the key, which is overwritten in its place."""
     found = opening()
     await vault.deliver([delivered(found)])
-    await vault.settle([kept(found)], 0)
+    await vault.settle([kept(found)], 0, SEEN)
     vault.close()
     backup = {path.name: path.read_bytes() for path in (folder / "values").iterdir()}
     opened = Vault(folder, KEY, CHAIN)
-    await opened.settle([Erase(PLACE, 1, None, TXID)], 0)
+    await opened.settle([Erase(PLACE, 1, None, TXID)], 0, SEEN)
     opened.close()
     assert (folder / "keys").read_bytes() == bytes(SLOT_BYTES)
     for name, content in backup.items():
@@ -196,7 +210,7 @@ async def test_slots_of_destroyed_values_are_used_again(vault: Vault, folder: Pa
     for number in range(5):
         found = opening(number)
         await vault.deliver([delivered(found)])
-        await vault.settle([kept(found), Erase(PLACE, 1, None, TXID)], 0)
+        await vault.settle([kept(found), Erase(PLACE, 1, None, TXID)], 0, SEEN)
     assert (folder / "keys").stat().st_size == SLOT_BYTES
 
 
