@@ -29,9 +29,7 @@ class Kind(IntEnum):
     """A whole safety record; the newest counts."""
     COMMIT_CERT = 5
     EVIDENCE = 6
-    """Two signed messages of one slot."""
-    SEALED = 7
-    """A sealed value with its salt, delivered to this node."""
+    """Two signed messages of one slot. 7 was set aside for sealed values, which are not logged."""
 
 
 Entry = tuple[Kind, bytes]
@@ -107,8 +105,3 @@ def safety(record: bytes) -> Entry:
 def evidence(pair: bytes) -> Entry:
     """Return the entry of two signed messages of one slot."""
     return Kind.EVIDENCE, pair
-
-
-def sealed(delivery: bytes) -> Entry:
-    """Return the entry of a sealed value delivered to this node."""
-    return Kind.SEALED, delivery

@@ -49,7 +49,6 @@ class Found:
         batches: digest -> offset of the newest BATCH entry, of batches not in the store.
         private: the same of PRIVATE entries.
         evidence: payloads of EVIDENCE entries.
-        sealed: payloads of SEALED entries.
     """
 
     safety: bytes | None = None
@@ -58,7 +57,6 @@ class Found:
     batches: dict[bytes, int] = field(default_factory=dict)
     private: dict[bytes, int] = field(default_factory=dict)
     evidence: list[bytes] = field(default_factory=list)
-    sealed: list[bytes] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +161,6 @@ class _Sorter:
                 self._place(found.private, BatchPart.unpack(payload).digest, offset)
             case Kind.EVIDENCE:
                 found.evidence.append(payload)
-            case Kind.SEALED:
-                found.sealed.append(payload)
             case _:
                 invariant(kind != Kind.GROUP, "the log keeps its group headers to itself")
                 raise NewerFormatError(f"the log holds an entry of unknown kind {kind}")

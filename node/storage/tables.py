@@ -14,7 +14,7 @@
     history    level 1 ‖ index 8        hash 32
     index      kind ‖ id                kh 32; node-local, for lists
                1, 2 or 3 ‖ ...       of proposals: see ``node.register``
-    aside      any                      node-local: overwritten openings, sealed values
+    aside      any                      node-local: overwritten openings
     meta       name                     names that begin with "_" are the store's own
 
 Not here: transactions and threads (``store``), what one flush writes (``flush``).
