@@ -127,7 +127,9 @@ class BundleActs:
             if not isinstance(row, RecordRow):
                 continue
             try:
-                record_entry(key, kh, row, vh, statement.height, statement)
+                record_entry(
+                    key, kh, row, vh, statement.height, statement.height, statement.time_ms
+                )
             except ProofError:
                 continue  # it is another by now
             rows.append(row)

@@ -31,6 +31,7 @@ from comity.inquiry import Inquiries
 from comity.keys import Key
 from comity.listing import Lists
 from comity.network import Network
+from comity.past import Recollections
 from comity.pool import Pool, dial_tls, servers_of
 from comity.proposals import ProposalActs
 from comity.ranges import Ranges
@@ -86,6 +87,7 @@ class RulesInForce:
 class Client(
     ProposalActs,
     Inquiries,
+    Recollections,
     Lists,
     Feeds,
     RuleActs,
@@ -165,13 +167,30 @@ class Client(
 
     # --- reading ------------------------------------------------------------------------------
 
-    async def get(self, namespace: str, *components: Value) -> Entry:
+    async def get(
+        self,
+        namespace: str,
+        *components: Value,
+        height: int | None = None,
+        time_ms: int | None = None,
+    ) -> Entry:
         """Return one leaf of the state with its proof checked; absent ones have version 0.
 
         Args:
             namespace: ``record``, ``account``, ``principal``, … (``consensus.ledger.layout``).
             components: for a record its kind, then the components of its id.
+            height, time_ms: as it was after the block of that height, or at that time.
+
+        Raises:
+            DraftError: no such height or time, or both are given.
+            RequestError: PRUNED: the node asked does not keep what was then.
         """
+        if height is not None and time_ms is not None:
+            raise DraftError("a height and a time are given", hint="give one of them")
+        if time_ms is not None:
+            height = (await self.moment(time_ms)).height
+        if height is not None:
+            return await self.get_at(StateKey(namespace, components), height)
         (entry,) = await self.get_many([StateKey(namespace, components)])
         return entry
 

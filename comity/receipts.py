@@ -197,5 +197,7 @@ def _records(
             raise ProofError("a record is shown that the decision did not write, or twice")
         key, vh = places.pop(place)
         kh = paths(key.namespace, list(key.components))
-        found.append(record_entry(key, kh, row, vh, statement.height, statement))
+        found.append(
+            record_entry(key, kh, row, vh, statement.height, statement.height, statement.time_ms)
+        )
     return tuple(found)

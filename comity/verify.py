@@ -171,7 +171,7 @@ class Trust(Chain):
         khs = [self.paths(key.namespace, key.components) for key in keys]
         shown = proof.verify(found.proof, statement.state_root, khs, height=statement.height)
         return tuple(
-            _entry(key, kh, row, shown[kh], statement)
+            entry_of(key, kh, row, shown[kh], statement.height, statement.time_ms)
             for key, kh, row in zip(keys, khs, found.rows, strict=True)
         )
 
@@ -289,33 +289,37 @@ _RULES_HEAD: Final = codec.array(
 )
 
 
-def _entry(
-    key: StateKey, kh: bytes, row: Row | None, found: proof.Found, statement: Statement
+def entry_of(
+    key: StateKey, kh: bytes, row: Row | None, found: proof.Found, height: int, time_ms: int
 ) -> Entry:
+    """Return the entry of a row that is what ``found`` proves, as of a height.
+
+    Raises:
+        DecodeError: the row is malformed.
+        ProofError: it is another row.
+    """
     where = place_word(key.namespace, key.components, short=True)
     if found is None or found[0] == ZERO:
         if row is not None:
             raise ProofError(f"{where} is shown, but proved absent")
         changed = 0 if found is None else found[1]
-        return Entry(key, statement.height, statement.time_ms, changed=changed)
+        return Entry(key, height, time_ms, changed=changed)
     if row is None:
         raise ProofError(f"{where} is said to be absent, but proved present")
     vh, changed = found
     if key.namespace == "record":
-        return record_entry(key, kh, row, vh, changed, statement)
+        return record_entry(key, kh, row, vh, changed, height, time_ms)
     if not isinstance(row, SingleRow):
         raise ProofError(f"{where} is shown as a record")
     opening = Opening("", row.version, row.salt, row.value)
     if salted.opening_hash(kh, opening) != vh:
         raise ProofError(f"{where} is not what the state holds")
     value = _plain(row.value)
-    return Entry(
-        key, statement.height, statement.time_ms, row.version, changed, value, present=True
-    )
+    return Entry(key, height, time_ms, row.version, changed, value, present=True)
 
 
 def record_entry(
-    key: StateKey, kh: bytes, row: Row, vh: bytes, changed: int, statement: Statement
+    key: StateKey, kh: bytes, row: Row, vh: bytes, changed: int, height: int, time_ms: int
 ) -> Entry:
     """Return the record that an untrusted row shows, whose value hash is certified to be ``vh``.
 
@@ -340,8 +344,8 @@ def record_entry(
     versions = {leaf.name: leaf.version for leaf in row.leaves}
     return Entry(
         key,
-        statement.height,
-        statement.time_ms,
+        height,
+        time_ms,
         version,
         changed,
         fields,

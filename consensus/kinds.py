@@ -23,6 +23,7 @@ class Status(enum.IntEnum):
     UNAVAILABLE = 23  # this node cannot now (catching up, stopping, disk); ask another
     NOT_ADMITTED = 24  # a transaction that could only be refused; not a certified outcome
     LAPSED = 25  # accepted, but its ``not_after`` passed before any block held it
+    PRUNED = 26  # older than what this node keeps; another one may keep more
 
 
 class Event(enum.IntEnum):

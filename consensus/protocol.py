@@ -34,6 +34,12 @@ from consensus.kinds import Event as Event
 from consensus.kinds import Item as Item
 from consensus.kinds import Status as Status
 from consensus.kinds import Stream as Stream
+from consensus.place import COMPONENTS, NAME, STATE_KEY, key_from
+from consensus.place import StateKey as StateKey
+from consensus.recall import HISTORY, MOMENT, history_from
+from consensus.recall import VERSIONS_MAX as VERSIONS_MAX
+from consensus.recall import GetHistory as GetHistory
+from consensus.recall import GetMoment as GetMoment
 from consensus.sealed import DELIVERY, SEALED_MAX, Deliver, read_delivery
 from consensus.signing import TAG_SESSION, message
 
@@ -120,14 +126,6 @@ class GetBundle:
     txid: bytes
     heights: tuple[int, ...] = ()
     reason: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class StateKey:
-    """Where a leaf of the state is: a namespace and its components."""
-
-    namespace: str
-    components: tuple[Value, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,11 +330,10 @@ Request = (
     | GetBundle
     | GetPast
     | GetBlocks
+    | GetHistory
+    | GetMoment
 )
 
-_NAME: Final = codec.text(64, low=1)
-_COMPONENTS: Final = codec.list_of(codec.plain, 16)
-_STATE_KEY: Final = codec.array(_NAME, _COMPONENTS)
 _KEY_PROOF: Final = codec.array(codec.bytes32, codec.bytes64)
 _ITEM: Final = codec.array(
     codec.integer(Item.ENVELOPE, Item.GROUP), codec.octets(low=1, high=REQUEST_BYTES_MAX)
@@ -346,8 +343,8 @@ _PARAMS: Final[dict[str, Shape]] = {
     "hello": codec.array(codec.integer(0), codec.bytes32, codec.optional(_KEY_PROOF)),
     "submit": codec.array(codec.boolean, codec.list_of(_ITEM, ITEMS_MAX, low=1)),
     "decision": codec.array(codec.bytes32),
-    "get": codec.array(codec.count, codec.list_of(_STATE_KEY, KEYS_MAX, low=1)),
-    "holds": codec.array(codec.count, _STATE_KEY),
+    "get": codec.array(codec.count, codec.list_of(STATE_KEY, KEYS_MAX, low=1)),
+    "holds": codec.array(codec.count, STATE_KEY),
     "index": codec.array(
         codec.count,
         codec.text(130, low=3),
@@ -355,9 +352,9 @@ _PARAMS: Final[dict[str, Shape]] = {
         codec.integer(0, POSITION_MAX),
         codec.integer(1, INDEX_PAGE_MAX),
     ),
-    "list": codec.array(_NAME, codec.optional(_COMPONENTS), codec.integer(1, PAGE_MAX)),
+    "list": codec.array(NAME, codec.optional(COMPONENTS), codec.integer(1, PAGE_MAX)),
     "decisions": codec.array(codec.integer(-HEIGHTS_MAX), codec.integer(1, HEIGHTS_MAX)),
-    "rules": codec.array(codec.count, codec.optional(_NAME), codec.count),
+    "rules": codec.array(codec.count, codec.optional(NAME), codec.count),
     "status": codec.array(),
     "committee": codec.array(codec.count),
     "statements": codec.array(codec.integer(-HEIGHTS_MAX), codec.integer(1, HEIGHTS_MAX)),
@@ -366,22 +363,24 @@ _PARAMS: Final[dict[str, Shape]] = {
     "effect": codec.array(codec.bytes32),
     "proposal": codec.array(codec.count, codec.bytes32),
     "proposals": codec.array(
-        codec.optional(codec.array(_NAME, codec.integer(0, 15))),
+        codec.optional(codec.array(NAME, codec.integer(0, 15))),
         codec.optional(codec.octets(low=1, high=CURSOR_BYTES_MAX)),
         codec.integer(1, PROPOSALS_MAX),
     ),
     "simulate": codec.array(codec.octets(low=1, high=DRAFT_BYTES_MAX)),
     "purpose": codec.array(codec.text(PURPOSE_BYTES_MAX)),
-    "reads": codec.array(_STATE_KEY, codec.count, codec.integer(1, READS_MAX)),
+    "reads": codec.array(STATE_KEY, codec.count, codec.integer(1, READS_MAX)),
     "reversal": codec.array(codec.bytes32),
     "disclosed": codec.array(codec.count, codec.list_of(codec.bytes32, DISCLOSURES_MAX, low=1)),
     "deliver": DELIVERY,
-    "sealed": codec.array(_STATE_KEY, codec.list_of(codec.bytes32, SEALED_MAX, low=1)),
+    "sealed": codec.array(STATE_KEY, codec.list_of(codec.bytes32, SEALED_MAX, low=1)),
     "bundle": codec.array(
         codec.bytes32, codec.list_of(codec.count, BUNDLE_HEIGHTS_MAX), codec.boolean
     ),
     "past": codec.array(codec.count),
     "blocks": codec.array(codec.count, codec.integer(1, HEIGHTS_MAX)),
+    "history": HISTORY,
+    "moment": MOMENT,
 }
 METHODS: Final = tuple(_PARAMS)
 _METHOD_OF: Final[dict[type, str]] = dict(zip(get_args(Request), METHODS, strict=True))
@@ -476,9 +475,9 @@ def _to_params(request: Request) -> Value:
         case GetProposals(agency, state, after, limit):
             return [None if agency is None else [agency, state], after, limit]
         case Get(height_min, keys):
-            return [height_min, [_key_value(key) for key in keys]]
+            return [height_min, [key.to_value() for key in keys]]
         case GetHolds(height_min, target):
-            return [height_min, _key_value(target)]
+            return [height_min, target.to_value()]
         case GetIndex(height_min, index, value, first, limit):
             return [height_min, index, value, first, limit]
         case ListRecords(kind, after, limit):
@@ -500,13 +499,17 @@ def _to_params(request: Request) -> Value:
         case Purpose(text):
             return [text]
         case GetReads(target, skip, limit):
-            return [_key_value(target), skip, limit]
+            return [target.to_value(), skip, limit]
         case GetDisclosed(height_min, ids):
             return [height_min, [*ids]]
         case GetSealed(target, commitments):
-            return [_key_value(target), [*commitments]]
+            return [target.to_value(), [*commitments]]
         case Deliver():
             return request.to_value()
+        case GetHistory():
+            return request.to_value()
+        case GetMoment(time_ms):
+            return [time_ms]
 
 
 def _from_params(method: str, params: Value) -> Request:
@@ -519,12 +522,12 @@ def _from_params(method: str, params: Value) -> Request:
         case "decision":
             return GetDecision(params[0])
         case "get":
-            keys = tuple(_key_from(key) for key in params[1])
+            keys = tuple(key_from(key) for key in params[1])
             if len(set(map(repr, keys))) != len(keys):
                 raise DecodeError("a key is asked for twice", path=method)
             return Get(params[0], keys)
         case "holds":
-            return GetHolds(params[0], _key_from(params[1]))
+            return GetHolds(params[0], key_from(params[1]))
         case "index":
             return GetIndex(*params)
         case "list":
@@ -571,16 +574,12 @@ def _from_params(method: str, params: Value) -> Request:
         case "deliver":
             return read_delivery(params)
         case "sealed":
-            return GetSealed(_key_from(params[0]), tuple(params[1]))
+            return GetSealed(key_from(params[0]), tuple(params[1]))
         case "reads":
-            return GetReads(_key_from(params[0]), params[1], params[2])
+            return GetReads(key_from(params[0]), params[1], params[2])
+        case "history":
+            return history_from(params)
+        case "moment":
+            return GetMoment(params[0])
         case _:
             return Unsubscribe(params[0])
-
-
-def _key_value(key: StateKey) -> Value:
-    return [key.namespace, [*key.components]]
-
-
-def _key_from(value: Value) -> StateKey:
-    return StateKey(value[0], tuple(value[1]))

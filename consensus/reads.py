@@ -36,7 +36,7 @@ _RECORD: Final = codec.array(
 )
 RECORDS: Final = codec.list_of(_RECORD, protocol.KEYS_MAX)
 """Shape of records in a file."""
-_ROW: Final = codec.tagged(
+ROW: Final = codec.tagged(
     {
         SINGLE: codec.array(
             codec.integer(),
@@ -49,7 +49,7 @@ _ROW: Final = codec.tagged(
 )
 _ROWS: Final = codec.array(
     codec.count,
-    codec.list_of(codec.optional(_ROW), ROWS_MAX),
+    codec.list_of(codec.optional(ROW), ROWS_MAX),
     codec.octets(low=1, high=protocol.ANSWER_BYTES_MAX),
 )
 
@@ -121,7 +121,7 @@ class Rows:
 def read_rows(result: Value) -> Rows:
     """Return the answer to ``get`` and ``holds``. Raises DecodeError."""
     _ROWS(result, "rows")
-    return Rows(result[0], tuple(_row(row) for row in result[1]), result[2])
+    return Rows(result[0], tuple(row_from(row) for row in result[1]), result[2])
 
 
 def read_records(rows: Sequence[Value]) -> tuple[RecordRow, ...]:
@@ -129,7 +129,8 @@ def read_records(rows: Sequence[Value]) -> tuple[RecordRow, ...]:
     return tuple(_record(row) for row in rows)
 
 
-def _row(value: Value) -> Row | None:
+def row_from(value: Value) -> Row | None:
+    """Return the row of a value that has the shape ROW, or is null."""
     if value is None:
         return None
     return SingleRow(*value[1:]) if value[0] == SINGLE else _record(value)

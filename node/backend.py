@@ -58,8 +58,10 @@ from node.api.backend import (
     Earlier,
     Holder,
     Identity,
+    Lineage,
     Place,
     ProvedRows,
+    PrunedError,
     Rejected,
     Select,
     Submission,
@@ -70,11 +72,12 @@ from node.chronicle import Chronicle
 from node.dissemination import Dissemination
 from node.errors import StorageFailedError
 from node.execution import Execution
+from node.lineage import Lineages
 from node.listed import KERNEL_KINDS, id_of, index_key
 from node.mempool import Busy, TooLarge
-from node.past import Past
+from node.past import Past, Pruned
 from node.readlog import Read, ReadLog
-from node.retracing import NotKept, Retracing
+from node.retracing import Retracing
 from node.sealed.keeper import Keeper
 from node.storage.store import Store
 from node.telemetry.metrics import Metrics
@@ -94,8 +97,8 @@ class Backend:
         status: what the node says of itself.
         serving: None while transactions are accepted, else the reason why not.
         read_log: where reads are recorded; None: what must be recorded is not shown.
-        past: what the state was; None: nothing of the past is shown.
         genesis_head: the head of the genesis file, and the hash of its contents: of bundles.
+        past: what the state was.
     """
 
     def __init__(
@@ -110,8 +113,8 @@ class Backend:
         status: Callable[[], dict[str, Any]],
         serving: Callable[[], str | None],
         metrics: Metrics,
+        past: Past,
         read_log: ReadLog | None = None,
-        past: Past | None = None,
         genesis_head: tuple[bytes, bytes] = (b"", b""),
     ) -> None:
         self._past = past
@@ -129,9 +132,8 @@ class Backend:
         self.keeper: Keeper | None = None
         """What keeps sealed values, once the node has begun with it."""
         self.genesis_head = genesis_head
-        self._retracing: Retracing | None = None
-        if past is not None:
-            self._retracing = Retracing(ledger, chronicle, past, self._history_root)
+        self._retracing = Retracing(ledger, chronicle, past, self._history_root)
+        self._lineages = Lineages(past, chronicle)
         self._ingress_seconds = metrics.stage_seconds.labels(stage="ingress")
         self._advanced = trio.Event()
         self._dry = ledger.apart()
@@ -283,10 +285,8 @@ class Backend:
 
     async def earlier(self, key: StateKey, version: int, upto: int) -> Earlier | None:
         """Return a record at an earlier version; see ``node.earlier``."""
-        if self._past is None:
-            return None
         find = partial(earlier.find, self._past, self._path(key), version, upto)
-        return await trio.to_thread.run_sync(find)
+        return await trio.to_thread.run_sync(find, limiter=self._lineages.turn)
 
     async def retrace(self, height: int, index: int) -> Prepared:
         """Return a certified decision judged again, for a bundle.
@@ -294,8 +294,6 @@ class Backend:
         Raises:
             ComityError: what it was judged on is not kept.
         """
-        if self._retracing is None:
-            raise NotKept("this node keeps nothing of the past")
         return await self._retracing.prepare(height, index)
 
     def recorded(self, height: int) -> Recorded | None:
@@ -353,6 +351,31 @@ class Backend:
 
     def _path(self, key: StateKey) -> bytes:
         return self._ledger.paths(key.namespace, list(key.components))
+
+    # --- the past ---------------------------------------------------------------------------------
+
+    async def lineage(
+        self, key: StateKey, newest: int, first: int, last: int, limit: int
+    ) -> Lineage:
+        """Return the versions of a leaf after the blocks ``first..last``, proved at ``newest``."""
+        try:
+            return await self._lineages.of(self._path(key), newest, first, last, limit)
+        except Pruned as error:
+            raise self._pruned(error) from error
+
+    def moment(self, time_ms: int) -> int | None:
+        """Return the greatest provable height whose time is not after ``time_ms``."""
+        try:
+            return self._lineages.at(time_ms)
+        except Pruned as error:
+            raise self._pruned(error) from error
+
+    def time_of(self, height: int) -> int | None:
+        """Return chain time of a certified height, None where that is not kept."""
+        return self._lineages.time_of(height)
+
+    def _pruned(self, error: Pruned) -> PrunedError:
+        return PrunedError(error.horizon, self._lineages.time_of(error.horizon))
 
     # --- lists --------------------------------------------------------------------------------
 

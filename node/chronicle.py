@@ -242,6 +242,10 @@ class Chronicle:
         statement = self._statement(height) if height < size else None
         return None if statement is None else (statement, self._history.path(height, size))
 
+    def statement(self, height: int) -> bytes | None:
+        """Return the encoded statement of an executed height; None where it is not kept."""
+        return self._statement(height)
+
     def to_set_aside(self, upto: int) -> list[tuple[bytes, bytes | None]]:
         """Return what the heights up to ``upto`` that the store lacks add to its table."""
         numbers = range(self._store.height + 1, upto + 1)

@@ -70,6 +70,12 @@ class RetentionSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     private_days: int = 0
 
 
+class HistorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[history]``: what of the past this node keeps. ``keep_days`` 0: all of it."""
+
+    keep_days: int = 0
+
+
 class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[log]``: ``format`` is auto (JSON when not a terminal), json or text."""
 
@@ -85,6 +91,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: LimitsSection = LimitsSection()
     tuning: TuningSection = TuningSection()
     retention: RetentionSection = RetentionSection()
+    history: HistorySection = HistorySection()
     log: LogSection = LogSection()
     peers: dict[str, str] = {}
     folder: str = "."
@@ -95,12 +102,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Path(self.folder, relative)
 
 
+KEEP_DAYS_MAX: Final = 36_525
 _SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "node": NodeSection,
     "listen": ListenSection,
     "limits": LimitsSection,
     "tuning": TuningSection,
     "retention": RetentionSection,
+    "history": HistorySection,
     "log": LogSection,
 }
 _LEVELS: Final = ("debug", "info", "warning", "error")
@@ -228,6 +237,8 @@ def _check_ranges(config: Config, places: _Places) -> None:
     )
     days = config.retention.private_days
     require(0 <= days <= 36_500, "retention", "private_days", "is 0 (for good) to 36500")
+    days = config.history.keep_days
+    require(0 <= days <= KEEP_DAYS_MAX, "history", "keep_days", f"is 0 to {KEEP_DAYS_MAX}")
     require(log.level in _LEVELS, "log", "level", f"is one of {', '.join(_LEVELS)}")
     require(log.format in _FORMATS, "log", "format", f"is one of {', '.join(_FORMATS)}")
     for key in config.listen.__struct_fields__:

@@ -38,7 +38,7 @@ from node import batch_wire, opening
 from node.batches import BatchStore
 from node.checked import CheckedBatch
 from node.chronicle import Chronicle
-from node.config import LimitsSection, TuningSection
+from node.config import HistorySection, LimitsSection, TuningSection
 from node.dissemination import Dissemination, Links
 from node.errors import StorageFailedError
 from node.execution import Execution
@@ -79,7 +79,7 @@ class Engine:
     Args:
         identity, key: who it is.
         folder: its data; made if absent.
-        tuning, limits: of its configuration.
+        tuning, limits, history: of its configuration.
         links: to the other validators.
         verifier: of client signatures.
         announce: is told that heights became provable, in order, each once.
@@ -106,6 +106,7 @@ class Engine:
         metrics: Metrics,
         disk: Disk = SYSTEM_DISK,
         retention_ms: int = 0,
+        history: HistorySection = HistorySection(),  # noqa: B008 (frozen)
     ) -> None:
         self._retention_ms = retention_ms
         self.identity = identity
@@ -135,13 +136,18 @@ class Engine:
             self._recovered.close()
             raise
         try:
-            self._wire_up(tuning, limits, links, verifier)
+            self._wire_up(tuning, limits, links, verifier, history.keep_days)
         except BaseException:
             self.close()
             raise
 
     def _wire_up(
-        self, tuning: TuningSection, limits: LimitsSection, links: Links, verifier: Verifier
+        self,
+        tuning: TuningSection,
+        limits: LimitsSection,
+        links: Links,
+        verifier: Verifier,
+        keep_days: int,
     ) -> None:
         identity, metrics, recovered, store = (
             self.identity,
@@ -244,6 +250,7 @@ class Engine:
             self._settle,
             self.retention,
             self.dissemination.batches.drop,
+            keep_days,
         )
 
     def _certified_block(self, height: int) -> Block | None:

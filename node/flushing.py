@@ -18,9 +18,10 @@ import trio
 
 from consensus import codec
 from consensus.ledger.layout import Paths
+from consensus.ledger.terms import DAY_MS
 from consensus.state.history import HistoryTree
 from consensus.state.state import State
-from node import aside, retention
+from node import aside, past, retention
 from node.chronicle import Chronicle
 from node.errors import StorageFailedError
 from node.execution import Execution
@@ -56,6 +57,7 @@ class Flusher:
         settle: takes over what the heights mean for sealed values, before they are flushed.
         kept: says whose private parts go; None: they stay.
         dropped: is told of batches whose private parts are gone from the store.
+        keep_days: rows replaced so many days of chain time ago are forgotten; 0: never.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Flusher:
         settle: Settle | None = None,
         kept: Retention | None = None,
         dropped: Callable[[Sequence[bytes]], None] = lambda digests: None,
+        keep_days: int = 0,
     ) -> None:
         self._settle = settle
         self._retention = kept or Retention(0, None, lambda height: None)
@@ -91,6 +94,7 @@ class Flusher:
         self._flushed = flushed
         self._failed = failed
         self._metrics = metrics
+        self._keep_days = keep_days
         self._bell = trio.Event()
         self._grown_from = log.end - log.segment_bytes
 
@@ -162,7 +166,15 @@ class Flusher:
                 *self._chronicle.to_set_aside(upto),
             ],
             meta=[(META_NUMBERS, codec.encode(numbers))],
+            forget=self._forgotten(),
         )
+
+    def _forgotten(self) -> int:
+        """Return up to which height replaced rows are forgotten now; -1: none are."""
+        if not self._keep_days:
+            return -1
+        before_ms = self._chronicle.time_ms() - self._keep_days * DAY_MS
+        return past.forgotten(self._store.view, before_ms)
 
     def _is_stored(self, kh: bytes) -> bool:
         return self._store.view.get(kh) is not None

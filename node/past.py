@@ -22,12 +22,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from consensus import codec
 from consensus.errors import ComityError, invariant
+from consensus.state import statement
 from consensus.state.changes import find, leaf_hashes, read, split
 from consensus.state.merkle import CHANGES
 from consensus.state.state import Row
 from node.chronicle import Height
-from node.storage.store import Store
+from node.storage.store import Store, View
 from node.storage.versions import PastView
 
 STEPS_MAX: Final = 1 << 15
@@ -36,6 +38,27 @@ CHANGES_TOGETHER_MAX: Final = 256
 """Changes of a key read on one snapshot."""
 KEYS_MAX: Final = 4096
 """Keys of one call."""
+
+
+FORGOTTEN_MAX: Final = 256
+"""Heights whose replaced rows one flush forgets: as many as it flushes."""
+
+
+def forgotten(view: View, before_ms: int) -> int:
+    """Return up to which height rows that were replaced may go, FORGOTTEN_MAX more at most.
+
+    Rows can then be told of every height that was the newest one at ``before_ms`` or later.
+
+    Cost: about 20 µs a height.
+    """
+    upto = view.horizon
+    last = min(upto + FORGOTTEN_MAX, view.height)
+    while upto < last:
+        data = view.block(upto + 1)
+        if data is None or statement.read(codec.parse(data)[1]).time_ms > before_ms:
+            break
+        upto += 1
+    return upto
 
 
 class Pruned(ComityError):
@@ -128,13 +151,7 @@ class Past:
         Cost: 0.7 µs for each key that the height changed.
         """
         with self.moment() as moment:
-            changes = moment.change_records(height)
-        index = find(changes, kh)
-        invariant(index is not None, f"height {height} did not change the key")
-        records = split(changes)
-        found = read(records[index or 0])
-        path = CHANGES.path(leaf_hashes(records), index or 0)
-        return ChangePath(height, found.vh, found.previous, len(records), index or 0, path)
+            return moment.change_path(height, kh)
 
 
 class Moment:
@@ -167,13 +184,47 @@ class Moment:
     def row(self, height: int, kh: bytes) -> Row | None:
         """Return a key's row after ``height``, which ``check`` has passed."""
         after, at = self._around(height, kh)
-        if at < 0:
-            return None
+        return None if at < 0 else self.version(kh, at, after)
+
+    def version(self, kh: bytes, at: int, after: int | None) -> Row | None:
+        """Return the row that a key got at height ``at`` and had until ``after``; None: it has it.
+
+        Raises:
+            Pruned: it was replaced at or below the horizon.
+        """
         if at in self._heights:
             return self._heights[at].rows[kh]
         if after is None or after in self._heights:
             return self._view.row(kh)
+        if after <= self._view.horizon:
+            raise Pruned(self._view.horizon)
         return self._view.replaced(after, kh)
+
+    def line(self, kh: bytes, height: int, count_max: int) -> tuple[int, list[int]]:
+        """Return the last change of a key up to ``height``, -1 if there is none, and the next ones.
+
+        Args:
+            count_max: how many changes above ``height`` are returned at most, ascending.
+
+        Raises:
+            Pruned: the records that tell are not kept.
+        """
+        row = self._view.row(kh)
+        newest = -1 if row is None else row.changed_height
+        first, found, reached = newest, list[int](), height
+        while reached < newest and len(found) < count_max:
+            start = self._view.milestone(kh, reached) or newest
+            part, at = self._back(kh, start, reached)
+            first = first if found else at
+            found += part
+            reached = start
+        for each in self._recent:
+            if kh in each.rows:
+                if each.block.height <= height:
+                    first = each.block.height
+                else:
+                    found.append(each.block.height)
+        return first, found[:count_max]
 
     def changes(self, kh: bytes, upto: int, count_max: int) -> list[Changed]:
         """Return up to ``count_max`` changes of a key up to ``upto``, the newest first.
@@ -192,6 +243,20 @@ class Moment:
             found.append(change)
             at = change.previous
         return found
+
+    def change_path(self, height: int, kh: bytes) -> ChangePath:
+        """Return the change of a key at a height that changed it, with its path.
+
+        Raises:
+            Pruned: the change records of that height are not kept.
+        """
+        changes = self.change_records(height)
+        index = find(changes, kh)
+        invariant(index is not None, f"height {height} did not change the key")
+        records = split(changes)
+        found = read(records[index or 0])
+        path = CHANGES.path(leaf_hashes(records), index or 0)
+        return ChangePath(height, found.vh, found.previous, len(records), index or 0, path)
 
     def change_records(self, height: int) -> bytes:
         """Return all change records of a height. Raises ``Pruned``."""
@@ -227,16 +292,26 @@ class Moment:
         at = -1 if row is None else row.changed_height
         if at <= height:
             return self._around_recent(height, kh, at)
-        after, at = None, self._view.milestone(kh, height) or at
-        steps = 0
+        above, before = self._back(kh, self._view.milestone(kh, height) or at, height)
+        return above[0], before
+
+    def _back(self, kh: bytes, at: int, height: int) -> tuple[list[int], int]:
+        """Return the changes of a key above ``height`` up to the one at ``at``, ascending, and the
+        one before them, -1 if there is none.
+
+        Raises:
+            Pruned: the records that tell are not kept.
+        """
+        found: list[int] = []
         while at > height:
             change = self._change(at, kh)
             if change is None:
                 raise Pruned(self._kept_from(at))
-            after, at = at, change.previous
-            steps += 1
-            invariant(steps <= STEPS_MAX, "a search for a version found no milestone")
-        return after, at
+            found.append(at)
+            at = change.previous
+            invariant(len(found) <= STEPS_MAX, "a search for a version found no milestone")
+        found.reverse()
+        return found, at
 
     def _around_recent(self, height: int, kh: bytes, at: int) -> tuple[int | None, int]:
         """Return the same of a key that the store last changed at ``at``, not above ``height``."""

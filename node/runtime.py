@@ -90,6 +90,7 @@ class Node:
             log,
             self.metrics,
             retention_ms=config.retention.private_days * DAY_MS,
+            history=config.history,
         )
         self._serve_clients()
         try:
@@ -147,8 +148,8 @@ class Node:
             self.status,
             self._not_serving,
             self.metrics,
-            ReadLog(config.path(config.node.data)),
             engine.past,
+            ReadLog(config.path(config.node.data)),
             genesis.split(self.identity.genesis.encode()),
         )
         self.api = ApiServer(

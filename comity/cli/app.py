@@ -25,6 +25,7 @@ from comity.cli import (
     devnet,
     disclosing,
     evidence,
+    history,
     keys,
     network,
     node,
@@ -92,6 +93,7 @@ _MORE: Final = (
 )
 for _command, _examples in _MORE:
     app.command(_command, name=_command.__name__.rstrip("_"), help_epilogue=_examples)
+app.command(history.history, help_epilogue=history.EXAMPLES)
 app.command(reviews.reviews, help_epilogue=reviews.EXAMPLES_LIST)
 app.command(sealing.erase, help_epilogue=sealing.EXAMPLES)
 app.command(reviews.review, help_epilogue=reviews.EXAMPLES_ONE)

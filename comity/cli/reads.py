@@ -12,7 +12,7 @@ from rich.text import Text
 from comity import listing
 from comity.cli import sealing, show
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
-from comity.cli.values import parse_id, parse_place, parse_value, time_word
+from comity.cli.values import parse_id, parse_place, parse_value, time_of, time_word
 from comity.client import Client
 from comity.drafting import fields_of
 from comity.errors import RequestError
@@ -23,13 +23,21 @@ from consensus.ledger.model import Rulebook
 from consensus.protocol import HEIGHTS_MAX
 
 HEIGHTS_SHOWN: Final = 10
+HEIGHT_DIGITS_MAX: Final = 18
 STATUS_FIRST: Final = (
     "network", "chain", "agency", "epoch", "certified", "executed", "ordered", "round", "peers",
 )  # fmt: skip
 """What people look at first; the rest follows by name."""
 
 
-def get(*places: str, reach: Reach = REACH, output: Output = OUTPUT) -> int:
+def get(
+    *places: str,
+    at: Annotated[
+        str | None, Parameter(help="As it was then: a height, or a time such as 2026-07-03T09:00Z.")
+    ] = None,
+    reach: Reach = REACH,
+    output: Output = OUTPUT,
+) -> int:
     """Show records, accounts or kernel objects with their proof checked.
 
     Args:
@@ -40,7 +48,8 @@ def get(*places: str, reach: Reach = REACH, output: Output = OUTPUT) -> int:
     wanted = [parse_place(place) for place in places]
 
     async def work(client: Client) -> int:
-        entries = [await client.get(namespace, *rest) for namespace, rest in wanted]
+        height = None if at is None else await height_of(client, at, "--at")
+        entries = [await client.get(namespace, *rest, height=height) for namespace, rest in wanted]
         book = await rulebook(client)
         opened = [await sealing.unsealed(client, each) if book else {} for each in entries]
         if output.json:
@@ -256,6 +265,18 @@ def _show_decisions(
         show.emit(output, None, Text(f"no {what} at the heights {where}"))
 
 
+async def height_of(client: Client, text: str, name: str) -> int:
+    """Return the height that a word names: by number, or as the newest one at a time.
+
+    Raises:
+        UsageError: it is neither.
+        DraftError: there is no such height.
+    """
+    if text.isascii() and text.isdigit() and len(text) <= HEIGHT_DIGITS_MAX:
+        return int(text)
+    return (await client.moment(time_of(text, name))).height
+
+
 async def rulebook(client: Client) -> Rulebook | None:
     """Return the rules in force; None where they may not be read."""
     try:
@@ -358,6 +379,7 @@ COMMANDS: Final[tuple[tuple[Callable[..., Any], str], ...]] = (
             "comity get entitlement/0x51c0...                a record",
             "comity get account/programme account/payee/[7]  two accounts",
             "comity get note/7 --json | jq .fields",
+            "comity get note/7 --at 2026-07-03                as it was when that day began (UTC)",
         ),
     ),
     (

@@ -42,6 +42,8 @@ KERNEL_SHAPES: Final[dict[str, Any]] = {
     "review": layout.Review,
     "role": layout.Role,
 }
+HOLDS_HEAD: Final = 2
+"""Items of the leaf that counts the holds on a target."""
 RESERVATION_STATES: Final = ("reserved", "posted", "voided")
 INPUT_BYTES_MAX: Final = 64
 """Bytes of an input that are shown in full; what is longer is a rule set or evidence."""
@@ -262,7 +264,7 @@ def entry_table(
         return titled(f"{where}: absent", pairs([("proved at", shown_at)]))
     rows: list[tuple[str, Any]] = [
         *(
-            _record_rows(entry, book, sealed or {})
+            _record_rows(entry, book, [*entry.fields], sealed or {}, versions=True)
             if entry.key.namespace == "record"
             else _kernel_rows(entry, book)
         ),
@@ -272,12 +274,28 @@ def entry_table(
     return titled(where, pairs(rows))
 
 
+def entry_rows(entry: Entry, book: Rulebook | None, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return what an entry says, as words: of a record the fields ``names``, of others all."""
+    if entry.key.namespace == "record":
+        found = _record_rows(entry, book, names, {})
+    else:
+        found = _kernel_rows(entry, book)
+    return [(name, said if isinstance(said, str) else word(said)) for name, said in found]
+
+
 def _record_rows(
-    entry: Entry, book: Rulebook | None, sealed: Mapping[str, str]
+    entry: Entry,
+    book: Rulebook | None,
+    names: Sequence[str],
+    sealed: Mapping[str, str],
+    *,
+    versions: bool = False,
 ) -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = []
     kind = None if book is None else book.kinds.get(str(entry.key.components[0]))
     for name, value in entry.fields.items():
+        if name not in names:
+            continue
         field = None if kind is None else kind.fields.get(name)
         said = typed_word(value, None if field is None else field.type)
         said = sealed.get(name, said)
@@ -286,7 +304,7 @@ def _record_rows(
             continue
         if name == "by" and isinstance(value, list):
             said = ", ".join(f"{step} by {agency}" for step, _, agency in value)
-        rows.append((name, f"{said}  (v{entry.versions[name]})"))
+        rows.append((name, f"{said}  (v{entry.versions[name]})" if versions else said))
     return rows
 
 
@@ -320,6 +338,9 @@ def input_word(value: Value, kind: Type | None) -> str:
 def _kernel_rows(entry: Entry, book: Rulebook | None) -> list[tuple[str, Any]]:
     if entry.key.namespace == "account":
         return _account_rows(entry, book)
+    if entry.key.namespace == "holds" and len(entry.value) == HOLDS_HEAD:
+        count, mask = entry.value
+        return [("holds", word(count)), ("scopes", scopes_word(mask))]
     shape = KERNEL_SHAPES.get(entry.key.namespace)
     if shape is None or len(entry.value) != len(shape._fields):
         return [("value", word(entry.value, short=True))]

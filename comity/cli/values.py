@@ -220,6 +220,27 @@ _FORMS: Final = {
 }
 
 
+def time_of(text: str, name: str) -> int:
+    """Return the chain time that a word stands for; a date alone is its first moment, in UTC.
+
+    Raises:
+        UsageError: it stands for none.
+    """
+    hint = "write 2026-07-03T09:00Z, or 2026-07-03 for its first moment in UTC"
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"{name} {text!r} is no time", hint=hint) from error
+    if moment.tzinfo is None:
+        if len(text) != len("2026-07-03"):
+            raise UsageError(f"{name} {text!r} does not say its time zone", hint=hint)
+        moment = moment.replace(tzinfo=datetime.UTC)
+    found = round(moment.timestamp() * 1000)
+    if found < 0:
+        raise UsageError(f"{name} {text!r} is before 1970", hint=hint)
+    return found
+
+
 def _bytes(text: str) -> bytes:
     digits = text.removeprefix("0x")
     try:

@@ -40,6 +40,7 @@ from consensus.protocol import (
     GetBlocks,
     GetCommittee,
     GetDecisions,
+    GetMoment,
     GetPast,
     GetProposals,
     GetReversal,
@@ -74,7 +75,9 @@ def allows(access: int, request: Request) -> bool:
     For citizens ``may_read`` and the server decide row by row and transaction by transaction.
     """
     match request:
-        case Hello() | GetStatus() | GetCommittee() | GetStatements() | GetPast() | Unsubscribe():
+        case Hello() | GetStatus() | GetCommittee() | GetStatements() | GetPast() | GetMoment():
+            return True
+        case Unsubscribe():
             return True
         case GetBlocks():
             return access == answers.MEMBER

@@ -23,6 +23,7 @@ from consensus.ledger.evidence import Overwritten
 from consensus.ledger.readers import Reader
 from consensus.protocol import Item, StateKey, Status
 from consensus.reads import Page
+from consensus.state.changes import Step
 from node.asking import Asking
 from node.sealed.keeper import Keeper
 
@@ -112,6 +113,36 @@ class ProvedRows:
     keys: Sequence[StateKey]
     rows: Sequence[bytes | None]
     proof: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Versions of a leaf up to height ``last``, ascending, with what proves them.
+
+    Args:
+        steps: of the proof.
+        ended: the proof ends with the leaf as it is now.
+        rows: raw rows of the versions; None is deleted, FORGOTTEN (``consensus.past``) not kept.
+        horizon: rows replaced up to this height are not kept.
+    """
+
+    last: int
+    steps: tuple[Step, ...]
+    ended: bool
+    rows: Sequence[bytes | int | None]
+    horizon: int
+
+
+class PrunedError(Exception):
+    """What is asked for is older than what the node keeps.
+
+    ``height`` is the first that is kept, ``time_ms`` its time where that is known.
+    """
+
+    def __init__(self, height: int, time_ms: int | None) -> None:
+        super().__init__(height)
+        self.height = height
+        self.time_ms = time_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +279,31 @@ class ApiBackend(Protocol):
         Raises:
             BehindError: that height was not reached within the backend's patience.
         """
+
+    async def lineage(
+        self, key: StateKey, newest: int, first: int, last: int, limit: int
+    ) -> Lineage:
+        """Return the versions of a leaf after the blocks ``first..last``, proved at ``newest``.
+
+        Args:
+            newest: a certified height; ``0 <= first <= last <= newest``.
+            limit: most versions that came after ``first``; more cut the range.
+
+        Raises:
+            PrunedError: too old for this node.
+        """
+
+    def moment(self, time_ms: int) -> int | None:
+        """Return the greatest height that can be proved whose time is not after ``time_ms``.
+
+        None: the network had not begun.
+
+        Raises:
+            PrunedError: too old for this node.
+        """
+
+    def time_of(self, height: int) -> int | None:
+        """Return chain time of a certified height, None where that is not kept."""
 
     def list_records(self, kind: str, after: tuple[Value, ...] | None, limit: int) -> Page | None:
         """Return a page of the node's own index; None for a kind that there is not."""

@@ -22,8 +22,10 @@ from consensus.protocol import (
     GetDecisions,
     GetDisclosed,
     GetEffect,
+    GetHistory,
     GetHolds,
     GetIndex,
+    GetMoment,
     GetPast,
     GetProposal,
     GetProposals,
@@ -48,6 +50,7 @@ from node.api import (
     listing,
     places,
     reading,
+    recalling,
     recording,
     reversing,
     sealing,
@@ -132,6 +135,8 @@ class Querier:
                     result = await self._decisions(request)
                 case GetDisclosed():
                     result = await disclosing.answer(self._connection, request)
+                case GetHistory():
+                    result = await recalling.history(self._connection, request)
                 case GetBlocks():
                     result = await heights.blocks(self._connection, request)
                 case GetReads():
@@ -160,6 +165,8 @@ class Querier:
                 for height in wanted:
                     outbox.statement(height, reading.evidence_of(backend, height))
                 return [*wanted]
+            case GetMoment():
+                return recalling.moment(self._connection, request)
             case GetPast(height):
                 return heights.past(backend, height)
             case GetProposals(agency, state, after, limit):

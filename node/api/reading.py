@@ -123,12 +123,17 @@ def rows_answer(
         closes_holds: says of a record whether it is shown without its holds.
     """
     rows = [
-        _without_holds(row) if isinstance(row, RecordRow) and closes_holds(key) else row
-        for key, row in (
-            (key, _row(key, raw)) for key, raw in zip(proved.keys, proved.rows, strict=True)
-        )
+        row_shown(key, raw, closes_holds) for key, raw in zip(proved.keys, proved.rows, strict=True)
     ]
     return reads.Rows(proved.height, tuple(rows), proved.proof)
+
+
+def row_shown(
+    key: StateKey, raw: bytes | None, closes_holds: Callable[[StateKey], bool]
+) -> Row | None:
+    """Return a row as clients get it; of a record perhaps without its holds."""
+    row = _row(key, raw)
+    return _without_holds(row) if isinstance(row, RecordRow) and closes_holds(key) else row
 
 
 def rules_answer(proved: ProvedRows) -> reads.Rules:

@@ -3,7 +3,8 @@
 Where kinds and families say so, everything that shows one of their records or accounts is recorded
 before it is answered; if it cannot be, it is not answered:
 
-    get, holds, index   rows, what holds and reservations are about, records that an index lists
+    get, holds, index,  rows, what holds and reservations are about, records that an index lists;
+    history             of every version that is shown
     list                the records of a page
     decision, effect,   records and accounts that open leaves of decisions name; not of acts that
     decisions,          the reader signed
@@ -15,7 +16,7 @@ before it is answered; if it cannot be, it is not answered:
     simulate            what the draft names and rests on
     blocks              as decisions, and what each transaction expects
 
-The rest shows none: ``rules``, ``status``, ``committee``, ``statements``, ``past``;
+The rest shows none: ``rules``, ``status``, ``committee``, ``statements``, ``past``, ``moment``;
 ``proposals``, whose pages are ids of proposals; ``reads``, which shows who has read. Receipts of
 ``submit`` are not recorded: to whoever did not sign the act they show nothing of it
 (``showing.receipt``).

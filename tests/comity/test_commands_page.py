@@ -90,6 +90,7 @@ def test_json_fields_are_those_written(shell: Shell) -> None:
         "list": shell("list", "note", "--json").json,
         "holds": shell("holds", "note/1", "--json").json,
         "statements": shell("statements", "--json").json,
+        "history": shell("history", "note/1", "--json").json,
         "committee": shell("committee", "--json").json,
     }
     for name, value in said.items():

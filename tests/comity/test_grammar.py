@@ -120,6 +120,9 @@ async def talk(h: Harness, client: Client) -> None:
     assert (await client.decision(done.txid)).applied
     await client.get("record", "note", 1)
     await client.get("record", "note", 99)
+    await client.get("record", "note", 1, time_ms=h.twin.statements[1].time_ms)
+    await client.history("account", "pot", "a")
+    await client.history("record", "note", 99)
     await client.get("account", "pot", "a")
     await client.list_records("note", limit=1)
     assert (await client.list_records("note", index="amount", value=1)).ids == ((1,),)

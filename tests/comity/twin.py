@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import secrets
 import types
-from collections.abc import Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import trio
@@ -58,6 +59,7 @@ from node.api.backend import (
     Earlier,
     Holder,
     Identity,
+    Lineage,
     Place,
     ProvedRows,
     Rejected,
@@ -69,6 +71,8 @@ from node.api.limits import ApiLimits
 from node.api.server import ApiServer
 from node.asking import Asking
 from node.errors import StorageFailedError
+from node.lineage import Lineages, gather
+from node.past import Past
 from node.register import Register
 from node.sealed.keeper import Keeper
 
@@ -294,11 +298,21 @@ def certify(statement: Statement, signers: Sequence[int] = (0, 1, 2)) -> bytes:
 
 
 class NoStore:
-    """The store of a register that is kept in memory."""
+    """The store of a register, or of a past, that is kept in memory."""
+
+    height = -1
+    horizon = 0
 
     @property
     def view(self) -> NoStore:
         return self
+
+    @contextmanager
+    def reading(self) -> Iterator[NoStore]:
+        yield self
+
+    def row(self, kh: bytes) -> None:
+        return None
 
     def records(self, prefix: bytes, *, after: bytes = b"", count_max: int) -> list[Any]:
         return []
@@ -318,6 +332,10 @@ class Twin:
         self.state = State(MemoryBackend(), self.genesis.tree_depth, -1)
         self.history = HistoryTree(MemoryNodes())
         self.statements: list[Statement] = []
+        self.heights: list[Any] = []
+        """Rows and changes of each height."""
+        self.kept = Past(NoStore(), lambda: self.heights)  # type: ignore[arg-type]
+        self.lineages = Lineages(self.kept, self)
         self.blocks: dict[int, CertifiedBlock] = {}
         self.payloads: dict[int, Sequence[Transaction]] = {}
         self.uncertified: list[int] = []
@@ -374,6 +392,13 @@ class Twin:
         )
         self.history.append(statement.hash)
         self.statements.append(statement)
+        self.heights.append(
+            SimpleNamespace(
+                block=SimpleNamespace(height=height),
+                rows=applied.rows,
+                changes=b"".join(applied.changes),
+            )
+        )
         self.uncertified.append(height)
         self.results[height] = decisions
         if height and height % self.certify_every == 0:
@@ -567,6 +592,25 @@ class Twin:
         ]
         statement = self.statements[height].encode()  # a twin has neither blocks nor batches
         return Recorded(height, b"block", statement, None, [], codec.encode(rows), b"")
+
+    def provable(self) -> int:
+        return max(self.certificates)
+
+    def statement(self, height: int) -> bytes:
+        return self.statements[height].encode()
+
+    async def lineage(
+        self, key: StateKey, newest: int, first: int, last: int, limit: int
+    ) -> Lineage:
+        kh = self.ledger.paths(key.namespace, key.components)
+        found = gather(self.kept, kh, newest, first, last, limit)
+        return self.lineages.proved(found, newest)
+
+    def moment(self, time_ms: int) -> int | None:
+        return self.lineages.at(time_ms)
+
+    def time_of(self, height: int) -> int:
+        return self.statements[height].time_ms
 
     def overwritten(self, txid: bytes) -> Any:
         return self.aside.get(txid, {})

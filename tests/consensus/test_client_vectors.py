@@ -17,7 +17,7 @@ import nacl.bindings
 import pycddl
 import pytest
 
-from consensus import answers, asking, protocol, reads, sealed
+from consensus import answers, asking, past, protocol, reads, sealed
 from consensus.audit import pages
 from consensus.errors import DecodeError, RemoteProtocolError
 from consensus.evidence import disclosure_file
@@ -57,6 +57,8 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "result-reads": asking.read_readings,
     "result-deliver": sealed.read_kept,
     "result-sealed": sealed.read_found,
+    "result-history": past.read_history,
+    "result-moment": past.read_moment,
 }
 
 

@@ -50,6 +50,7 @@ def backend_of(machine: Machine, checks: Checks, reason: list[str]) -> Backend:
         lambda: {"height": machine.height},
         lambda: reason[0] if reason else None,
         machine.metrics,
+        engine.past,
     )
 
 

@@ -17,7 +17,7 @@ def backend_of(world: World) -> Backend:
     """A backend that knows the state of ``world`` and its time, and nothing else."""
     parts: list[Any] = [world.ledger, None, SimpleNamespace(state=world.state)]
     told = SimpleNamespace(time_ms=lambda: world.now_ms, proposals=None)
-    parts += [told, *[None] * 5, Metrics()]
+    parts += [told, *[None] * 5, Metrics(), None]
     return Backend(*parts)
 
 

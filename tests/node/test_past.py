@@ -335,3 +335,24 @@ def test_a_store_that_must_grow_waits_for_readers_and_then_they_go_on(tmp_path: 
     thread.join(10)
     assert found == [Row(key(2), 0, b"kept")] * 2
     store.close()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_line_of_a_key_goes_on_from_any_height(tmp_path: Path, seed: int) -> None:
+    world = World(tmp_path / "state", seed)
+    try:
+        for height in range(50):
+            world.block(*([key(1)] if world.random.random() < 0.6 else [key(2)]))
+            if world.random.random() < 0.2:
+                world.flush(world.random.randrange(world.store.height + 1, height + 1))
+        line = [each.height for each in world.past.changes_of(key(1), 49)][::-1]
+        with world.past.moment() as moment:
+            for height in range(50):
+                for count in (1, 3, 100):
+                    before = [each for each in line if each <= height]
+                    after = [each for each in line if each > height]
+                    found = moment.line(key(1), height, count)
+                    assert found == (before[-1] if before else -1, after[:count])
+            assert moment.line(key(9), 3, 5) == (-1, [])
+    finally:
+        world.store.close()

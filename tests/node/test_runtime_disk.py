@@ -79,6 +79,7 @@ def backend_of(machine: Machine) -> Backend:
         dict,
         lambda: None,
         machine.metrics,
+        engine.past,
     )
 
 
