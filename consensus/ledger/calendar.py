@@ -49,6 +49,11 @@ def month_of_days(days: int) -> int:
     return (era * 400 + year_of_era) * 12 + months_since_march + 2
 
 
+def first_day_of(month: int) -> int:
+    """Return the first day of a month that is counted since the year 0."""
+    return days_from_epoch(month // 12, month % 12 + 1, 1)
+
+
 def parse_date(text: str) -> tuple[int, int, int | None]:
     """Return year, month and day (None in ``YYYY-MM``).
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from consensus.codec import Value
-from consensus.ledger.calendar import DAY_MS, month_of_days, parse_point
+from consensus.ledger.calendar import DAY_MS, first_day_of, month_of_days, parse_point
 from consensus.ledger.expr import closures
 from consensus.ledger.expr.closures import MULDIV
 from consensus.ledger.expr.syntax import Call, Dotted, Fault, Literal, Node
@@ -34,6 +34,7 @@ MINUTE_MS: Final = 60_000
 OFFSET_MINUTES_MAX: Final = 1439
 """Largest offset of a local time from UTC, either way: less than a day, as in RFC 3339."""
 _MONTH: Final = Type("month")
+_DATE: Final = Type("date")
 _TEXT_METHODS: Final[dict[str, Callable[[str, str], bool]]] = {
     "startsWith": str.startswith,
     "endsWith": str.endswith,
@@ -263,27 +264,55 @@ def _month_of(checker: Checker, node: Call) -> Typed:
             raise Fault(
                 "a date has no offset from UTC", node.arguments[1].position, hint="leave it out"
             )
-        case "time", 1:
-            raise Fault(
-                "the month of a time depends on the place", node.position,
-                hint="give the offset from UTC in minutes: month_of(now, 60), or 0 for UTC",
-            )  # fmt: skip
-        case "time", _:
-            offset = checker.want(node.arguments[1], INT, "the offset in minutes")
-            get_offset = offset.run
-
-            def run(env: Env) -> int:
-                time_ms, minutes = get_point(env), get_offset(env)
-                if not -OFFSET_MINUTES_MAX <= minutes <= OFFSET_MINUTES_MAX:
-                    raise EvaluationError(
-                        f"an offset of {minutes} minutes from UTC, at most {OFFSET_MINUTES_MAX}"
-                    )
-                return month_of_days((time_ms + minutes * MINUTE_MS) // DAY_MS)
-
-            return Typed(_MONTH, closures.ranged(_MONTH, run), total=False)
+        case "time", count:
+            day = _local_day(checker, node, point, count)
+            return Typed(
+                _MONTH, closures.ranged(_MONTH, lambda env: month_of_days(day(env))), total=False
+            )
     raise Fault(
         f"month_of takes a date or a time, not {point.type.text}", node.arguments[0].position
     )
+
+
+def _date_of(checker: Checker, node: Call) -> Typed:
+    point = checker.value(node.arguments[0])
+    get_point = point.run
+    match point.type.base, len(node.arguments):
+        case "month", 1:
+            return Typed(_DATE, lambda env: first_day_of(get_point(env)), point.total)
+        case "month", _:
+            raise Fault(
+                "a month has no offset from UTC", node.arguments[1].position, hint="leave it out"
+            )
+        case "time", count:
+            day = _local_day(checker, node, point, count)
+            return Typed(_DATE, closures.ranged(_DATE, day), total=False)
+    raise Fault(
+        f"date_of takes a month or a time, not {point.type.text}", node.arguments[0].position
+    )
+
+
+def _local_day(checker: Checker, node: Call, point: Typed, arguments: int) -> Callable[[Env], int]:
+    """Return what gives the day of a moment for clocks that are some minutes ahead of UTC."""
+    if arguments == 1:
+        what = node.name.removesuffix("_of")
+        raise Fault(
+            f"the {what} of a time depends on the place", node.position,
+            hint=f"give the offset from UTC in minutes: {node.name}(now, 60), or 0 for UTC",
+        )  # fmt: skip
+    get_point = point.run
+    get_offset = checker.want(node.arguments[1], INT, "the offset in minutes").run
+
+    def run(env: Env) -> int:
+        time_ms, minutes = get_point(env), get_offset(env)
+        if not -OFFSET_MINUTES_MAX <= minutes <= OFFSET_MINUTES_MAX:
+            raise EvaluationError(
+                f"an offset of {minutes} minutes from UTC, at most {OFFSET_MINUTES_MAX}"
+            )
+        day: int = (time_ms + minutes * MINUTE_MS) // DAY_MS
+        return day
+
+    return run
 
 
 FUNCTIONS: Final[dict[tuple[str, bool], Function]] = {
@@ -305,5 +334,6 @@ FUNCTIONS: Final[dict[tuple[str, bool], Function]] = {
     ("month_add", False): Function(2, 2, "month_add(month, count)", _month_add),
     ("days_add", False): Function(2, 2, "days_add(date, count)", _days_add),
     ("month_of", False): Function(1, 2, "month_of(date) or month_of(time, minutes)", _month_of),
+    ("date_of", False): Function(1, 2, "date_of(month) or date_of(time, minutes)", _date_of),
 }
 """(name, as a method) -> the function."""

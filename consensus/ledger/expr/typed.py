@@ -148,6 +148,8 @@ def mismatch_hint(left: Type, right: Type) -> str:
         return f"write a fixed {points[0]} as {EXAMPLES[points[0]]}"
     if left != right and "month" in points:
         return "month_of gives the month of a date or time"
+    if left != right and points:
+        return "date_of gives the date of a time"
     return ""
 
 

@@ -225,6 +225,11 @@ def test_there_is_no_value_and_the_reason_is_said(source: str, reason: str) -> N
         ("month_of(now, '+01:00')", "the offset in minutes is text, expected int", ""),
         ("month_of(input.date, 60)", "a date has no offset from UTC (at '60)')", "leave it out"),
         ("month_of()", "month_of takes 1 or 2 arguments", "month_of(date)"),
+        ("date_of(now)", "the date of a time depends on the place", "date_of(now, 60)"),
+        ("date_of(input.month, 60)", "a month has no offset from UTC", "leave it out"),
+        ("date_of(input.date)", "date_of takes a month or a time, not date", ""),
+        ("date_of()", "date_of takes 1 or 2 arguments", "date_of(time, minutes)"),
+        ("now > input.date", "cannot compare time with date", "date_of gives the date of a time"),
         ("month_of(now, 1, 2)", "month_of takes 1 or 2 arguments", "month_of(time, minutes)"),
         ("month('2026-13')", "there is no date 2026-13 (at \"'2026-13')\")", "month('2026-01')"),
         ("month('2026-01-31')", "expected a month as in 2026-01", "month('2026-01')"),
@@ -395,10 +400,46 @@ def test_month_of_a_moment_is_that_of_the_library_at_that_offset(
     assert found == month_number(local)
 
 
+@THOROUGH
+@given(st.dates())
+def test_the_first_day_of_a_month_is_that_of_the_library(day: datetime.date) -> None:
+    first = (day.replace(day=1) - EPOCH.date()).days
+    assert value("date_of(input.month)", month=month_number(day)) == first
+    date = (day - EPOCH.date()).days
+    assert value("date_of(month_of(input.date)) <= input.date", date=date) is True
+
+
+@THOROUGH
+@given(st.integers(0, 253_402_300_799_999), st.integers(-1500, 1500))
+@example(253_402_300_799_999, 1)
+@example(0, -1439)
+def test_date_of_a_moment_is_that_of_the_library_at_that_offset(time_ms: int, minutes: int) -> None:
+    found = outcome("date_of(input.time, input.a)", time=time_ms, a=minutes)
+    try:
+        zone = datetime.timezone(datetime.timedelta(minutes=minutes))
+        local = (EPOCH + datetime.timedelta(milliseconds=time_ms)).astimezone(zone)
+    except (ValueError, OverflowError):
+        assert found is None
+        return
+    assert found == (local.date() - EPOCH.date()).days
+
+
 # --- whatever authors write -------------------------------------------------------------------
 
 WORDS = [
-    *("muldiv", "month_add", "days_add", "month_of", "month", "date", "time", "min", "max", "item"),
+    *(
+        "muldiv",
+        "month_add",
+        "days_add",
+        "month_of",
+        "date_of",
+        "month",
+        "date",
+        "time",
+        "min",
+        "max",
+        "item",
+    ),
     *("has", "size", "in", "true", "false", "input", "now", "x", "params", "null"),
     *(".", ",", "(", ")", "[", "]", "?", ":", "&&", "||", "!", "+", "-", "*", "/", "%", "==", "<"),
     *("input.a", "input.usd", "input.month", "input.date", "input.time", "input.ended"),
