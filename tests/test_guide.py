@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 
 from comity.cli.app import app
+from comity.founding import read_plan
 from consensus.ledger.rules import Problem, check_text
+from tests.comity.shell import Shell, idle_shell
+
+__all__ = ["idle_shell"]
 
 GUIDE = Path("docs/guide.md").read_text(encoding="utf-8")
+RULES = Path("configs/rules").resolve()
 STEPS = re.findall(r"```toml\n(.*?)```", GUIDE, re.DOTALL)
 
 
@@ -22,6 +27,24 @@ def test_a_step_of_the_guide_holds(number: int) -> None:
 
 def test_the_first_step_has_ten_lines() -> None:
     assert len([line for line in STEPS[0].splitlines() if line]) == 10
+
+
+def typed(name: str) -> str:
+    """Return the file that the guide has people type."""
+    found = re.search(rf"^\$ cat > {name} <<'END'\n(.*?)^END$", GUIDE, re.DOTALL | re.MULTILINE)
+    assert found is not None, name
+    return found[1]
+
+
+def test_the_plan_and_the_cases_that_are_typed_fit_the_third_step(idle_shell: Shell) -> None:
+    for name in ("people.toml", "cases.toml"):
+        Path(name).write_text(typed(name), encoding="utf-8")
+    Path("permits.toml").write_text(STEPS[2], encoding="utf-8")
+    said = idle_shell("rules", "test", "permits.toml", "cases.toml", "--with", str(RULES), "--json")
+    assert (said.status, [row["ok"] for row in said.json]) == (0, [True])
+    people, _ = read_plan(Path("people.toml"))
+    asked = {role for role, _ in (pair for each in people for pair in each.roles)}
+    assert asked == {"permits.clerk", "permits.officer", "permits.manager"}
 
 
 @pytest.mark.parametrize("page", ["docs/guide.md", "docs/authority.md"])
