@@ -16,6 +16,7 @@ from consensus.answers import Answer
 from consensus.codec import Value
 from consensus.errors import ComityError
 from consensus.evidence.disclosure import verify
+from consensus.evidence.verify import verify as verify_bundle
 from consensus.genesis import Genesis, Principal, RoleGiven
 from consensus.ledger.disclosures import Disclosure
 from consensus.ledger.rules import encode_definition, load_toml
@@ -353,6 +354,22 @@ async def test_what_a_decision_wrote_about_a_disclosure_stays_closed_to_others(
     assert "writes:charter" in leaves["auditor"]
     assert "writes:charter" not in leaves["other"]
     assert "writes:charter" not in leaves["author"]  # it names whom the record concerns
+
+
+async def test_an_act_of_disclosing_is_judged_again_from_its_bundle(network: Harness) -> None:
+    """By an auditor, who may see how many disclosures there were before."""
+    async with network.client() as client:
+        await disclose(client)
+        made = await disclose(client)
+        none = await disclose(client, Wanted("note", [9], ["amount"]))
+    async with network.client(AUDITOR) as auditor:
+        for decision in (made.decision, none.decision):
+            found = verify_bundle(await auditor.bundle(decision.txid), chain())
+            assert found.judged
+            assert found.decision.code.name == decision.code
+    async with network.client(COLLEAGUE) as other:
+        with pytest.raises(RequestError, match="may not read"):
+            await other.bundle(made.decision.txid)
 
 
 async def test_reading_what_is_opened_is_recorded_where_rules_want_it(network: Harness) -> None:

@@ -10,10 +10,10 @@ import pytest
 from comity import keys
 from comity.cli.disclosing import parse_audience, parse_moment
 from comity.cli.options import UsageError
-from consensus import genesis
+from consensus import codec, genesis
 from consensus.evidence.disclosure import verify
 from consensus.keyfile import KeyKind, from_seed
-from tests.comity.shell import Shell, open_shell
+from tests.comity.shell import Said, Shell, open_shell
 from tests.comity.test_disclosing import GENESIS
 from tests.comity.twin import CITIZEN_TOKEN, Twin
 
@@ -143,3 +143,101 @@ def test_audiences_and_moments_are_read() -> None:
     for text in ("east", "agency:", "party: ", "office:east"):
         with pytest.raises(UsageError):
             parse_audience(text)
+
+
+# --- comity verify -----------------------------------------------------------------------------
+
+CHAIN = genesis.chain_id(GENESIS.encode()).hex()
+
+
+@pytest.fixture
+def file(shell: Shell) -> Path:
+    """A disclosure to an agency, until the end of the year."""
+    words = ("--field", "amount", "--to", "agency:east", *YEAR, "-o", "n.disclosure")
+    assert disclose(shell, *words).status == 0
+    return Path("n.disclosure")
+
+
+def check(shell: Shell, *words: str, hash_: str = CHAIN) -> Said:
+    return shell("verify", "n.disclosure", "--genesis", hash_, *words)
+
+
+def at(monkeypatch: pytest.MonkeyPatch, day: str) -> None:
+    """Let the reader's clock show a day."""
+    monkeypatch.setattr("time.time_ns", lambda: parse_moment(day, "") * 1_000_000)
+
+
+def test_a_file_is_checked_with_the_hash_alone(
+    shell: Shell, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at(monkeypatch, "2026-10-01")
+    said = check(shell)
+    assert said.status == 0, said.out + said.err
+    for part in ("VALID", "note/1 v1", "amount", "7", "agency east", "a court asks", "as of"):
+        assert part in said.out
+    assert "warning" not in said.out
+    found = check(shell, "--json").json
+    assert (found["valid"], found["warnings"]) == (True, [])
+    assert found["disclosures"][0]["fields"] == {"amount": 7}
+    assert check(shell, hash_="genesis.cbor").status == 0
+
+
+@pytest.mark.parametrize("reader", ["agency:east", "east"])
+def test_its_audience_is_not_warned(
+    shell: Shell, file: Path, monkeypatch: pytest.MonkeyPatch, reader: str
+) -> None:
+    at(monkeypatch, "2026-10-01")
+    assert check(shell, "--as", reader, "--strict").status == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "day", "says"),
+    [
+        (("--as", "agency:west"), "2026-10-01", "it is meant for agency east, not for agency:west"),
+        (("--as", "party:east"), "2026-10-01", "it is meant for agency east"),
+        ((), "2026-12-31", "it was to be used until 2026-12-31 00:00:00Z"),
+    ],
+)
+def test_a_file_for_others_or_past_its_end_is_a_warning_and_with_strict_an_error(
+    shell: Shell,
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    day: str,
+    says: str,
+) -> None:
+    at(monkeypatch, day)
+    loose, strict = check(shell, *words), check(shell, *words, "--strict")
+    assert (loose.status, strict.status) == (0, 1)
+    assert says in loose.out
+    assert "NOT VALID" in strict.out
+    assert says in strict.out
+
+
+def test_what_is_too_old_is_refused(shell: Shell, file: Path) -> None:
+    said = check(shell, "--not-older-than", "2027-01-01")
+    assert (said.status, "older than you allow" in said.out) == (1, True)
+    assert check(shell, "--not-older-than", "2026-01-01").status == 0
+
+
+def test_a_forged_file_is_not_valid_and_a_broken_one_says_where(shell: Shell, file: Path) -> None:
+    whole = file.read_bytes()
+    value = codec.parse(whole)
+    value[6][0][4][2] = 8  # the amount
+    file.write_bytes(codec.encode(value))
+    forged = check(shell)
+    assert (forged.status, "is not what the state holds" in forged.out) == (1, True)
+    file.write_bytes(whole)
+    other = check(shell, hash_="00" * 32)
+    assert (other.status, "another network" in other.out) == (1, True)
+    value = codec.parse(whole)
+    value[6][0][3] = 300  # leaves
+    for data, says in {
+        codec.encode(value): "disclosure[6][0][3]",
+        whole[:-1]: "disclosure",
+        whole + b"\0": "disclosure",
+        whole[:40]: "disclosure",
+    }.items():
+        file.write_bytes(data)
+        said = check(shell)
+        assert (said.status, says in said.err) == (2, True), said
