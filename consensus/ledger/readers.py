@@ -160,6 +160,7 @@ class Reader:
 
     __slots__ = (
         "_leaf",
+        "_logs_any",
         "_roles",
         "_sees_all",
         "_ways",
@@ -180,6 +181,7 @@ class Reader:
         self._roles: dict[str, tuple[Role | None, str]] = {}
         self._ways: dict[tuple[str, str], tuple[int, tuple[_Way, ...]]] = {}
         self._sees_all: bool | None = None
+        self._logs_any: bool | None = None
 
     @property
     def is_member(self) -> bool:
@@ -192,6 +194,14 @@ class Reader:
         if self._sees_all is None:
             self._sees_all = all(self.level(owner) == ALWAYS for owner in self.book.read_by_rules)
         return self._sees_all
+
+    @property
+    def logs_any(self) -> bool:
+        """Whether rules in force want any reading recorded."""
+        if self._logs_any is None:
+            owners = self.book.read_by_rules
+            self._logs_any = any(each.readers is not None and each.readers.logged for each in owners)
+        return self._logs_any
 
     # --- verdicts
 

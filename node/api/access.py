@@ -218,9 +218,7 @@ def closes_holds(identity: Identity | None, key: StateKey) -> bool:
 def logs_any(identity: Identity | None) -> bool:
     """Return whether the rules in force want any reading recorded."""
     reader = None if identity is None else identity.reader
-    return reader is not None and any(
-        owner.readers is not None and owner.readers.logged for owner in reader.book.read_by_rules
-    )
+    return reader is not None and reader.logs_any
 
 
 def is_logged(identity: Identity | None, key: StateKey) -> bool:
