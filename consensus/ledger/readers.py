@@ -200,7 +200,9 @@ class Reader:
         """Whether rules in force want any reading recorded."""
         if self._logs_any is None:
             owners = self.book.read_by_rules
-            self._logs_any = any(each.readers is not None and each.readers.logged for each in owners)
+            self._logs_any = any(
+                each.readers is not None and each.readers.logged for each in owners
+            )
         return self._logs_any
 
     # --- verdicts
