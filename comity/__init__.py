@@ -10,6 +10,7 @@
     feeds.py     following decisions                  circulars.py  signatures of several people
     words.py     values as people read them           proposals.py  what waits for approvals
     sealing.py   values for some agencies alone
+    disclosing.py  opening fields to somebody
     cli/         the ``comity`` command
 
 Depends on ``consensus``, never on ``node``; only ``comity node`` and its kin load it when called.

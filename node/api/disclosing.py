@@ -123,7 +123,10 @@ async def _item(backend: ApiBackend, asked: _Asked, height: int) -> Item:
         except ComityError as error:
             raise CannotAnswer(Status.UNAVAILABLE, error.message, error.hint) from error
         if past is None:
-            said = f"no state had version {disclosure.version} of this record: it was written twice"
+            said = (
+                f"no state that this node looks at had version {disclosure.version} of the record: "
+                "it was written twice in one block, or lies too far back"
+            )
             raise CannotAnswer(Status.NOT_FOUND, said, "disclose the version that followed")
         found = record.decode_row(past.row)
         change = Change(past.height, past.count, past.index, past.previous, past.path)

@@ -11,16 +11,16 @@ import trio
 from comity import Call, Client, DraftError, NotReachableError, RequestError
 from comity.disclosing import Wanted
 from comity.keys import Key
-from consensus import genesis
+from consensus import codec, genesis
 from consensus.answers import Answer
 from consensus.codec import Value
-from consensus.errors import ComityError
+from consensus.errors import ComityError, DecodeError
 from consensus.evidence.disclosure import verify
 from consensus.evidence.verify import verify as verify_bundle
 from consensus.genesis import Genesis, Principal, RoleGiven
 from consensus.ledger.disclosures import Disclosure
 from consensus.ledger.rules import encode_definition, load_toml
-from consensus.protocol import Status
+from consensus.protocol import GetDisclosed, Status, decode_request, encode_request
 from tests.comity import twin as stage
 from tests.comity.twin import ADMINISTRATOR, CITIZEN, OFFICIAL, Harness, Twin, key_of
 
@@ -272,6 +272,14 @@ async def test_it_is_over_for_the_audience_at_its_end(network: Harness) -> None:
     network.twin.make_block()
     assert await denied(network, COLLEAGUE, lambda client: client.disclosed(id_)) == "DENIED"
     assert await denied(network, OFFICIAL, lambda client: client.disclosed(id_)) == "OK"
+
+
+def test_a_request_for_none_or_for_one_twice_is_malformed() -> None:
+    for ids in ([], [bytes(32), bytes(32)], [bytes(31)], [bytes([n]) * 32 for n in range(65)]):
+        with pytest.raises(DecodeError):
+            decode_request(codec.encode([1, "disclosed", [0, ids]]))
+    request = GetDisclosed(7, (bytes(32), b"1" * 32))
+    assert decode_request(encode_request(1, request)) == (1, request)
 
 
 async def test_what_there_is_not_is_not_found(network: Harness) -> None:
