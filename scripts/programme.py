@@ -31,6 +31,7 @@ transaction of a step, ``"@name.hold"``, ``"@name.grant"``, ``"@name.review"``,
 with ``+1`` of the month after it; ``"~time+30"`` is in 30 days. Every step is checked against its
 ``outcome`` (``APPLIED`` where it says none, ``PROPOSED`` of proposals, ``DENIED`` if somebody may
 not look), its ``detail``, and ``effect``, which is what became of the proposal, where it has them.
+Where it looks, ``sealed`` has what is seen of sealed fields: a value, ``sealed`` or ``erased``.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ import trio
 from cyclopts import Parameter
 from rich.console import Console
 
-from comity import Call, Client
+from comity import Call, Client, Sealed
 from comity.cli.values import input_value
 from comity.drafting import find_action
 from comity.errors import DraftError, RequestError
@@ -121,6 +122,7 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"nam
     balance: int | None = None
     reserved: int | None = None
     absent: bool = False
+    sealed: dict[str, Any] = {}
 
 
 class Scene(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -260,7 +262,7 @@ class Stage:
         domain, _, name = step.call.partition(".")
         action = find_action((await client.rules(refresh=True)).book, domain, name)
         types = {each.name: each.type for each in action.inputs}
-        inputs = {key: self.value(raw, types.get(key)) for key, raw in step.inputs.items()}
+        inputs = {key: self._input(raw, types.get(key)) for key, raw in step.inputs.items()}
         call = Call(domain, name, inputs)
         reads: Sequence[Entry] = await client.read_for(call)
         if step.propose:
@@ -271,6 +273,11 @@ class Stage:
         return await client.transact(
             call, reads=reads, reason=step.reason, cosigners=cosigners, under=under
         )
+
+    def _input(self, raw: Any, kind: Type | None) -> Value:
+        if kind is not None and kind.base == "sealed":
+            return Sealed(self.value(raw, None))
+        return self.value(raw, kind)
 
     def _bytes(self, word: str) -> bytes:
         found = self.value(word, None)
@@ -323,6 +330,14 @@ class Stage:
                 known = None if kind is None else kind.fields.get(name)
                 wanted[name] = self.value(raw, None if known is None else known.type)
         seen = {name: shown.get(name) for name in wanted}
+        if step.sealed:
+            unsealed = await client.unseal(entry)
+            wanted |= step.sealed
+            seen |= {
+                name: each.value if each.state == "open" else each.state
+                for name, each in unsealed.items()
+                if name in step.sealed
+            }
         self.story.claim(step.say, seen=seen, expected=wanted)
 
 
