@@ -21,7 +21,7 @@ from consensus.evidence.disclosure import verify
 from consensus.evidence.disclosure_file import FILE_BYTES_MAX, decode, is_file
 from consensus.ledger.layout import Paths
 from consensus.state import salted
-from tests.consensus.evidence import forgeries, vectors
+from tests.consensus.evidence import forgeries, independent, vectors
 from tests.consensus.evidence.forgeries import FORGERIES, ITEMS, Forgery
 from tests.consensus.evidence.opened import OWNER, Town
 from tests.consensus.evidence.wide import wide_file
@@ -332,3 +332,29 @@ def test_every_invalid_vector_is_refused_for_what_is_recorded() -> None:
         with pytest.raises((DecodeError, VerificationError)) as error:
             verify(data, bytes.fromhex(VECTORS["chain"]))
         assert (type(error.value).__name__, error.value.message) == (row["error"], row["why"])
+
+
+@pytest.mark.parametrize("row", VECTORS["valid"], ids=lambda row: row["name"])
+def test_a_reader_written_from_the_page_on_the_format_alone_sees_the_same(
+    row: dict[str, Any],
+) -> None:
+    seen = independent.read(bytes.fromhex(row["file"]), bytes.fromhex(VECTORS["chain"]))
+    wanted = [
+        {
+            "act": each["disclosure"],
+            "fields": {name: [version, value] for name, version, value in each["fields"]},
+            "current": each["current"],
+            "sealed": each["sealed"],
+        }
+        for each in row["shows"]["items"]
+    ]
+    assert vectors.plain(seen) == wanted
+
+
+def test_that_reader_refuses_every_invalid_vector() -> None:
+    known = {row["name"]: bytes.fromhex(row["file"]) for row in VECTORS["valid"]}
+    for row in VECTORS["invalid"]:
+        base, at = known[row["base"]], row["at"]
+        data = base[:at] + bytes.fromhex(row["insert"]) + base[at + row["remove"] :]
+        with pytest.raises(independent.Refused):
+            independent.read(data, bytes.fromhex(VECTORS["chain"]))

@@ -37,12 +37,12 @@ def shown(found: Disclosed) -> dict[str, Any]:
         "time_ms": found.time_ms,
         "items": [
             {
-                "disclosure": _plain(list(item.disclosure)),
+                "disclosure": plain(list(item.disclosure)),
                 "current": item.current,
                 "height": item.height,
-                "fields": [[each.name, each.version, _plain(each.value)] for each in item.fields],
+                "fields": [[each.name, each.version, plain(each.value)] for each in item.fields],
                 "sealed": [
-                    [each.name, place, _plain(value)]
+                    [each.name, place, plain(value)]
                     for each in item.fields
                     for place, value in each.revealed.items()
                 ],
@@ -52,10 +52,13 @@ def shown(found: Disclosed) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it: bytes as ``h:…``."""
+    if isinstance(value, dict):
+        return {name: plain(each) for name, each in value.items()}
     if isinstance(value, bytes):
         return f"h:{value.hex()}"
-    return [_plain(each) for each in value] if isinstance(value, list) else value
+    return [plain(each) for each in value] if isinstance(value, list) else value
 
 
 def invalid(files: dict[str, bytes], chain: bytes) -> list[dict[str, Any]]:
