@@ -7,6 +7,7 @@ Shares no code with the product. It reads records of up to 16 leaves, one commit
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import cbor2
@@ -53,6 +54,7 @@ def read(data: bytes, chain: bytes) -> list[dict[str, Any]]:
         need(1, (magic, version) == ("comity disclosure", 1) and bool(items))
         need(2, h("genesis", head, contents) == chain)
         need(3, steps == [])
+        need(3, enc(cbor2.loads(certificate)) == certificate)
         own = certified(chain, cbor2.loads(head)["committee"], cbor2.loads(certificate))
         known = {**dict(history(own, statements)), own[3]: own}
         height = cbor2.loads(proof)[1]
@@ -192,7 +194,7 @@ def one(
     height: int,
 ) -> dict[str, Any]:
     salt, act, definition, count, flat, salts, hashes, change = item
-    id_, kind, record, version, leaves = act[:5]
+    kind, record, version, leaves = act[1:5]
     need(1, len(flat) == 3 * len(leaves) and len(salts) == 16 * len(leaves))
     need(1, len(act) == 12 and len(salt) == 16 and len(hashes) % 32 == 0 and version > 0)
     need(1, all(bool(each) for each in act[6:8]) and count <= 256)
@@ -240,7 +242,7 @@ def in_tree(leaf: bytes, index: int, count: int, siblings: list[bytes]) -> bytes
 
 def open_sealed(shown: list[dict[str, Any]], sealed: Any) -> None:
     places = [row[:3] for row in sealed]
-    need(9, all(a < b for a, b in zip(places, places[1:], strict=False)))
+    need(9, all(a < b for a, b in pairwise(places)))
     for item, leaf, place, (salt, slot, call, at, value) in sealed:
         need(1, value is not None and len(salt) == 32 and len(slot) == 32)
         need(9, item < len(shown) and leaf < len(shown[item]["act"][4]))
