@@ -24,13 +24,15 @@ from consensus.audit.divergence import Problem
 from consensus.audit.stream import Recorded, check_decisions, read_height
 from consensus.errors import CopyError, DecodeError, VerificationError
 from consensus.genesis import Genesis, chain_id
+from consensus.hashing import DIGEST_BYTES
 from consensus.hotstuff import wire
 from consensus.hotstuff.certificates import Verifier, check_block, describes
 from consensus.hotstuff.types import Block, PayloadItem, Statement, genesis_block, genesis_cert
 from consensus.ledger import batch as batches
 from consensus.ledger.batch import Batch
+from consensus.ledger.private import slot
 from consensus.ledger.transaction import Transaction, with_private
-from consensus.signing import verify
+from consensus.signing import TAG_DELIVERY, verify
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +236,13 @@ def _unsigned(
     item: batches.Item, key: bytes, message: bytes, at: int, error: VerificationError
 ) -> Problem:
     """Return the problem of a signature, with the transaction that it is on."""
+    delivery, rest = message[: len(TAG_DELIVERY)], message[len(TAG_DELIVERY) :]
+    if delivery == TAG_DELIVERY:
+        chain, place = rest[:DIGEST_BYTES], rest[DIGEST_BYTES : 2 * DIGEST_BYTES]
+        for offset, each in enumerate(item.transactions):
+            if slot(chain, each.author, each.sequence) == place:
+                said = f"the node key {key.hex()[:16]}… did not acknowledge a sealed value of it"
+                return Problem("signature", f"{said}: {error.message}", at + offset, each.txid)
     for offset, each in enumerate(item.transactions):
         if message.endswith(each.txid) and key in each.signers:
             who = "its author" if key == each.author else "a cosigner"

@@ -11,7 +11,7 @@ from typing import Final
 from consensus import codec, signing
 from consensus.errors import DecodeError, ProofError
 from consensus.evidence.bundle import GroupPart, PrivatePart
-from consensus.ledger import group
+from consensus.ledger import group, sealing
 from consensus.ledger.private import check_openings, leaf_names, private_header, slot
 from consensus.ledger.transaction import Transaction
 from consensus.state import salted
@@ -46,9 +46,12 @@ def check_signatures(chain: bytes, transaction: Transaction, part: GroupPart | N
 def opened(chain: bytes, transaction: Transaction, part: PrivatePart) -> Transaction:
     """Return the transaction with what is shown of its private part, checked.
 
+    What the nodes of an audience have acknowledged is among it, and so are their signatures.
+
     Raises:
-        DecodeError: a leaf has another form.
+        DecodeError: a leaf has another form, or acknowledges an input that is not shown.
         ProofError: it is not the private part that the body commits to.
+        SignatureError: an acknowledgement does not verify.
     """
     calls, count = len(transaction.calls), len(part.leaves)
     if not calls < count <= calls + 3:
@@ -70,7 +73,11 @@ def opened(chain: bytes, transaction: Transaction, part: PrivatePart) -> Transac
     if root != transaction.private_root:
         raise ProofError("the private part is not the one that was signed")
     _check_shown(calls, openings)
-    return transaction.opened(openings, b"")
+    shown = transaction.opened(openings, b"")
+    if openings[calls + 2 :] != [b""]:
+        for key, message, signature in sealing.messages(chain, shown):
+            signing.verify(key, message, signature)
+    return shown
 
 
 def _check_shown(calls: int, openings: Sequence[bytes]) -> None:
@@ -87,4 +94,4 @@ def _check_shown(calls: int, openings: Sequence[bytes]) -> None:
             check_openings(calls, filled)
 
 
-_ACKS: Final = codec.encode([["a", bytes(32), bytes(64)]])
+_ACKS: Final = codec.encode([[0, 0, "a", bytes(32), bytes(64)]])

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensus import codec
+from consensus.audit import heights
 from consensus.codec import Value
 from consensus.errors import DecodeError, SignatureError, VerificationError
 from consensus.genesis import Limits
@@ -61,7 +62,8 @@ set    = [ { record = "other", fields = { iban = "file.iban" } } ]
 actor  = { role = "payments.clerk" }
 inputs = { name = "text" }
 """
-GENESIS = make_genesis((CHARTER, FILES, *TEXTS[1:]))
+TEXTS_OF_FILES = (CHARTER, FILES, *TEXTS[1:])
+GENESIS = make_genesis(TEXTS_OF_FILES)
 SALT = b"s" * 32
 SINCE = 24_312
 SEALED = {2: ("treasury",), 3: ("audit", "registry")}
@@ -378,6 +380,20 @@ def test_batch_of_a_wrong_acknowledgement_is_rejected() -> None:
     made = batch.build(0, 1, 0, [item])
     with pytest.raises(SignatureError):
         Judge(at.ledger.chain, Limits()).check_batch(made.public, made.private)
+
+
+def test_auditor_names_the_transaction_whose_acknowledgement_does_not_verify() -> None:
+    at = world()
+    iban = opening(at, "DE02")
+    wrong = ack(at, iban, "treasury", signature=bytes(64))
+    item = batch.decode_item(at.ledger.chain, envelope(open_file(at, "a", iban, acks=[wrong])))
+    assert isinstance(item, Transaction)
+    _, (key, message, signature) = batch.messages(at.ledger.chain, [item])
+    with pytest.raises(SignatureError) as caught:
+        verify(key, message, signature)
+    problem = heights._unsigned(item, key, message, 7, caught.value)
+    assert (problem.index, problem.txid) == (7, item.txid)
+    assert "did not acknowledge a sealed value" in problem.message
 
 
 def test_value_hidden_in_the_state_is_nowhere_in_transaction_or_state() -> None:
