@@ -183,6 +183,32 @@ def _determine(household: Household, child: Entry, home: Entry) -> Act:
     return Call("benefits", "determine", inputs), reads
 
 
+# --- the same without a network, for what makes its own blocks --------------------------------
+
+
+def entering(people: Iterable[Person]) -> list[Act]:
+    """Return what enters people."""
+    return [_register(person) for person in people]
+
+
+def forming(households: Sequence[Household], known: Callable[..., Entry]) -> list[Act]:
+    """Return what forms households and opens their payees' accounts.
+
+    Args:
+        known: gives what was made: kind and components of the id.
+    """
+    formed = [_form_household(h, known("person", h.caregiver.token)) for h in households]
+    return [*formed, *(_open_payee(h) for h in households)]
+
+
+def determining(households: Sequence[Household], known: Callable[..., Entry]) -> list[Act]:
+    """Return what determines entitlements."""
+    return [
+        _determine(h, known("person", h.child.token), known("household", h.caregiver.token))
+        for h in households
+    ]
+
+
 # --- how it is sent -----------------------------------------------------------------------------
 
 

@@ -1,0 +1,25 @@
+"""Measure evidence: ``scripts/bench evidence``. What third parties make, carry and check.
+
+    audit          decisions executed again a second (``audit_benchmark``)
+    disclosure     one opened field: bytes, making and checking (``disclosure_benchmark``)
+
+Each part is a module of its own and is measured in this process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from scripts.audit_benchmark import audit_figures
+from scripts.disclosure_benchmark import disclosure_figures
+
+PARTS: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
+    "audit": audit_figures,
+    "disclosure": disclosure_figures,
+}
+
+
+def measure() -> dict[str, Any]:
+    """Return the figures of every part."""
+    return {name: figures() for name, figures in PARTS.items()}
