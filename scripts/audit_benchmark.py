@@ -44,12 +44,12 @@ from scripts.chainmaker import Chain
 from scripts.localnet import ROOT, LocalNetwork, found
 
 BLOCK: Final = 500
-BLOCKS: Final = 24
+BLOCKS: Final = 60
 """Of transfers or payments; what enters people and entitlements comes on top."""
 WALLETS: Final = 2_000
 PERSONS: Final = 2_000
 ENTITLEMENTS: Final = 500
-IDLE_HEIGHTS: Final = 2_000
+IDLE_HEIGHTS: Final = 4_000
 REPETITIONS: Final = 3
 LIFE_MS: Final = 3_600_000
 AUTHOR: Final = "author"
@@ -70,19 +70,21 @@ def audit_figures(blocks: int = BLOCKS, repetitions: int = REPETITIONS) -> dict[
             ledger = make(folder / name, blocks)
             figures[name] = _measured(ledger.chain, folder, repetitions)
         idle = _idle(folder / "idle", blocks * IDLE_HEIGHTS // BLOCKS)
-        took = min(_audited(idle, folder, 1).seconds for _ in range(repetitions))
+        data = idle.stream()
+        took = min(_audited(idle.chain, data, folder, 1).seconds for _ in range(repetitions))
         figures["idle_heights_per_s"] = round(len(idle.recorded) / took)
     return figures
 
 
 def _measured(chain: Chain, folder: Path, repetitions: int) -> dict[str, Any]:
+    data = chain.stream()
     executing, beside, alone = [], [], []
     for _ in range(repetitions):
         begin = time.process_time()
-        report = _audited(chain, folder, 1)
+        report = _audited(chain.chain, data, folder, 1)
         executing.append(time.process_time() - begin)
         beside.append(report.seconds)
-        alone.append(_audited(chain, folder, 0).seconds)
+        alone.append(_audited(chain.chain, data, folder, 0).seconds)
     decisions = sum(report.counts.decisions.values())
     return {
         "decisions": decisions,
@@ -94,14 +96,13 @@ def _measured(chain: Chain, folder: Path, repetitions: int) -> dict[str, Any]:
     }
 
 
-def _audited(chain: Chain, folder: Path, processes: int) -> Report:
-    """Audit a chain as the command does; return what it came to."""
-    data = chain.stream()
+def _audited(chain: bytes, data: bytes, folder: Path, processes: int) -> Report:
+    """Audit a file's bytes as the command does; return what it came to."""
     gc.set_threshold(GC_ALLOCATIONS)
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        space = AuditSpace(Path(name), chain.chain)
+        space = AuditSpace(Path(name), chain)
         try:
-            return audit(_frames(data), Wanted(chain.chain), space=space, processes=processes)
+            return audit(_frames(data), Wanted(chain), space=space, processes=processes)
         finally:
             space.close()
 

@@ -7,6 +7,7 @@
     latency      transfers at 100 a second, open loop, from the intended send to the verified answer
     records      memory of a node with 100,000 records, and how soon it serves after a power cut
     executor     the executor alone among 100,000 records: calls, approvals, proposals, activation
+    evidence     what third parties check: audits, disclosures
 
 Transactions are made and signed before the clock starts: real clients are other machines. Every
 signature is checked by every replica, everything is durable and over TLS. The bound is what this
@@ -48,7 +49,7 @@ from consensus.ledger.ledger import of_genesis
 from consensus.ledger.transaction import ORDINARY
 from consensus.signing import verify
 from consensus.state.state import MemoryBackend, State
-from scripts import benefits, executor_benchmark, register
+from scripts import benefits, evidence_benchmark, executor_benchmark, register
 from scripts.benchmark_load import WALLETS, Load, drive, transfer
 from scripts.benefits import MONTH_ZERO_2026, OFFICE_ROLES, Offices
 from scripts.localnet import ROOT, LocalNetwork, found
@@ -75,7 +76,11 @@ CHUNKS_IN_FLIGHT = 4
 """Chunks of transactions that each author has under way."""
 LATENCY_RATE = 100
 
-Name = Literal["throughput", "cosigned", "groups", "disburse", "latency", "records", "executor"]
+Name = Literal[
+    "throughput", "cosigned", "groups", "disburse", "latency", "records", "executor", "evidence"
+]
+ALONE = ("executor", "evidence")
+"""What is measured in this process, without a network."""
 
 app = cyclopts.App(help=__doc__, name="bench")
 
@@ -450,6 +455,8 @@ def measure(name: Name, seconds: float) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(prefix="comity-bench-", dir="/var/tmp") as temporary:
             figures = executor_benchmark.measure(Path(temporary) / "network")
         return {"name": name, **figures, "machine": _machine()}
+    if name == "evidence":
+        return {"name": name, **evidence_benchmark.measure(), "machine": _machine()}
     with tempfile.TemporaryDirectory(prefix="comity-bench-", dir="/var/tmp") as temporary:
         make = _programme if name in ("disburse", "records") else _wallets
         network, keys = make(Path(temporary) / "network")
@@ -498,7 +505,7 @@ def bench(
         json_file: write the figures to this file as well.
     """
     figures = measure(name, seconds)
-    where = "in one process" if name == "executor" else f"{REPLICAS} replicas"
+    where = "in one process" if name in ALONE else f"{REPLICAS} replicas"
     table = Table("figure", "value", title=f"{name}, {where} on this machine")
     for key, value in figures.items():
         _add_rows(table, key, value)
