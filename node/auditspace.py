@@ -9,6 +9,7 @@ Not here: what is executed (``consensus.audit.replay``).
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -17,13 +18,18 @@ from consensus.audit.replay import Origin, Replay, Tip
 from consensus.errors import invariant
 from consensus.hotstuff import wire
 from consensus.hotstuff.types import Statement
-from node.errors import DamagedStoreError
+from consensus.snapshot import Reader
+from node.errors import DamagedStoreError, SnapshotError
 from node.opening import StoreNodes
+from node.snapshots.importing import Progress, fill
 from node.storage.flush import BlockData, FlushBatch
 from node.storage.store import Store
 
 META_AUDIT: Final = b"audit"
-_SHAPE: Final = codec.array(codec.count, codec.map_of(codec.integer(), 4096))
+CURRENCIES_MAX: Final = 4096
+_SHAPE: Final = codec.array(
+    codec.count, codec.optional(codec.map_of(codec.integer(), CURRENCIES_MAX))
+)
 _NOTHING: Final = codec.encode([])
 
 
@@ -35,6 +41,29 @@ class AuditSpace:
         self._blocks: list[BlockData] = []
         self.backend = self._store.state
         self.nodes = StoreNodes(self._store)
+
+    @classmethod
+    def begin(cls, folder: Path, chain: bytes, snapshot: Path, progress: Progress) -> AuditSpace:
+        """Return a new space that begins with the state of a snapshot, each chunk checked.
+
+        Args:
+            folder: must not exist.
+            progress: is told ``(done, of)`` in entries.
+
+        Raises:
+            SnapshotError: the file is a copy of a part.
+            DecodeError, VerificationError: the file is not right; nothing is left behind.
+        """
+        try:
+            with snapshot.open("rb") as opened:
+                fill(_whole(Reader(opened.read, chain)), folder, progress)
+            space = cls(folder, chain)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        kept = codec.encode([space.height, None])
+        space._store.write(FlushBatch(height=space.height, meta=[(META_AUDIT, kept)]))
+        return space
 
     @property
     def height(self) -> int:
@@ -93,3 +122,13 @@ class AuditSpace:
     def close(self) -> None:
         """Release the folder; what was not flushed is forgotten."""
         self._store.close()
+
+
+def _whole(reader: Reader) -> Reader:
+    """Refuse the copy of a part."""
+    if not reader.certified.whole:
+        raise SnapshotError(
+            "this is a copy of a part; nothing can be executed on it",
+            hint="export one without --prefix and --kind",
+        )
+    return reader

@@ -40,6 +40,7 @@ from consensus.ledger.ledger import Ledger, of_genesis
 from consensus.ledger.transaction import ORDINARY
 from consensus.state.history import HistoryTree, MemoryNodes
 from consensus.state.state import MemoryBackend, State
+from node.flushing import META_NUMBERS
 from node.storage.flush import BatchData, BlockData, FlushBatch
 from node.storage.recovery import STORE_FOLDER
 from node.storage.store import Store
@@ -76,6 +77,7 @@ class Chain:
         self.backend, self.nodes = MemoryBackend(), MemoryNodes()
         self.state = State(self.backend, founded.tree_depth, -1)
         self.history = HistoryTree(self.nodes)
+        self.history_nodes: list[tuple[int, int, bytes]] = []
         self.round = 0
         self.decisions: list[Decision] = []
         first = genesis_block(self.chain, founded.committee.hash, founded.time_ms)
@@ -197,8 +199,10 @@ class Chain:
     def flush(self) -> None:
         """Put what was executed into the store in memory."""
         height = self.state.height
+        nodes = self.history.pending(height)
         self.backend.write(self.state.pending(height))
-        self.nodes.write(self.history.pending(height))
+        self.nodes.write(nodes)
+        self.history_nodes += [(*place, node) for place, node in nodes]
         self.state.flushed(height)
         self.history.flushed(height)
 
@@ -217,6 +221,7 @@ class Chain:
         """Write a node's store of these heights, whose state is that of the newest block."""
         self.flush()
         heights = list(self.recorded if recorded is None else recorded)
+        size = self.founded.committee.size
         store = Store.open(folder / STORE_FOLDER, chain=self.chain)
         try:
             rows = [
@@ -229,6 +234,8 @@ class Chain:
                     height=heights[-1].height,
                     rows=rows,
                     blocks=[_block_data(each) for each in heights],
+                    history=self.history_nodes,
+                    meta=[(META_NUMBERS, codec.encode([self._number, *[0] * (size - 1)]))],
                 )
             )
         finally:

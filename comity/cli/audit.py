@@ -87,6 +87,10 @@ def audit(
         Path | None,
         Parameter(help="Folder that keeps what was executed; the next audit goes on from there."),
     ] = None,
+    snapshot: Annotated[
+        Path | None,
+        Parameter(help="Begin with the state in this file instead of genesis."),
+    ] = None,
     export: Annotated[
         Path | None, Parameter(help="Write the heights to this file instead of checking them.")
     ] = None,
@@ -123,7 +127,7 @@ def audit(
         return _export(found, export, first or 0, last, output)
     trusted = dict(_trusted(each) for each in trust)
     with ExitStack() as stack:
-        space = stack.enter_context(_space(keep, found.chain))
+        space = stack.enter_context(_space(keep, found.chain, snapshot))
         origin = space.origin()
         kept = 0 if origin is None else origin.tip.height
         wanted = Wanted(found.chain, first or 0, last, trusted)
@@ -262,17 +266,26 @@ def _trusted(word: str) -> tuple[int, bytes]:
 
 
 @contextmanager
-def _space(keep: Path | None, chain: bytes) -> Iterator[Space]:
+def _space(keep: Path | None, chain: bytes, snapshot: Path | None) -> Iterator[Space]:
     """Give the space that keeps what is executed: a folder's, or one that goes again."""
     from node.auditspace import AuditSpace
 
     with ExitStack() as stack:
         if keep is None:
             name = stack.enter_context(tempfile.TemporaryDirectory(prefix="comity-audit-"))
-            folder = Path(name)
+            folder = Path(name) / "state"
         else:
             folder = keep
-        space = AuditSpace(folder, chain)
+        if snapshot is None:
+            space = AuditSpace(folder, chain)
+        elif folder.exists():
+            raise UsageError(
+                f"{folder} is there already, and a snapshot begins a new one",
+                hint="go on from it without --snapshot, or name another folder",
+            )
+        else:
+            with _progress(0, "row") as told:
+                space = AuditSpace.begin(folder, chain, snapshot, lambda n, of: told(n, of, 0))
         stack.callback(space.close)
         yield space
 
@@ -299,14 +312,14 @@ def _export(source: _Source, path: Path, first: int, last: int | None, output: O
 
 
 @contextmanager
-def _progress(start: int) -> Iterator[Any]:
+def _progress(start: int, what: str = "height") -> Iterator[Any]:
     """Show how far it is, on a terminal."""
     console = show.err()
     if not console.is_terminal:
         yield lambda height, last, decisions: None
         return
     columns = (
-        TextColumn("height"),
+        TextColumn(what),
         MofNCompleteColumn(),
         BarColumn(),
         TextColumn("{task.fields[rate]}"),

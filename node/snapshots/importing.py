@@ -84,7 +84,7 @@ def import_file(
             begin.refuse_used(certified, identity.index)
         new = begin.room(folder)
         try:
-            entries = _fill(reader, new, progress)
+            entries = fill(reader, new, progress)
             if new_key:
                 begin.first_mark(folder, folder / MARK_FILE, key, certified)
         except BaseException:
@@ -94,8 +94,13 @@ def import_file(
     return Imported(folder, certified.height, certified.statement.state_root, entries, new_key)
 
 
-def _fill(reader: Reader, new: Path, progress: Progress) -> int:
-    """Check and store every chunk; return how many entries there are."""
+def fill(reader: Reader, new: Path, progress: Progress) -> int:
+    """Check every chunk and store it in a new store; return how many entries there are.
+
+    Args:
+        reader: of a whole snapshot.
+        new: folder of the store; must not exist.
+    """
     certified = reader.certified
     key_count = certified.manifest.key_count
     filler = Filler(new, certified.chain)

@@ -148,6 +148,8 @@ BAD = {
     "a range": (("treasury", "--from", "5", "--to", "2"), "below"),
     "a height": (("treasury", "--from", "-1"), "no height"),
     "beyond": (("treasury", "--to", "99"), "ends at height 6, before height 99"),
+    "a snapshot": (("treasury", "--snapshot", "all.audit"), "manifest"),
+    "no snapshot": (("treasury", "--snapshot", "nowhere"), "nowhere"),
     "trust": (("treasury", "--trust", "x:y"), "HEIGHT:HASH"),
     "trust beyond": (("treasury", "--trust", f"99:{HASH}"), "which you trust"),
 }

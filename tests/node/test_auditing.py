@@ -21,13 +21,14 @@ from comity.auditing.sources import SourceError
 from consensus import codec
 from consensus.audit.divergence import DivergenceError
 from consensus.audit.stream import Failed, Frame, Kind, Splitter, read_failed
-from consensus.errors import DecodeError
+from consensus.errors import ComityError, DecodeError
 from consensus.hotstuff import wire
 from consensus.ledger.batch import digest
 from consensus.state.record import decode_single, encode_single
 from node import auditing
 from node.auditspace import AuditSpace
 from node.errors import DamagedStoreError
+from node.snapshots.export import WHOLE, Selection, export
 from node.storage import kinds
 from node.storage.log import Log
 from node.storage.store import Store
@@ -304,6 +305,46 @@ def honest_frames() -> Iterator[Frame]:
     splitter = Splitter()
     yield from splitter.feed(honest().stream())
     splitter.finish()
+
+
+def snapshot_at_3(folder: Path, selection: Selection = WHOLE) -> Path:
+    """A snapshot of height 3."""
+    part = Notes()
+    part.block([part.pay(10), part.pay(20), part.write(1)])
+    part.block([part.amend(1, 1), part.amend(1, 2), part.pay(1)])
+    part.block([part.pay(5), part.pay(10**9), part.pay(6)])
+    part.store(folder / "node")
+    file = folder / "three.snapshot"
+    export(folder / "node" / "state", part.genesis, file, lambda done, of: None, selection)
+    return file
+
+
+def test_an_audit_begins_with_a_snapshot(tmp_path: Path) -> None:
+    file = snapshot_at_3(tmp_path)
+    chain = honest().chain
+    space = AuditSpace.begin(tmp_path / "kept", chain, file, lambda done, of: None)
+    heights = [each for each in honest().recorded if each.height >= 3]
+    data = honest().stream(heights, first=3)
+    splitter = Splitter()
+    report = audit(iter([*splitter.feed(data)]), Wanted(chain), space=space)
+    space.close()
+    assert (report.first, report.last) == (4, HEIGHT)
+    assert report.statement == honest().statement
+    assert report.totals == {"USD": 1_000_000}
+    for again in spaced(tmp_path / "kept"):
+        origin = again.origin()
+        assert origin is not None
+        assert origin.tip.height == HEIGHT
+
+
+def test_a_snapshot_that_is_not_right_begins_nothing(tmp_path: Path) -> None:
+    file = snapshot_at_3(tmp_path)
+    data = file.read_bytes()
+    (tmp_path / "bad").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    for name, chain in (("bad", honest().chain), (file.name, bytes(32))):
+        with pytest.raises(ComityError):
+            AuditSpace.begin(tmp_path / "kept", chain, tmp_path / name, lambda done, of: None)
+        assert not (tmp_path / "kept").exists()
 
 
 def test_a_folder_that_holds_something_else_is_no_kept_audit(folder: Path) -> None:
