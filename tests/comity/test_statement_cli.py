@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from consensus.evidence import tlog
+from consensus.protocol import Status
+from node.api import heights
+from node.api.reading import CannotAnswer
 from tests.comity.shell import Shell, shell
 from tests.consensus.test_tlog import independent
 
@@ -72,6 +77,12 @@ def test_what_is_not_so_is_refused(shell: Shell) -> None:
 def test_the_newest_height_waits_for_a_later_one(shell: Shell) -> None:
     shell.note(1)
     newest = shell.twin.height
-    said = shell("statement", str(newest), "--patience", "1")
-    assert said.status in (1, 3)
-    assert "certificate" in said.err or "patience" in said.err
+    for height, status, said in (
+        (newest, Status.UNAVAILABLE, "no certificate of a height above"),
+        (newest + 1, Status.UNAVAILABLE, "is not certified yet"),
+        (newest + 65, Status.NOT_FOUND, "there is no height"),
+    ):
+        with pytest.raises(CannotAnswer, match=said) as caught:
+            heights.past(shell.twin, height)
+        assert caught.value.status == status
+    assert shell("statement", str(newest), "--patience", "0.2").status == 3
