@@ -296,11 +296,16 @@ class Chronicle:
         return bytes(codec.parse(data or b"")[7])
 
     def block(self, height: int) -> CertifiedBlock | None:
-        """Return the decisions of a certified height with its evidence."""
+        """Return the decisions of a certified height with its evidence.
+
+        None where they are not kept: of heights up to the snapshot that the store began from.
+        """
         evidence = self.evidence(height)
         if evidence is None:
             return None
         found = self._executed.get(height)
+        if found is None and self._store.view.decisions(height) is None:
+            return None
         if found is not None:
             return CertifiedBlock(height, evidence, found.txids, found.roots, found.decisions)
         rows = self._stored_decisions(height)

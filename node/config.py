@@ -26,7 +26,10 @@ class ConfigError(ComityError):
 
 
 class NodeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[node]``: who this node is and where its files are."""
+    """``[node]``: who this node is and where its files are.
+
+    Without ``votes`` it follows: for an agency whose key must not sign any more.
+    """
 
     agency: str
     genesis: str
@@ -34,6 +37,7 @@ class NodeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     validator_key: str = "keys/validator.key"
     node_key: str = "keys/node.key"
     sealed_key: str = "keys/sealed.key"
+    votes: bool = True
 
 
 class ListenSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,6 +66,8 @@ class TuningSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout_base_ms: int = 1000
     timeout_max_ms: int = 4000
     heartbeat_ms: int = 3000
+    snapshot_heights: int = 2000
+    """More heights behind its peers, a node takes a snapshot in place of executing them."""
 
 
 class RetentionSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -53,6 +53,10 @@ from node.retention import META_PRIVATE, Retention
 from node.sealed import wire as sealed_wire
 from node.sealed.keeper import Keeper
 from node.sealed.vault import Change
+from node.silent import SilentSigner
+from node.snapshots import begin
+from node.snapshots import wire as snapshot_wire
+from node.snapshots.serving import SnapshotServer
 from node.storage import kinds
 from node.storage.disk import SYSTEM_DISK, Disk
 from node.storage.flush import BatchData
@@ -86,6 +90,7 @@ class Engine:
         now_ms: this machine's clock, milliseconds since 1970.
         disk: the system calls of log and signer's mark.
         retention_ms: for how long private parts of transactions are kept; 0: for good.
+        votes: whether the key signs; without, the node follows and makes no batches.
 
     Raises:
         StorageError, SignerError: one of their kinds; what is wrong with the data.
@@ -107,9 +112,12 @@ class Engine:
         disk: Disk = SYSTEM_DISK,
         retention_ms: int = 0,
         history: HistorySection = HistorySection(),  # noqa: B008 (frozen)
+        *,
+        votes: bool = True,
     ) -> None:
         self._retention_ms = retention_ms
         self.identity = identity
+        self.votes = votes
         self.ledger = of_genesis(identity.genesis)
         self.stopped: Stopped | None = None
         self.keeper: Keeper | None = None
@@ -124,13 +132,18 @@ class Engine:
             for each in identity.committee.validators
         ]
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        begin.mend(folder)
         self._recovered = recover(folder, chain=identity.chain, disk=disk)
         try:
             self.store = self._recovered.store
             if self.store.height < 0:
                 opening.found(self.store, identity)
-            self.signer = open_signer(
-                self._recovered, key, folder / MARK_FILE, chain=identity.chain, disk=disk
+            self.signer = (
+                open_signer(
+                    self._recovered, key, folder / MARK_FILE, chain=identity.chain, disk=disk
+                )
+                if votes
+                else SilentSigner(key, identity.chain)
             )
         except BaseException:
             self._recovered.close()
@@ -176,7 +189,7 @@ class Engine:
             [each.value for each in recovered.found.blocks],
         )
         self.ordering = Ordering(
-            opening.replica(recovered, identity, tuning, tip),
+            opening.replica(recovered, identity, tuning, tip, votes=self.votes),
             identity.committee,
             identity.index,
             MessageVerifier(identity.chain, identity.committee, genesis_cert(first)),
@@ -199,7 +212,7 @@ class Engine:
         )
         numbers = codec.parse(store.view.meta(META_NUMBERS) or b"")
         batches = BatchStore(identity.committee.size, identity.index)
-        undelivered = opening.logged_batches(recovered, identity.chain)
+        undelivered = opening.logged_batches(recovered, identity.chain, numbers)
         batches.restore(numbers, undelivered, self._now_ms())
         for batch in undelivered:
             if batch.origin == identity.index:
@@ -234,6 +247,9 @@ class Engine:
         self.retention = Retention(
             self._retention_ms, store.view.meta(META_PRIVATE), self._certified_block
         )
+        self.snapshots = SnapshotServer(
+            identity, store, lambda: self.execution.state, links, self._log.info, metrics
+        )
         self.flusher = Flusher(
             store,
             recovered.log,
@@ -244,13 +260,14 @@ class Engine:
             numbers,
             tuning.flush_blocks,
             self.carried,
-            self.outbox.flushed,
+            self._flushed,
             self._failed,
             metrics,
             self._settle,
             self.retention,
             self.dissemination.batches.drop,
             keep_days,
+            boundary=self.snapshots.boundary,
         )
 
     def _certified_block(self, height: int) -> Block | None:
@@ -280,6 +297,7 @@ class Engine:
             self.dissemination.run_fetching,
             self.ordering.run_timers,
             self.flusher.run,
+            self.snapshots.run,
         ):
             nursery.start_soon(task)
         self.ordering.payload_changed()
@@ -293,6 +311,8 @@ class Engine:
         """
         if self.keeper is not None and sealed_wire.is_known(payload):
             self.keeper.receive(peer, payload)
+        elif cls is Class.SYNC and snapshot_wire.is_known(payload):
+            self.snapshots.receive(peer, payload)
         elif cls is Class.BATCH or batch_wire.is_known(payload):
             self.dissemination.receive(peer, payload)
         else:
@@ -346,7 +366,18 @@ class Engine:
             entries.append(kinds.safety(self.outbox.newest_record))
         return entries
 
+    @property
+    def behind(self) -> int:
+        """Heights from the newest certificate that is known down to the newest certified here."""
+        commit = self.ordering.replica.certificates().commit_cert
+        newest = 0 if commit is None else commit.statement.height
+        return max(0, newest - self.chronicle.certified)
+
     # --- what the parts tell ------------------------------------------------------------------
+
+    def _flushed(self, height: int) -> None:
+        self.outbox.flushed(height)
+        self.snapshots.flushed(height)
 
     def _act(self, effect: Outgoing) -> None:
         self.ordering.act(effect)

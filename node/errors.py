@@ -111,7 +111,8 @@ class PromisesLostError(SignerError):
     code = "PROMISES_LOST"
     advice = (
         "mount the data folder that this key was last used with; if it is lost or was restored "
-        f"from a backup, {READMIT}: this key does not vote again"
+        f"from a backup, {READMIT}: this key does not vote again, but with `votes = false` under "
+        "[node] and an empty data folder the node follows"
     )
 
 

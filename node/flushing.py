@@ -58,6 +58,7 @@ class Flusher:
         kept: says whose private parts go; None: they stay.
         dropped: is told of batches whose private parts are gone from the store.
         keep_days: rows replaced so many days of chain time ago are forgotten; 0: never.
+        boundary: returns at multiples of which height a flush is to end where it can; 0: any.
     """
 
     def __init__(
@@ -78,11 +79,13 @@ class Flusher:
         kept: Retention | None = None,
         dropped: Callable[[Sequence[bytes]], None] = lambda digests: None,
         keep_days: int = 0,
+        boundary: Callable[[], int] = lambda: 0,
     ) -> None:
         self._settle = settle
         self._retention = kept or Retention(0, None, lambda height: None)
         self._dropped = dropped
         self._store = store
+        self._boundary = boundary
         self._log = log
         self._writer = writer
         self._execution = execution
@@ -146,7 +149,12 @@ class Flusher:
         return self._store.height > before
 
     def _target(self) -> int:
-        return self._chronicle.provable_upto(self._store.height + HEIGHTS_PER_FLUSH_MAX)
+        height, boundary = self._store.height, self._boundary()
+        if boundary:
+            upto = height // boundary * boundary + boundary
+            if self._chronicle.provable_upto(upto) == upto:
+                return upto
+        return self._chronicle.provable_upto(height + HEIGHTS_PER_FLUSH_MAX)
 
     def _batch(
         self, upto: int, state: State, history: HistoryTree, numbers: list[int]

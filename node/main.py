@@ -9,6 +9,8 @@ import shutil
 import signal
 import socket
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -18,14 +20,19 @@ from structlog.typing import FilteringBoundLogger
 from consensus.errors import ComityError
 from node import config as configs
 from node.config import Config, ConfigError, split_address
+from node.errors import SnapshotError
 from node.identity import Identity, load_identity, load_keys
 from node.runtime import Node, wall_ms
+from node.snapshots.phase import join
 from node.telemetry import logs
 from node.verifier_worker import GC_ALLOCATIONS
 
 SWITCH_SECONDS: Final = 0.0005
 """A thread that has synced the disk waits at most this long for the interpreter; default 5 ms."""
 DISK_FREE_BYTES_MIN: Final = 256 * 2**20
+JOIN_PAUSE_SECONDS: Final = 30.0
+JOIN_PAUSE_SECONDS_MAX: Final = 900.0
+"""After a snapshot that could not be taken a node goes on by blocks for so long, and longer."""
 STDERR: Final = 2
 """The process's own: Python's may be another while somebody listens to what a command says."""
 
@@ -62,19 +69,48 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 async def _run(config: Config, log: FilteringBoundLogger) -> None:
-    node = Node(config, log)
-    _check_addresses(config, node.identity)  # to name the one in use; binding does not
+    """Run a node; where it is far behind, let it take a snapshot and run it again."""
+    stopping = trio.Event()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_watch_signals, node, log)
-        await node.run()
+        nursery.start_soon(_watch_signals, stopping.set, log)
+        join_at = 0.0
+        failures = 0
+        while not stopping.is_set():
+            node = Node(config, log, may_join_at=join_at)
+            _check_addresses(config, node.identity)  # to name the one in use; binding does not
+            async with trio.open_nursery() as running:
+                running.start_soon(_stop_when, stopping, node.stop)
+                await node.run()
+                running.cancel_scope.cancel()
+            if not node.far_behind or stopping.is_set():
+                break
+            failures = 0 if await _joined(config, node, log, stopping) else failures + 1
+            pause = min(JOIN_PAUSE_SECONDS_MAX, JOIN_PAUSE_SECONDS * 2**failures)
+            join_at = time.monotonic() + (pause if failures else 0.0)
         nursery.cancel_scope.cancel()
 
 
-async def _watch_signals(node: Node, log: FilteringBoundLogger) -> None:
+async def _joined(
+    config: Config, node: Node, log: FilteringBoundLogger, stopping: trio.Event
+) -> bool:
+    """Take a snapshot; return whether there is a new store."""
+    try:
+        return await join(config, node, log, stopping)
+    except SnapshotError as error:
+        log.warning("no snapshot taken", reason=error.message)
+        return False
+
+
+async def _stop_when(stopping: trio.Event, stop: Callable[[], None]) -> None:
+    await stopping.wait()
+    stop()
+
+
+async def _watch_signals(stop: Callable[[], None], log: FilteringBoundLogger) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
         async for number in received:
             log.info("signal", name=signal.Signals(number).name)
-            node.stop()
+            stop()
 
 
 def check(path: Path) -> list[str]:

@@ -5,9 +5,16 @@ Not here: opening the files (``node.storage.recovery``), and running (``runtime`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from consensus import codec
 from consensus.hotstuff import wire
-from consensus.hotstuff.events import CertifiedTip, RecoveredState, ReplicaConfig
+from consensus.hotstuff.events import (
+    NEVER,
+    CertifiedTip,
+    RecoveredState,
+    ReplicaConfig,
+)
 from consensus.hotstuff.execution import statement_of
 from consensus.hotstuff.replica import Replica
 from consensus.hotstuff.types import Block, SignKind, first_record
@@ -125,9 +132,18 @@ def stored_tip(store: Store, first: Block) -> CertifiedTip:
 
 
 def replica(
-    recovered: Recovered, identity: Identity, tuning: TuningSection, tip: CertifiedTip
+    recovered: Recovered,
+    identity: Identity,
+    tuning: TuningSection,
+    tip: CertifiedTip,
+    *,
+    votes: bool = True,
 ) -> Replica:
-    """Return the replica as its safety record and logged blocks leave it."""
+    """Return the replica as its safety record and logged blocks leave it.
+
+    A store that was begun from a snapshot may be ahead of the record. Rounds up to its certificate
+    are settled, and whatever this key once signed in them: nothing more is signed there.
+    """
     limits = identity.genesis.limits
     found = recovered.found
     first = identity.first_block
@@ -141,18 +157,34 @@ def replica(
         payload_items_max=limits.payload_batches_max,
         payload_bytes_max=limits.payload_bytes_max,
     )
+    silent_upto = 0 if votes else NEVER
+    if tip.commit_cert is not None and record.entry_cert.round < tip.commit_cert.statement.round:
+        silent_upto = max(silent_upto, tip.commit_cert.statement.round)
     return Replica(
-        parameters, identity.committee, identity.index, RecoveredState(record, tip, blocks)
+        parameters,
+        identity.committee,
+        identity.index,
+        RecoveredState(record, tip, blocks, silent_upto),
     )
 
 
-def logged_batches(recovered: Recovered, chain: bytes) -> list[CheckedBatch]:
-    """Return the batches of the log that no flushed block contains."""
+def logged_batches(
+    recovered: Recovered, chain: bytes, numbers: Sequence[int] | None = None
+) -> list[CheckedBatch]:
+    """Return the batches of the log that no flushed block contains.
+
+    Args:
+        numbers: per origin, the highest number delivered. A store that was begun from a snapshot
+            does not know the batches before it; then those up to here count as delivered.
+    """
+    begun = recovered.store.view.block(0) is None
     found, log = recovered.found, recovered.log
     batches = []
     for digest, offset in found.batches.items():
         public, private = log.read(offset), log.read(found.private.get(digest, -1))
         if public is not None and private is not None:
             parts = [kinds.BatchPart.unpack(payload).data for _, payload in (public, private)]
-            batches.append(checked.from_log(chain, *parts))
+            batch = checked.from_log(chain, *parts)
+            if not (begun and numbers and batch.number <= numbers[batch.origin]):
+                batches.append(batch)
     return batches

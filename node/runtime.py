@@ -11,7 +11,7 @@ Not here: recovery, ordering, execution and disk (``engine``).
 
 from __future__ import annotations
 
-import random
+import math
 import secrets
 import time
 from collections.abc import Callable
@@ -27,8 +27,9 @@ from node.backend import Backend
 from node.config import Config, split_address
 from node.engine import Engine
 from node.identity import load_identity, load_keys
-from node.network.peers import Class, Hello, HelloState, NetworkConfig, PeerAddress, PeerNetwork
-from node.network.tls import client_server_context, peer_contexts
+from node.links import network_config
+from node.network.peers import Class, Hello, HelloState, PeerNetwork
+from node.network.tls import client_server_context
 from node.ordering import FAULTS
 from node.readlog import ReadLog
 from node.retention import DAY_MS
@@ -42,6 +43,8 @@ from node.verifier import Verifier
 SWEEP_SECONDS: Final = 1.0
 SEALED_FOLDER: Final = "sealed"
 """Where sealed values lie, in the folder of the node's data."""
+STILL_SECONDS: Final = 60.0
+"""A node that knows of newer heights and gets none for so long asks for a snapshot."""
 BEHIND_HEIGHTS_MAX: Final = 64
 """Ordered heights that a ready node may not have executed yet."""
 
@@ -57,13 +60,20 @@ class Node:
     Args:
         config: of this node.
         log: its logger.
+        may_join_at: from this moment of the monotonic clock on it ends, ``far_behind``, when a
+            snapshot would bring it up sooner.
 
     Raises:
         ComityError: a file, a key or the data cannot be used.
     """
 
-    def __init__(self, config: Config, log: FilteringBoundLogger) -> None:
+    def __init__(
+        self, config: Config, log: FilteringBoundLogger, *, may_join_at: float = math.inf
+    ) -> None:
         self.config = config
+        self.far_behind = False
+        self._may_join_at = may_join_at
+        self._moved = (0, time.monotonic())
         self.log = log
         self.metrics = Metrics()
         self.identity = load_identity(config)
@@ -76,7 +86,9 @@ class Node:
             processes=config.tuning.verifier_processes,
         )
         self._broken = False
-        self.network = PeerNetwork(self._network_config(), self)
+        self.network = PeerNetwork(
+            network_config(config, self.identity, self.node_key, self._hello), self
+        )
         self.engine = Engine(
             self.identity,
             key,
@@ -91,6 +103,7 @@ class Node:
             self.metrics,
             retention_ms=config.retention.private_days * DAY_MS,
             history=config.history,
+            votes=config.node.votes,
         )
         self._serve_clients()
         try:
@@ -110,30 +123,6 @@ class Node:
 
     # --- construction -------------------------------------------------------------------------
 
-    def _network_config(self) -> NetworkConfig:
-        config, committee = self.config, self.identity.committee
-        own = committee.validators[self.identity.index]
-        peers = []
-        for index, validator in enumerate(committee.validators):
-            host, port = validator.peer_host, validator.peer_port
-            if validator.agency in config.peers:
-                host, port = split_address(config.peers[validator.agency], "peers")
-            peers.append(PeerAddress(index, validator.agency, host, port, validator.node_key))
-        listen = own.peer_host, own.peer_port
-        if config.listen.peers:
-            listen = split_address(config.listen.peers, "listen.peers")
-        certificates = [validator.certificate for validator in committee.validators]
-        return NetworkConfig(
-            own_index=self.identity.index,
-            peers=tuple(peers),
-            contexts=peer_contexts(own.certificate, self.node_key.seed, certificates),
-            chain=self.identity.chain,
-            listen_host=listen[0],
-            listen_port=listen[1],
-            hello=self._hello,
-            jitter=random.Random(secrets.randbits(64)),  # noqa: S311 - spreads retries, no secret
-        )
-
     def _serve_clients(self) -> None:
         config, engine = self.config, self.engine
         own = self.identity.committee.validators[self.identity.index]
@@ -146,7 +135,7 @@ class Node:
             self.verifier,
             engine.store,
             self.status,
-            self._not_serving,
+            self._refusing,
             self.metrics,
             engine.past,
             ReadLog(config.path(config.node.data)),
@@ -244,18 +233,37 @@ class Node:
         self._stopping.set()
 
     async def _sweep(self) -> None:
-        """Drop what has expired."""
+        """Drop what has expired; stop to take a snapshot when far behind."""
         while True:
             await trio.sleep(SWEEP_SECONDS)
             lapsed = self.engine.expire()
             if lapsed:
                 self.api.lapsed(lapsed)
+            self._look_behind()
+
+    def _look_behind(self) -> None:
+        """Stop, to take a snapshot, when far behind."""
+        may = self.engine.stopped is None and time.monotonic() >= self._may_join_at
+        if may and not self.far_behind and self._is_far_behind():
+            self.far_behind = True
+            self.log.info("far behind", heights=self.engine.behind)
+            self.stop()
+
+    def _is_far_behind(self) -> bool:
+        """Whether a snapshot is sooner than the blocks, or the blocks are to be had from nobody."""
+        engine, now = self.engine, time.monotonic()
+        behind, certified = engine.behind, engine.chronicle.certified
+        if certified != self._moved[0] or not behind:
+            self._moved = certified, now
+        stands_still = now - self._moved[1] > STILL_SECONDS
+        return behind > self.config.tuning.snapshot_heights or (behind > 0 and stands_still)
 
     # --- what the links bring -------------------------------------------------------------------
 
     def connected(self, peer: int, hello: Hello) -> None:
         """Take up with a peer."""
         self._from_peer(peer, self.engine.ordering.connected, peer, hello.extras)
+        self._look_behind()
 
     def received(self, peer: int, cls: Class, payload: bytes) -> None:
         """Take a frame of a peer."""
@@ -297,6 +305,13 @@ class Node:
 
     # --- what it says of itself -----------------------------------------------------------------
 
+    def _refusing(self) -> str | None:
+        """Return why no transaction is taken, or None."""
+        problem = self._not_serving()
+        if problem is None and not self.engine.votes:
+            return "this node follows without voting and takes no transactions"
+        return problem
+
     def _not_serving(self) -> str | None:
         stopped = self.engine.stopped
         if stopped is None:
@@ -314,7 +329,8 @@ class Node:
             problem = f"{connected} of {self.identity.committee.quorum} validators are connected"
         if problem is None and behind > BEHIND_HEIGHTS_MAX:
             problem = f"{behind} heights behind"
-        return Readiness(problem is None, {"problem": problem, **self.status()})
+        told = {"problem": problem, "votes": self.engine.votes, **self.status()}
+        return Readiness(problem is None, told)
 
     def status(self) -> dict[str, Any]:
         """Return what the node says of itself: plain values."""

@@ -2,6 +2,7 @@
 
     audit          decisions executed again a second (``audit_benchmark``)
     disclosure     one opened field: bytes, making and checking (``disclosure_benchmark``)
+    snapshot       a million records written, verified, begun from (``snapshot_benchmark``)
 
 Each part is a module of its own and is measured in this process.
 """
@@ -13,10 +14,12 @@ from typing import Any, Final
 
 from scripts.audit_benchmark import audit_figures
 from scripts.disclosure_benchmark import disclosure_figures
+from scripts.snapshot_benchmark import snapshot_figures
 
 PARTS: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
     "audit": audit_figures,
     "disclosure": disclosure_figures,
+    "snapshot": snapshot_figures,
 }
 
 

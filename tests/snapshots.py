@@ -33,7 +33,6 @@ from tests.consensus.ledger import world as worlds
 from tests.consensus.ledger.committee_room import Desk, genesis_with
 
 NUMBERS = (3, 0, 7, 1)
-QUORUM = 3
 
 
 @dataclass(frozen=True)
@@ -140,8 +139,9 @@ def certify(
     rows: dict[bytes, Row],
     height: int = 12,
     voters: Sequence[int] = (0, 1, 2),
+    signers: Sequence[int] = (0, 1, 2),
 ) -> CertifiedState:
-    """The state of some rows, signed by the first three of the four validators.
+    """The state of some rows, signed by three of the four validators.
 
     ``voters`` voted on the block before, as this one says.
     """
@@ -162,7 +162,8 @@ def certify(
         bytes(32), bytes(32), history.root(), None,
     )  # fmt: skip
     signatures = []
-    for index, validator in enumerate(founded.committee.validators[:QUORUM]):
+    for index in signers:
+        validator = founded.committee.validators[index]
         _, secret = nacl.bindings.crypto_sign_seed_keypair(
             worlds._seed(f"validator {validator.agency}".encode())
         )

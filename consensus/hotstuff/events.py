@@ -21,6 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
+from consensus.codec import INT64_MAX
 from consensus.hotstuff.types import (
     Block,
     BlocksRequest,
@@ -103,11 +104,18 @@ class RecoveredState:
         record: the newest durable safety record (``types.first_record`` on a new node).
         tip: the last delivered block.
         blocks: those in the log above it, in any order; what does not connect is left out.
+        silent_upto: nothing is signed for rounds up to this one: they are settled by a certificate
+            that the record does not know, or this node does not vote (``NEVER``).
     """
 
     record: SafetyRecord
     tip: CertifiedTip
     blocks: tuple[Block, ...] = ()
+    silent_upto: int = 0
+
+
+NEVER = INT64_MAX
+"""A round that is never reached."""
 
 
 # --- events -------------------------------------------------------------------------------------

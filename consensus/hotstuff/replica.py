@@ -106,6 +106,7 @@ class Replica:
         self._safety = Safety(config.chain, committee, own_index, record)
         if recovered.tip.commit_cert is not None:
             self._safety.learn_commit(recovered.tip.commit_cert)
+        self._safety.hold_back(recovered.silent_upto)
         qc = record.high_qc if record.high_qc.block_id == root.id else None
         self._tree = BlockTree(root, qc, config.tree_blocks_max)
         self._outbox = Outbox()

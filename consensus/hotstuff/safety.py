@@ -94,12 +94,23 @@ class Safety:
         self.timeout_round = 0 if self._timeout is None else self._timeout.round
         self.proposed_round = 0 if self._proposal is None else self._proposal.block.round
         self._commit_rounds = dict.fromkeys(self._commit_votes)
+        self._silent_upto = 0
         self._pending: deque[tuple[Sign, Block | Timeout | Statement]] = deque()
 
     @property
     def pending(self) -> int:
         """Signatures asked for and not yet given."""
         return len(self._pending)
+
+    def hold_back(self, round_: int) -> None:
+        """Sign nothing for rounds up to this one, whatever the record says.
+
+        What was promised there is not weakened: only signatures are left out.
+        """
+        self.voted_round = max(self.voted_round, round_)
+        self.timeout_round = max(self.timeout_round, round_)
+        self.proposed_round = max(self.proposed_round, round_)
+        self._silent_upto = max(self._silent_upto, round_)
 
     # --- what is learned ---
 
@@ -212,6 +223,8 @@ class Safety:
             return Refused("certified already")
         if round_ <= self._commit_floor:
             return Refused("at or below the commit vote floor")
+        if round_ <= self._silent_upto:
+            return Refused("nothing is signed for this round here")
         if round_ in self._commit_rounds:
             return Refused("commit-voted in this round already")
         if self.high_qc.round < round_:

@@ -23,7 +23,8 @@ from consensus.hashing import DIGEST_BYTES
 from consensus.state import proof
 from consensus.state.changes import leaf_hashes
 from consensus.state.merkle import CHANGES
-from consensus.state.tree import ENTRY_BYTES, Tree, TreeUndo, entry
+from consensus.state.subtree import bounds, parent_hash, subtree_hash
+from consensus.state.tree import DEPTH_MAX, ENTRY_BYTES, Tree, TreeUndo, entry
 
 UNFLUSHED_MAX: Final = 4096
 """Heights above the store. More means that flushing has stopped, which must stop the node."""
@@ -217,6 +218,44 @@ class State:
         """
         below = [block for block in self._blocks if block.height <= upto_height]
         return sorted(_newest(below).items())
+
+    def stored_row(self, bits: int) -> tuple[int, bytes]:
+        """Return the store's entries, and the hashes of its nodes of one depth, joined.
+
+        What a snapshot of the flushed height says; the tip above it is left as it is. The store
+        must be at that height.
+
+        Args:
+            bits: the depth, even, at most D.
+
+        Cost: that of a copy, and about 8 µs for each key that the heights above the store wrote.
+        """
+        above = {kh: None for block in self._blocks for kh in block.rows}
+        count = self._blocks[0].tree.key_count if self._blocks else self._tree.key_count
+        depth, page = self.depth, self._backend.page
+        nodes: dict[int, bytes] = {}
+        for slot in {int.from_bytes(kh[:3], "big") >> DEPTH_MAX - depth: None for kh in above}:
+            name = 1 << depth | slot
+            nodes[name] = subtree_hash(depth, name, page(*bounds(name)))
+        for _ in range(bits, depth, 2):
+            parents = {name >> 2: None for name in nodes}
+            nodes = {
+                name: parent_hash(
+                    depth,
+                    name,
+                    0,
+                    b"".join(
+                        nodes.get(child) or self._tree.upper(child)
+                        for child in range(name << 2, (name << 2) + 4)
+                    ),
+                )
+                for name in parents
+            }
+        row = bytearray(self._tree.levels[(depth - bits) >> 1])
+        for name, hash_ in nodes.items():
+            at = (name - (1 << bits)) * DIGEST_BYTES
+            row[at : at + DIGEST_BYTES] = hash_
+        return count, bytes(row)
 
     def flushed(self, upto_height: int) -> None:
         """Forget journals and overlay rows up to a height that the store now holds durably."""

@@ -8,6 +8,7 @@ Not here: the checks (``consensus.snapshot``).
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import threading
@@ -26,6 +27,7 @@ _worker: list[Checker] = []
 
 
 def _begin(cut: Cut) -> None:
+    gc.disable()  # nothing here forms cycles
     _worker.append(Checker(cut))
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -74,8 +76,16 @@ class Pool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers, once they have done what they have in hand."""
         if self._executor is not None:
             self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def check(self, piece: Piece) -> Listed:
+        """Check a chunk, and wait for it; see ``submit``."""
+        return self.submit(piece).result()
 
     def submit(self, piece: Piece) -> Future[Listed]:
         """Have a chunk checked; the result is what it adds to the node's own index.

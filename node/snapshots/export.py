@@ -75,42 +75,38 @@ class Selection:
 WHOLE: Final = Selection()
 
 
-class StoredManifest:
-    """The parts of a manifest that a store has, at the height that one transaction shows."""
+def stored_manifest(view: View, split: tuple[bytes, bytes], key_count: int, row: bytes) -> Manifest:
+    """Return the manifest of the height that a store's view shows.
 
-    def __init__(self, view: View, genesis_bytes: bytes) -> None:
-        self.genesis = genesis.decode(genesis_bytes)
-        self._split = genesis.split(genesis_bytes)
-        height = view.height
-        if height <= 0:
-            raise SnapshotError(
-                "this node has no certified height yet",
-                hint="start the node and wait until it has caught up",
-            )
-        block, certificate = view.block(height), view.certificate(height)
-        if block is None or certificate is None:
-            raise DamagedStoreError(f"the store lacks block or certificate of height {height}")
-        self.height = height
-        self._block = bytes(codec.parse(block)[0])
-        self._certificate = certificate
-        history = HistoryTree(_Nodes(view), height)
-        self._history = tuple(hash_ for _, hash_ in history.frontier())
-        self._numbers = tuple(codec.parse(view.meta(META_NUMBERS) or b"\x80"))
+    Args:
+        split: head of the genesis file, and the hash of its contents.
+        key_count, row: entries of the state, and the hashes of its nodes of one depth.
 
-    def manifest(self, key_count: int, depth: int, row: bytes) -> Manifest:
-        """Return the manifest over a row of hashes."""
-        head, contents = self._split
-        return Manifest(
-            genesis=head,
-            contents=contents,
-            certificate=self._certificate,
-            block=self._block,
-            history=self._history,
-            numbers=self._numbers,
-            key_count=key_count,
-            depth=depth,
-            row=row,
+    Raises:
+        SnapshotError: there is no certified height yet.
+        DamagedStoreError: the store lacks what every flush writes.
+    """
+    height = view.height
+    if height <= 0:
+        raise SnapshotError(
+            "this node has no certified height yet",
+            hint="start the node and wait until it has caught up",
         )
+    block, certificate = view.block(height), view.certificate(height)
+    numbers = view.meta(META_NUMBERS)
+    if block is None or certificate is None or numbers is None:
+        raise DamagedStoreError(f"the store lacks block or certificate of height {height}")
+    return Manifest(
+        genesis=split[0],
+        contents=split[1],
+        certificate=certificate,
+        block=bytes(codec.parse(block)[0]),
+        history=tuple(hash_ for _, hash_ in HistoryTree(_Nodes(view), height).frontier()),
+        numbers=tuple(codec.parse(numbers)),
+        key_count=key_count,
+        depth=(len(row) // DIGEST_BYTES).bit_length() - 1,
+        row=row,
+    )
 
 
 class _Nodes:
@@ -180,16 +176,17 @@ def _write(
     progress: Progress,
     selection: Selection,
 ) -> Exported:
-    stored = StoredManifest(View(txn, opened), genesis_bytes)
-    chain = genesis.chain_id(genesis_bytes)
-    tree_depth = stored.genesis.tree_depth
+    head = genesis.split(genesis_bytes)
+    chain = genesis.chain_of(*head)
+    tree_depth = genesis.decode_head(head[0]).tree_depth
     stat = txn.stat(opened.state)
     state_bytes = (stat["leaf_pages"] + stat["overflow_pages"]) * stat["psize"]
     depth, parts = _cut(state_bytes, tree_depth, selection)
     key_count = stat["entries"]
     leave_out = None if selection.whole else _leaving_out(Paths(chain), selection.kinds)
     source = Source(txn, opened.state, tree_depth, leave_out)
-    empty = replace(stored.manifest(key_count, depth, bytes(DIGEST_BYTES << depth)), parts=parts)
+    blank = bytes(DIGEST_BYTES << depth)
+    empty = replace(stored_manifest(View(txn, opened), head, key_count, blank), parts=parts)
     file.write(frame(empty.encode()))  # of the same length as the one that takes its place
     chosen = range(1 << depth) if parts is None else frozenset(parts)
     hashes: list[bytes] = []

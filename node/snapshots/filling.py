@@ -22,7 +22,7 @@ from consensus.ledger.layout import Paths, encode_text
 from consensus.ledger.proposals import SPACE as PROPOSAL
 from consensus.ledger.proposals import Proposal
 from consensus.snapshot import Certified
-from consensus.state.record import decode_single
+from consensus.state.record import decode_single, is_record_row
 from consensus.state.snapshot import Chunk
 from consensus.state.state import Row
 from consensus.state.tree import ENTRY_BYTES
@@ -31,12 +31,17 @@ from node.flushing import META_NUMBERS
 from node.listed import index_entries
 from node.storage.bulk import Beginning, Index, Rows
 from node.storage.store import MAP_BYTES, Store
+from node.storage.tables import KEY_BYTES_MAX
 
 COMMIT_BYTES: Final = 48 * 2**20
 """Rows written in one transaction of the store."""
 INDEX_ENTRIES_MAX: Final = 200_000
 """Entries of the index that wait to be sorted; in order they cost the store a third."""
 _PROPOSALS: Final = encode_text(PROPOSAL)
+
+_STEM_AT: Final = 15
+_HEAD_BYTES: Final = {**dict.fromkeys(range(24), 1), 24: 2, 25: 3, 26: 5, 27: 9}
+"""Bytes of an unsigned integer, by the first."""
 
 Listed = list[tuple[bytes, bytes]]
 """Keys and values of the node's own index."""
@@ -45,24 +50,32 @@ Listed = list[tuple[bytes, bytes]]
 def listed(paths: Paths, chunk: Chunk) -> Listed:
     """Return what the rows of a checked chunk add to the node's own index.
 
-    Cost: about 4 µs a record.
+    Cost: about 1 µs a record.
     """
-    rows = [
-        (chunk.entries[at : at + 32], Row(ZERO, 0, value))
-        for at, value in zip(range(0, len(chunk.entries), ENTRY_BYTES), chunk.values, strict=True)
-        if value
-    ]
     found: Listed = []
-    values = None
-    for key, kh in index_entries(rows, lambda kh: False, paths):
+    others: dict[bytes, Row] = {}
+    for at, value in zip(range(0, len(chunk.entries), ENTRY_BYTES), chunk.values, strict=True):
+        if value and is_record_row(value):
+            key = _record_key(value)
+            if len(key) <= KEY_BYTES_MAX:
+                found.append((key, chunk.entries[at : at + 32]))
+        elif value:
+            others[chunk.entries[at : at + 32]] = Row(ZERO, 0, value)
+    for key, kh in index_entries(others.items(), lambda kh: False, paths):
         if kh is None:
             continue
         found.append((key, kh))
         if key.startswith(_PROPOSALS):
-            values = values or dict(rows)
-            _, _, data = decode_single(values[kh].value)
+            _, _, data = decode_single(others[kh].value)
             found += register.entries_of(Proposal(*codec.parse(data, PROPOSAL)))
     return found
+
+
+def _record_key(row: bytes) -> bytes:
+    """Return kind and id as they lie in a record's row, with the definition left out."""
+    stem = row[_STEM_AT : _STEM_AT + int.from_bytes(row[1:3], "big")]
+    kind_end = 1 + stem[0] - 0x60 if stem[0] < 0x78 else 2 + stem[1]
+    return stem[:kind_end] + stem[kind_end + _HEAD_BYTES[stem[kind_end]] :]
 
 
 class Filler:

@@ -159,6 +159,23 @@ class Metrics:
             "comity_storage_failed", "1 once the disk has failed; nothing is written any more"
         )
 
+        # Snapshots
+        self.snapshots_offered = counter(
+            "comity_snapshot_offers", "Offers of a snapshot to peers that begin or are far behind"
+        )
+        self.snapshot_parts = counter(
+            "comity_snapshot_parts", "Parts of snapshots sent to such peers"
+        )
+        self.snapshot_wants_dropped = counter(
+            "comity_snapshot_wants_dropped", "Parts wanted beyond what one peer may have waiting"
+        )
+        self.snapshot_joining = gauge(
+            "comity_snapshot_joining", "1 while this node takes its state from a snapshot"
+        )
+        self.snapshot_joined = gauge(
+            "comity_snapshot_joined_entries", "Entries of that snapshot that are checked and stored"
+        )
+
         # Process
         self.loop_delay = gauge(
             "comity_loop_delay_seconds", "Worst delay of the main loop since the last scrape"

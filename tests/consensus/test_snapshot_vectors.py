@@ -11,8 +11,9 @@ import cbor2
 import pycddl
 import pytest
 
-from consensus.errors import ComityError
+from consensus.errors import ComityError, DecodeError
 from consensus.snapshot import Reader, check_all
+from node.snapshots import wire
 from tests.consensus.state import model
 
 ROOT = Path(__file__).parents[2]
@@ -83,6 +84,20 @@ def test_an_invalid_file_is_refused_where_it_is_wrong(row: dict[str, Any]) -> No
         check_all(Reader(io.BytesIO(file(row)).read, bytes.fromhex(row["chain"])))
     assert caught.value.code == row["code"], row["why"]
     assert row.get("where", "") in str(caught.value)
+
+
+@pytest.mark.parametrize("row", VECTORS["messages"], ids=lambda row: row["name"])
+def test_a_message_between_nodes_is_of_the_grammar_and_read(row: dict[str, Any]) -> None:
+    data = bytes.fromhex(row["cbor"])
+    SCHEMA.validate_cbor(data)
+    assert cbor2.dumps(cbor2.loads(data)) == data
+    assert wire.encode(wire.decode(data)) == data
+
+
+@pytest.mark.parametrize("row", VECTORS["bad messages"], ids=lambda row: row["name"])
+def test_a_malformed_message_is_refused(row: dict[str, Any]) -> None:
+    with pytest.raises(DecodeError):
+        wire.decode(bytes.fromhex(row["cbor"]))
 
 
 def test_every_vector_has_a_name_of_its_own_and_a_reason() -> None:

@@ -49,10 +49,10 @@ TUNING = "timeout_base_ms = 500\ntimeout_max_ms = 1500\nheartbeat_ms = 1000\nflu
 """Shorter than the defaults, so that what depends on rounds and flushes happens often."""
 
 
-def found_town(folder: Path) -> LocalNetwork:
+def found_town(folder: Path, tuning: str = TUNING) -> LocalNetwork:
     """Found a network: clerks who pay and write, an auditor who holds, a visitor without roles."""
     accounts = [OpeningBalance("wallet", (number,), OPENING) for number in range(2 * WALLETS)]
-    return found(folder, RULES, PEOPLE, accounts, tuning=TUNING)
+    return found(folder, RULES, PEOPLE, accounts, tuning=tuning)
 
 
 def home(town: LocalNetwork, agency: str) -> Path:

@@ -21,6 +21,7 @@ from consensus.state.history import HistoryTree
 from consensus.state.snapshot import encode_chunk
 from consensus.state.state import State
 from node import opening
+from node.chronicle import Chronicle
 from node.engine import MARK_FILE
 from node.errors import (
     DamagedStoreError,
@@ -30,10 +31,11 @@ from node.errors import (
     SnapshotError,
 )
 from node.flushing import META_NUMBERS
-from node.listed import index_key
+from node.listed import index_entries, index_key
 from node.register import Register
 from node.snapshots import begin, source
 from node.snapshots.export import WHOLE, Selection, export
+from node.snapshots.filling import listed
 from node.snapshots.importing import import_file
 from node.storage.recovery import Recovered, open_signer, recover
 from node.storage.store import Store
@@ -196,6 +198,39 @@ def test_an_imported_store_is_the_state_with_an_index_made_from_its_rows(
         opened = list(Register(store).open_for("desk.send", TOWN.block.time_ms, b""))
         assert len(opened) == 1
         assert list(Register(store).of_agency("treasury", 0, b""))
+    finally:
+        store.close()
+
+
+def test_what_is_listed_is_what_a_flush_of_the_same_rows_lists() -> None:
+    paths = Paths(TOWN.chain)
+    rows = [(kh, row) for kh, row in sorted(TOWN.rows.items()) if row.value]
+    expected = dict(index_entries(rows, lambda kh: False, paths))
+    found = {key: kh for key, kh in listed(paths, TOWN.chunk(1)) if key[0] > 3}
+    assert found == expected
+    assert len(found) > 20
+
+
+def test_what_came_before_a_snapshot_is_said_to_be_absent(tmp_path: Path, file: Path) -> None:
+    config = configured(tmp_path / "home", OUTSIDER)
+    import_file(file, config, silent)
+    folder = tmp_path / "home" / "data" / "state"
+    store = Store.open(folder, chain=TOWN.chain, map_bytes=1 << 26)
+    try:
+        history = HistoryTree(opening.StoreNodes(store), 13)
+        chronicle = Chronicle(store, history, TOWN.block)
+        assert chronicle.certified == chronicle.provable() == 12
+        assert chronicle.evidence(12) is not None
+        assert chronicle.past(12) is not None
+        assert chronicle.ordered(12) == (TOWN.block, TOWN.certificate)
+        for height in (0, 5, 11):
+            assert chronicle.evidence(height) is None
+            assert chronicle.past(height) is None
+            assert chronicle.ordered(height) is None
+        for height in (5, 12):
+            assert chronicle.block(height) is None
+        assert chronicle.find(b"t" * 32) is None
+        assert chronicle.decisions_of(b"t" * 32) == []
     finally:
         store.close()
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from consensus.errors import LocalProtocolError
-from consensus.hotstuff.events import Sign, Signed
+from consensus.hotstuff.events import NEVER, Sign, Signed
 from consensus.hotstuff.safety import PENDING_MAX, Refused, Safety, TwoChain
 from consensus.hotstuff.types import (
     Block,
@@ -484,3 +484,28 @@ def test_proposal_of_a_round_left_while_being_signed_is_not_kept() -> None:
     enter(key, QC1)
     signed(key, request)
     assert key.record().last_proposal is None
+
+
+# --- rounds that are settled without the record --------------------------------------------------
+
+
+def test_nothing_is_signed_up_to_a_round_that_is_held_back() -> None:
+    key = safety(own=1)
+    key.hold_back(1)
+    assert isinstance(key.propose(B1), Refused)
+    assert isinstance(key.vote(B1), Refused)
+    assert isinstance(key.timeout(), Refused)
+    enter(key, QC1)
+    assert rule(executed(key, B1)) == "nothing is signed for this round here"
+    assert isinstance(key.vote(B2), Sign)  # beyond it everything is as ever
+    enter(key, QC2)
+    assert isinstance(executed(key, B2), Sign)
+
+
+def test_whoever_never_votes_signs_in_no_round_at_all() -> None:
+    key = safety(own=2)
+    key.hold_back(NEVER)
+    enter(key, QC1)
+    for request in (key.vote(B2), key.propose(B2), key.timeout(), executed(key, B1)):
+        assert isinstance(request, Refused)
+    assert key.pending == 0

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from consensus.errors import LocalProtocolError
 from consensus.state import proof, tree
 from consensus.state.state import MemoryBackend, Row, State
+from consensus.state.subtree import root_of_row
 
 from . import model
 
@@ -391,3 +392,23 @@ def test_page_finds_a_key_whose_bytes_also_occur_across_entries() -> None:
     fresh = Pair(4)
     fresh.apply([(low, third, b""), (high, third, b"")])
     fresh.apply([(third, value_hash(1), b"")])
+
+
+@given(st.lists(st.lists(st.integers(0, 255), min_size=1, max_size=12), min_size=1, max_size=6))
+def test_the_row_of_the_store_is_that_of_a_tree_without_what_lies_above_it(
+    heights: list[list[int]],
+) -> None:
+    backend = MemoryBackend()
+    state = State(backend, 8, -1)
+    flushed = len(heights) // 2
+    for height, firsts in enumerate(heights):
+        keys = {bytes([first, height if first % 3 else 0]) * 16 for first in firsts}
+        state.apply([(kh, bytes([height + 1]) * 32, b"value") for kh in keys])
+        if height + 1 == flushed:
+            backend.write(state.pending(height))
+            state.flushed(height)
+    alone = State(backend, 8, flushed - 1)
+    for bits in (0, 4, 8):
+        assert state.stored_row(bits) == alone.stored_row(bits)
+        count, row = state.stored_row(bits)
+        assert root_of_row(8, count, row) == alone.root
