@@ -71,7 +71,7 @@ move   = [ { from = "account/pot", to = "account/till", amount = "input.amount" 
 
 
 @lru_cache(maxsize=1)
-def _genesis() -> Any:
+def dues_genesis() -> Any:
     before = make_genesis()
     return make_genesis(
         (CHARTER + REVERSE, *TEXTS[1:], DUES),
@@ -89,7 +89,7 @@ class Dues(World):
     """A network with promises on one pot."""
 
     def __init__(self) -> None:
-        super().__init__(_genesis())
+        super().__init__(dues_genesis())
 
     def act(self, name: str, *inputs: Any) -> Decision:
         return self.do("clerk", f"dues.{name}", *inputs)
