@@ -22,11 +22,13 @@ from consensus.codec import Value
 from consensus.errors import ProofError
 from consensus.ledger import evidence as ledger
 from consensus.ledger import terms
+from consensus.ledger.amounts import SPACE
 from consensus.ledger.decision import APPLIED
 from consensus.ledger.evidence import EvidenceError, Original
 from consensus.ledger.fixed_policies import policy_of
 from consensus.ledger.kernel.catalogue import CHARTER
-from consensus.ledger.layout import Paths, encode_id
+from consensus.ledger.kernel.reopened import Reservations
+from consensus.ledger.layout import Paths, Reservation, encode_id
 from consensus.ledger.rules.policies import in_words
 from consensus.ledger.terms import Terms
 from consensus.protocol import KEYS_MAX, GetReversal, StateKey
@@ -43,7 +45,8 @@ class Payment:
     """An amount that goes back from ``source`` to ``target``, ids of accounts.
 
     ``short`` is what the source does not have now: it would be a debt on ``shortfall``, or, where
-    that is None, make the reversal fail.
+    that is None, make the reversal fail. ``reserved`` is the reservation in which it is set aside
+    again.
     """
 
     source: tuple[Value, ...]
@@ -51,6 +54,7 @@ class Payment:
     amount: int
     shortfall: tuple[Value, ...] | None = None
     short: int = 0
+    reserved: tuple[Value, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,7 @@ class ReversalActs:
         data, original = await self._network.ask(GetReversal(txid), read)
         done = await self.get(CORRECTIONS, txid)
         balances = await self._balances(original)
+        reservations = await self._reservations(original)
         versions = await self._versions(original)
         freed = [slot for row in original.terms if not row.undone for slot in row.slots]
         found = Reversal(
@@ -141,7 +146,7 @@ class ReversalActs:
             tuple(dict.fromkeys(row.role for row in original.terms)),
             terms.until_ms(original.terms, original.header.time_ms) if original.terms else None,
             done.value[0] if done.present else None,
-            tuple(_payments(original, balances)) if original.terms else (),
+            tuple(_payments(original, balances, reservations)) if original.terms else (),
             tuple(_records(original, versions)) if original.terms else (),
             tuple(tuple(slot) for slot in freed),
             data,
@@ -184,6 +189,22 @@ class ReversalActs:
             found[encode_id(list(entry.key.components))] = left
         return found
 
+    async def _reservations(self, original: Original) -> Reservations:
+        """Return the reservations from which was paid, or that were opened again, as they are."""
+        ids = {
+            encode_id(list(side.reservation)): tuple(side.reservation)
+            for sides in original.moves().values()
+            for side in sides
+            if side.reservation
+        }
+        entries = await self._all([StateKey(SPACE, id_) for id_ in ids.values()])
+        found = {
+            encode_id(list(each.key.components)): Reservation(*each.value)
+            for each in entries
+            if each.present
+        }
+        return Reservations(lambda id_: found.get(encode_id(list(id_))), await self.now_ms())
+
     async def _versions(self, original: Original) -> dict[bytes, Entry]:
         """Return the records that were written, as they are now."""
         keys = [
@@ -225,29 +246,39 @@ def _checked(data: bytes, txid: bytes, statements: Statements, paths: Paths) -> 
         raise ProofError(f"evidence of a transaction: {error.reason}") from None
 
 
-def _payments(original: Original, left: dict[bytes, int]) -> list[Payment]:
+def _payments(
+    original: Original, left: dict[bytes, int], reservations: Reservations
+) -> list[Payment]:
     moves = original.moves()
     found: list[Payment] = []
     end = sum(row.moves for row in original.terms)
     for row in reversed(original.terms):
         for at in range(end - 1, end - 1 - row.moves, -1):
-            found += _back(moves.get(at, []), row, left)
+            found += _back(moves.get(at, []), row, left, reservations)
         end -= row.moves
     return found
 
 
-def _back(sides: Sequence[ledger.Moved], row: Terms, left: dict[bytes, int]) -> list[Payment]:
+def _back(
+    sides: Sequence[ledger.Moved], row: Terms, left: dict[bytes, int], reservations: Reservations
+) -> list[Payment]:
     """Return what goes back for one move: from those it credited to the one it debited."""
     paid = [side for side in sides if side.delta < 0]
     target: tuple[Value, ...] = tuple(paid[0].account) if paid else ()
+    opened = [reservations.back(side, again=row.undone) for side in paid]
+    aside = next((each for each in opened if each is not None and each.reserved), None)
+    reserved = None if aside is None else tuple(aside.after.id)
     found = []
     for side in sides:
         if side.delta > 0:
             key = encode_id(side.account)
+            posted = reservations.back(side, again=row.undone)
+            if posted is not None:
+                left[key] = left.get(key, 0) - posted.reserved
             short = max(side.delta - max(left.get(key, 0), 0), 0)
             left[key] = left.get(key, 0) - side.delta + short
             debts = None if row.undone or row.shortfall is None else tuple(row.shortfall)
-            found.append(Payment(tuple(side.account), target, side.delta, debts, short))
+            found.append(Payment(tuple(side.account), target, side.delta, debts, short, reserved))
     return found
 
 

@@ -100,6 +100,8 @@ def _payment_rows(payment: Payment) -> list[tuple[str, Any]]:
         rows.append(("  debt", f"{payment.short} of it is not there and is owed in {debts}"))
     elif payment.short:
         rows.append(("  lacking", f"{payment.short} of it is not there"))
+    if payment.reserved is not None:
+        rows.append(("  reserved", f"again as {_account(payment.reserved)}"))
     return rows
 
 
@@ -132,6 +134,7 @@ def _value(found: Reversal) -> dict[str, Any]:
                 "amount": each.amount,
                 "short": each.short,
                 "shortfall": None if each.shortfall is None else _account(each.shortfall),
+                "reserved": None if each.reserved is None else _account(each.reserved),
             }
             for each in found.payments
         ],

@@ -298,3 +298,56 @@ async def test_a_reversal_waits_for_the_approval_that_its_terms_ask_for() -> Non
 
 def test_the_command_says_who_approves_and_has_a_reversal_stored(shell: Shell) -> None:
     assert "--propose" in shell("reverse", "--help").out
+
+
+# --- what a reservation paid ------------------------------------------------------------------
+
+PROMISES = """
+[actions.promise]
+actor   = { role = "notes.writer" }
+inputs  = { promise = "text", amount = "money:USD" }
+reserve = [ { id = ["{input.promise}"], from = "account/pot/a", amount = "input.amount" } ]
+
+[actions.fulfil]
+actor  = { role = "notes.writer" }
+inputs = { promise = "text" }
+post   = [ { id = ["{input.promise}"], from = "account/pot/a", to = "account/pot/b" } ]
+reversible = { by = "notes.writer", within_days = 5 }
+"""
+
+
+def promising() -> Twin:
+    rules = tuple(encode_definition(load_toml(text)) for text in (CHARTER, RULES + PROMISES))
+    return Twin(replace(make_genesis(), rules=rules))
+
+
+async def test_preview_says_what_is_reserved_again_and_what_of_that_is_posted_again() -> None:
+    async with harness(promising()) as h, h.client() as client:
+        pot = (await client.get("account", "pot", "a")).value[1]
+        await do(client, "promise", promise="x", amount=pot)
+        done = await do(client, "fulfil", promise="x")
+        [payment] = (await client.reversal(done.txid)).payments
+        assert (payment.amount, payment.short, payment.reserved) == (pot, 0, ("notes", "x"))
+        back = await client.reverse(done.txid)
+        assert back.applied, back.detail
+        assert (await client.get("account", "pot", "a")).reserved == pot
+        shown = await client.reversal(back.txid)
+        [payment] = shown.payments
+        assert (payment.short, payment.reserved, shown.obstacle) == (0, None, "")
+        again = await client.submit_reversal(shown)
+        assert again.applied, again.detail
+        [payment] = (await client.reversal(again.txid)).payments
+        assert payment.reserved == ("notes", "x")
+
+
+async def test_preview_says_what_is_lacking_where_the_reservation_was_used_since() -> None:
+    async with harness(promising()) as h, h.client() as client:
+        pot = (await client.get("account", "pot", "a")).value[1]
+        await do(client, "promise", promise="x", amount=pot)
+        back = await client.reverse((await do(client, "fulfil", promise="x")).txid)
+        await do(client, "fulfil", promise="x")
+        shown = await client.reversal(back.txid)
+        assert shown.payments[0].short == pot
+        assert shown.obstacle
+        refused = await client.submit_reversal(shown)
+        assert refused.code == "INSUFFICIENT"

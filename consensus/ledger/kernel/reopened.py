@@ -13,7 +13,7 @@ Not here: the amounts themselves (``reversal``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from consensus.codec import INT64_MIN, Value, same
@@ -49,12 +49,18 @@ class Reopened(NamedTuple):
 
 
 class Reservations:
-    """The reservations that a reversal touches, as they become one move after the other."""
+    """The reservations that a reversal touches, as they become one move after the other.
 
-    __slots__ = ("_present", "_view")
+    Args:
+        read: gives a reservation as it is now, None where there is none.
+        now_ms: the time that counts.
+    """
 
-    def __init__(self, view: View) -> None:
-        self._view = view
+    __slots__ = ("_now_ms", "_present", "_read")
+
+    def __init__(self, read: Callable[[Sequence[Value]], Reservation | None], now_ms: int) -> None:
+        self._read = read
+        self._now_ms = now_ms
         self._present: dict[bytes, Reservation | None] = {}
 
     def back(self, side: Moved, *, again: bool) -> Reopened | None:
@@ -73,13 +79,12 @@ class Reservations:
         if found is None:
             return None
         self._present[key] = found
-        amount = -side.delta if found.lasts(self._view.now_ms) else 0
+        amount = -side.delta if found.lasts(self._now_ms) else 0
         return Reopened(found, amount)
 
     def _before(self, key: bytes, id_: Sequence[Value]) -> Reservation | None:
         if key not in self._present:
-            leaf = self._view.single(SPACE, id_)
-            self._present[key] = None if leaf is None else leaf.value
+            self._present[key] = self._read(id_)
         return self._present[key]
 
 

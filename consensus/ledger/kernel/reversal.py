@@ -26,6 +26,7 @@ from consensus import codec
 from consensus.codec import Value
 from consensus.errors import invariant
 from consensus.ledger import holds, terms
+from consensus.ledger.amounts import SPACE
 from consensus.ledger.authority import Power
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.decision import APPLIED
@@ -35,7 +36,7 @@ from consensus.ledger.fixed_policies import policy_of
 from consensus.ledger.holds import Target
 from consensus.ledger.kernel.plan import Acting, Plan, bad
 from consensus.ledger.kernel.reopened import Reopened, Reservations
-from consensus.ledger.layout import ALL, EDIT, PAY, RulesHead, encode_id, encode_int
+from consensus.ledger.layout import ALL, EDIT, PAY, Reservation, RulesHead, encode_id, encode_int
 from consensus.ledger.model import AccountFamily, Kind, Policy
 from consensus.ledger.records import VOIDED
 from consensus.ledger.terms import Terms
@@ -282,7 +283,7 @@ class _Amounts:
     def __init__(self, view: View, original: Original) -> None:
         self._view = view
         self._left: dict[bytes, int] = {}
-        self._reservations = Reservations(view)
+        self._reservations = Reservations(self._reserved, view.now_ms)
         self.accounts: dict[bytes, list[Value]] = {}
         """Every account that is debited or credited, by its encoded id."""
         self.rows: list[Row] = []
@@ -292,6 +293,10 @@ class _Amounts:
             span = range(end - 1, end - 1 - row.moves, -1)
             end -= row.moves
             self.rows.append((row, [self._back(moved[at], row) for at in span if at in moved]))
+
+    def _reserved(self, id_: Sequence[Value]) -> Reservation | None:
+        leaf = self._view.single(SPACE, id_)
+        return None if leaf is None else leaf.value
 
     def _back(self, sides: Sequence[Moved], row: Terms) -> list[_Entry]:
         """Return the sides of the move that takes another back; credits come first."""
