@@ -25,8 +25,9 @@ from consensus.ledger import layout
 from consensus.ledger.authority import Power, Standing, holder_fault
 from consensus.ledger.delegation import Chain
 from consensus.ledger.layout import ACTIVE, Agency, Paths, Principal, in_force
-from consensus.ledger.model import AccountFamily, Action, Kind, Leaf, Policy, Rulebook
+from consensus.ledger.model import AccountFamily, Action, Kind, Rulebook
 from consensus.ledger.readers import Reader, Row, Verdict, account_row
+from consensus.ledger.rules.rolenames import roles_in, roles_of
 from consensus.ledger.view import RulesInForce, View
 from consensus.protocol import StateKey
 from consensus.state.record import encode_single
@@ -240,27 +241,11 @@ def roles_known(book: Rulebook) -> list[str]:
     found: dict[str, None] = {}
     for rule_set in book.rule_sets.values():
         for action in rule_set.actions.values():
-            found[action.actor.role] = None
-            back = None if action.reversible is None else action.reversible.approvals
-            agreed = None if back is None else back.policy
-            for policy in (action.approvals, action.objections, agreed):
-                found.update(dict.fromkeys(_approver_roles(policy)))
-            if action.review is not None:
-                found[action.review.role] = None
-            if action.reversible is not None:
-                found[action.reversible.role] = None
+            found.update(dict.fromkeys(roles_of(action)))
     for owner in book.read_by_rules:
         for rule in () if owner.readers is None else owner.readers.rules:
             found.update(dict.fromkeys(rule.roles))
-    return sorted(name for name in found if name)
-
-
-def _approver_roles(policy: Policy | None) -> list[str]:
-    if policy is None:
-        return []
-    if isinstance(policy, Leaf):
-        return [policy.role]
-    return [role for each in policy.among for role in _approver_roles(each)]
+    return sorted(found)
 
 
 def judge(
@@ -331,18 +316,22 @@ def _role(
         given.suspends_at_ms,
         "; ".join(_fault_word(each) for each in power.missing),
         tuple(_name(each) for each in actions if each.actor.role == name),
-        tuple(_name(each) for each in actions if name in _approver_roles(each.approvals)),
+        tuple(_name(each) for each in actions if name in roles_in(each.approvals)),
         tuple(said for each in actions for said in _also(each, name)),
     )
 
 
 def _also(action: Action, role: str) -> list[str]:
     """Return what a role is asked for beside acting and approving, in words."""
-    said = ["objects to"] if role in _approver_roles(action.objections) else []
+    said = ["objects to"] if role in roles_in(action.objections) else []
     if action.review is not None and action.review.role == role:
         said.append("reviews")
-    if action.reversible is not None and action.reversible.role == role:
+    terms = action.reversible
+    if terms is not None and terms.role == role:
         said.append("takes back")
+    consent = None if terms is None else terms.approvals
+    if consent is not None and role in roles_in(consent.policy):
+        said.append("consents to taking back")
     return [f"{verb} {_name(action)}" for verb in said]
 
 

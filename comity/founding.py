@@ -31,8 +31,8 @@ from consensus.genesis import Agency, Genesis, Limits, OpeningBalance, Principal
 from consensus.keyfile import KeyKind, KeyPair
 from consensus.ledger.executor import EXECUTOR
 from consensus.ledger.genesis_state import genesis_state
-from consensus.ledger.model import Leaf, Policy, Rulebook
-from consensus.ledger.rules import compile_rulebook, encode_definition, load_toml
+from consensus.ledger.model import Rulebook
+from consensus.ledger.rules import compile_rulebook, encode_definition, load_toml, rolenames
 from consensus.ledger.rules.lines import locate, misfit, nearest
 
 PORTS_PER_NODE: Final = 3
@@ -152,25 +152,8 @@ def _text(path: Path) -> str:
 def roles_of(book: Rulebook) -> list[str]:
     """Return every role that an action of the rule book asks for: of who acts, approves, objects,
     reviews or takes back."""
-    found: set[str] = set()
-    for rules in book.rule_sets.values():
-        for action in rules.actions.values():
-            found |= {action.actor.role} if action.actor.role else set()
-            found |= {action.review.role} if action.review is not None else set()
-            found |= {action.reversible.role} if action.reversible is not None else set()
-            back = None if action.reversible is None else action.reversible.approvals
-            agreed = None if back is None else back.policy
-            for policy in (action.approvals, action.objections, agreed):
-                found |= _roles_in(policy)
-    return sorted(found)
-
-
-def _roles_in(policy: Policy | None) -> set[str]:
-    if policy is None:
-        return set()
-    if isinstance(policy, Leaf):
-        return {policy.role} if policy.role else set()
-    return {role for each in policy.among for role in _roles_in(each)}
+    actions = [each for rules in book.rule_sets.values() for each in rules.actions.values()]
+    return sorted({role for action in actions for role in rolenames.roles_of(action)})
 
 
 def everybody(members: Sequence[Member], book: Rulebook) -> list[Person]:

@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from consensus.ledger.model import Leaf, Policy, Rulebook, RuleSet
+from consensus.ledger.model import Rulebook, RuleSet
 from consensus.ledger.rules.compile import compile_all
 from consensus.ledger.rules.definition import ActionDef, Definition, KindDef, ParamDef
 from consensus.ledger.rules.emergency import FORM
 from consensus.ledger.rules.report import ActionSummary, KindSummary, Summary, describe
+from consensus.ledger.rules.rolenames import roles_in
 from consensus.ledger.rules.succession import check_successor, moved_actions
 
 
@@ -263,31 +264,18 @@ def _may(rules: RuleSet) -> dict[str, frozenset[str]]:
     for name, action in rules.actions.items():
         if action.actor.role:
             found.setdefault(action.actor.role, set()).add(name)
-        for role in _roles_of(action.approvals):
+        for role in roles_in(action.approvals):
             found.setdefault(role, set()).add(f"approve {name}")
-        for role in _roles_of(action.objections):
+        for role in roles_in(action.objections):
             found.setdefault(role, set()).add(f"object to {name}")
         if action.reversible is not None:
             found.setdefault(action.reversible.role, set()).add(f"take back {name}")
             agreed = action.reversible.approvals
-            for role in _roles_of(None if agreed is None else agreed.policy):
+            for role in roles_in(None if agreed is None else agreed.policy):
                 found.setdefault(role, set()).add(f"approve taking back {name}")
         if action.review is not None:
             found.setdefault(action.review.role, set()).add(f"review {name}")
     return {role: frozenset(names) for role, names in found.items()}
-
-
-def _roles_of(asked: Policy | None) -> list[str]:
-    """Return the roles that the leaves of a policy ask for."""
-    found: list[str] = []
-    below = [] if asked is None else [asked]
-    while below:
-        policy = below.pop()
-        if isinstance(policy, Leaf):
-            found += [policy.role] if policy.role else []
-        else:
-            below += policy.among
-    return found
 
 
 def _source(actor: Any) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ from consensus.ledger.rules.emergency import FORM
 from consensus.ledger.rules.forms import DEFINITION_BYTES_MAX, read_toml
 from consensus.ledger.rules.lockout import locked_out
 from consensus.ledger.rules.policies import in_words
+from consensus.ledger.rules.rolenames import doubtful
 from consensus.ledger.rules.schema import Report
 from consensus.ledger.rules.succession import check_successor
 from consensus.ledger.rules.unreachable import unreachable
@@ -173,6 +174,8 @@ def _notes(rules: RuleSet, definition: Definition) -> list[Note]:
         if written.emergency is not None:
             for each in unreachable(rules.actions[name + FORM], written.emergency.approvals):
                 note(each.message, "actions", name, "emergency", "approvals", *each.path)
+    for name, role, other in doubtful(rules):
+        note(f"{role} is much like {other}: is it meant?", "actions", name)
     _note_domain(rules, definition, note)
     if rules.domain == CHARTER and (why := locked_out(rules)):
         note(f"no other charter could ever follow this one: {why}")

@@ -303,3 +303,34 @@ def test_any_slip_of_the_pen_gives_problems_or_notes_and_never_an_exception(
     for each in check_text(text, "x.toml", others):
         assert each.message
         assert each.line <= text.count("\n") + 1
+
+
+ROLES = """domain = "permits"
+number = 1
+legal_basis = "Permit Act"
+
+[kinds.permit]
+
+[actions.issue]
+actor = {{ role = "permits.officer" }}
+create = [ {{ kind = "permit", id = "{{tx}}" }} ]
+approvals = {{ role = "{approver}" }}
+
+[actions.copy]
+actor = {{ role = "permits.officer" }}
+create = [ {{ kind = "permit", id = "{{tx}}" }} ]
+"""
+
+
+@pytest.mark.parametrize(
+    ("approver", "noted"),
+    [
+        ("permits.oficer", ["permits.oficer is much like permits.officer: is it meant?"]),
+        ("permits.officers", ["permits.officers is much like permits.officer: is it meant?"]),
+        ("permits.manager", []),
+        ("permits.officer", []),
+    ],
+)
+def test_a_role_that_looks_misspelt_is_noted(approver: str, noted: list[str]) -> None:
+    found = check_text(ROLES.format(approver=approver), "permits.toml", [])
+    assert [each.message for each in found if "much like" in each.message] == noted
