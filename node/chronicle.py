@@ -50,6 +50,7 @@ class Height:
         aside: what it adds to the store's table of that name.
         proposals: those that changed, as they were (None: new) and as they are.
         rows: of the state, that it wrote; ascending, of the same keys as ``changes``.
+        before: the rows that they replaced, as far as known; parallel.
         sealed: what it means for the sealed values of this node.
     """
 
@@ -68,6 +69,7 @@ class Height:
     aside: Sequence[tuple[bytes, bytes | None]] = ()
     proposals: Sequence[Change] = ()
     rows: Mapping[bytes, Row] = field(default_factory=dict)
+    before: Sequence[Row | None] = ()
     sealed: Sequence[vault.Change] = ()
 
 
@@ -424,6 +426,7 @@ class Chronicle:
             transactions=_first_positions(height.txids),
             batches=height.batches,
             rows=height.rows,
+            before=height.before,
         )
 
 

@@ -158,6 +158,7 @@ class Execution:
                 batches=[BatchData(each.digest, each.public, each.private) for each in batches],
                 since=time.monotonic(),
                 rows=applied.rows,
+                before=applied.before,
             )
         )
         return result

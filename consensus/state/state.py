@@ -29,7 +29,7 @@ from consensus.state.tree import DEPTH_MAX, ENTRY_BYTES, Tree, TreeUndo, entry
 UNFLUSHED_MAX: Final = 4096
 """Heights above the store. More means that flushing has stopped, which must stop the node."""
 STORED_MAX: Final = 4096
-"""Rows of the store, and absences, that are kept in memory."""
+"""Rows of the store, and absences, that are kept in memory; and as many that are older."""
 
 
 class Row(NamedTuple):
@@ -94,13 +94,15 @@ class Applied(NamedTuple):
     """What a block did to the state.
 
     ``changes`` are ``kh ‖ new vh ‖ previous change height`` (8 bytes, -1 for a new key), ascending;
-    ``changes_root`` is the root over their hashes. ``rows`` are those it wrote, ascending.
+    ``changes_root`` is the root over their hashes. ``rows`` are those it wrote, ascending, and
+    ``before`` those that they replaced as far as they are in memory, else None.
     """
 
     state_root: bytes
     changes_root: bytes
     changes: list[bytes]
     rows: Mapping[bytes, Row]
+    before: Sequence[Row | None]
 
 
 @dataclass(slots=True)
@@ -123,12 +125,13 @@ class State:
     Cost: about 2 µs a row.
     """
 
-    __slots__ = ("_backend", "_blocks", "_overlay", "_stored", "_tree", "height", "root")
+    __slots__ = ("_backend", "_blocks", "_older", "_overlay", "_stored", "_tree", "height", "root")
 
     def __init__(self, backend: Backend, depth: int, height: int = 0) -> None:
         self._backend = backend
         self._overlay: dict[bytes, Row] = {}
         self._stored: dict[bytes, Row | None] = {}
+        self._older: dict[bytes, Row | None] = {}
         self._blocks: deque[_Block] = deque()
         self._tree = Tree(depth, backend.page, height)
         self._tree.build(backend.entries())
@@ -156,6 +159,8 @@ class State:
         if row is None:
             if kh in self._stored:
                 return self._stored[kh]
+            if kh in self._older:
+                return self._older[kh]
             row = self._backend.get(kh)
             self._remember({kh: row})
         return row
@@ -179,6 +184,8 @@ class State:
         entries = [kh + vh + tail for kh, vh, _ in ordered]
         sized = {*map(len, rows)} <= {DIGEST_BYTES} and {*map(len, entries)} <= {ENTRY_BYTES}
         invariant(sized, "a key path and a value hash have 32 bytes")
+        known = (self._overlay, self._stored, self._older)
+        before = [a or b or c for a, b, c in zip(*[map(d.get, rows) for d in known], strict=True)]
         previous, undo = self._tree.update(entries)
         self._blocks.append(_Block(height, rows, undo))
         self._overlay.update(rows)
@@ -188,7 +195,7 @@ class State:
             item[: 2 * DIGEST_BYTES] + before
             for item, before in zip(entries, previous, strict=True)
         ]
-        return Applied(self.root, CHANGES.root(leaf_hashes(changes)), changes, rows)
+        return Applied(self.root, CHANGES.root(leaf_hashes(changes)), changes, rows, before)
 
     def undo(self) -> None:
         """Abandon the tip block. The root is exactly what it was before.
@@ -270,7 +277,7 @@ class State:
         """Keep rows that the store has now, in place of those it had."""
         self._stored.update(rows)
         if len(self._stored) > STORED_MAX:
-            self._stored.clear()
+            self._older, self._stored = self._stored, {}
 
 
 def _newest(blocks: Iterable[_Block]) -> dict[bytes, Row]:

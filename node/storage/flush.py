@@ -45,6 +45,7 @@ class BlockData:
         transactions: ``(txid, index)``; the caller leaves out mere repetitions of a txid.
         batches: in payload order.
         rows: of the state, that it wrote; ascending, of the same keys as ``changes``.
+        before: the rows that they replaced, as far as known, else None; parallel, or empty.
     """
 
     height: int
@@ -55,6 +56,7 @@ class BlockData:
     transactions: Sequence[tuple[bytes, int]]
     batches: Sequence[BatchData]
     rows: Mapping[bytes, Row] = field(default_factory=dict)
+    before: Sequence[Row | None] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from consensus.errors import invariant
 from consensus.hashing import DIGEST_BYTES
 from consensus.state.changes import CHANGE_BYTES, Change, find, read
 from consensus.state.state import Row
+from consensus.state.tree import NEVER
 from node.storage import tables
 from node.storage.tables import BLANK, Tables, height_key, height_of
 
@@ -78,16 +79,22 @@ def put(
 
     Must come before the rows themselves are put.
 
-    Cost: about 4 µs a row.
+    Cost: about 2.5 µs a row; 5 µs where its row before is not in memory.
     """
-    keys = sorted({kh for block in blocks for kh in block.rows})
-    rows = _stored_rows(txn, opened, keys)
+    for block in blocks:
+        matching = len(block.changes) == CHANGE_BYTES * len(block.rows) or not block.rows
+        invariant(matching, "a height has as many rows as changes")
+    old = _stored_rows(txn, opened, _unknown(blocks))
+    written: dict[bytes, bytes] = {}
     milestones: list[tuple[bytes, bytes]] = []
     for block in blocks:
-        matching = not block.rows or len(block.changes) == CHANGE_BYTES * len(block.rows)
-        invariant(matching, "a height has as many rows as changes")
-        before = [rows.get(kh, b"") for kh in block.rows]
-        rows.update({kh: stored(row) for kh, row in block.rows.items()})
+        before = [
+            written.get(kh)
+            or old.get(kh)
+            or (b"" if at == NEVER or known is None else stored(known))
+            for kh, at, known in (_replaced(block) if block.rows else ())
+        ]
+        written.update({kh: stored(row) for kh, row in block.rows.items()})
         key = height_key(block.height)
         ends = b"".join([end.to_bytes(_END_BYTES, "big") for end in accumulate(map(len, before))])
         txn.put(key, b"".join([ends, *before]), append=True, db=opened.replaced)
@@ -95,7 +102,30 @@ def put(
     if milestones:
         with txn.cursor(opened.milestones) as cursor:
             cursor.putmulti(sorted(milestones))
-    return rows
+    return written
+
+
+def _replaced(block: BlockData) -> Iterator[tuple[bytes, bytes, Row | None]]:
+    """Yield each key that a block wrote, when it had changed before, and its row then if known."""
+    changes = block.changes
+    ends = range(CHANGE_BYTES, len(changes) + 1, CHANGE_BYTES)
+    known = block.before or [None] * len(block.rows)
+    for kh, end, row in zip(block.rows, ends, known, strict=True):
+        yield kh, changes[end - tables.HEIGHT_BYTES : end], row
+
+
+def _unknown(blocks: Sequence[BlockData]) -> list[bytes]:
+    """Return the keys, ascending, whose rows below ``blocks`` only the store knows."""
+    seen: set[bytes] = set()
+    found: list[bytes] = []
+    for block in blocks:
+        if block.rows:
+            for kh, at, row in _replaced(block):
+                if kh not in seen:
+                    seen.add(kh)
+                    if at != NEVER and (row is None or height_key(row.changed_height) != at):
+                        found.append(kh)
+    return sorted(found)
 
 
 def _stored_rows(

@@ -40,6 +40,8 @@ class World:
         self.changes: list[list[bytes]] = []
         self.roots: list[bytes] = []
         self.past = Past(self.store, lambda: self.recent)
+        self.remembers = bool(seed % 2)
+        """Whether a flush is told the rows that were in memory."""
 
     def block(self, *keys: bytes, vh: bytes | None = None) -> int:
         writes = []
@@ -55,12 +57,15 @@ class World:
         found = SimpleNamespace(
             block=SimpleNamespace(height=height), rows=applied.rows, changes=changes
         )
+        found.before = applied.before if self.remembers else ()
         self.recent = (*self.recent, found)
         return height
 
     def flush(self, upto: int, *, forget: int = -1) -> None:
         blocks = [
-            BlockData(each.block.height, b"", b"", each.changes, None, (), (), each.rows)
+            BlockData(
+                each.block.height, b"", b"", each.changes, None, (), (), each.rows, each.before
+            )
             for each in self.recent
             if each.block.height <= upto
         ]
