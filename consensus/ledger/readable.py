@@ -36,7 +36,8 @@ _OWN: Final = ("principal", "role")
 
 
 class Readable:
-    """What one author may read, as of the transaction at hand; reads of roles are recorded."""
+    """What one author may read, as of the transaction at hand; reads of roles and of the rules
+    that say so are recorded."""
 
     __slots__ = ("_reader", "_standing", "_view")
 
@@ -66,10 +67,10 @@ class Readable:
         return space != "hold" or self._may_read_hold(components)
 
     def _may_read_record(self, kind: Kind, id_: list[Value]) -> bool:
+        self._view.rules_of(kind.domain)
         found = self._view.record(kind, id_)
         before: Record | None = found.base if isinstance(found, Draft) else found
         if kind.readers is not None:
-            self._view.rules_of(kind.domain)
             if before is None:
                 return self._reader.may_see_absence(kind, record_row(kind, [kind.name, *id_], None))
             return self._reader.may_read(kind, before)
@@ -86,6 +87,8 @@ class Readable:
     def _may_read_hold(self, components: list[Value]) -> bool:
         found = self._view.single("hold", components)
         if found is None:
+            for domain in self._view.in_force:
+                self._view.rules_of(domain)
             return self._reader.sees_all
         hold: Hold = found.value
         return all(self._reads_all(space, within) for space, within in hold.targets)
@@ -97,4 +100,7 @@ class Readable:
             owner = book.kinds.get(components[0])
         elif space == "account":
             owner = book.families.get(components[0])
-        return owner is None or owner.readers is None or self._reader.level(owner) == ALWAYS
+        if owner is None:
+            return True
+        self._view.rules_of(owner.domain)
+        return owner.readers is None or self._reader.level(owner) == ALWAYS
