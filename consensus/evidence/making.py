@@ -23,6 +23,7 @@ from consensus.ledger.decision import Decision
 from consensus.ledger.executor import BlockContext
 from consensus.ledger.group import Group
 from consensus.ledger.ledger import Ledger
+from consensus.ledger.model import Rulebook, RuleSet
 from consensus.ledger.private import leaf_names, private_salts, seed_hash, slot
 from consensus.ledger.proposals import decode_draft
 from consensus.ledger.transaction import Transaction
@@ -186,17 +187,27 @@ def prepare(ledger: Ledger, source: Source, context: BlockContext, decided: Deci
 def _in_force(
     ledger: Ledger, source: Source, time_ms: int, domains: Collection[str]
 ) -> dict[tuple[str, int], bytes]:
-    """Return the rule sets in force of these domains, and of those that they use."""
+    """Return the rule sets in force of these domains, and of those that they use or refer to."""
     rules = ledger.rules(source, time_ms)
     wanted, pending = set(domains) & set(rules.in_force), [*domains]
     while pending:
         found = rules.book.rule_sets.get(pending.pop())
-        for domain, _ in () if found is None else found.uses:
+        for domain in () if found is None else _around(rules.book, found):
             if domain in rules.in_force and domain not in wanted:
                 wanted.add(domain)
                 pending.append(domain)
     sets = [rules.book.rule_sets[domain] for domain in sorted(wanted)]
     return {(each.domain, each.number): each.encoded for each in sets}
+
+
+def _around(book: Rulebook, rules: RuleSet) -> list[str]:
+    """Return the domains without which a rule set does not compile."""
+    types = [field.stored for kind in rules.kinds.values() for field in kind.fields.values()]
+    types += [each.type for action in rules.actions.values() for each in action.inputs]
+    items = [each.item if each.base == "list" else each for each in types]
+    named = dict.fromkeys(each.argument for each in items if each.base == "ref")
+    kinds = [book.kinds[name] for name in named if name in book.kinds]
+    return [*(domain for domain, _ in rules.uses), *(kind.domain for kind in kinds)]
 
 
 def _private(chain: bytes, transaction: Transaction, reason: bool) -> PrivatePart:

@@ -56,6 +56,7 @@ from consensus.ledger.layout import Paths, RulesHead
 from consensus.ledger.model import Rulebook
 from consensus.ledger.proposals import DRAFT, SPACE
 from consensus.ledger.rules import compile_rulebook, parts_root
+from consensus.ledger.rules.readers import written_out
 from consensus.ledger.transaction import Transaction, decode_body, decode_signed
 from consensus.ledger.view import CHARTER, RULES
 from consensus.state import proof, salted
@@ -418,12 +419,11 @@ def _compiled(texts: tuple[bytes, ...], names: frozenset[tuple[str, str]] | None
 
     All of them for None: acts of the charter look at actions that they do not call.
     """
+    whole = [named_definition(text) for text in texts]
+    if names is None:
+        return compile_rulebook(whole)
     definitions = []
-    for text in texts:
-        found = named_definition(text)
-        if names is None:
-            definitions.append(found)
-            continue
+    for found in written_out(whole):
         actions = tuple(each for each in found.actions if (found.domain, each[0]) in names)
         definitions.append(replace(found, actions=actions))
     return compile_rulebook(definitions)

@@ -82,7 +82,9 @@ class Calls(Loading):
         *,
         approvals_first: bool = False,
     ) -> None:
-        super().__init__(view, transaction)
+        self._view = view
+        self._tx = transaction
+        self.listed = 0
         self._standing = standing
         self._now_ms = now_ms
         self._expects = expects

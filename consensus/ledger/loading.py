@@ -30,11 +30,10 @@ class Loading:
 
     __slots__ = ("_tx", "_view", "listed")
 
-    def __init__(self, view: View, transaction: Transaction) -> None:
-        self._view = view
-        self._tx = transaction
-        self.listed = 0
-        """Records that were taken from indexes."""
+    _view: View
+    _tx: Transaction
+    listed: int
+    """Records that were taken from indexes. Whoever judges the calls sets these."""
 
     def _inputs(self, index: int, call: Call, active: Active) -> dict[str, Value]:
         action = active.action

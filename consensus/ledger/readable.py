@@ -71,6 +71,7 @@ class Readable:
         found = self._view.record(kind, id_)
         before: Record | None = found.base if isinstance(found, Draft) else found
         if kind.readers is not None:
+            self._note_rules()
             if before is None:
                 return self._reader.may_see_absence(kind, record_row(kind, [kind.name, *id_], None))
             return self._reader.may_read(kind, before)
@@ -87,8 +88,7 @@ class Readable:
     def _may_read_hold(self, components: list[Value]) -> bool:
         found = self._view.single("hold", components)
         if found is None:
-            for domain in self._view.in_force:
-                self._view.rules_of(domain)
+            self._note_rules()
             return self._reader.sees_all
         hold: Hold = found.value
         return all(self._reads_all(space, within) for space, within in hold.targets)
@@ -102,5 +102,10 @@ class Readable:
             owner = book.families.get(components[0])
         if owner is None:
             return True
-        self._view.rules_of(owner.domain)
+        self._note_rules()
         return owner.readers is None or self._reader.level(owner) == ALWAYS
+
+    def _note_rules(self) -> None:
+        """Record every rule set in force: any may name roles that a read rule stands for."""
+        for domain in self._view.in_force:
+            self._view.rules_of(domain)

@@ -8,7 +8,7 @@ Not here: judging (``consensus.ledger.readers``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -18,6 +18,7 @@ from consensus.ledger.readers import ACCOUNT, RECORD, ROLES_MAX, Readers, ReadRu
 from consensus.ledger.rules.definition import (
     AccountDef,
     BranchDef,
+    Definition,
     KindDef,
     LeafDef,
     PolicyDef,
@@ -134,11 +135,46 @@ def _roles(world: World, text: str, place: Place) -> tuple[str, ...]:
     return tuple(found)
 
 
+def written_out(definitions: Sequence[Definition]) -> list[Definition]:
+    """Return rule sets whose read rules name one by one the roles that ``care.*`` stands for.
+
+    They mean the same, also if their actions are left out then. A rule that stands for no role of
+    these rule sets is left out, as whoever it lets in has a role that others name.
+    """
+    known = _roles_named(definitions)
+
+    def rules(read: tuple[ReadDef, ...] | None) -> tuple[ReadDef, ...] | None:
+        if read is None:
+            return None
+        found: list[ReadDef] = []
+        for each in read:
+            if not each.role.endswith("*"):
+                found.append(each)
+                continue
+            prefix = each.role.removesuffix("*")
+            found += [replace(each, role=name) for name in known if name.startswith(prefix)]
+        return tuple(found)
+
+    return [
+        replace(
+            each,
+            kinds=tuple((name, replace(kind, read=rules(kind.read))) for name, kind in each.kinds),
+            accounts=tuple(
+                (name, replace(family, read=rules(family.read))) for name, family in each.accounts
+            ),
+        )
+        for each in definitions
+    ]
+
+
 def _known_roles(world: World) -> list[str]:
+    return _roles_named([domain.definition for domain in world.domains.values()])
+
+
+def _roles_named(definitions: Iterable[Definition]) -> list[str]:
     """Return every role that an actor, approval, review or read rule names, ascending."""
     found: dict[str, None] = {}
-    for domain in world.domains.values():
-        definition = domain.definition
+    for definition in definitions:
         for _, action in definition.actions:
             found[action.actor.role] = None
             found.update(dict.fromkeys(_approver_roles(action.approvals)))

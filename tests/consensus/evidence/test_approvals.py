@@ -1,4 +1,4 @@
-"""Strangers judge again: who may rest acts on what, approvals in person, renewed, and of reversals."""
+"""Strangers judge again what acts rest on, approvals in person, renewed, and of reversals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from tests.consensus.ledger import test_extra_entries as entries
 from tests.consensus.ledger import test_proposal_bounds as bounds
 from tests.consensus.ledger import test_reversal_approvals as reversals
 from tests.consensus.ledger import test_self_approvals as consents
-from tests.consensus.ledger.world import person, public_key, register
+from tests.consensus.ledger.desk import DESK_CHARTER
+from tests.consensus.ledger.world import (
+    BENEFITS,
+    IDENTITY,
+    make_genesis,
+    person,
+    public_key,
+    register,
+)
 
 
 def judged(town: Town, decision: Decision) -> None:
@@ -47,6 +55,18 @@ def test_what_an_act_may_rest_on_is_judged_again() -> None:
     ):
         decision = town.do(who, "payments.ping", 1, expects=[named])
         assert decision.code == code, (who, named)
+        judged(town, decision)
+
+
+def test_read_rules_that_stand_for_many_roles_are_judged_again() -> None:
+    """The officer's role is named by actions alone, of which a bundle shows no more than called."""
+    text = entries.PAY.replace('{ role = "payments.officer", where', '{ role = "benefits.*", where')
+    town = Town(make_genesis((DESK_CHARTER, IDENTITY, BENEFITS, text), accounts=()))
+    made = town.do("clerk", "payments.file", "s", "north", None, expects=[(*entries.SECRET, 0)])
+    judged(town, made)
+    for who, code in (("social", Code.APPLIED), ("officer", Code.NOT_AUTHORIZED)):
+        decision = town.do(who, "payments.ping", 1, expects=[(*entries.SECRET, 1)])
+        assert decision.code == code
         judged(town, decision)
 
 
