@@ -125,6 +125,9 @@ class Gauges:
     def _disk(self) -> None:
         metrics, engine = self._metrics, self._engine
         metrics.height_flushed.set(engine.store.height)
+        metrics.private_from.set(engine.retention.first)
+        if engine.keeper is not None:
+            metrics.sealed_waiting.set(len(engine.keeper.vault.waiting))
         metrics.store_bytes.set(engine.store.used_bytes)
         metrics.log_bytes.set(engine.log_bytes)
         with contextlib.suppress(OSError):  # a disk that is gone is told elsewhere

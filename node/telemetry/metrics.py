@@ -146,6 +146,13 @@ class Metrics:
             "comity_client_requests", "Answers by method and status", ("method", "status")
         )
 
+        self.sealed_waiting = gauge(
+            "comity_sealed_waiting_values", "Sealed values delivered here and not yet in a record"
+        )
+        self.private_from = gauge(
+            "comity_store_private_height", "First height whose private parts are kept"
+        )
+
         # Storage
         self.fsync_seconds = seconds(
             "comity_log_fsync_seconds", "One group of the log: write, sync, mark", disk=True
