@@ -464,6 +464,8 @@ class Calls(Loading):
         authorize(view, self._standing, power, action, env)
         if plan.forbidden is not None:
             raise Refused(Code.NOT_AUTHORIZED, [plan.forbidden])
+        if plan.absent is not None:
+            raise Refused(Code.NOT_FOUND, plan.absent)
         if plan.lacking:
             raise Refused(Code.NOT_AUTHORIZED, list(plan.lacking))
         if not action.protective:

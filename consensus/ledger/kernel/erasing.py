@@ -18,7 +18,6 @@ from __future__ import annotations
 from typing import Final
 
 from consensus.codec import Value
-from consensus.ledger.codes import Code, Refused
 from consensus.ledger.holds import Target
 from consensus.ledger.kernel.measures import LEGAL_BYTES_MAX
 from consensus.ledger.kernel.plan import Acting, Plan, agency_of, bad
@@ -46,7 +45,8 @@ def erase(acting: Acting) -> Plan:
         raise bad("legal", f"1 to {LEGAL_BYTES_MAX} bytes")
     record = view.record(kind, inputs["id"])
     if record is None:
-        raise Refused(Code.NOT_FOUND, ["id", [kind.name, inputs["id"]]])
+        absent: list[Value] = ["id", [kind.name, inputs["id"]]]
+        return Plan(lambda: None, forbidden=_outside(agency, sealed), absent=absent)
     components: list[Value] = [kind.name, *record["id"]]
     rows = {each.name: _row(acting, record, each.name) for each in sealed}
     done = [_is_done(acting, components, name, row) for name, row in rows.items()]

@@ -76,7 +76,8 @@ class Plan:
     ``taken`` what exists already, as the detail of NOT_UNIQUE; ``opens`` the account to be opened;
     ``lacking`` all links of authority that are missing, where there may be several; ``moved`` an
     account whose balance ``write`` changes, and by how much; ``stale`` what has changed since, as
-    the detail of STALE; ``minds`` targets whose holds bind, with the scopes that count.
+    the detail of STALE; ``minds`` targets whose holds bind, with the scopes that count; ``absent``
+    a record that is not there, as the detail of NOT_FOUND, which only those with power are told.
     """
 
     write: Callable[[], None]
@@ -89,6 +90,7 @@ class Plan:
     moved: tuple[Account, int] | None = None
     stale: Value = None
     minds: tuple[tuple[Target, int], ...] = ()
+    absent: Value = None
 
 
 _HOUR_MS: Final = 3_600_000

@@ -140,3 +140,16 @@ def test_bad_erasure_is_refused(
 ) -> None:
     refused = erase(filed(), fields, **more)  # type: ignore[arg-type]  # by name
     assert (refused.code, refused.detail) == (code, detail)
+
+
+def test_who_has_no_power_is_not_told_what_is_absent() -> None:
+    at = filed()
+    for id_ in ("a", "b"):
+        call = ("charter.erase", "treasury", "file", [id_], ["iban"], LEGAL)
+        refused = at.one(at.draft("clerk", call))
+        assert (refused.code, refused.detail) == (
+            Code.NOT_AUTHORIZED,
+            [["role", "charter.admin", "missing"]],
+        )
+    absent = erase(at, ["findings"], id=["b"])  # not of the audience either
+    assert (absent.code, absent.detail) == (Code.NOT_AUTHORIZED, [["agency", "treasury"]])
