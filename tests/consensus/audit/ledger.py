@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
@@ -16,10 +17,10 @@ from consensus.hotstuff.types import Statement
 from consensus.ledger import batch as batches
 from consensus.ledger import decision as decisions
 from consensus.ledger.batch import Item
-from consensus.ledger.transaction import Draft, Expect, assemble, build
+from consensus.ledger.transaction import EXECUTE, Draft, Expect, assemble, build
 from consensus.state.merkle import RESULTS
 from scripts.chainmaker import Chain
-from tests.comity.twin import ADMINISTRATOR, OFFICIAL, VALIDATORS, make_genesis
+from tests.comity.twin import OFFICIAL, VALIDATORS, make_genesis
 
 GENESIS = make_genesis().encode()
 
@@ -27,9 +28,9 @@ GENESIS = make_genesis().encode()
 class Notes(Chain):
     """A chain on which an official writes notes and moves money."""
 
-    def __init__(self) -> None:
-        super().__init__(GENESIS, VALIDATORS)
-        self._sequences = {OFFICIAL.public: 0, ADMINISTRATOR.public: 0}
+    def __init__(self, genesis: bytes = GENESIS) -> None:
+        super().__init__(genesis, VALIDATORS)
+        self._sequences: Counter[bytes] = Counter()
 
     def act(
         self,
@@ -39,6 +40,7 @@ class Notes(Chain):
         domain: str = "notes",
         expects: Sequence[Expect] = (),
         forge: bool = False,
+        mode: int = EXECUTE,
     ) -> Item:
         self._sequences[key.public] += 1
         action = self.ledger.rules(self.state, self.now_ms).book.action(domain, name)
@@ -60,6 +62,7 @@ class Notes(Chain):
             [call],
             seed=sequence.to_bytes(32, "big"),
             expects=expects,
+            mode=mode,
         )
         signature = key.sign(unsigned.message if not forge else unsigned.message + b"!")
         return batches.decode_item(self.chain, assemble(unsigned, [signature]))

@@ -17,6 +17,9 @@ from consensus.errors import DecodeError
 from consensus.hotstuff import wire
 from consensus.ledger.accounts import Change
 from consensus.ledger.batch import digest
+from consensus.ledger.transaction import ORDINARY, PROPOSE, PROTECTIVE, Expect
+from tests.comity import test_proposals as proposals
+from tests.comity.twin import ADMINISTRATOR
 from tests.consensus.audit.ledger import (
     HEIGHT,
     Notes,
@@ -54,6 +57,40 @@ def test_an_honest_ledger_passes_and_is_counted() -> None:
     assert report.totals == {"USD": 1_000_000}
     assert report.moved == 2 * 7
     assert report.statement == honest().statement
+
+
+def test_holds_go_first_and_proposals_are_decided_twice() -> None:
+    """Two lanes in a block, a second decision in the place after the approval, and who approved."""
+    chain = Notes(proposals.genesis().encode())
+    chain.block([chain.write(1), chain.write(2)])
+    seen = [Expect("note", [1], 1)]
+    agreed = chain.act("agree", [1], "agreed", expects=seen, mode=PROPOSE)
+    chain.block([agreed, chain.pay(1)])
+    txid = agreed.transactions[0].txid
+    hold = chain.act(
+        "place_hold",
+        [["record", ["note", 2]]],
+        ["all"],
+        None,
+        "Act",
+        key=ADMINISTRATOR,
+        domain="charter",
+    )
+    ordinary = [
+        chain.amend(2, 1),
+        chain.act("approve", txid, key=proposals.REVIEWER, domain="charter"),
+        chain.act("approve", txid, key=proposals.SECOND, domain="charter"),
+        chain.pay(2),
+    ]
+    chain.block(lanes=[(PROTECTIVE, [hold]), (ORDINARY, ordinary)])
+    report = audited(chain)
+    assert report.counts.decisions == {"APPLIED": 8, "PROPOSED": 1, "HELD": 1}
+    assert report.counts.approvals == 2
+    rows = rows_of(chain.recorded[3])
+    assert [row[0] for row in rows].index(txid) == 4
+    heights = lied(chain, 3, 4, "code", [1, None, None])
+    found = divergence(chain, heights)
+    assert (found.height, found.problem.index, found.problem.txid) == (3, 4, txid)
 
 
 def test_what_is_not_recorded_is_not_missed_as_long_as_a_certificate_covers_it() -> None:
