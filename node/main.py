@@ -32,7 +32,8 @@ SWITCH_SECONDS: Final = 0.0005
 DISK_FREE_BYTES_MIN: Final = 256 * 2**20
 JOIN_PAUSE_SECONDS: Final = 30.0
 JOIN_PAUSE_SECONDS_MAX: Final = 900.0
-"""After a snapshot that could not be taken a node goes on by blocks for so long, and longer."""
+"""After a snapshot a node goes on by blocks for so long before it takes another; longer where none
+could be taken."""
 STDERR: Final = 2
 """The process's own: Python's may be another while somebody listens to what a command says."""
 
@@ -86,7 +87,7 @@ async def _run(config: Config, log: FilteringBoundLogger) -> None:
                 break
             failures = 0 if await _joined(config, node, log, stopping) else failures + 1
             pause = min(JOIN_PAUSE_SECONDS_MAX, JOIN_PAUSE_SECONDS * 2**failures)
-            join_at = time.monotonic() + (pause if failures else 0.0)
+            join_at = time.monotonic() + pause
         nursery.cancel_scope.cancel()
 
 
