@@ -11,6 +11,29 @@ from typing import Final
 
 from consensus.codec import Value
 
+KERNEL_NAMESPACES: Final = (
+    "account",
+    "agency",
+    "corrections",
+    "disclosure",
+    "erasure",
+    "grant",
+    "hold",
+    "holds",
+    "index",
+    "key",
+    "principal",
+    "proposal",
+    "reservation",
+    "review",
+    "reviews",
+    "role",
+    "rules",
+    "sequence",
+    "subject",
+    "unique",
+)
+"""First words of places that are no records; a kind of such a name is written ``record/…``."""
 SHORT_DIGITS: Final = 12
 """Hex digits of long bytes inside values that people look at."""
 
@@ -34,10 +57,15 @@ def word(value: Value, *, short: bool = False) -> str:
 
 def place_word(namespace: str, components: Sequence[Value], *, short: bool = False) -> str:
     """Return a place as the command line reads it; ``short`` ones are only to be looked at."""
-    path = "/".join(_component_word(each, short=short) for each in components)
+    path = id_word(components, short=short)
     if namespace == "record":
-        return path
+        return f"record/{path}" if components and components[0] in KERNEL_NAMESPACES else path
     return f"{namespace}/{path}" if path else namespace
+
+
+def id_word(components: Sequence[Value], *, short: bool = False) -> str:
+    """Return the components of an id as the command line reads them."""
+    return "/".join(_component_word(each, short=short) for each in components)
 
 
 def _component_word(value: Value, *, short: bool) -> str:

@@ -15,7 +15,7 @@ from comity.cli.values import parse_inputs, parse_place, time_word
 from comity.client import Client
 from comity.drafting import Call, find_action
 from comity.results import Entry
-from comity.words import place_word
+from comity.words import id_word
 from consensus.ledger.transaction import Transaction
 from consensus.protocol import StateKey
 
@@ -107,9 +107,7 @@ def submit(
 
 
 def _show_draft(output: Output, action: str, call: Call, drafted: Transaction) -> None:
-    expects = [
-        (f"{e.kind}/{place_word('record', e.id)}", e.version) for e in drafted.context.expects
-    ]
+    expects = [(f"{e.kind}/{id_word(e.id)}", e.version) for e in drafted.context.expects]
     value = {
         "action": action,
         "inputs": shown_inputs(call.inputs),

@@ -14,7 +14,7 @@ from comity.cli.options import OUTPUT, REACH, Output, Reach, examples, with_clie
 from comity.cli.values import time_word
 from comity.client import Client
 from comity.errors import KeyUnusableError
-from comity.words import place_word
+from comity.words import id_word
 from consensus.ledger.model import Rulebook
 
 COSIGN_EXAMPLES: Final = examples(
@@ -88,10 +88,7 @@ def _names(call: Any) -> tuple[str, str]:
 
 def _show(circular: Circular, book: Rulebook, output: Output) -> None:
     found, calls, missing = circular.transaction, circular.calls(book), circular.missing
-    expects = [
-        (f"{each.kind}/{place_word('record', each.id)}", each.version)
-        for each in found.context.expects
-    ]
+    expects = [(f"{each.kind}/{id_word(each.id)}", each.version) for each in found.context.expects]
     value = {
         "txid": found.txid,
         "calls": [

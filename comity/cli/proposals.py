@@ -20,7 +20,7 @@ from comity.drafting import Call, find_action
 from comity.errors import RequestError
 from comity.proposals import Proposed, ProposedPage, Redraft
 from comity.results import Decision
-from comity.words import place_word, word
+from comity.words import id_word, word
 from consensus.ledger.model import Rulebook
 from consensus.protocol import PROPOSALS_MAX, Status
 
@@ -385,7 +385,7 @@ def _show_redraft(again: Redraft, book: Rulebook) -> None:
         rows += [(f"  {name}", value) for name, value in call.inputs.items()]
         console.print(show.pairs(rows))
     for moved in again.moved:
-        place = f"{moved.kind}/{place_word('record', moved.id)}"
+        place = f"{moved.kind}/{id_word(moved.id)}"
         console.print(f"{place} was at version {moved.before}, is at {moved.now}", soft_wrap=True)
     if not again.moved:
         console.print("no record that it relied on has moved")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from comity.cli.values import time_word
-from comity.words import place_word, word
+from comity.words import id_word, word
 from consensus.codec import Value
 
 Sentence = Callable[[Value], str]
@@ -26,7 +26,7 @@ def sentence(code: str, detail: Value) -> str:
 
 def _name(value: Value) -> str:
     kind, id_ = value  # also an account's or a reservation's
-    return f"{kind}/{place_word('record', id_)}"
+    return f"{kind}/{id_word(id_)}"
 
 
 def _stale(detail: Value) -> str:
@@ -185,7 +185,7 @@ _SENTENCES: Final[dict[str, Sentence]] = {
     "REQUIREMENT": lambda d: f"{_dated(d[1])} ({d[0]})",
     "NEEDS_APPROVAL": lambda d: "approvals are missing: " + ", and ".join(map(_missing, d)),
     "INSUFFICIENT": lambda d: (
-        f"account/{place_word('record', d[0])} would "
+        f"account/{id_word(d[0])} would "
         + ("fall below its floor" if d[1] == "floor" else "overflow")
     ),
     "NOT_UNIQUE": lambda d: "taken already: " + ", ".join(word(each, short=True) for each in d),

@@ -16,7 +16,7 @@ from comity.cli.options import Output
 from comity.cli.refusals import sentence
 from comity.cli.values import date_word, plain, time_word
 from comity.results import Decision, Entry, Holds, Listing
-from comity.words import place_word, word
+from comity.words import id_word, place_word, word
 from consensus.codec import Value
 from consensus.ledger import layout
 from consensus.ledger.model import Kind, Rulebook
@@ -217,7 +217,7 @@ def _cursor_word(page: Listing) -> str | None:
     if page.next is None:
         return None
     if page.index is None:
-        return place_word("record", page.next)
+        return id_word(page.next)
     return "@".join(map(str, page.next))
 
 

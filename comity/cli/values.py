@@ -27,28 +27,12 @@ from typing import Any, Final
 from comity.cli.options import UsageError
 from comity.drafting import Sealed
 from comity.sealing import sealed_type
+from comity.words import KERNEL_NAMESPACES
 from consensus.codec import Value
 from consensus.ledger.model import Action
 from consensus.ledger.rules import encode_definition, load_toml
 from consensus.ledger.types import Type
 
-KERNEL_NAMESPACES: Final = (
-    "account",
-    "agency",
-    "erasure",
-    "grant",
-    "hold",
-    "holds",
-    "index",
-    "key",
-    "principal",
-    "proposal",
-    "reservation",
-    "role",
-    "rules",
-    "sequence",
-    "unique",
-)
 _MONTH: Final = re.compile(r"(\d{4})-(\d\d)")
 _INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
 _EPOCH: Final = datetime.date(1970, 1, 1)

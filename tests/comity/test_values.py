@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from comity.cli.options import UsageError
 from comity.cli.show import typed_word
 from comity.cli.values import input_value, parse_place, parse_value
+from comity.words import place_word
 from consensus.codec import Value
+from consensus.ledger import layout
 from consensus.ledger.types import Type
 
 MEANT: list[tuple[str, str, Value]] = [
@@ -78,3 +82,17 @@ def test_a_value_in_a_file_that_stands_for_nothing_is_refused(base: str, word: s
 
 def test_place_of_a_reservation_begins_with_its_domain() -> None:
     assert parse_place("reservation/grants/1/main") == ("reservation", ["grants", 1, "main"])
+
+
+def test_every_object_of_the_kernel_can_be_named_as_a_place() -> None:
+    told = re.findall(r"^    ([a-z]+) +\[", layout.__doc__ or "", re.MULTILINE)
+    spaces = {each for each in told if each not in ("record", "pool")}
+    assert {"corrections", "review", "holds"} <= spaces
+    for space in spaces:
+        assert parse_place(f"{space}/0xab") == (space, [b"\xab"]), space
+
+
+def test_a_kind_that_is_called_like_an_object_of_the_kernel_is_written_in_full() -> None:
+    assert parse_place("record/corrections/1") == ("record", ["corrections", 1])
+    assert place_word("record", ["corrections", 1]) == "record/corrections/1"
+    assert place_word("record", ["note", 1]) == "note/1"
