@@ -46,7 +46,7 @@ class BundleActs:
         txid: bytes,
         *,
         heights: Sequence[int] = (),
-        reason: bool = False,
+        opened: Sequence[str] = (),
         purpose: str = "",
         audience: str = "",
         expires_ms: int | None = None,
@@ -55,7 +55,8 @@ class BundleActs:
 
         Args:
             heights: of statements that the reader knows and wants to find in it.
-            reason: whether to show the author's reason.
+            opened: what to show that the judgement did not need: ``reason``, or ``kind.leaf`` of
+                the records that it read.
             purpose: what the file is for.
             audience: whom it is for.
             expires_ms: chain time after which it is not to be used.
@@ -73,7 +74,7 @@ class BundleActs:
                 raise ProofError("the bundle is about another transaction")
             return content
 
-        request = GetBundle(txid, tuple(heights), reason)
+        request = GetBundle(txid, tuple(heights), tuple(opened))
         made = files.decode(await self._network.ask(request, read))
         content = replace(made, purpose=purpose, audience=audience, expires_ms=expires_ms).content()
         if self.key is None:

@@ -55,6 +55,8 @@ DRAFT_BYTES_MAX: Final = 128 * 1024
 PURPOSE_BYTES_MAX: Final = 256
 BUNDLE_HEIGHTS_MAX: Final = 8
 """Most further statements of one bundle."""
+BUNDLE_OPENED_MAX: Final = 64
+"""Most leaves that one bundle opens beyond what was judged."""
 READS_MAX: Final = 100
 """Most entries of a log of reads in one answer."""
 PAGE_MAX: Final = 1000
@@ -120,12 +122,13 @@ class GetBundle:
 
     Args:
         heights: of further statements to be shown.
-        reason: whether to show the author's reason.
+        opened: what to show that the judgement did not need: ``reason``, or ``kind.leaf`` of the
+            records that it read.
     """
 
     txid: bytes
     heights: tuple[int, ...] = ()
-    reason: bool = False
+    opened: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +378,9 @@ _PARAMS: Final[dict[str, Shape]] = {
     "deliver": DELIVERY,
     "sealed": codec.array(STATE_KEY, codec.list_of(codec.bytes32, SEALED_MAX, low=1)),
     "bundle": codec.array(
-        codec.bytes32, codec.list_of(codec.count, BUNDLE_HEIGHTS_MAX), codec.boolean
+        codec.bytes32,
+        codec.list_of(codec.count, BUNDLE_HEIGHTS_MAX),
+        codec.list_of(codec.text(130, low=1), BUNDLE_OPENED_MAX),
     ),
     "past": codec.array(codec.count),
     "blocks": codec.array(codec.count, codec.integer(1, HEIGHTS_MAX)),
@@ -468,8 +473,8 @@ def _to_params(request: Request) -> Value:
             return [version, chain, None if key is None else [key, signature]]
         case GetDecision(txid) | GetEffect(txid) | GetReversal(txid):
             return [txid]
-        case GetBundle(txid, heights, reason):
-            return [txid, [*heights], reason]
+        case GetBundle(txid, heights, opened):
+            return [txid, [*heights], [*opened]]
         case GetProposal(height_min, txid):
             return [height_min, txid]
         case GetProposals(agency, state, after, limit):
@@ -555,7 +560,7 @@ def _from_params(method: str, params: Value) -> Request:
         case "reversal":
             return GetReversal(params[0])
         case "bundle":
-            return GetBundle(params[0], tuple(params[1]), params[2])
+            return GetBundle(params[0], tuple(params[1]), tuple(params[2]))
         case "proposal":
             return GetProposal(params[0], params[1])
         case "proposals":

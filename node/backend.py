@@ -288,13 +288,13 @@ class Backend:
         find = partial(earlier.find, self._past, self._path(key), version, upto)
         return await trio.to_thread.run_sync(find, limiter=self._lineages.turn)
 
-    async def retrace(self, height: int, index: int) -> Prepared:
+    async def retrace(self, height: int, index: int, opened: Sequence[str]) -> Prepared:
         """Return a certified decision judged again, for a bundle.
 
         Raises:
             ComityError: what it was judged on is not kept.
         """
-        return await self._retracing.prepare(height, index)
+        return await self._retracing.prepare(height, index, opened)
 
     def recorded(self, height: int) -> Recorded | None:
         """Return all that is kept of a certified height, for auditors."""

@@ -78,7 +78,7 @@ class Retracing:
         self._history_root = history_root
         self._limiter = trio.CapacityLimiter(TOGETHER_MAX)
 
-    async def prepare(self, height: int, index: int) -> Prepared:
+    async def prepare(self, height: int, index: int, opened: Sequence[str] = ()) -> Prepared:
         """Return everything that a bundle of a certified decision shows, but for what is newest.
 
         Raises:
@@ -104,7 +104,7 @@ class Retracing:
             decided = Decided(decision, block.roots, transactions, transaction, group)
             with self._past.moment() as moment:
                 moment.check(height - 1)
-                return prepare(ledger, _Source(moment, height - 1), context, decided)
+                return prepare(ledger, _Source(moment, height - 1), context, decided, opened)
 
         return await trio.to_thread.run_sync(work, limiter=self._limiter)
 

@@ -30,7 +30,6 @@ RECEIPT_EXAMPLES: Final = examples(
     "comity receipt 51c0... -o payment.receipt",
     "comity receipt 51c0... -o payment.receipt --text > payment.txt",
 )
-OPENED: Final = ("reason",)
 
 
 def bundle(
@@ -40,7 +39,10 @@ def bundle(
     file: Annotated[Path, Parameter(name=("--output", "-o"), help="File to write.")],
     open_: Annotated[
         tuple[str, ...],
-        Parameter(name="--open", help="What to show that the judgement did not need: reason."),
+        Parameter(
+            name="--open",
+            help="What to show that the judgement did not need: reason, or kind.field.",
+        ),
     ] = (),
     trust: Annotated[
         tuple[int, ...],
@@ -61,9 +63,9 @@ def bundle(
     Args:
         txid: of the transaction, hex.
     """
-    unknown = [each for each in open_ if each not in OPENED]
+    unknown = [each for each in open_ if each != "reason" and "." not in each]
     if unknown:
-        raise UsageError(f"{unknown[0]!r} cannot be opened", hint=f"one of {', '.join(OPENED)}")
+        raise UsageError(f"{unknown[0]!r} cannot be opened", hint="write reason, or kind.field")
     if file.exists():
         raise UsageError(f"{file} exists", hint="name another file; nothing is overwritten")
     wanted = parse_txid(txid)
@@ -73,7 +75,7 @@ def bundle(
         data = await client.bundle(
             wanted,
             heights=trust,
-            reason="reason" in open_,
+            opened=open_,
             purpose=reach.purpose,
             audience=audience,
             expires_ms=expires_ms,

@@ -211,8 +211,8 @@ def _report(found: Verified, warnings: Sequence[str]) -> Any:
     rows += [("read", each) for each in _read_words(found)]
     rows += [("wrote", each) for each in _written(found)]
     rows += [("moved", each) for each in _moved(found)]
-    if found.transaction.reason:
-        rows.append(("reason", found.transaction.reason))
+    if found.reason:
+        rows.append(("reason", found.reason))
     judged = "run again on what it shows, the rules come to the same decision"
     if not found.judged:
         judged = "attested by the nodes: it rests on what no decision shows, such as a balance"

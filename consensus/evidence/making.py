@@ -94,6 +94,7 @@ class Prepared:
     chain: bytes
     decided: Decided
     traced: Trace
+    opened: tuple[str, ...]
     rules: tuple[tuple[str, int, bytes, bool], ...]
     places: tuple[Place, ...]
 
@@ -102,7 +103,6 @@ class Prepared:
         proved: Proved,
         *,
         heights: Collection[int] = (),
-        opened: Collection[str] = (),
         purpose: str = "",
         audience: str = "",
         expires_ms: int | None = None,
@@ -111,7 +111,6 @@ class Prepared:
 
         Args:
             heights: further heights whose statements are to be shown.
-            opened: REASON, if the author's reason is to be shown.
         """
         decided, traced = self.decided, self.traced
         header, transaction = decided.decision.header, decided.transaction
@@ -129,7 +128,7 @@ class Prepared:
             transaction.body,
             transaction.signatures,
             None if decided.group is None else _group_part(decided.group, transaction.txid),
-            _private(self.chain, transaction, REASON in opened),
+            _private(self.chain, transaction, REASON in self.opened),
             traced.leaves,
             traced.attested,
             traced.fresh,
@@ -150,13 +149,20 @@ class Prepared:
         )
 
 
-def prepare(ledger: Ledger, source: Source, context: BlockContext, decided: Decided) -> Prepared:
+def prepare(
+    ledger: Ledger,
+    source: Source,
+    context: BlockContext,
+    decided: Decided,
+    opened: Collection[str] = (),
+) -> Prepared:
     """Judge a decision again, and return what a bundle of it will show.
 
     Args:
         ledger: one that serves no blocks, and that nothing was judged with.
         source: the rows before the decision's block.
         context: of the block.
+        opened: what is shown although nothing looked at it: REASON, ``kind.leaf`` of records.
 
     Raises:
         LocalProtocolError: the rows or the block are not those of the decision.
@@ -164,7 +170,8 @@ def prepare(ledger: Ledger, source: Source, context: BlockContext, decided: Deci
     Cost: that of executing the block up to the decision, and of 30 hashes a leaf.
     """
     decision = decided.decision
-    traced = trace(ledger, source, context, decided.transactions, decision.header.index)
+    index = decision.header.index
+    traced = trace(ledger, source, context, decided.transactions, index, opened)
     if traced.decision.root != decision.root:
         raise LocalProtocolError("judged again, a decision of this node comes out differently")
     txid = decision.header.txid
@@ -181,7 +188,7 @@ def prepare(ledger: Ledger, source: Source, context: BlockContext, decided: Deci
     rules = tuple((*place, text, place in in_force) for place, text in sorted(texts.items()))
     unread: list[Place] = [(RULES, place) for place in sorted(texts) if place not in read]
     places: tuple[Place, ...] = (("corrections", (txid,)), *unread)
-    return Prepared(ledger.chain, decided, traced, rules, places)
+    return Prepared(ledger.chain, decided, traced, tuple(opened), rules, places)
 
 
 def _in_force(

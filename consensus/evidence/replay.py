@@ -12,7 +12,7 @@ Not here: whether the outcome is the certified one (``verify``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, cast
 
@@ -166,15 +166,16 @@ class _TracingView(View):
 
     # --- what was noted
 
-    def leaves(self) -> list[WitnessLeaf]:
+    def leaves(self, opened: Collection[str]) -> list[WitnessLeaf]:
         """Return every leaf that was read and was there, ascending by key path."""
-        return [self._leaf(kh) for kh, vh in sorted(self.reads.items()) if vh != ZERO]
+        return [self._leaf(kh, opened) for kh, vh in sorted(self.reads.items()) if vh != ZERO]
 
-    def _leaf(self, kh: bytes) -> WitnessLeaf:
+    def _leaf(self, kh: bytes, opened: Collection[str]) -> WitnessLeaf:
         stored = self._originals.get(kh)
         if stored is not None:
             values, versions = frozenset(self._values[kh]), frozenset(self._versions[kh])
-            return of_record(stored, values | _status(stored), versions)
+            more = {at for at, name in enumerate(stored.names) if f"{stored.kind}.{name}" in opened}
+            return of_record(stored, values | _status(stored) | more, versions)
         row = self._rows.get(kh)
         if row is None:
             found = self.source.get(kh)
@@ -252,6 +253,7 @@ def trace(
     context: BlockContext,
     transactions: Sequence[Transaction],
     index: int,
+    opened: Collection[str] = (),
 ) -> Trace:
     """Judge the decision at ``index`` of a block again, and return what it was judged on.
 
@@ -259,6 +261,7 @@ def trace(
         ledger: one that serves no blocks; what it keeps of them would hide reads.
         source: the rows before the block.
         transactions: of the block, in the payload's order.
+        opened: leaves of records, ``kind.leaf``, that are shown although nothing looked at them.
 
     Raises:
         LocalProtocolError: the block has no such decision, or these are not its rows.
@@ -289,7 +292,7 @@ def trace(
     decision = run._decisions[index]
     return Trace(
         decision,
-        tuple(view.leaves()),
+        tuple(view.leaves(opened)),
         tuple(view.attested()),
         tuple(view.fresh(decision)),
         dict(view.drafts),

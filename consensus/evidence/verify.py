@@ -99,6 +99,13 @@ class Verified:
     names: Mapping[str, Sequence[Sequence[str]]]
     heads: Mapping[str, RulesHead]
 
+    @property
+    def reason(self) -> str:
+        """The author's reason; empty where there is none or it is hidden."""
+        at = len(self.transaction.calls) + 1
+        shown = self.transaction.openings[at:]
+        return self.transaction.reason if shown and shown[0] else ""
+
 
 def verify(
     data: bytes,

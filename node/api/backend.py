@@ -257,7 +257,7 @@ class ApiBackend(Protocol):
     def genesis_head(self) -> tuple[bytes, bytes]:
         """The head of the genesis file, and the hash of its contents."""
 
-    async def retrace(self, height: int, index: int) -> Prepared:
+    async def retrace(self, height: int, index: int, opened: Sequence[str]) -> Prepared:
         """Return a certified decision judged again, for a bundle.
 
         Raises:

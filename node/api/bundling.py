@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from consensus import answers
 from consensus.errors import ComityError
-from consensus.evidence.making import REASON, Prepared, Proved
+from consensus.evidence.making import Prepared, Proved
 from consensus.hotstuff import wire
 from consensus.protocol import ANSWER_BYTES_MAX, GetBundle, StateKey, Status
 from node.api import access, recording
@@ -37,14 +37,13 @@ async def bundle(connection: Connection, request: GetBundle) -> bytes:
         raise CannotAnswer(Status.NOT_FOUND, "no decision on this transaction is here", hint)
     _check_decision(connection, place)
     try:
-        prepared = await backend.retrace(place.height, place.index)
+        prepared = await backend.retrace(place.height, place.index, request.opened)
     except ComityError as error:
         raise CannotAnswer(Status.NOT_FOUND, error.message, error.hint) from error
     keys = _check_shown(connection, prepared)
     proved = await _proved(connection, prepared, request.heights)
     await recording.record(connection, request, place.height, keys)
-    opened = (REASON,) if request.reason else ()
-    content = prepared.bundle(proved, heights=request.heights, opened=opened).content()
+    content = prepared.bundle(proved, heights=request.heights).content()
     if len(content) > ANSWER_BYTES_MAX - _SPARE:
         said = f"the bundle has {len(content)} bytes, at most {ANSWER_BYTES_MAX} fit an answer"
         raise CannotAnswer(Status.NOT_FOUND, said)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import cbor2
 import pytest
+import trio
 from blake3 import blake3
 
 from comity import Call, Client, RequestError, receipts
@@ -139,3 +142,27 @@ async def test_huge_counts_are_refused_before_they_take_memory(tmp_path: Path) -
     for head in (b"\x89" + codec.encode("comity receipt") + b"\x01\x9b" + b"\xff" * 8, b"\x9a" * 9):
         with pytest.raises(DecodeError):
             receipts.verify(head, CHAIN)
+
+
+async def test_the_verifier_imports_no_node_and_opens_no_socket(
+    network: Harness, tmp_path: Path
+) -> None:
+    file = tmp_path / "note.bundle"
+    async with network.client() as client:
+        await trio.Path(file).write_bytes(await client.bundle(await write(client, 1)))
+    words = ["verify", str(file), "--genesis", CHAIN.hex(), "--json"]
+    program = f"""
+import socket, sys
+def refused(*_): raise SystemExit("a socket was opened")
+socket.socket.__init__ = refused
+from comity.cli.app import run
+status = run({words!r})
+found = [name for name in sys.modules if name == "node" or name.startswith("node.")]
+print(status, found)
+"""
+    done = await trio.run_process(
+        [sys.executable, "-c", program], capture_stdout=True, capture_stderr=True, check=False
+    )
+    *said, last = done.stdout.decode().splitlines()
+    assert last == "0 []", (said, last, done.stderr.decode())
+    assert json.loads("".join(said))["valid"] is True

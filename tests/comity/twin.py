@@ -560,7 +560,7 @@ class Twin:
         found = [each.rows[kh] for each in self.applied[: height + 1] if kh in each.rows]
         return found[-1] if found else None
 
-    async def retrace(self, height: int, index: int) -> Prepared:
+    async def retrace(self, height: int, index: int, opened: Sequence[str]) -> Prepared:
         decision = ledger_decisions.decode(self.blocks[height].decisions[index])
         everything = [each for payload in self.payloads.values() for each in payload]
         found = next(each for each in everything if each.txid == decision.header.txid)
@@ -568,7 +568,7 @@ class Twin:
         source = types.SimpleNamespace(get=partial(self.get_at, height - 1))
         time_ms = self.statements[height].time_ms
         context = BlockContext(1, height, time_ms, history=self.history.root)
-        return prepare(self.ledger.apart(), source, context, decided)
+        return prepare(self.ledger.apart(), source, context, decided, opened)
 
     async def earlier(self, key: StateKey, version: int, upto: int) -> Earlier | None:
         kh = self.ledger.paths(key.namespace, key.components)

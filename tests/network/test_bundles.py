@@ -53,7 +53,7 @@ async def test_any_node_proves_what_was_decided_before_all_of_them_died(
         with pytest.raises((FailedError, files.DecodeError)):
             verify(Sealed(forged.content()).encode(), chain)
     async with client(town, key=auditor) as asked:
-        data = await asked.bundle(made.txid, reason=True)
+        data = await asked.bundle(made.txid, opened=("reason",))
         assert verify(data, chain).transaction.reason == "a test"
         with pytest.raises(RequestError) as caught:
             await asked.bundle(bytes(32))

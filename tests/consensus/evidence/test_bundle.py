@@ -212,6 +212,15 @@ def test_the_reason_is_shown_only_if_asked_for() -> None:
     assert check(town, opened).transaction.reason == "the case of Mr Grey"
 
 
+def test_a_field_that_nobody_looked_at_is_shown_if_asked_for() -> None:
+    town, decided = busy()
+    hidden = town.file(decided["payment"])
+    opened = town.file(decided["payment"], opened=("person.name", "nothing.here"))
+    assert b"Ann" not in hidden
+    assert b"Ann" in opened
+    assert check(town, opened).judged
+
+
 def test_a_statement_that_the_reader_knows_must_be_among_what_it_shows() -> None:
     town, decided = busy()
     known = (2, town.statements[2].hash)

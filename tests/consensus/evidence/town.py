@@ -140,12 +140,11 @@ class Town(World):
             group,
         )
         before = self.past[header.height - 1]
-        prepared = making.prepare(ledger, before, context, decided)
+        prepared = making.prepare(ledger, before, context, decided, opened)
         proved = self.proved(prepared)
         return prepared.bundle(
             proved,
             heights=heights,
-            opened=opened,
             **more,  # type: ignore[arg-type]
         )
 
