@@ -7,7 +7,7 @@
     latency      transfers at 100 a second, open loop, from the intended send to the verified answer
     records      memory of a node with 100,000 records, and how soon it serves after a power cut
     executor     the executor alone among 100,000 records: calls, approvals, proposals, activation
-    evidence     what third parties check: audits, disclosures, snapshots
+    evidence     what third parties check: audits, bundles, disclosures, snapshots
 
 Transactions are made and signed before the clock starts: real clients are other machines. Every
 signature is checked by every replica, everything is durable and over TLS. The bound is what this

@@ -1,6 +1,8 @@
 """Measure evidence: ``scripts/bench evidence``. What third parties make, carry and check.
 
     audit          decisions executed again a second (``audit_benchmark``)
+    bundle         a payment with two approvals: bytes, making, verifying; a state proof of one key
+                   among a million (``bundle_benchmark``)
     disclosure     one opened field: bytes, making and checking (``disclosure_benchmark``)
     snapshot       a million records written, verified, begun from (``snapshot_benchmark``)
 
@@ -13,11 +15,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from scripts.audit_benchmark import audit_figures
+from scripts.bundle_benchmark import bundle_figures
 from scripts.disclosure_benchmark import disclosure_figures
 from scripts.snapshot_benchmark import snapshot_figures
 
 PARTS: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
     "audit": audit_figures,
+    "bundle": bundle_figures,
     "disclosure": disclosure_figures,
     "snapshot": snapshot_figures,
 }
