@@ -51,19 +51,25 @@ def run(path: Path) -> None:
     log = logs.configure(config.log.level, config.log.format, config.node.agency)
     try:
         trio.run(_run, config, log)
-    except* ComityError as group:
-        raise _first(group) from group
-    except* OSError as group:
-        failure = _first(group)
+    except (OSError, BaseExceptionGroup) as error:
+        failure = _first(error)
+        if isinstance(error, BaseExceptionGroup) and error.split((ComityError, OSError))[1]:
+            raise  # something of our own is wrong as well, and is not to be hidden
+        if isinstance(failure, ComityError):
+            raise failure from error
+        if not isinstance(failure, OSError):
+            raise
         raise ConfigError(
             f"the node cannot run: {failure}",
             hint="check that its addresses are free and its folders writable",
-        ) from group
+        ) from error
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first exception inside nested groups."""
-    found: BaseException = group
+def _first(error: BaseException) -> BaseException:
+    """Return the first exception inside nested groups that says something of its own."""
+    found = error
+    if isinstance(found, BaseExceptionGroup):
+        found = found.subgroup((ComityError, OSError)) or found
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]
     return found

@@ -43,6 +43,7 @@ class Records(World):
             block=SimpleNamespace(height=height),
             rows=applied.rows,
             changes=b"".join(applied.changes),
+            before=applied.before,
         )
         self.recent = (*self.recent, found)
         return height
