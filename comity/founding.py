@@ -9,7 +9,7 @@ benchmarks, or where all trust the founder until people's keys are exchanged.
     FOLDER/<agency>/keys/*.key        validator, node, and the agency's people; mode 0600
 
 Not here: making certificates, which belongs to the node's TLS (an argument); a founding in which
-each member makes its keys at home.
+each member makes its keys at home (``ceremony``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -34,6 +34,8 @@ from consensus.ledger.genesis_state import genesis_state
 from consensus.ledger.model import Rulebook
 from consensus.ledger.rules import compile_rulebook, encode_definition, load_toml, rolenames
 from consensus.ledger.rules.lines import locate, misfit, nearest
+
+T = TypeVar("T")
 
 PORTS_PER_NODE: Final = 3
 GENESIS_NAME: Final = "genesis.cbor"
@@ -76,6 +78,16 @@ class Person:
     roles: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
     person: tuple[Any, ...] | None = None
     subject: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A person with the key that is theirs: ``principal`` is their id, ``subject`` their token."""
+
+    person: Person
+    principal: bytes
+    subject: bytes | None
+    key: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,14 +218,34 @@ def read_plan(path: Path) -> tuple[list[Person], list[OpeningBalance]]:
     Raises:
         DraftError: not TOML, or an entry is not of this form; the message names the line.
     """
+    plan = read_toml(path, Plan)
+    return people_of(path, plan), accounts_of(path, plan)
+
+
+def read_toml(path: Path, shape: type[T]) -> T:
+    """Return what a file in TOML says, as ``shape``.
+
+    Raises:
+        DraftError: not TOML, or of another form; the message names the line.
+    """
     try:
         text = path.read_text(encoding="utf-8")
-        plan = msgspec.convert(tomllib.loads(text), _Plan)
+        return msgspec.convert(tomllib.loads(text), shape)
+    except OSError as error:
+        raise DraftError(f"cannot read {path}: {error.strerror}", hint="name the file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DraftError(f"{path}: {error}", hint="mend the plan") from error
+        raise DraftError(f"{path}: {error}", hint="mend the file") from error
     except msgspec.ValidationError as error:
-        raise DraftError(_misfit(path, text, str(error)), hint="mend the plan") from error
-    people = [
+        raise DraftError(_misfit(path, text, str(error)), hint="mend the file") from error
+
+
+def people_of(path: Path, plan: Plan) -> list[Person]:
+    """Return the people of a plan read from ``path``.
+
+    Raises:
+        DraftError: bytes that are no hex, or a token of somebody who has none.
+    """
+    return [
         Person(
             row.name,
             row.agency,
@@ -224,11 +256,18 @@ def read_plan(path: Path) -> tuple[list[Person], list[OpeningBalance]]:
         )
         for row in plan.people
     ]
-    accounts = [
+
+
+def accounts_of(path: Path, plan: Plan) -> list[OpeningBalance]:
+    """Return the opening balances of a plan read from ``path``.
+
+    Raises:
+        DraftError: bytes that are no hex.
+    """
+    return [
         OpeningBalance(str(row.account[0]), _id(path, row.account[1:]), row.balance)
         for row in plan.accounts
     ]
-    return people, accounts
 
 
 def _id(path: Path, components: Sequence[Any]) -> tuple[Any, ...]:
@@ -280,7 +319,9 @@ class _AccountRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     balance: int
 
 
-class _Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file of people and accounts, as it is written."""
+
     people: list[_PersonRow] = []
     accounts: list[_AccountRow] = []
 
@@ -337,7 +378,7 @@ def found(
                 member.client_port,
             )
         )
-    principals, given, owners = [], [], []
+    admitted = []
     for person in people:
         if (person.agency, person.name) in files:
             raise DraftError(
@@ -346,30 +387,76 @@ def found(
             )
         pair = keys.new_pair(KeyKind.CLIENT)
         files[person.agency, person.name] = pair
-        id_ = secrets.token_bytes(32)
-        subject = person.subject
-        if subject is None and person.kind == genesis_file.OFFICIAL:
-            subject = secrets.token_bytes(32)
-        principals.append(Principal(id_, person.agency, person.kind, subject, person.person))
-        owners.append((pair.public, id_))
-        given += [RoleGiven(id_, role, scope) for role, scope in person.roles]
+        admitted.append(admit(person, pair.public))
+    data = genesis_of(
+        network,
+        validators,
+        [Agency(m.name, m.title) for m in members],
+        admitted,
+        rules,
+        accounts,
+        time_ms=time_ms,
+        tree_depth=tree_depth,
+        limits=limits or Limits(),
+    )
+    return Founding(data, genesis_file.chain_id(data), tuple(members), files)
+
+
+def admit(person: Person, key: bytes) -> Admitted:
+    """Return a person with a key, under a new id; an official without a token gets one."""
+    subject = person.subject
+    if subject is None and person.kind == genesis_file.OFFICIAL:
+        subject = secrets.token_bytes(32)
+    return Admitted(person, secrets.token_bytes(32), subject, key)
+
+
+def genesis_of(
+    network: str,
+    validators: Sequence[Validator],
+    agencies: Sequence[Agency],
+    people: Sequence[Admitted],
+    rules: Sequence[bytes],
+    accounts: Sequence[OpeningBalance],
+    *,
+    time_ms: int,
+    tree_depth: int,
+    limits: Limits,
+) -> bytes:
+    """Return a genesis file, checked by reading it again and making the first state of it.
+
+    Raises:
+        DecodeError: the parts do not fit together.
+    """
     genesis = Genesis(
         network=network,
         time_ms=time_ms,
         executor=EXECUTOR,
         tree_depth=tree_depth,
-        limits=limits or Limits(),
+        limits=limits,
         committee=Committee(genesis_file.EPOCH, tuple(validators)),
-        agencies=tuple(Agency(m.name, m.title) for m in members),
-        principals=tuple(principals),
-        keys=tuple(owners),
-        roles=tuple(given),
+        agencies=tuple(agencies),
+        principals=tuple(
+            Principal(
+                each.principal,
+                each.person.agency,
+                each.person.kind,
+                each.subject,
+                each.person.person,
+            )
+            for each in people
+        ),
+        keys=tuple((each.key, each.principal) for each in people),
+        roles=tuple(
+            RoleGiven(each.principal, role, scope)
+            for each in people
+            for role, scope in each.person.roles
+        ),
         rules=tuple(rules),
         accounts=tuple(accounts),
     )
     data = genesis.encode()
     genesis_state(genesis_file.decode(data))
-    return Founding(data, genesis_file.chain_id(data), tuple(members), files)
+    return data
 
 
 def write(founding: Founding, folder: Path) -> None:
@@ -387,22 +474,25 @@ def write(founding: Founding, folder: Path) -> None:
         home = folder / member.name
         (home / "keys").mkdir(parents=True, mode=0o700)
         (home / GENESIS_NAME).write_bytes(founding.genesis)
-        (home / CONFIG_NAME).write_text(_config(member), encoding="utf-8")
+        telemetry = f"127.0.0.1:{member.telemetry_port}"
+        text = config(member.name, member.title, telemetry)
+        (home / CONFIG_NAME).write_text(text, encoding="utf-8")
     for (agency, name), pair in founding.files.items():
         place = folder / agency / "keys"
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
         keys.create(place / f"{name}.key", pair)
 
 
-def _config(member: Member) -> str:
-    return f"""# The node of {member.title}.
+def config(agency: str, title: str, telemetry: str) -> str:
+    """Return the text of a node's configuration file, which lies beside genesis and keys."""
+    return f"""# The node of {title}.
 [node]
-agency = "{member.name}"
+agency = "{agency}"
 genesis = "{GENESIS_NAME}"
 data = "data"
 validator_key = "keys/validator.key"
 node_key = "keys/node.key"
 
 [listen]
-telemetry = "127.0.0.1:{member.telemetry_port}"
+telemetry = "{telemetry}"
 """

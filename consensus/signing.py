@@ -27,6 +27,7 @@ TAG_SESSION: Final = b"comity session\0"
 TAG_LINK: Final = b"comity link\0"
 TAG_DELIVERY: Final = b"comity delivery\0"
 TAG_BUNDLE: Final = b"comity bundle\0"
+TAG_MEMBER: Final = b"comity member\0"
 
 _open = nacl.bindings.crypto_sign_open
 _valid_point = nacl.bindings.crypto_core_ed25519_is_valid_point

@@ -40,7 +40,8 @@ from comity.cli import (
     statement,
     verifying,
 )
-from comity.cli import rule_changes as rule_changes  # these add commands to `rules`
+from comity.cli import ceremony as ceremony  # these add commands to `network`
+from comity.cli import rule_changes as rule_changes  # and these to `rules`
 from comity.cli import rule_diff as rule_diff
 from comity.cli import rule_tests as rule_tests
 from comity.cli.options import examples

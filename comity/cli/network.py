@@ -1,9 +1,8 @@
-"""``comity network``: found a network."""
+"""``comity network init``: found a network of which one machine makes every key."""
 
 from __future__ import annotations
 
 import random
-import re
 import socket
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from rich.console import Group
 from rich.text import Text
 
 from comity import founding
+from comity.ceremony import TREE_DEPTHS, notice_ms
 from comity.cli.options import OUTPUT, Output, UsageError, examples
 from comity.cli.show import emit, pairs, table
 from comity.founding import Founding
@@ -28,9 +28,6 @@ BASE_PORT: Final = 7400
 FREE_PORTS: Final = range(20_000, 32_000)
 """Where free ports are looked for: below those that systems give to outgoing connections."""
 FREE_TRIES_MAX: Final = 100
-TREE_DEPTHS: Final = range(4, 25, 2)
-NOTICE_MS: Final = range(1000, 366 * 86_400_000 + 1)
-_UNIT_MS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 @Parameter(name="*")
@@ -172,18 +169,10 @@ def make(folder: Path, name: str, plan: Plan, base_port: int) -> Founding:
         time_ms=time.time_ns() // 1_000_000,
         make_certificate=make_certificate,
         tree_depth=plan.tree_depth,
-        limits=Limits(notice_ms=_notice_ms(plan.notice)),
+        limits=Limits(notice_ms=notice_ms(plan.notice)),
     )
     founding.write(made, folder)
     return made
-
-
-def _notice_ms(word: str) -> int:
-    found = re.fullmatch(r"([0-9]{1,6})([smhd])", word)
-    notice_ms = 0 if found is None else int(found[1]) * _UNIT_MS[found[2]]
-    if notice_ms not in NOTICE_MS:
-        raise UsageError(f"{word!r} is no notice", hint="write 30s, 5m, 12h or 7d; 366d at most")
-    return notice_ms
 
 
 def names(agencies: Sequence[str], size: int | None) -> tuple[str, ...]:

@@ -1,0 +1,495 @@
+"""A founding in which nobody needs to trust another's machine.
+
+1. All agree on the *terms*: one TOML file and the rule sets, which everybody has and reads. Their
+   hash is compared.
+2. Each agency makes its keys at home (``enrol``) and sends one public file, its member file.
+3. Everybody merges the same files (``merge``) and compares one hash, the chain. The same terms and
+   files give the same genesis file and the same transcript, byte for byte, whoever merges them.
+
+The terms name who can act from the start; the member files give those names their keys.
+
+Not here: the member file itself (``consensus.memberfile``), files and folders (``cli.ceremony``).
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from comity import founding, keys
+from comity.errors import DraftError
+from comity.founding import Admitted, Person
+from consensus import codec, genesis, memberfile
+from consensus.committee import VALIDATORS_MAX, VALIDATORS_MIN, Validator
+from consensus.errors import DecodeError, SignatureError
+from consensus.genesis import Agency, Limits, OpeningBalance
+from consensus.hashing import context
+from consensus.keyfile import KeyKind, KeyPair
+from consensus.ledger.model import Rulebook
+from consensus.ledger.rules import compile_rulebook, decode_definition
+from consensus.memberfile import Member, Named
+
+TREE_DEPTHS: Final = range(4, 25, 2)
+NOTICE_MS: Final = range(1000, 366 * 86_400_000 + 1)
+_UNIT_MS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_KIND_NAMES: Final = {number: name for name, number in founding.KINDS.items()}
+
+_H_TERMS: Final = context("founding terms")
+
+CertificateKey = Callable[[bytes], bytes]
+"""Returns the public key that a certificate (DER) carries."""
+
+
+class CeremonyError(DraftError):
+    """What the agencies bring together does not make a network. ``mistakes`` has all that is."""
+
+    code = "CEREMONY"
+    advice = "have the agency named mend it; then everybody merges again"
+
+    def __init__(self, mistakes: Sequence[str]) -> None:
+        super().__init__("; ".join(mistakes))
+        self.mistakes = tuple(mistakes)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What all agencies agree on before anybody makes a key. ``agencies`` in committee order."""
+
+    network: str
+    time_ms: int
+    tree_depth: int
+    notice_ms: int
+    agencies: tuple[Agency, ...]
+    people: tuple[Person, ...]
+    accounts: tuple[OpeningBalance, ...]
+    rules: tuple[bytes, ...]
+
+    @property
+    def digest(self) -> bytes:
+        """The hash that all compare, and that each member file is bound to."""
+        return _H_TERMS(
+            codec.encode(
+                [
+                    self.network,
+                    self.time_ms,
+                    self.tree_depth,
+                    self.notice_ms,
+                    [[each.name, each.title] for each in self.agencies],
+                    [
+                        [
+                            each.name,
+                            each.agency,
+                            each.kind,
+                            [[role, [list(pair) for pair in scope]] for role, scope in each.roles],
+                            None if each.person is None else [*each.person],
+                            each.subject,
+                        ]
+                        for each in self.people
+                    ],
+                    [[each.family, [*each.id], each.balance] for each in self.accounts],
+                    list(self.rules),
+                ]
+            )
+        )
+
+    def book(self) -> Rulebook:
+        """Return the rule sets, compiled."""
+        return compile_rulebook([decode_definition(each) for each in self.rules])
+
+    def people_of(self, agency: str) -> dict[str, Person]:
+        """Return the people of an agency by name, ascending."""
+        found = {each.name: each for each in self.people if each.agency == agency}
+        return dict(sorted(found.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a node is found by peers and by clients."""
+
+    peer_host: str
+    peer_port: int
+    client_host: str
+    client_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """What one agency made: the file for everybody, and keys for itself by file name."""
+
+    member: bytes
+    files: Mapping[str, KeyPair] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A network: its genesis file, and what everybody brought, in committee order."""
+
+    genesis: bytes
+    chain: bytes
+    members: tuple[Member, ...]
+    digests: tuple[bytes, ...]
+
+
+class _AgencyRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    title: str
+
+
+class _Terms(founding.Plan, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    network: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    time: datetime.datetime
+    rules: str
+    agencies: list[_AgencyRow]
+    tree_depth: int = 16
+    notice: str = "7d"
+
+
+def read_terms(path: Path) -> Terms:
+    """Return the terms of a TOML file; its ``rules`` names the folder of the rule sets beside it.
+
+        network = "benefits"
+        time = 2026-12-01T09:00:00Z          # of the block of height 0: never in the future
+        rules = "rules"                      # when the nodes start
+        tree_depth = 16                      # 16 up to about 300,000 records
+        notice = "7d"                        # of rule sets that come into force
+
+        [[agencies]]                         # in the order of the committee
+        name = "registry"
+        title = "Civil Registry"
+
+        [[people]]                           # as in a plan; keys come with the member files
+        [[accounts]]
+
+    Raises:
+        DraftError: unreadable, not TOML, or not of this form; the message says where.
+        RulesError: a rule set is refused.
+    """
+    found = founding.read_toml(path, _Terms)
+    rules = path.parent / found.rules
+    if not rules.is_dir():
+        raise DraftError(
+            f"{path}: there is no folder {rules} of rule sets", hint="every agency needs the same"
+        )
+    if found.time.tzinfo is None:
+        raise DraftError(f"{path}: time has no zone", hint="write it as 2026-12-01T09:00:00Z")
+    if found.tree_depth not in TREE_DEPTHS:
+        raise DraftError(
+            f"{path}: a tree of {found.tree_depth} bits cannot be",
+            hint="use an even number from 4 to 24",
+        )
+    agencies = tuple(Agency(each.name, each.title) for each in found.agencies)
+    _check_agencies(path, [each.name for each in agencies])
+    terms = Terms(
+        found.network,
+        int(found.time.timestamp()) * 1000,
+        found.tree_depth,
+        notice_ms(found.notice),
+        agencies,
+        tuple(founding.people_of(path, found)),
+        tuple(founding.accounts_of(path, found)),
+        tuple(founding.read_rules(rules)),
+    )
+    _check_people(path, terms)
+    return terms
+
+
+def notice_ms(word: str) -> int:
+    """Return the milliseconds of a notice written as 30s, 5m, 12h or 7d.
+
+    Raises:
+        DraftError: not of this form, below a second or above 366 days.
+    """
+    found = re.fullmatch(r"([0-9]{1,6})([smhd])", word)
+    length_ms = 0 if found is None else int(found[1]) * _UNIT_MS[found[2]]
+    if length_ms not in NOTICE_MS:
+        raise DraftError(f"{word!r} is no notice", hint="write 30s, 5m, 12h or 7d; 366d at most")
+    return length_ms
+
+
+def _check_agencies(path: Path, names: Sequence[str]) -> None:
+    if not VALIDATORS_MIN <= len(names) <= VALIDATORS_MAX:
+        raise DraftError(
+            f"{path}: {len(names)} agencies; a network has {VALIDATORS_MIN} to {VALIDATORS_MAX}",
+            hint="below 4 not a single faulty node could be tolerated",
+        )
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise DraftError(f"{path}: {name!r} is no name of an agency", hint="use a-z, 0-9, - _")
+    _refuse_twice(path, names, "two agencies are named")
+
+
+def _check_people(path: Path, terms: Terms) -> None:
+    known = [each.name for each in terms.agencies]
+    for each in terms.people:
+        if not _NAME.fullmatch(each.name):
+            raise DraftError(
+                f"{path}: {each.name!r} is no name of a key file", hint="use a-z, 0-9, - _"
+            )
+        if each.agency not in known:
+            raise DraftError(
+                f"{path}: {each.name} is of {each.agency!r}, which is no agency of these terms",
+                hint=f"agencies are {', '.join(known)}",
+            )
+        if each.name in ("validator", "node"):
+            raise DraftError(f"{path}: nobody can be named {each.name}", hint="choose another name")
+    full = [f"{each.agency}/{each.name}" for each in terms.people]
+    _refuse_twice(path, full, "two people are named")
+    roles = founding.roles_of(terms.book())
+    for each in terms.people:
+        for role, _ in each.roles:
+            if role not in roles:
+                raise DraftError(
+                    f"{path}: no rule set knows the role {role!r} of {each.agency}/{each.name}",
+                    hint="`comity rules check` lists the roles of a rule set",
+                )
+
+
+def _refuse_twice(path: Path, names: Sequence[str], what: str) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DraftError(f"{path}: {what} {twice!r}", hint="give each a name of its own")
+
+
+def enrol(
+    terms: Terms,
+    agency: str,
+    address: Address,
+    given: Mapping[str, bytes],
+    *,
+    make_certificate: founding.MakeCertificate,
+) -> Enrolment:
+    """Make the keys of one agency, and the file by which the others know them.
+
+    Args:
+        terms: that all agreed on.
+        agency: one of them.
+        address: of its node.
+        given: public keys of people who made their own, by name; the others' are made here.
+        make_certificate: of node keys.
+
+    Raises:
+        DraftError: no such agency, or a key for somebody whom the terms do not name.
+    """
+    if agency not in [each.name for each in terms.agencies]:
+        raise DraftError(
+            f"the terms name no agency {agency!r}",
+            hint=f"agencies are {', '.join(each.name for each in terms.agencies)}",
+        )
+    people = terms.people_of(agency)
+    for name in given:
+        if name not in people:
+            raise DraftError(
+                f"the terms name nobody {name!r} at {agency}",
+                hint=f"people are {', '.join(people)}" if people else "they name nobody there",
+            )
+    files = {"validator": keys.new_pair(KeyKind.VALIDATOR), "node": keys.new_pair(KeyKind.NODE)}
+    named = []
+    for name, person in people.items():
+        key = given.get(name)
+        if key is None:
+            files[name] = keys.new_pair(KeyKind.CLIENT)
+            key = files[name].public
+        admitted = founding.admit(person, key)
+        named.append(Named(name, admitted.principal, admitted.subject, key))
+    validator, node = files["validator"], files["node"]
+    own = Validator(
+        agency,
+        validator.public,
+        node.public,
+        make_certificate(node.seed, agency),
+        address.peer_host,
+        address.peer_port,
+        address.client_host,
+        address.client_port,
+    )
+    member = Member(terms.digest, own, tuple(named))
+    data = memberfile.encode(member, keys.Key(validator).sign, keys.Key(node).sign)
+    return Enrolment(data, files)
+
+
+def merge(
+    terms: Terms, files: Sequence[tuple[str, bytes]], certificate_key: CertificateKey
+) -> Merged:
+    """Return the network that the terms and everybody's files make.
+
+    Args:
+        terms: that all agreed on.
+        files: member files with the names they came under, in any order.
+        certificate_key: reads certificates.
+
+    Raises:
+        CeremonyError: files that do not belong together; all mistakes at once.
+        DecodeError: the parts do not fit together.
+    """
+    mistakes: list[str] = []
+    found: dict[str, tuple[str, Member, bytes]] = {}
+    for name, data in files:
+        try:
+            member = memberfile.decode(data)
+            _check_certificate(member, certificate_key)
+        except SignatureError:
+            mistakes.append(f"{name} was changed after it was made: its signatures do not hold")
+        except DecodeError as error:
+            mistakes.append(f"{name}: {error.message}")
+        else:
+            mistakes += _judge(terms, name, member, memberfile.digest(data), found)
+    missing = [each.name for each in terms.agencies if each.name not in found]
+    if missing and not mistakes:
+        mistakes.append(f"the file of {', '.join(missing)} is missing")
+    ordered = [found[each.name] for each in terms.agencies if each.name in found]
+    mistakes += _shared(ordered)
+    if mistakes:
+        raise CeremonyError(mistakes)
+    admitted = [
+        Admitted(terms.people_of(agency)[name], principal, subject, key)
+        for agency, (_, member, _) in zip(
+            [each.name for each in terms.agencies], ordered, strict=True
+        )
+        for name, principal, subject, key in member.people
+    ]
+    data = founding.genesis_of(
+        terms.network,
+        [member.validator for _, member, _ in ordered],
+        terms.agencies,
+        admitted,
+        terms.rules,
+        terms.accounts,
+        time_ms=terms.time_ms,
+        tree_depth=terms.tree_depth,
+        limits=Limits(notice_ms=terms.notice_ms),
+    )
+    return Merged(
+        data,
+        genesis.chain_id(data),
+        tuple(member for _, member, _ in ordered),
+        tuple(digest for _, _, digest in ordered),
+    )
+
+
+def _check_certificate(member: Member, certificate_key: CertificateKey) -> None:
+    own = member.validator
+    if certificate_key(own.certificate) != own.node_key:
+        raise DecodeError("its certificate is of another key than its node's", path="member")
+
+
+def _judge(
+    terms: Terms,
+    name: str,
+    member: Member,
+    digest: bytes,
+    found: dict[str, tuple[str, Member, bytes]],
+) -> list[str]:
+    """Return what is wrong with one agency's file; add it to ``found`` if it is the first."""
+    agency = member.validator.agency
+    if agency not in [each.name for each in terms.agencies]:
+        return [f"{name} is of {agency!r}, which is no agency of these terms"]
+    if agency in found:
+        other, _, before = found[agency]
+        if before == digest:
+            return []
+        return [f"{name} and {other} are two different files of {agency}: use its last one"]
+    found[agency] = name, member, digest
+    if member.purpose != terms.digest:
+        return [
+            f"{agency} enrolled under other terms: {member.purpose.hex()[:16]}…, "
+            f"these are {terms.digest.hex()[:16]}…"
+        ]
+    expected, given = terms.people_of(agency), {each.name: each for each in member.people}
+    mistakes = []
+    if lacking := [each for each in expected if each not in given]:
+        mistakes.append(f"{name} has no key for {', '.join(lacking)}")
+    if beyond := [each for each in given if each not in expected]:
+        mistakes.append(f"{name} has keys for {', '.join(beyond)}, whom the terms do not name")
+    for each, person in expected.items():
+        if each in given and not _fits(person, given[each].subject):
+            mistakes.append(f"{name} gives {each} another token than the terms")
+    return mistakes
+
+
+def _fits(person: Person, subject: bytes | None) -> bool:
+    if person.subject is not None or person.kind != genesis.OFFICIAL:
+        return subject == person.subject
+    return subject is not None
+
+
+def _shared(ordered: Sequence[tuple[str, Member, bytes]]) -> list[str]:
+    """Return what two agencies gave that only one may have."""
+    owners: dict[tuple[str, Any], str] = {}
+    mistakes = []
+    for _, member, _ in ordered:
+        own = member.validator
+        things: list[tuple[str, Any]] = [
+            ("key", own.key),
+            ("key", own.node_key),
+            *(("key", each.key) for each in member.people),
+            *(("id of a person", each.principal) for each in member.people),
+            ("address", (own.peer_host, own.peer_port)),
+            ("address", (own.client_host, own.client_port)),
+        ]
+        for what, thing in things:
+            other = owners.setdefault((what, thing), own.agency)
+            if other != own.agency:
+                word = thing.hex()[:16] if isinstance(thing, bytes) else "{}:{}".format(*thing)
+                mistakes.append(f"{other} and {own.agency} have the same {what} {word}")
+    return mistakes
+
+
+def spoken(digest: bytes) -> str:
+    """Return a hash in groups of four digits, to be read out."""
+    text = digest.hex()
+    return " ".join(text[at : at + 4] for at in range(0, len(text), 4))
+
+
+def transcript(terms: Terms, merged: Merged) -> str:
+    """Return what to archive: everything that made the network, the same for whoever merges."""
+    time = datetime.datetime.fromtimestamp(terms.time_ms // 1000, datetime.UTC)
+    rows = [
+        f"Founding of the network {terms.network}",
+        "",
+        f"genesis time  {time:%Y-%m-%dT%H:%M:%SZ}",
+        f"tree depth    {terms.tree_depth}",
+        f"notice        {terms.notice_ms} ms",
+        f"terms         {terms.digest.hex()}",
+    ]
+    for index, (agency, member, digest) in enumerate(
+        zip(terms.agencies, merged.members, merged.digests, strict=True)
+    ):
+        own = member.validator
+        rows += [
+            "",
+            f"Validator {index}: {agency.name}, {agency.title}",
+            f"  member file    {digest.hex()}",
+            f"  validator key  {own.key.hex()}",
+            f"  node key       {own.node_key.hex()}",
+            f"  peers          {own.peer_host}:{own.peer_port}",
+            f"  clients        {own.client_host}:{own.client_port}",
+        ]
+        expected = terms.people_of(agency.name)
+        for name, principal, _, key in member.people:
+            person = expected[name]
+            rows += [
+                f"  {name}, {_KIND_NAMES[person.kind]}",
+                f"    principal  {principal.hex()}",
+                f"    key        {key.hex()}",
+                *(f"    role       {_role(role, scope)}" for role, scope in person.roles),
+            ]
+    rows += ["", "Rule sets, with the roots of their parts"]
+    for rules in terms.book().rule_sets.values():
+        rows.append(f"  {rules.domain} {rules.number}  {rules.parts_root.hex()}")
+    if terms.accounts:
+        rows += ["", "Accounts"]
+    for each in terms.accounts:
+        rows.append(f"  {each.family} {list(each.id)}: {each.balance}")
+    rows += ["", f"Genesis file of {len(merged.genesis)} bytes", f"chain {merged.chain.hex()}", ""]
+    return "\n".join(rows)
+
+
+def _role(role: str, scope: Sequence[tuple[str, str]]) -> str:
+    return " ".join([role, *(f"{name}={value}" for name, value in scope)])

@@ -1,0 +1,286 @@
+"""``comity network terms | enrol | merge``: found a network with nobody to trust."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+from cyclopts import Parameter
+from rich.console import Group
+from rich.text import Text
+
+from comity import founding, keys
+from comity.ceremony import (
+    Address,
+    Enrolment,
+    Merged,
+    Terms,
+    enrol,
+    merge,
+    read_terms,
+    spoken,
+    transcript,
+)
+from comity.cli.network import app
+from comity.cli.options import OUTPUT, Output, UsageError, examples
+from comity.cli.show import emit, pairs, table
+from comity.errors import DraftError
+from consensus import keyfile, memberfile
+from consensus.keyfile import KeyKind
+
+SUFFIX: Final = ".member"
+TRANSCRIPT_NAME: Final = "transcript.txt"
+TELEMETRY: Final = "127.0.0.1:9400"
+_KEY: Final = re.compile(r"(?:0x)?([0-9a-f]{64})")
+
+
+@app.command(name="terms", help_epilogue=examples("comity network terms terms.toml"))
+def terms_(file: Path, /, *, output: Output = OUTPUT) -> None:
+    """Check the terms of a founding and show their hash, which all agencies compare.
+
+    Args:
+        file: TOML file that names time, rules, agencies, people and accounts.
+    """
+    terms = read_terms(file)
+    people = table("agency", "person", "roles")
+    for each in terms.people:
+        words = [" ".join([role, *(f"{k}={v}" for k, v in scope)]) for role, scope in each.roles]
+        people.add_row(each.agency, each.name, ", ".join(words))
+    value = {
+        "network": terms.network,
+        "time_ms": terms.time_ms,
+        "agencies": [each.name for each in terms.agencies],
+        "people": [f"{each.agency}/{each.name}" for each in terms.people],
+        "accounts": len(terms.accounts),
+        "terms": terms.digest,
+    }
+    head = pairs(
+        [
+            ("network", terms.network),
+            ("agencies", ", ".join(each.name for each in terms.agencies)),
+            ("accounts", len(terms.accounts)),
+            ("terms", spoken(terms.digest)),
+        ]
+    )
+    steps = Text("next: compare the hash with all agencies, then comity network enrol")
+    emit(output, value, Group(head, Text(), people, Text(), steps))
+
+
+@app.command(
+    name="enrol",
+    help_epilogue=examples(
+        "comity network enrol terms.toml --agency treasury --peers 10.3.0.5:7400 "
+        "--clients 10.3.0.5:7401 -o treasury",
+        "comity network enrol terms.toml --agency registry --peers 10.1.0.5:7400 "
+        "--clients 10.1.0.5:7401 --person registrar=registrar.key -o registry",
+    ),
+)
+def enrol_(
+    file: Path,
+    /,
+    *,
+    agency: Annotated[str, Parameter(help="Whose keys to make: one that the terms name.")],
+    peers: Annotated[str, Parameter(help="host:port at which other nodes find this one.")],
+    clients: Annotated[str, Parameter(help="host:port at which clients find it.")],
+    folder: Annotated[
+        Path, Parameter(name=["--output", "-o"], help="New or empty folder; becomes the node's.")
+    ],
+    person: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="NAME=KEY of somebody who made a key already: its file, or its public half in "
+            "hex. May be repeated. Keys of the others are made here."
+        ),
+    ] = (),
+    output: Output = OUTPUT,
+) -> None:
+    """Make an agency's keys on its own machine, and the one public file that the others need.
+
+    Args:
+        file: the terms that all agreed on.
+    """
+    from node.network.tls import make_certificate
+
+    terms = read_terms(file)
+    address = Address(*_address(peers, "--peers"), *_address(clients, "--clients"))
+    given = dict(_given(each) for each in person)
+    if len(given) != len(person):
+        raise UsageError("a person is named twice", hint="give each --person once")
+    made = enrol(terms, agency, address, given, make_certificate=make_certificate)
+    name = folder / f"{agency}{SUFFIX}"
+    _write(terms, agency, made, folder)
+    value = {
+        "agency": agency,
+        "member": str(name),
+        "digest": memberfile.digest(made.member),
+        "keys": sorted(str(folder / "keys" / f"{each}.key") for each in made.files),
+        "terms": terms.digest,
+    }
+    shown = [
+        ("agency", agency),
+        ("send to all", str(name)),
+        ("its hash", spoken(memberfile.digest(made.member))),
+        ("keep to yourself", str(folder / "keys")),
+    ]
+    steps = Text("next: when all files are there, comity network merge")
+    emit(output, value, Group(pairs(shown), Text(), steps))
+
+
+@app.command(
+    name="merge",
+    help_epilogue=examples("comity network merge terms.toml *.member -o treasury"),
+)
+def merge_(
+    file: Path,
+    members: Annotated[tuple[Path, ...], Parameter(help="Member files of all agencies.")],
+    /,
+    *,
+    folder: Annotated[
+        Path,
+        Parameter(
+            name=["--output", "-o"],
+            help="The folder that enrolling made, or a new one; gets genesis file and transcript.",
+        ),
+    ],
+    output: Output = OUTPUT,
+) -> None:
+    """Make the genesis file of everybody's public files, and show the hash to compare.
+
+    The same terms and files give the same bytes on every machine.
+
+    Args:
+        file: the terms that all agreed on.
+        members: member files, one an agency, in any order.
+    """
+    from node.network.tls import certificate_key
+
+    terms = read_terms(file)
+    files = [(each.name, _read(each)) for each in members]
+    merged = merge(terms, files, certificate_key)
+    own = _own(terms, merged, folder)
+    text = transcript(terms, merged)
+    _lay_down(folder, {founding.GENESIS_NAME: merged.genesis, TRANSCRIPT_NAME: text.encode()})
+    value = {
+        "network": terms.network,
+        "chain": merged.chain,
+        "genesis": str(folder / founding.GENESIS_NAME),
+        "transcript": str(folder / TRANSCRIPT_NAME),
+        "agency": own,
+        "members": {
+            each.validator.agency: digest
+            for each, digest in zip(merged.members, merged.digests, strict=True)
+        },
+    }
+    shown = table("validator", "agency", "peers", "clients", "hash of its file")
+    for index, (each, digest) in enumerate(zip(merged.members, merged.digests, strict=True)):
+        at = each.validator
+        shown.add_row(
+            str(index),
+            at.agency,
+            f"{at.peer_host}:{at.peer_port}",
+            f"{at.client_host}:{at.client_port}",
+            digest.hex()[:16],
+        )
+    head = pairs(
+        [
+            ("network", terms.network),
+            ("genesis file", str(folder / founding.GENESIS_NAME)),
+            ("archive", str(folder / TRANSCRIPT_NAME)),
+            ("chain", spoken(merged.chain)),
+        ]
+    )
+    step = "next: compare the chain with every agency by word of mouth; if all have the same, "
+    step += f"comity node run {folder / founding.CONFIG_NAME}" if own else "start the nodes"
+    emit(output, value, Group(head, Text(), shown, Text(), Text(step)))
+
+
+def _address(word: str, option: str) -> tuple[str, int]:
+    host, _, port = word.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+        raise UsageError(f"{option} {word!r} is not host:port", hint="write it as 10.3.0.5:7400")
+    return host.strip("[]"), int(port)
+
+
+def _given(word: str) -> tuple[str, bytes]:
+    name, _, key = word.partition("=")
+    if not name or not key:
+        raise UsageError(f"--person {word!r} is not NAME=KEY", hint="as registrar=registrar.key")
+    found = _KEY.fullmatch(key)
+    if found is not None:
+        return name, bytes.fromhex(found[1])
+    info = keyfile.describe(keys.read_file(Path(key)))
+    if info.kind is not KeyKind.CLIENT:
+        raise UsageError(f"{key} is a {info.kind} key", hint="people sign with client keys")
+    return name, info.public
+
+
+def _write(terms: Terms, agency: str, made: Enrolment, folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()):
+        raise DraftError(f"{folder} is not empty", hint="name a new folder with --output")
+    title = next(each.title for each in terms.agencies if each.name == agency)
+    try:
+        (folder / "keys").mkdir(parents=True, mode=0o700)
+    except OSError as error:
+        raise DraftError(f"cannot make {folder}: {error.strerror}", hint="name another") from error
+    for name, pair in made.files.items():
+        keys.create(folder / "keys" / f"{name}.key", pair)
+    config = founding.config(agency, title, TELEMETRY)
+    _lay_down(folder, {founding.CONFIG_NAME: config.encode(), f"{agency}{SUFFIX}": made.member})
+
+
+def _lay_down(folder: Path, files: dict[str, bytes]) -> None:
+    """Write public files, each whole or not at all; the same bytes again are no mistake."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            place = folder / name
+            if place.exists() and place.read_bytes() != data:
+                raise DraftError(
+                    f"{place} exists and says something else",
+                    hint="find out which is right; to begin anew, move it away",
+                )
+            beside = folder / f".{name}.new"
+            beside.write_bytes(data)
+            os.replace(beside, place)
+    except OSError as error:
+        raise DraftError(f"cannot write to {folder}: {error.strerror}", hint="free it") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(memberfile.FILE_BYTES_MAX + 1)
+    except OSError as error:
+        raise DraftError(f"cannot read {path}: {error.strerror}", hint="name the file") from error
+
+
+def _own(terms: Terms, merged: Merged, folder: Path) -> str | None:
+    """Return whose folder it is, if its keys are those that its agency sent.
+
+    Raises:
+        DraftError: it has keys of nobody, or others than were sent.
+    """
+    place = folder / "keys"
+    if not place.is_dir():
+        return None
+    given = keyfile.describe(keys.read_file(place / "validator.key")).public
+    for member in merged.members:
+        if member.validator.key == given:
+            _check_people(place, member.people)
+            return member.validator.agency
+    raise DraftError(
+        f"the keys in {folder} are in none of these files",
+        hint="merge the file that was made with them: enrolling twice makes other keys",
+    )
+
+
+def _check_people(place: Path, people: Sequence[memberfile.Named]) -> None:
+    for each in people:
+        path = place / f"{each.name}.key"
+        if path.exists() and keyfile.describe(keys.read_file(path)).public != each.key:
+            raise DraftError(
+                f"{path} is another key than the one sent", hint="enrol again, or bring it back"
+            )
