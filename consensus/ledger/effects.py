@@ -87,7 +87,9 @@ class Created:
     def held(self, view: View) -> int:
         """Return the mask of unreleased holds that were placed before the record exists."""
         if self._held is None:
-            self._held = holds.index_of(view, self.target).held
+            self._held = holds.index_of_record(
+                view, self.create.kind.name, self.id, self.id_cbor
+            ).held
         return self._held
 
 

@@ -207,7 +207,7 @@ class BlockRun:
 
     def _open(self, source: Source) -> View:
         """Return the view of the block; runs that judge a decision again have their own."""
-        return View(source, self._ledger.paths)
+        return View(source, self._ledger.paths, self._ledger.records)
 
     @property
     def proposing(self) -> Proposing:

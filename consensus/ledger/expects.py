@@ -22,11 +22,11 @@ from consensus import codec
 from consensus.codec import Value
 from consensus.ledger.authority import Standing
 from consensus.ledger.codes import Code, Refused
-from consensus.ledger.layout import name_of
+from consensus.ledger.layout import name_of, record_components
 from consensus.ledger.readable import Readable
 from consensus.ledger.records import Draft, Record
 from consensus.ledger.transaction import Transaction
-from consensus.ledger.view import View, record_components
+from consensus.ledger.view import View
 
 BASIS_DEPTH_MAX: Final = 4
 BASIS_READS_MAX: Final = 32
@@ -51,7 +51,7 @@ class Expectations:
             return
         expects, self.under = codec.parse(opening, "context")  # decoded before; not built again
         for (kind, id_), version in expects:
-            self.entries[record_components(kind, id_)] = (kind, id_, version)
+            self.entries[view.record_path(kind, id_)[0]] = (kind, id_, version)
 
     def check_record(self, record: Record, fields: Iterable[str]) -> None:
         """Refuse unless the record is named, and ``fields`` are as of the version named.

@@ -19,17 +19,20 @@ Not here: who may place or release (rule sets), and when holds are looked at (``
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from consensus.codec import Value
 from consensus.errors import LocalProtocolError, invariant
 from consensus.ledger.codes import Code, Refused
-from consensus.ledger.layout import RELEASED, Hold, HoldsIndex, RulesHead
+from consensus.ledger.layout import RELEASED, Hold, HoldsIndex, RulesHead, array_head, encode_text
 from consensus.ledger.view import CHARTER, View
 
 HOLDS_MAX: Final = 64
 """Unreleased holds of one target."""
 SPACES: Final = ("record", "account", "action", "domain", "agency")
+
+
+_RECORD_HEAD: Final = array_head(2) + encode_text("record")
 
 
 class Target(NamedTuple):
@@ -50,6 +53,13 @@ def index_of(view: View, target: Target) -> HoldsIndex:
         return HoldsIndex(0, 0)
     index: HoldsIndex = found.value
     return index
+
+
+def index_of_record(view: View, kind: str, id_: list[Value], id_cbor: bytes) -> HoldsIndex:
+    """Return ``index_of`` a record, whose ``[kind, *id]`` is at hand encoded."""
+    kh = view.paths.of("holds", _RECORD_HEAD + id_cbor)
+    found = view.single("holds", ["record", [kind, *id_]], kh)
+    return HoldsIndex(0, 0) if found is None else cast(HoldsIndex, found.value)
 
 
 def hold_named(view: View, id_: bytes) -> Hold | None:

@@ -524,6 +524,13 @@ PATHS_MAX: Final = 16_384
 """Key paths kept: what a block touches, most blocks touch again."""
 
 
+def record_components(kind: str, id_: Sequence[Value]) -> bytes:
+    """Return canonical CBOR of a record's place, ``[kind, *id]``."""
+    count = len(id_)
+    skipped = 1 if count < 24 else len(array_head(count))
+    return array_head(count + 1) + TEXTS[kind] + encode_id(id_)[skipped:]
+
+
 class Paths:
     """Key paths of one network: ``(space, components) -> kh``, where a leaf stands in the tree.
 
@@ -534,11 +541,12 @@ class Paths:
     ``of`` takes the components already encoded, for callers that need the encoding too.
     """
 
-    __slots__ = ("_digests", "executor", "pool", "rules")
+    __slots__ = ("_digests", "_records", "executor", "pool", "rules")
 
     def __init__(self, chain: bytes) -> None:
         invariant(len(chain) == DIGEST_BYTES, "a chain has 32 bytes")
         self._digests = Table(keyed(derive_key("key path", chain)), PATHS_MAX)
+        self._records = Table(self._record, PATHS_MAX)
         self.pool = self("pool", [])
         self.rules = self("rules", [])
         self.executor = self("rules", [EXECUTOR_HEAD])
@@ -549,6 +557,17 @@ class Paths:
     def of(self, space: str, components_cbor: bytes) -> bytes:
         """Return the key path of components in their canonical encoding."""
         return self._digests[b"\x82" + TEXTS[space] + components_cbor]
+
+    def record(self, kind: str, id_: Sequence[Value]) -> tuple[bytes, bytes]:
+        """Return encoded components and key path of a record."""
+        if len(id_) == 1 and type(id_[0]) is bytes:  # most are: looked up by what need no encoding
+            return self._records[kind, id_[0]]
+        components = record_components(kind, id_)
+        return components, self.of("record", components)
+
+    def _record(self, place: tuple[str, bytes]) -> tuple[bytes, bytes]:
+        components = record_components(place[0], place[1:])
+        return components, self.of("record", components)
 
     def named(self, kind: str, id_: Sequence[Value]) -> bytes:
         """Return the key path of what ``[kind, id]`` names in ``expects`` and ``basis``."""

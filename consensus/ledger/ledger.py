@@ -28,8 +28,9 @@ from consensus.ledger.floor import Floor, floor_of
 from consensus.ledger.governing import named_definition
 from consensus.ledger.layout import EXECUTOR_HEAD, Paths, RulesHead
 from consensus.ledger.model import Rulebook
+from consensus.ledger.records import KeptRecords, RowLike
 from consensus.ledger.rules import compile_rulebook
-from consensus.ledger.view import RowLike, RulesInForce, Source
+from consensus.ledger.view import RulesInForce, Source
 from consensus.state.record import decode_single
 
 RULEBOOKS_MAX: Final = 8
@@ -81,6 +82,7 @@ class Ledger:
     nodes: Mapping[str, bytes] | None
     paths: Paths = field(init=False)
     authority: Authority = field(init=False, default_factory=Authority)
+    records: KeptRecords = field(init=False, default_factory=KeptRecords)
     _books: dict[tuple[bytes, ...], Rulebook] = field(init=False, default_factory=dict)
     _rules: Rules | None = field(init=False, default=None)
 

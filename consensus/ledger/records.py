@@ -12,7 +12,7 @@ Not here: who may write what (``calls``), and the bytes of a row (``state.record
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from consensus import codec
 from consensus.codec import Value
@@ -56,6 +56,20 @@ FIELD_BYTES_MAX: Final = 24
 _ARRAY: Final = 0x80
 _MAP: Final = 0xA0
 _FIELDS: Final = Table(codec.parse, FIELDS_MAX)
+
+
+class RowLike(Protocol):
+    """A row of the state as the executor needs it. A ``vh`` of zeros is a tombstone."""
+
+    @property
+    def vh(self) -> bytes:
+        """The value hash, 32 bytes."""
+        ...
+
+    @property
+    def value(self) -> bytes:
+        """The row's bytes."""
+        ...
 
 
 class Record(dict[str, Any]):
@@ -125,6 +139,38 @@ class Voided(Record):
     __slots__ = ()
 
     voided = True
+
+
+class KeptRecords:
+    """Records as they were read, with the fields decoded so far: the next block may read them too.
+
+    One is given again where kind and row are the same, so only the cost depends on what is kept.
+    """
+
+    __slots__ = ("_found",)
+
+    def __init__(self) -> None:
+        self._found: dict[bytes, tuple[bytes, Record]] = {}
+        """Row and record by key path."""
+
+    def load(self, kh: bytes, id_cbor: bytes, kind: Kind, row: RowLike) -> Record:
+        """Return the record in a row, which is no tombstone."""
+        found = self._found.get(kh)
+        if found is not None and found[0] == row.value and found[1].kind is kind:
+            return found[1]
+        stored = stored_record.decode_row(row.value)
+        places = kind.places[definition_of(kind, stored) - 1]
+        status = stored.values[places["status"][0]]
+        make = Voided if status == VOIDED_CBOR else Record
+        record = make(kh, id_cbor, kind, places, stored, row.vh)
+        if len(self._found) >= KEPT_MAX:
+            self._found.clear()
+        self._found[kh] = (row.value, record)
+        return record
+
+
+KEPT_MAX: Final = 4096
+"""Records kept; 10 MiB."""
 
 
 class Draft(Record):

@@ -34,7 +34,6 @@ from consensus.ledger.attached import split_attached as split_attached
 from consensus.ledger.governing import Governing
 from consensus.ledger.layout import (
     Paths,
-    array_head,
     encode_bytes,
     encode_id,
     encode_value,
@@ -42,18 +41,11 @@ from consensus.ledger.layout import (
     place,
 )
 from consensus.ledger.model import Kind, Rulebook
-from consensus.ledger.records import (
-    VOIDED_CBOR,
-    Draft,
-    Record,
-    Voided,
-    definition_of,
-    write_entry,
-)
+from consensus.ledger.records import Draft, KeptRecords, Record, RowLike, write_entry
 from consensus.ledger.sequence import Window
 from consensus.state import salted
-from consensus.state.record import Leaf, decode_row, decode_single, encode_row, encode_single
-from consensus.state.salted import NO_SALT, TEXTS
+from consensus.state.record import Leaf, decode_single, encode_row, encode_single
+from consensus.state.salted import NO_SALT
 
 CHARTER: Final = "charter"
 """The kernel's own domain."""
@@ -61,20 +53,6 @@ RULES: Final = "rules"
 """The space of rule sets and of their heads and adoptions."""
 AUTHORITY: Final = frozenset({"agency", "principal", "subject", "key", "role", "grant", RULES})
 """Spaces on which cached judgements of authority rest."""
-
-
-class RowLike(Protocol):
-    """A row of the state as the executor needs it. A ``vh`` of zeros is a tombstone."""
-
-    @property
-    def vh(self) -> bytes:
-        """The value hash, 32 bytes."""
-        ...
-
-    @property
-    def value(self) -> bytes:
-        """The row's bytes."""
-        ...
 
 
 class Source(Protocol):
@@ -152,11 +130,13 @@ class View:
     Args:
         source: rows before the block.
         paths: key paths of the network.
+        kept: records that earlier blocks read.
     """
 
-    def __init__(self, source: Source, paths: Paths) -> None:
+    def __init__(self, source: Source, paths: Paths, kept: KeptRecords | None = None) -> None:
         self._get = source.get
         self.paths = paths
+        self._kept = KeptRecords() if kept is None else kept
         self.book = Rulebook({})
         self.in_force: Mapping[str, RulesInForce] = {}
         """The rule sets in force; set with ``book`` once they are known."""
@@ -388,8 +368,7 @@ class View:
 
     def record_path(self, kind: str, id_: Sequence[Value]) -> tuple[bytes, bytes]:
         """Return encoded components and key path of a record."""
-        components = record_components(kind, id_)
-        return components, self.paths.of("record", components)
+        return self.paths.record(kind, id_)
 
     def record(self, kind: Kind, id_: Sequence[Value]) -> Record | None:
         """Return a record as the transaction sees it, or None; records the read."""
@@ -409,11 +388,7 @@ class View:
         row = self._get(kh)
         if row is None or row.vh == ZERO:
             return None
-        stored = decode_row(row.value)
-        places = kind.places[definition_of(kind, stored) - 1]
-        status = stored.values[places["status"][0]]
-        make = Voided if status == VOIDED_CBOR else Record
-        return make(kh, components, kind, places, stored, row.vh)
+        return self._kept.load(kh, components, kind, row)
 
     def draft(self, record: Record) -> Draft:
         """Return the draft of a record that the transaction has read, making it if need be.
@@ -591,10 +566,3 @@ def single_write(
     salt = salted.next_single_salt(salt_start, pool, kh)
     vh = salted.single_leaf(kh, version, salt, value_cbor)
     return Write(kh, vh, encode_single(version, salt, value_cbor))
-
-
-def record_components(kind: str, id_: Sequence[Value]) -> bytes:
-    """Return canonical CBOR of a record's place, ``[kind, *id]``."""
-    count = len(id_)
-    skipped = 1 if count < 24 else len(array_head(count))
-    return array_head(count + 1) + TEXTS[kind] + encode_id(id_)[skipped:]

@@ -161,8 +161,9 @@ class State:
                 return self._stored[kh]
             if kh in self._older:
                 return self._older[kh]
-            row = self._backend.get(kh)
-            self._remember({kh: row})
+            row = self._stored[kh] = self._backend.get(kh)
+            if len(self._stored) > STORED_MAX:
+                self._older, self._stored = self._stored, {}
         return row
 
     def apply(self, writes: Iterable[tuple[bytes, bytes, bytes]]) -> Applied:

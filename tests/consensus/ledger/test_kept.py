@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cbor2
 import pytest
@@ -11,6 +12,8 @@ from consensus.ledger import authority, records
 from consensus.ledger.codes import Code
 from consensus.ledger.executor import BlockContext, BlockResult, BlockRun
 from consensus.ledger.ledger import Ledger, of_genesis
+from consensus.ledger.model import Kind
+from consensus.ledger.records import KeptRecords, Record
 from consensus.ledger.transaction import Transaction
 from consensus.state.state import MemoryBackend
 from tests.consensus.ledger.world import World, person, public_key, register, token
@@ -140,3 +143,42 @@ def test_short_fields_are_kept_and_lists_which_somebody_may_change_are_not(
             assert len(records._FIELDS) <= 3
             if isinstance(value, list):
                 assert records.decode_field(cbor2.dumps(value)) is not found
+
+
+def test_records_are_kept_with_what_was_decoded_until_row_or_kind_is_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(records, "KEPT_MAX", 2)
+    world = World()
+    names = ("ann", "bob", "eve")
+    for name in names:
+        register(world, name)
+    kinds = of_genesis(world.genesis).rules(world.state, world.now_ms).book.kinds
+    again = {name: replace(kind) for name, kind in kinds.items()}
+    kept = KeptRecords()
+    paths = world.ledger.paths
+
+    def loaded(name: str, kind: Kind) -> Record:
+        components, kh = paths.record("person", person(name))
+        row = world.state.get(kh)
+        assert row is not None
+        return kept.load(kh, components, kind, row)
+
+    first = loaded("ann", kinds["person"])
+    assert first["region"] == "north"
+    assert loaded("ann", kinds["person"]) is first
+    assert loaded("ann", again["person"]) is not first
+    hold = world.do(
+        "admin",
+        "charter.place_hold",
+        [["record", ["person", *person("ann")]]],
+        ["all"],
+        None,
+        "Act",
+    )
+    assert hold.code == Code.APPLIED
+    held = loaded("ann", again["person"])
+    assert (held.held, held.version) == (1, 1)
+    for name in names:
+        assert loaded(name, kinds["person"]).kh == paths.record("person", person(name))[1]
+        assert len(kept._found) <= 2
