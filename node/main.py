@@ -25,6 +25,7 @@ from node.identity import Identity, load_identity, load_keys
 from node.runtime import Node, wall_ms
 from node.snapshots.phase import join
 from node.telemetry import logs
+from node.telemetry.notify import Notifier
 from node.verifier_worker import GC_ALLOCATIONS
 
 SWITCH_SECONDS: Final = 0.0005
@@ -78,8 +79,11 @@ def _first(error: BaseException) -> BaseException:
 async def _run(config: Config, log: FilteringBoundLogger) -> None:
     """Run a node; where it is far behind, let it take a snapshot and run it again."""
     stopping = trio.Event()
+    notifier = Notifier(os.environ)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_watch_signals, stopping.set, log)
+        nursery.start_soon(_stop_when, stopping, notifier.stopping)
+        nursery.start_soon(notifier.beat)
         join_at = 0.0
         failures = 0
         while not stopping.is_set():
@@ -87,10 +91,13 @@ async def _run(config: Config, log: FilteringBoundLogger) -> None:
             _check_addresses(config, node.identity)  # to name the one in use; binding does not
             async with trio.open_nursery() as running:
                 running.start_soon(_stop_when, stopping, node.stop)
-                await node.run()
+                async with trio.open_nursery() as serving:
+                    await serving.start(node.run)
+                    notifier.started(node.summary)
                 running.cancel_scope.cancel()
             if not node.far_behind or stopping.is_set():
                 break
+            notifier.status = lambda: "joining by snapshot"
             failures = 0 if await _joined(config, node, log, stopping) else failures + 1
             pause = min(JOIN_PAUSE_SECONDS_MAX, JOIN_PAUSE_SECONDS * 2**failures)
             join_at = time.monotonic() + pause

@@ -332,6 +332,12 @@ class Node:
         told = {"problem": problem, "votes": self.engine.votes, **self.status()}
         return Readiness(problem is None, told)
 
+    def summary(self) -> str:
+        """Return the node's state in one line, for whoever runs it."""
+        readiness = self.readiness()
+        known = readiness.detail["problem"] or "ready"
+        return f"{known}; certified {self.engine.chronicle.certified}"
+
     def status(self) -> dict[str, Any]:
         """Return what the node says of itself: plain values."""
         committee, engine = self.identity.committee, self.engine

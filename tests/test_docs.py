@@ -236,7 +236,7 @@ def test_environment_variables_that_are_named_exist(page: Path) -> None:
 
 
 def test_the_unit_starts_commands_that_exist() -> None:
-    text = (ROOT / "deploy" / "comity-node.service").read_text(encoding="utf-8")
+    text = (ROOT / "deploy" / "systemd" / "comity-node.service").read_text(encoding="utf-8")
     started = re.findall(
         r"^ExecStart\w*=/opt/comity/\.venv/bin/comity (.+)$", text, flags=re.MULTILINE
     )

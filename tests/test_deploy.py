@@ -1,0 +1,195 @@
+"""deploy/ and configs/production fit the node that they run, and each other."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from starlette.routing import Route
+
+from comity.ceremony import read_terms
+from node import config as configs
+from node.telemetry.health import Readiness, application
+from node.telemetry.metrics import Metrics
+
+ROOT = Path(__file__).resolve().parent.parent
+DEPLOY = ROOT / "deploy"
+CONTAINER = DEPLOY / "container"
+MANIFESTS = list(yaml.safe_load_all((DEPLOY / "kubernetes/node.yaml").read_text("utf-8")))
+PORTS = {"peers": 7400, "clients": 7401, "telemetry": 9400}
+
+
+def manifest(kind: str) -> list[dict[str, Any]]:
+    return [each for each in MANIFESTS if each["kind"] == kind]
+
+
+def telemetry_paths() -> set[str]:
+    app = application(Metrics(), lambda: Readiness(True, {}), lambda: None)
+    return {each.path for each in app.routes if isinstance(each, Route)}
+
+
+# --- configuration ------------------------------------------------------------------------------
+
+
+def test_the_production_node_loads_and_listens_where_everything_expects_it() -> None:
+    loaded = configs.load(ROOT / "configs/production/node.toml", {})
+    for door, port in PORTS.items():
+        assert configs.split_address(getattr(loaded.listen, door), door)[1] == port
+
+
+def test_the_production_terms_are_sound() -> None:
+    terms = read_terms(ROOT / "configs/production/terms.toml")
+    assert len(terms.agencies) == 4
+    assert {each.agency for each in terms.people} == {each.name for each in terms.agencies}
+
+
+def test_telemetry_is_not_opened_to_the_world_where_no_network_policy_guards_it() -> None:
+    loaded = configs.load(ROOT / "configs/production/node.toml", {})
+    assert loaded.listen.telemetry.startswith("127.0.0.1:")
+    compose = yaml.safe_load((CONTAINER / "compose.yaml").read_text("utf-8"))
+    shown = [each for each in compose["services"]["node"]["ports"] if str(9400) in each]
+    assert shown == ["127.0.0.1:9400:9400"]
+
+
+# --- container ----------------------------------------------------------------------------------
+
+
+def test_the_image_copies_what_exists_and_what_it_is_shown() -> None:
+    text = (CONTAINER / "Containerfile").read_text("utf-8")
+    shown = {
+        line[1:]
+        for line in (CONTAINER / "Containerfile.dockerignore").read_text("utf-8").splitlines()
+        if line.startswith("!")
+    }
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)
+    sources = {word for line in copied for word in line.split()}
+    assert sources == shown
+    assert all((ROOT / each).exists() for each in sources)
+    assert f"EXPOSE {' '.join(map(str, PORTS.values()))}" in text
+    assert "/livez" in telemetry_paths()
+    assert f"127.0.0.1:{PORTS['telemetry']}/livez" in text
+
+
+def test_the_image_holds_what_a_node_needs_in_the_versions_that_are_tested() -> None:
+    def pins(place: Path) -> dict[str, str]:
+        return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", place.read_text("utf-8"), re.MULTILINE))
+
+    ours, tested = pins(CONTAINER / "requirements.lock"), pins(ROOT / "requirements.lock")
+    assert ours.items() <= tested.items()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    direct = {re.split(r"[\[>=]", each)[0] for each in project["dependencies"]}
+    assert direct <= set(ours)
+    assert not {"pytest", "mypy", "ruff", "hypothesis"} & set(ours)
+
+
+def test_what_is_mounted_is_not_in_the_image() -> None:
+    text = (CONTAINER / "Containerfile").read_text("utf-8")
+    assert not re.findall(r"^COPY.*(?:\.key|genesis|node\.toml)", text, re.MULTILINE)
+    compose = yaml.safe_load((CONTAINER / "compose.yaml").read_text("utf-8"))
+    assert "./node:/etc/comity:ro" in compose["services"]["node"]["volumes"]
+
+
+# --- Kubernetes ---------------------------------------------------------------------------------
+
+
+def test_one_replica_runs_and_never_two() -> None:
+    (node,) = manifest("StatefulSet")
+    assert node["spec"]["replicas"] == 1
+    (claim,) = node["spec"]["volumeClaimTemplates"]
+    assert claim["spec"]["accessModes"] == ["ReadWriteOncePod"]
+
+
+def test_probes_ask_pages_that_exist_and_never_restart_a_node_that_waits() -> None:
+    (node,) = manifest("StatefulSet")
+    (container,) = node["spec"]["template"]["spec"]["containers"]
+    asked = {
+        name: container[name]["httpGet"]["path"]
+        for name in ("startupProbe", "livenessProbe", "readinessProbe")
+    }
+    assert set(asked.values()) <= telemetry_paths()
+    assert asked["livenessProbe"] == asked["startupProbe"] == "/livez"
+    assert asked["readinessProbe"] == "/readyz"
+    assert {each["name"]: each["containerPort"] for each in container["ports"]} == PORTS
+
+
+def test_peers_reach_a_node_that_is_not_ready() -> None:
+    services = {each["metadata"]["name"]: each["spec"] for each in manifest("Service")}
+    assert services["comity-peers"]["publishNotReadyAddresses"] is True
+    assert "publishNotReadyAddresses" not in services["comity-clients"]
+
+
+def test_the_configuration_in_the_manifest_is_one_that_a_node_takes(tmp_path: Path) -> None:
+    (config,) = manifest("ConfigMap")
+    place = tmp_path / "node.toml"
+    place.write_text(config["data"]["node.toml"])
+    loaded = configs.load(place, {})
+    for door, port in PORTS.items():
+        assert getattr(loaded.listen, door) == f"0.0.0.0:{port}"
+    (node,) = manifest("StatefulSet")
+    pod = node["spec"]["template"]["spec"]
+    mounts = {each["mountPath"] for each in pod["containers"][0]["volumeMounts"]}
+    for path in (loaded.node.genesis, loaded.node.validator_key, loaded.node.data):
+        assert any(path.startswith(mount) for mount in mounts)
+
+
+def test_images_are_of_this_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    (node,) = manifest("StatefulSet")
+    pod = node["spec"]["template"]["spec"]
+    images = {each["image"] for each in (*pod["containers"], *pod["initContainers"])}
+    assert images == {f"comity:{version}"}
+
+
+def test_every_object_satisfies_its_schema() -> None:
+    validate = pytest.importorskip(
+        "kubernetes_validate", reason="Kubernetes' schemas are missing: run scripts/tools"
+    )
+    for each in MANIFESTS:
+        validate.validate(each, validate.latest_version(), strict=True)
+
+
+# --- systemd ------------------------------------------------------------------------------------
+
+
+def unit() -> dict[str, str]:
+    text = (DEPLOY / "systemd/comity-node.service").read_text("utf-8")
+    return dict(re.findall(r"^([A-Za-z]+)=(.*)$", text, re.MULTILINE))
+
+
+def test_the_watchdog_waits_longer_than_the_node_beats() -> None:
+    from node.telemetry.notify import STATUS_SECONDS
+
+    found = unit()
+    assert found["Type"] == "notify"
+    assert int(found["WatchdogSec"]) >= 10 * STATUS_SECONDS
+
+
+@pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="systemd-analyze is missing: run scripts/tools"
+)
+def test_the_unit_is_understood_and_hardened(tmp_path: Path) -> None:
+    text = (DEPLOY / "systemd/comity-node.service").read_text("utf-8")
+    place = tmp_path / "comity-node.service"
+    place.write_text(text.replace("/opt/comity/.venv/bin/comity", "/bin/true"))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(place)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert [each for each in done.stderr.splitlines() if "comity-node" in each] == []
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", str(place)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = re.search(r"Overall exposure level for comity-node.service: ([0-9.]+)", done.stdout)
+    assert found is not None, done.stdout + done.stderr
+    assert float(found[1]) < 2.0
