@@ -37,8 +37,8 @@ DEPTH: Final = 16
 VALIDATORS: Final = 4
 REPETITIONS: Final = 60
 LEAVES: Final = (8, 12, 16, 20)
-"""Of the records whose field is opened: eight in all; eight fields of one's own beside the kernel's
-four; the longest list; a tree."""
+"""Of the records whose field is opened: the longest list; eight fields of one's own beside the
+kernel's four; the largest tree without decoys; one with them."""
 _PAYEE: Final = bytes(32)
 _RULES: Final = 'domain = "charter"\nnumber = 1\nlegal_basis = "-"\n'
 

@@ -31,12 +31,13 @@ class CountTree:
         purpose: names the contexts ``<purpose> leaf``, ``<purpose> node``, ``<purpose> root``.
     """
 
-    __slots__ = ("_leaf", "_node", "_root", "purpose")
+    __slots__ = ("_leaf", "_node", "_one_node", "_root", "purpose")
 
     def __init__(self, purpose: str) -> None:
         self.purpose = purpose
         self._leaf = bulk(f"{purpose} leaf")
         self._node = bulk(f"{purpose} node")
+        self._one_node = context(f"{purpose} node")
         self._root = context(f"{purpose} root")
 
     def root(self, leaves: Sequence[bytes]) -> bytes:
@@ -44,15 +45,24 @@ class CountTree:
 
         Cost: about 0.2 µs a leaf.
         """
-        count = len(leaves)
         data = b"".join(leaves)
-        invariant(len(data) == count * DIGEST_BYTES, "a leaf has 32 bytes")
+        invariant(len(data) == len(leaves) * DIGEST_BYTES, "a leaf has 32 bytes")
+        return self.joined_root(data)
+
+    def joined_root(self, data: bytes) -> bytes:
+        """Return ``root`` of concatenated leaves. Cost: about 4 µs for 5 to 16 leaves."""
+        total = count = len(data) // DIGEST_BYTES
+        if 4 < total <= 16:  # two levels; what short lists cost is mostly calls
+            quads = self._leaf(
+                [data[at : at + _QUAD_BYTES] for at in range(0, len(data), _QUAD_BYTES)]
+            )
+            return self._bind(total, self._one_node(b"".join(quads).ljust(_QUAD_BYTES, b"\0")))
         level = 0
         while count > 1 or (count and level == 0):
             data = self._parents(data, level)
             count = _parent_count(count)
             level += 1
-        return self._bind(len(leaves), data or ZERO)
+        return self._bind(total, data or ZERO)
 
     def path(self, leaves: Sequence[bytes], index: int) -> list[bytes]:
         """Return the siblings that lead from leaf ``index`` to the root, bottom up."""
@@ -259,4 +269,4 @@ CHANGES: Final = CountTree("changes")
 GROUP: Final = CountTree("group")
 """Transaction ids of a signed group."""
 SALTED: Final = CountTree("salted")
-"""Leaf hashes and decoys of a salted list of more than 16 leaves."""
+"""Leaf hashes, and decoys, of a salted list of more than 8 leaves."""

@@ -118,7 +118,7 @@ class StoredRecord(msgspec.Struct, frozen=True, gc=False):
         return tuple(self.leaf_at(index) for index in range(len(self.names)))
 
     def root(self) -> bytes:
-        """Return the record's value hash ``vh``. Cost: about 2 µs up to 16 leaves."""
+        """Return the record's value hash ``vh``. Cost: about 2 µs up to 8 leaves, 5 µs up to 16."""
         return salted.joined_root(RECORD, self.header, self.hashes, self.decoys)
 
     def hashes_for(self, shown: Sequence[int]) -> list[bytes]:

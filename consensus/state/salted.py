@@ -2,12 +2,13 @@
 
     value hash  H_value(salt ‖ cbor value)                        salt: 16 bytes
     leaf        H_field(cbor[kh, name, version] ‖ value hash)
-    list        H_<kind>(header ‖ leaf ...)                        up to 16 leaves
-    tree        H_<kind tree>(header ‖ root of the 4-ary tree over leaves and decoys)   above 16
+    list        H_<kind>(header ‖ leaf ...)                        up to 8 leaves
+    tree        H_<kind tree>(header ‖ root of the 4-ary tree over leaves and decoys)   above 8
 
 The header is one CBOR array, so where it ends is never in doubt. ``kh`` and version in the leaf
 keep it from being transplanted; a name or version can be shown without the value, by its hash.
-The tree is padded with decoys to a power of four, and list and tree have contexts of their own.
+A tree of more than 16 leaves is padded with decoys to a power of four; list and tree have
+contexts of their own.
 
 Salts are slices of one stream per list, from a pool that no single author knows, so that nobody
 can confirm a guess of a value it is not shown. An account or other kernel object is one salted
@@ -30,8 +31,11 @@ from consensus.state.merkle import SALTED
 from consensus.table import Table
 
 SALT_BYTES: Final = 16
-LIST_LEAVES_MAX: Final = 16
-"""Longest list that is hashed flat; above it the leaves form a tree."""
+LIST_LEAVES_MAX: Final = 8
+"""Longest list that is hashed flat; above it the leaves form a tree, so that opening one of them
+takes a path and not all the others."""
+PLAIN_LEAVES_MAX: Final = 16
+"""Largest tree without decoys."""
 LEAVES_MAX: Final = 256
 """Most leaves of one salted tree, decoys included."""
 NAME_BYTES_MAX: Final = 255
@@ -139,10 +143,10 @@ def leaf_hashes(
 
 def decoy_count(count: int) -> int:
     """Return how many decoys pad ``count`` leaves: none up to 16, else to a power of four."""
-    if count <= LIST_LEAVES_MAX:
+    if count <= PLAIN_LEAVES_MAX:
         return 0
     invariant(count <= LEAVES_MAX, f"{count} leaves, at most {LEAVES_MAX}")
-    size = LIST_LEAVES_MAX
+    size = PLAIN_LEAVES_MAX
     while size < count:
         size *= 4
     return size - count
@@ -171,11 +175,11 @@ def joined_root(kind: str, header: bytes, leaves: bytes, decoys_: bytes) -> byte
     """Return ``list_root`` of concatenated leaf hashes and decoys."""
     flat, tree = _ROOTS[kind]
     count = len(leaves) // DIGEST_BYTES
-    padding = decoy_count(count) if count > LIST_LEAVES_MAX else 0
+    padding = decoy_count(count) if count > PLAIN_LEAVES_MAX else 0
     invariant(len(decoys_) == padding * DIGEST_BYTES, "wrong number of decoys")
     if count <= LIST_LEAVES_MAX:
         return flat(header + leaves)
-    return tree(header + SALTED.root(split(leaves + decoys_, DIGEST_BYTES)))
+    return tree(header + SALTED.joined_root(leaves + decoys_))
 
 
 # --- salts ------------------------------------------------------------------------------------
@@ -290,7 +294,7 @@ def opened_root(
         header: as shown; the caller decodes it strictly and compares it with what it expects.
         count: leaves of the list without decoys, from the header where it has a count.
         shown: opened leaves by index.
-        hashes: up to 16 leaves, the hashes of the others in order; above, the siblings of the
+        hashes: up to 8 leaves, the hashes of the others in order; above, the siblings of the
             tree, or its root when nothing is opened.
 
     Raises:

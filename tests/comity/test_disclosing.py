@@ -48,6 +48,22 @@ fields.pin  = { type = "commitment", group = "inside" }
 fields.size = { type = "int", group = "inside" }
 fields.seal = { type = "commitment" }
 
+[kinds.form]
+fields.a = { type = "int" }
+fields.b = { type = "int" }
+fields.c = { type = "int" }
+fields.d = { type = "int" }
+fields.e = { type = "int" }
+fields.f = { type = "int" }
+fields.g = { type = "int" }
+fields.h = { type = "int" }
+
+[actions.fill]
+actor = { role = "notes.writer" }
+inputs = { number = "int", first = "int" }
+create = [ { kind = "form", id = ["{input.number}"], set = { a = "input.first", b = "12", \
+c = "13", d = "14", e = "15", f = "16", g = "17", h = "18" } } ]
+
 [actions.enclose]
 actor = { role = "notes.writer" }
 inputs = { number = "int", pin = "commitment", seal = "commitment" }

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from consensus import codec
 from consensus.evidence.disclosure_file import Revealed
 from consensus.ledger.model import WHOLE
+from consensus.state import salted
+from consensus.state.record import decode_row
 from tests.consensus.evidence.opened import Town
 
 Edit = Callable[[Any], Any]
@@ -33,6 +36,12 @@ class Forgery:
 
 def files() -> dict[str, bytes]:
     """Return the valid files: what each shows is in its name."""
+    return made()[0]
+
+
+@cache
+def made() -> tuple[dict[str, bytes], Town]:
+    """Return the valid files, and the town whose state they show."""
     town = Town()
     present = town.disclose(fields=("amount", "text"))
     alone = town.disclose("secret", ("code",), to=["agency", "east"])
@@ -50,7 +59,8 @@ def files() -> dict[str, bytes]:
     envelope = town.disclose("envelope", ("inside", "seal"))
     revealed = [Revealed(0, 0, 0, pin), Revealed(0, 1, WHOLE, seal)]
     found["sealed"] = replace(town.body(envelope), sealed=revealed).encode(*town.head)
-    return found
+    found["one of eight"] = town.file(town.fill())
+    return found, town
 
 
 def item(index: int, at: int, value: Any) -> Edit:
@@ -105,6 +115,26 @@ def _shown(at: int, value: Any) -> Edit:
 
 def _swap_hashes(hashes: bytes) -> bytes:
     return hashes[32:64] + hashes[:32] + hashes[64:]
+
+
+def _count(count: int) -> Edit:
+    return item(0, COUNT, count)
+
+
+def _opened_at(index: int) -> Edit:
+    return _shown(0, index)
+
+
+def _flat(file: Any) -> Any:
+    """Show all other leaves, of which the groups' hashes are made, as in a list of few."""
+    row = made()[1].row("record", "form", 1)[1]
+    hashes = salted.split(decode_row(row).hashes, 32)
+    file[ITEMS][0][HASHES] = b"".join(each for at, each in enumerate(hashes) if at != IN_FORM)
+    return file
+
+
+IN_FORM = 4
+"""Where the opened field stands among the leaves ``a b basis by c d e f g h status ~holds``."""
 
 
 def _proof(at: int, value: Any) -> Edit:
@@ -354,6 +384,61 @@ FORGERIES = [
     Forgery(
         "half a hash", "present", item(0, HASHES, lambda h: h[:-16]), "DecodeError", "32 bytes"
     ),
+    # the groups of a record of more than eight leaves
+    Forgery("a sibling forged", "one of eight", item(0, HASHES, flip), "ProofError", STATE),
+    Forgery(
+        "a group forged",
+        "one of eight",
+        item(0, HASHES, lambda h: flip(h, 159)),
+        "ProofError",
+        STATE,
+    ),
+    Forgery(
+        "a leaf for a group",
+        "one of eight",
+        item(0, HASHES, lambda h: h[96:128] + h[32:96] + h[:32] + h[128:]),
+        "ProofError",
+        STATE,
+    ),
+    Forgery(
+        "groups swapped",
+        "one of eight",
+        item(0, HASHES, lambda h: h[:96] + h[128:] + h[96:128]),
+        "ProofError",
+        STATE,
+    ),
+    Forgery(
+        "a group less",
+        "one of eight",
+        item(0, HASHES, lambda h: h[:-32]),
+        "ProofError",
+        "too short",
+    ),
+    Forgery(
+        "a group more",
+        "one of eight",
+        item(0, HASHES, lambda h: h + bytes(32)),
+        "ProofError",
+        "1 entries too many",
+    ),
+    Forgery(
+        "all leaves for their groups", "one of eight", _flat, "ProofError", "6 entries too many"
+    ),
+    Forgery(
+        "the root for the path",
+        "one of eight",
+        item(0, HASHES, lambda h: h[:32]),
+        "ProofError",
+        "too short",
+    ),
+    Forgery("a leaf less", "one of eight", _count(11), "ProofError", STATE),
+    Forgery("a leaf more", "one of eight", _count(13), "ProofError", "too short"),
+    Forgery("a list of few", "one of eight", _count(8), "ProofError", "6 leaves shown or hashed"),
+    Forgery("a tree with decoys", "one of eight", _count(17), "ProofError", "too short"),
+    Forgery("more than there can be", "one of eight", _count(257), "DecodeError", "1..256"),
+    Forgery("in another place", "one of eight", _opened_at(6), "ProofError", STATE),
+    Forgery("in another group", "one of eight", _opened_at(1), "ProofError", STATE),
+    Forgery("in no place", "one of eight", _opened_at(12), "ProofError", "outside 0..11"),
     # an earlier version
     Forgery("the earlier as the present", "earlier", item(0, CHANGE, None), "ProofError", ""),
     Forgery("at another height", "earlier", _change(0, lambda h: h + 1), "ProofError", ""),

@@ -1,7 +1,7 @@
 """A reader of disclosure files written from docs/formats alone: CBOR, BLAKE3 and Ed25519, no more.
 
-Shares no code with the product. It reads records of up to 16 leaves, one committee, and raises
-``Refused`` with the number of the check in docs/formats/disclosure.md that fails.
+Shares no code with the product. It reads files of one committee and raises ``Refused`` with the
+number of the check in docs/formats/disclosure.md that fails.
 """
 
 from __future__ import annotations
@@ -203,15 +203,13 @@ def one(
     rows = [flat[at : at + 3] for at in range(0, len(flat), 3)]
     indices = [row[0] for row in rows]
     need(1, all(type(n) is int and n >= 0 for row in rows for n in row[:2]))
-    need(7, indices == sorted(set(indices)) and count <= 16 and max(indices) < count)
-    others = iter(cut(hashes, 32))
-    need(7, len(indices) + len(hashes) // 32 == count)
+    need(7, indices == sorted(set(indices)) and max(indices) < count)
     own = {}
     for name, one_salt, (index, at, value) in zip(leaves, cut(salts, 16), rows, strict=True):
         need(7, at <= version)
         own[index] = h("field", enc([record_path, name, at]), h("value", one_salt, enc(value)))
     header = enc([kind, definition, record, version, count])
-    root = h("record root", header, *(own.get(n) or next(others) for n in range(count)))
+    root = record_root(header, count, own, cut(hashes, 32))
     present = state.get(record_path, (ZERO, 0))[0]
     if change is None:
         need(7, present == root)
@@ -222,6 +220,27 @@ def one(
         need(8, in_tree(leaf, index, changes, siblings) == known[at][9])
     fields = {name: [row[1], row[2]] for name, row in zip(leaves, rows, strict=True)}
     return {"act": act, "fields": fields, "current": change is None, "sealed": []}
+
+
+def record_root(header: bytes, count: int, own: dict[int, bytes], others: list[bytes]) -> bytes:
+    """Return the root of a record of ``count`` leaves, of which it is shown only some."""
+    if count <= 8:
+        need(7, len(own) + len(others) == count)
+        hashes = iter(others)
+        return h("record root", header, *(own.get(n) or next(hashes) for n in range(count)))
+    size = count if count <= 16 else 64 if count <= 64 else 256
+    width, known, left, kind = size, dict(own), list(others), "salted leaf"
+    while width > 1:
+        above = {}
+        for parent in sorted({index // 4 for index in known}):
+            row = b""
+            for index in range(4 * parent, min(4 * parent + 4, width)):
+                need(7, index in known or bool(left))
+                row += known[index] if index in known else left.pop(0)
+            above[parent] = h(kind, row if kind == "salted leaf" else row.ljust(128, b"\0"))
+        width, known, kind = (width + 3) // 4, above, "salted node"
+    need(7, not left)
+    return h("record root tree", header, h("salted root", u64(size), known[0]))
 
 
 def in_tree(leaf: bytes, index: int, count: int, siblings: list[bytes]) -> bytes:

@@ -79,8 +79,10 @@ def test_every_part_of_a_leaf_changes_its_hash() -> None:
 
 
 @pytest.mark.parametrize("kind", [RECORD, PRIVATE, DECISION])
-@pytest.mark.parametrize("count", [0, 1, 2, 15, 16, 17, 63, 64, 65, 200, 256])
-def test_list_root_is_flat_up_to_16_leaves_and_a_padded_tree_above(kind: str, count: int) -> None:
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 8, 9, 12, 13, 15, 16, 17, 63, 64, 65, 200, 256])
+def test_list_root_is_flat_up_to_8_leaves_a_tree_above_and_padded_above_16(
+    kind: str, count: int
+) -> None:
     header = cbor2.dumps(["header", count])
     stream = model.salts(POOL, KH, 512)
     hashes = [model.leaf(KH, f"{i}", 1, stream[i], i) for i in range(count)]
@@ -141,7 +143,7 @@ def opened(count: int) -> tuple[bytes, list[Opening], list[bytes], list[bytes], 
     return header, openings, hashes, decoys, root
 
 
-@pytest.mark.parametrize("count", [1, 8, 16, 17, 40, 64, 70])
+@pytest.mark.parametrize("count", [1, 8, 9, 12, 15, 16, 17, 40, 64, 70])
 @pytest.mark.parametrize("shown", [[], [0], [0, -1], list(range(1, 1000, 3))])
 def test_opened_leaves_and_the_hashes_of_the_others_give_the_root(
     count: int, shown: list[int]
@@ -158,7 +160,7 @@ def test_opened_leaves_and_the_hashes_of_the_others_give_the_root(
     assert salted.opened_root(RECORD, KH, header, count, hidden, others) == root
 
 
-@pytest.mark.parametrize("count", [5, 20])
+@pytest.mark.parametrize("count", [5, 12, 20])
 def test_a_forged_opening_leads_to_another_root(count: int) -> None:
     header, openings, hashes, decoys, root = opened(count)
     others = salted.hashes_for(hashes, decoys, [2])
@@ -178,7 +180,7 @@ def test_a_forged_opening_leads_to_another_root(count: int) -> None:
     assert salted.opened_root(RECORD, KH, header, count, {3: o}, others) != root
 
 
-@pytest.mark.parametrize("count", [5, 20])
+@pytest.mark.parametrize("count", [5, 12, 20])
 def test_an_opening_of_impossible_lengths_is_refused(count: int) -> None:
     header, openings, hashes, decoys, _ = opened(count)
     others = salted.hashes_for(hashes, decoys, [2])

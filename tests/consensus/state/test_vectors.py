@@ -14,6 +14,7 @@ import cbor2
 import pycddl
 import pytest
 
+from consensus.errors import ProofError
 from consensus.ledger.layout import Paths
 from consensus.state import history, merkle, proof, record, salted
 from consensus.state.state import MemoryBackend, State
@@ -79,6 +80,23 @@ def test_salted_list(case: dict[str, Any]) -> None:
     decoys = salted.decoys([H(salt) for salt in case["decoy_salts"]])
     root = salted.list_root(case["kind"], H(case["header"]), leaves(case["leaves"]), decoys)
     assert root.hex() == case["root"]
+
+
+@pytest.mark.parametrize("case", VECTORS["openings"], ids=lambda case: case["name"])
+def test_opening(case: dict[str, Any]) -> None:
+    shown: dict[int, salted.Opening | salted.HiddenOpening] = {
+        at: salted.Opening(name, version, H(salt), H(value))
+        for at, name, version, salt, value in case["shown"]
+    }
+    hashes = [H(each) for each in case["hashes"]]
+    place = (salted.RECORD, H(case["kh"]), H(case["header"]), case["count"])
+    if case["error"] in (None, "another root"):
+        found = salted.opened_root(*place, shown, hashes)
+        assert (found.hex() == case["root"]) == (case["error"] is None)
+    else:
+        with pytest.raises(ProofError) as refused:
+            salted.opened_root(*place, shown, hashes)
+        assert case["error"] in refused.value.message
 
 
 def test_record() -> None:
