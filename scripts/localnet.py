@@ -51,6 +51,8 @@ class LocalNetwork:
     folder: Path
     members: Sequence[Member]
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    programs: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Modules with options that are run for an agency in place of ``node``."""
 
     @property
     def agencies(self) -> tuple[str, ...]:
@@ -86,9 +88,10 @@ class LocalNetwork:
     def start(self, agency: str) -> None:
         """Start one node's process, in a session of its own: Ctrl-C is its starter's business."""
         home = self.folder / agency
+        program = self.programs.get(agency, ("node",))
         with (home / LOG_NAME).open("ab") as log:
             self.processes[agency] = subprocess.Popen(
-                [sys.executable, "-m", "node", str(home / founding.CONFIG_NAME)],
+                [sys.executable, "-m", *program, str(home / founding.CONFIG_NAME)],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -39,9 +39,8 @@ async def worked(town: LocalNetwork) -> int:
 
 
 def test_a_node_is_audited_while_it_runs_when_it_is_stopped_and_from_a_copy(
-    own_town: LocalNetwork, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    town: LocalNetwork, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    town = own_town
     height = trio.run(worked, town)
     genesis = str(town.folder / "genesis.cbor")
     key = str(town.key_file("treasury", "clerk0"))

@@ -1,0 +1,55 @@
+"""A network whose links go through relays, and whose nodes can have other programs and disks.
+
+Not here: the faults themselves (``relay``, ``launch``, ``disk``).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from comity.founding import CONFIG_NAME
+from scripts.localnet import LocalNetwork, free_ports
+from tests.network.harness.relay import Relays
+from tests.network.town import found_town
+
+LAUNCH = "tests.network.harness.launch"
+
+
+@contextmanager
+def relayed_town(folder: Path) -> Iterator[tuple[LocalNetwork, Relays]]:
+    """A network that is founded but not started, and the running relays between its nodes."""
+    with found_town(folder) as town:
+        pairs = list(itertools.combinations(town.agencies, 2))  # the lower index dials
+        ports = dict(zip(pairs, free_ports(len(pairs)), strict=True))
+        for dialer in town.agencies:
+            lines = [
+                f'{acceptor} = "127.0.0.1:{port}"'
+                for (one, acceptor), port in ports.items()
+                if one == dialer
+            ]
+            if lines:
+                with (town.folder / dialer / CONFIG_NAME).open("a", encoding="utf-8") as file:
+                    file.write("\n".join(["", "[peers]", *lines, ""]))
+        targets = {pair: (port, town.member(pair[1]).peer_port) for pair, port in ports.items()}
+        with Relays(targets) as relays:
+            yield town, relays
+
+
+def with_clock(town: LocalNetwork, agency: str, offset_ms: int) -> None:
+    """Have a node that is started from now on see another time of day, or the true one."""
+    honest(town, agency)
+    if offset_ms:
+        town.programs[agency] = (LAUNCH, f"--clock={offset_ms}")
+
+
+def as_liar(town: LocalNetwork, agency: str, seed: int) -> None:
+    """Have a node that is started from now on lie to its peers."""
+    town.programs[agency] = (LAUNCH, f"--lie={seed}")
+
+
+def honest(town: LocalNetwork, agency: str) -> None:
+    """Have a node that is started from now on be as it should be."""
+    town.programs.pop(agency, None)
