@@ -45,6 +45,9 @@ class ReplicaConfig:
         timeout_base_ms: a round may last this long before it is given up.
         timeout_growth_num, timeout_growth_den: factor per consecutive failed round.
         timeout_max_ms: cap of that growth.
+        short_timer_min_ms, short_timer_rounds: how long the proposal of a leader that failed before
+            is waited for: so many observed round times, and at least so long.
+        announce_ms: a batch that stays unproposed for so long is announced to all.
         heartbeat_ms: an idle chain gets an empty block this often.
         block_spacing_ms, certified_spacing_ms: between the arrival of a block with payload and the
             next payload; the second once the block is certified.
@@ -68,6 +71,9 @@ class ReplicaConfig:
     timeout_growth_num: int = 6
     timeout_growth_den: int = 5
     timeout_max_ms: int = 4000
+    short_timer_min_ms: int = 50
+    short_timer_rounds: int = 2
+    announce_ms: int = 50
     heartbeat_ms: int = 3000
     block_spacing_ms: int = 50
     certified_spacing_ms: int = 10

@@ -5,7 +5,11 @@ and gives the round up one timeout after that moment. So an idle chain does not 
 waiting that the rules impose (spacing, empty blocks) is not held against the leader.
 
 The timeout grows with consecutive failed rounds and is capped: rounds never run away.
-Not here: the short timer for leaders that failed before.
+
+A leader that failed before is waited for a short time only, until it has proposed a block that can
+be voted for. That time counts from the latest moment at which an honest leader would propose that
+knows a little less than we do, and is a multiple of the observed round time: what delays everybody
+delays that too. Not here: for whom it is set (``turns``), and when it is not (``rounds``).
 """
 
 from __future__ import annotations
@@ -70,6 +74,46 @@ class Pacemaker:
                 break
             duration = duration * config.timeout_growth_num // config.timeout_growth_den
         return min(duration, config.timeout_max_ms)
+
+    def deadline_ms(
+        self, situation: Situation, propose_ms: int, failures: int, *, hurried: bool
+    ) -> int:
+        """Return when the round is given up.
+
+        Args:
+            propose_ms: what ``propose_from_ms`` says of the same situation.
+            failures: consecutive failed rounds before this one.
+            hurried: the leader failed before and has not proposed what can be voted for.
+        """
+        deadline_ms = self.start_ms(situation, propose_ms) + self.duration_ms(failures)
+        if not hurried:
+            return deadline_ms
+        return min(deadline_ms, self._latest_ms(situation, propose_ms) + self.short_ms)
+
+    @property
+    def short_ms(self) -> int:
+        """How long a proposal of a leader that failed before is waited for."""
+        config = self._config
+        return max(config.short_timer_min_ms, config.short_timer_rounds * self.round_time_ms)
+
+    def _latest_ms(self, situation: Situation, propose_ms: int) -> int:
+        """Return the latest moment at which an honest leader whose knowledge differs proposes.
+
+        It may have to be told of the batch, lack the parent's commit certificate, or be behind
+        with its execution so that it may propose no payload.
+        """
+        if situation.by_timeout:
+            return propose_ms
+        config, latest_ms = self._config, propose_ms
+        if situation.work_since_ms is not None:
+            latest_ms = max(latest_ms, situation.work_since_ms + config.announce_ms)
+        if situation.parent_bytes:
+            latest_ms = max(latest_ms, situation.parent_ms + config.block_spacing_ms)
+        if not situation.parent_certified:
+            latest_ms = max(latest_ms, situation.entered_ms + self.round_time_ms)
+            if not situation.parent_bytes:
+                latest_ms = max(latest_ms, situation.parent_ms + 2 * config.empty_block_ms)
+        return latest_ms
 
     def payload_from_ms(self, situation: Situation) -> int | None:
         """Return when the leader may propose payload; None while there is none or it may not."""

@@ -15,7 +15,7 @@ the windows; votes on payload wait beyond twice these; empty blocks never refuse
 Nothing depends on one delivery: certificates and own messages go out again on every connection
 and at intervals, and whoever is behind is answered with certificates.
 
-Not here: epochs after the first, short timers, announcements of batches. A result that names a
+Not here: epochs after the first, announcements of batches. A result that names a
 next committee halts the replica.
 """
 
@@ -490,6 +490,8 @@ class Replica:
         """Mark a block ordered; with its parent's round before it, that commits the parent."""
         fresh = node.qc is None
         self._tree.order(node, certificate)
+        if fresh:
+            self._rounds.turns.ordered(node.block)
         if fresh and node.parent is not None and node.parent is not self._tree.root:
             self._execution.commit_vote(node.parent)
 

@@ -17,6 +17,7 @@ from consensus.hotstuff.outbox import Outbox
 from consensus.hotstuff.pacemaker import Pacemaker, Situation
 from consensus.hotstuff.payload import PayloadPool, repeats_batch, within_limits
 from consensus.hotstuff.safety import Safety
+from consensus.hotstuff.turns import Turns
 from consensus.hotstuff.types import (
     Block,
     Certificates,
@@ -55,6 +56,8 @@ class Rounds:
         self._pool = pool
         self._outbox = outbox
         self._pacemaker = Pacemaker(config)
+        self.turns = Turns(committee, tree.root.block.round)
+        """How the leaders' turns ended."""
         self._entered_ms = 0
         self._ordered_ms = 0
         self._resent_ms = 0
@@ -130,17 +133,18 @@ class Rounds:
         proposal = self._proposal_node()
         situation = self._situation(parent, proposal)
         propose_ms = self._pacemaker.propose_from_ms(situation)
-        start_ms = self._pacemaker.start_ms(situation, propose_ms)
         timers: dict[Timer, int] = {}
-        if proposal is not None:
-            self._vote(proposal, timers, now_ms)
+        fit = proposal is not None and self._vote(proposal, timers, now_ms)
         if parent is not None and self._may_propose():
             if propose_ms <= now_ms:
                 self._propose(parent, situation, now_ms)
             else:
                 timers[Timer.PROPOSE] = propose_ms
-        self._give_up(start_ms, joined, timers, now_ms)
-        self._resend(start_ms, timers, now_ms)
+        deadline_ms = self._pacemaker.deadline_ms(
+            situation, propose_ms, self._failures, hurried=not fit and self._hurried
+        )
+        self._give_up(deadline_ms, joined, timers, now_ms)
+        self._resend(self._pacemaker.start_ms(situation, propose_ms), timers, now_ms)
         return timers
 
     def _parent(self) -> Node | None:
@@ -178,6 +182,17 @@ class Rounds:
     def _failures(self) -> int:
         return self._safety.round - self._safety.high_qc.round - 1
 
+    @property
+    def _hurried(self) -> bool:
+        """Whether the short timer is set for the leader, unless it proposes what is fit.
+
+        After f failed rounds in a row it is set for nobody until a quorum certificate forms: it
+        may be that not the leaders are slow.
+        """
+        if self._failures >= self._committee.faulty_max:
+            return False
+        return self.turns.marked(self._committee.leader(self._safety.round))
+
     def _proposal_node(self) -> Node | None:
         proposal = self._proposals.get(self._safety.round)
         return None if proposal is None else self._tree.get(proposal.block.id)
@@ -199,14 +214,17 @@ class Rounds:
         behind = parent.block.height - executed.block.height
         return behind > factor * self._config.execution_ahead_max
 
-    def _vote(self, node: Node, timers: dict[Timer, int], now_ms: int) -> None:
-        """Vote for the round's block as soon as rule 2 permits."""
+    def _vote(self, node: Node, timers: dict[Timer, int], now_ms: int) -> bool:
+        """Vote for the round's block as soon as rule 2 permits.
+
+        Return whether the block is fit: its leader can do no more for our vote.
+        """
         safety = self._safety
         if max(safety.voted_round, safety.timeout_round) >= safety.round:
-            return
+            return True
         parent = node.parent
         if parent is None:
-            return
+            return False
         if node.acceptable is None:
             node.acceptable = (
                 node.block.time_ms > parent.block.time_ms
@@ -214,16 +232,17 @@ class Rounds:
                 and not repeats_batch(node)
             )
         if not node.acceptable or not node.held:
-            return
-        if node.block.payload and (
-            not self._in_window(parent, 2) or self._execution_behind(parent, 2)
-        ):
-            return
+            return False
         early_ms = node.block.time_ms - self._config.time_ahead_ms
         if node.block.time_ms > parent.block.time_ms + 1 and now_ms < early_ms:
             timers[Timer.EARLY_BLOCK] = early_ms
-            return
+            return False
+        if node.block.payload and (
+            not self._in_window(parent, 2) or self._execution_behind(parent, 2)
+        ):
+            return True
         self._outbox.sign(safety.vote(node.block), node)
+        return True
 
     def _may_propose(self) -> bool:
         """Whether we lead the round and have neither proposed in it nor given it up (rule 1)."""
@@ -255,12 +274,13 @@ class Rounds:
         )
         self._outbox.sign(safety.propose(block), None)
 
-    def _give_up(self, start_ms: int, joined: bool, timers: dict[Timer, int], now_ms: int) -> None:
+    def _give_up(
+        self, deadline_ms: int, joined: bool, timers: dict[Timer, int], now_ms: int
+    ) -> None:
         """Sign a timeout when the round has lasted too long or f + 1 others did (rules 6, 7)."""
         safety = self._safety
         if safety.timeout_round >= safety.round:
             return
-        deadline_ms = start_ms + self._pacemaker.duration_ms(self._failures)
         if joined or now_ms >= deadline_ms:
             self._outbox.sign(safety.timeout(), None)
         else:
