@@ -1,15 +1,15 @@
-"""One rule broken each, to know that the harness can fail."""
+"""How a simulation may depart from the real thing, to know that the harness can fail.
+
+The mutants themselves, each with what must find it: ``tests/byzantine/mutants/simulated``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from consensus.committee import Committee
-from consensus.hotstuff.blocktree import Node
-from consensus.hotstuff.events import Timer
 from consensus.hotstuff.replica import Replica
-from consensus.hotstuff.types import Block, CommitCert, SafetyRecord
 from consensus.ledger.view import Write
 
 
@@ -21,66 +21,6 @@ class WeakCommittee(Committee):
 
 def _same(replica: Replica) -> None:
     pass
-
-
-def _no_guard(replica: Replica) -> None:
-    replica._safety._guard_allows = lambda round_: True  # type: ignore[method-assign]
-
-
-def _forget(**forgotten: object) -> Callable[[Replica], None]:
-    def apply(replica: Replica) -> None:
-        safety = replica._safety
-        record = safety.record
-
-        def forgetful() -> SafetyRecord:
-            return replace(record(), **forgotten)  # type: ignore[arg-type]
-
-        safety.record = forgetful  # type: ignore[method-assign]
-
-    return apply
-
-
-def _votes_late(replica: Replica) -> None:
-    safety, rounds = replica._safety, replica._rounds
-    vote = rounds._vote
-
-    def vote_late(node: Node, timers: dict[Timer, int], now_ms: int) -> None:
-        kept, safety.timeout_round = safety.timeout_round, 0
-        vote(node, timers, now_ms)
-        safety.timeout_round = kept
-
-    rounds._vote = vote_late  # type: ignore[method-assign]
-
-
-def _holds_everything(replica: Replica) -> None:
-    insert = replica._tree.insert
-
-    def insert_held(block: Block, now_ms: int) -> Node | None:
-        node = insert(block, now_ms)
-        if node is not None and node.parent is not None:
-            node.parent.held = True
-        return node
-
-    require = replica._execution.require
-
-    def require_held(node: Node) -> None:
-        require(node)
-        node.held = True
-
-    replica._tree.insert = insert_held  # type: ignore[method-assign]
-    replica._execution.require = require_held  # type: ignore[method-assign]
-
-
-def _delivers_early(replica: Replica) -> None:
-    execution = replica._execution
-    deliver = execution.deliver
-
-    def deliver_early(node: Node) -> None:
-        if node.commit_cert is None and node.statement is not None:
-            node.commit_cert = CommitCert(node.statement, ())
-        deliver(node)
-
-    execution.deliver = deliver_early  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)
@@ -112,45 +52,3 @@ class Mutant:
 
 
 NONE = Mutant()
-DURABLE = ("durable before sent", "block durable before sent", "batches durable before sent")
-CAUGHT_BY: Mapping[Mutant, tuple[str, ...]] = {
-    Mutant("sends before it persists", eager_outbox=True): DURABLE,
-    Mutant(
-        "sends before it persists, seen by its second signatures",
-        eager_outbox=True,
-        ignore=DURABLE,
-    ): ("one signature a slot",),
-    Mutant("certificates of q - 1", weak_quorum=True): ("certificates have a quorum",),
-    Mutant("commit votes without the guard", on_boot=_no_guard): (
-        "commit vote after timeout needs a two-chain",
-    ),
-    Mutant("votes after giving the round up", on_boot=_votes_late): (
-        "no vote after the timeout of its round",
-    ),
-    Mutant("votes without the payload", on_boot=_holds_everything): (
-        *DURABLE,
-        "a held batch stays",
-    ),
-    Mutant("delivers without a certificate", on_boot=_delivers_early): (
-        "certificates have a quorum",
-    ),
-    Mutant(
-        "delivers without a certificate, seen by what it must take back",
-        on_boot=_delivers_early,
-        ignore=("certificates have a quorum",),
-    ): ("agreement", "no own bug", "certificate says what was executed"),
-    Mutant("the record forgets the last vote", on_boot=_forget(last_vote=None)): DURABLE,
-    Mutant("the record forgets commit votes", on_boot=_forget(commit_votes=())): DURABLE,
-    Mutant("the record forgets timeouts", on_boot=_forget(signed_timeouts=())): DURABLE,
-    Mutant(
-        "the record forgets proposals, seen by the second one",
-        on_boot=_forget(last_proposal=None),
-        ignore=DURABLE,
-    ): ("signer agrees", "one signature a slot"),
-    # With a traitor or a dead node beside it, it is one fault too many, and nothing is certified.
-    Mutant("one node executes something else", miscounting=0): (
-        "no halt",
-        "new work is certified",
-    ),
-}
-"""Each mutant with the promises of which one must be found broken."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.byzantine.mutants.simulated import CAUGHT_BY
 from tests.sim.campaign import run
 from tests.sim.errors import Violation
-from tests.sim.mutants import CAUGHT_BY, Mutant
+from tests.sim.mutants import Mutant
 
 SEEDS_MAX = 60
 
