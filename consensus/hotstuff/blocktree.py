@@ -21,6 +21,7 @@ class Node:
 
     Args:
         parent: None for the root.
+        round: of the block in the tree's epoch: 0 for a root that ended the epoch before.
         seen_ms: when it was received or made here.
         ordered: a certificate on it or a descendant is known.
         qc: its quorum certificate, once known.
@@ -35,6 +36,7 @@ class Node:
     block: Block
     parent: Node | None
     seen_ms: int
+    round: int
     ordered: bool = False
     qc: QuorumCert | None = None
     commit_cert: CommitCert | None = None
@@ -45,18 +47,25 @@ class Node:
     commit_asked: bool = False
     acceptable: bool | None = None
 
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether it is executed and named a next committee: what extends it is only ordered."""
+        return self.statement is not None and self.statement.next_committee_hash is not None
+
 
 class BlockTree:
     """Undelivered blocks over the delivered root.
 
     Args:
+        epoch: of all blocks but the root, which may have ended the epoch before.
         root: the last delivered block.
-        qc: its quorum certificate, if known (the virtual one for genesis).
+        qc: its quorum certificate, if known (the virtual one where the epoch starts).
         blocks_max: nodes kept at most.
     """
 
-    def __init__(self, root: Block, qc: QuorumCert | None, blocks_max: int) -> None:
-        self.root = Node(root, None, 0, ordered=True, qc=qc, held=True, logged=True)
+    def __init__(self, epoch: int, root: Block, qc: QuorumCert | None, blocks_max: int) -> None:
+        round_ = root.round if root.epoch == epoch else 0
+        self.root = Node(root, None, 0, round_, ordered=True, qc=qc, held=True, logged=True)
         self._nodes: dict[bytes, Node] = {root.id: self.root}
         self._blocks_max = blocks_max
         self.ordered_tip = self.root
@@ -87,9 +96,9 @@ class BlockTree:
         parent = self._nodes.get(block.parent_id)
         if parent is None or self.full:
             return None
-        if block.height != parent.block.height + 1 or block.justify.round != parent.block.round:
+        if block.height != parent.block.height + 1 or block.justify.round != parent.round:
             return None
-        node = Node(block, parent, now_ms)
+        node = Node(block, parent, now_ms, block.round)
         self._nodes[block.id] = node
         return node
 
@@ -100,7 +109,7 @@ class BlockTree:
         if node.ordered:
             return
         node.ordered = True
-        if node.block.round > self.ordered_tip.block.round:
+        if node.round > self.ordered_tip.round:
             self.ordered_tip = node
 
     def ancestor(self, node: Node, height: int) -> Node:
@@ -126,12 +135,13 @@ class BlockTree:
     def next_to_execute(self) -> tuple[Node | None, Node | None]:
         """Return ``(undo, execute)``: the executed tip to take back, or else the block to execute.
 
-        Execution follows the branch of the ordered block of the highest round (rule 3).
+        Execution follows the branch of the ordered block of the highest round (rule 3), up to a
+        block that ends the epoch.
         """
         target = self.ordered_tip
         if not self.extends(target, self.executed):
             return self.executed, None
-        if target is self.executed:
+        if target is self.executed or self.executed.ends_epoch:
             return None, None
         return None, self.ancestor(target, self.executed.block.height + 1)
 
@@ -147,11 +157,7 @@ class BlockTree:
             return None
         while child is not node and child.parent is not None:
             branch.append(child.block)
-            if (
-                best is None
-                and child.qc is not None
-                and child.block.round == child.parent.block.round + 1
-            ):
+            if best is None and child.qc is not None and child.round == child.parent.round + 1:
                 best = child.qc, len(branch) - 1
             child = child.parent
         if best is None:

@@ -6,8 +6,10 @@ checked once, loose or in a certificate, is remembered, so certificates made of 
 cost nothing again.
 
 A quorum certificate has exactly q signatures of distinct committee members; round 0 is the virtual
-certificate of the genesis block and nothing else. Committee changes are not supported yet:
-whatever speaks of another epoch or of a next committee is refused.
+certificate of the block that the epoch started from and nothing else. A verifier is of one epoch:
+its committee and start come from the genesis file, or from the commit certificate that ended the
+epoch before. Whatever speaks of another epoch is refused, but for requests of blocks of earlier
+ones, which nobody signs.
 
 Not here: anything that depends on what this node has seen or signed (``safety``, ``replica``).
 Source: HotStuff (arXiv 1803.05069) §4; Jolteon (arXiv 2106.10362) fig. 3.
@@ -20,7 +22,7 @@ from typing import Final
 
 from consensus import signing
 from consensus.committee import Committee
-from consensus.errors import CertificateError
+from consensus.errors import CertificateError, invariant
 from consensus.hotstuff.types import (
     LANE_ORDINARY,
     LANE_PROTECTIVE,
@@ -56,7 +58,8 @@ class Verifier:
     Args:
         chain: hash of the genesis file.
         committee: validators of the epoch.
-        genesis: the virtual certificate that starts the epoch (``types.genesis_cert``).
+        start: the virtual certificate that starts the epoch (``types.genesis_cert`` or
+            ``types.start_cert``).
         verify: the signature scheme.
     """
 
@@ -64,13 +67,14 @@ class Verifier:
         self,
         chain: bytes,
         committee: Committee,
-        genesis: QuorumCert,
+        start: QuorumCert,
         *,
         verify: VerifySignature = signing.verify,
     ) -> None:
+        invariant(start.epoch == committee.epoch and start.round == 0, "the start of another epoch")
         self._chain = chain
         self._committee = committee
-        self._genesis = genesis
+        self._start = start
         self._verify = verify
         self._checked: dict[tuple[int, int, bytes], bytes] = {}
 
@@ -79,7 +83,8 @@ class Verifier:
 
         Args:
             message: decoded from the link of ``sender``.
-            sender: the peer's validator index, authenticated by its link.
+            sender: the peer's number, authenticated by its link: its validator index in this
+                epoch, or one from the committee's size on.
 
         Raises:
             CertificateError: the message or a certificate in it breaks a rule.
@@ -100,7 +105,7 @@ class Verifier:
                 _require(message.epoch == self._committee.epoch, "another epoch")
                 self._certificates(message.high_qc, message.timeout_cert, message.commit_cert)
             case BlocksRequest():
-                _require(message.epoch == self._committee.epoch, "another epoch")
+                _require(message.epoch <= self._committee.epoch, "a later epoch")
             case BlocksResponse():
                 self._blocks(message)
         return VerifiedMessage(message, sender)
@@ -140,13 +145,13 @@ class Verifier:
         self._signatures(*certificates)
 
     def _vote(self, message: Vote, sender: int) -> None:
-        _require(message.validator == sender, "vote in another's name")
+        self._member(message.validator, sender)
         _require(message.epoch == self._committee.epoch, "vote of another epoch")
         _require(message.round > 0 and message.height > 0, "vote on the genesis block")
         self._signature(SignKind.VOTE, sender, message.body, message.signature)
 
     def _timeout(self, message: Timeout, sender: int) -> None:
-        _require(message.validator == sender, "timeout in another's name")
+        self._member(message.validator, sender)
         _require(message.epoch == self._committee.epoch, "timeout of another epoch")
         high, entry = message.high_qc, message.timeout_cert
         _require(high.round == message.high_round, "timeout names another high round")
@@ -168,9 +173,13 @@ class Verifier:
         self._signatures(*certificates)
 
     def _commit_vote(self, message: CommitVote, sender: int) -> None:
-        _require(message.validator == sender, "commit vote in another's name")
+        self._member(message.validator, sender)
         self._statement(message.statement)
         self._signature(SignKind.COMMIT_VOTE, sender, message.body, message.signature)
+
+    def _member(self, validator: int, sender: int) -> None:
+        _require(validator == sender, "signed in another's name")
+        _require(sender < self._committee.size, "signed by a node without a vote")
 
     def _blocks(self, message: BlocksResponse) -> None:
         last = message.blocks[0]
@@ -226,7 +235,7 @@ class Verifier:
     def _quorum_shape(self, certificate: QuorumCert) -> None:
         _require(certificate.epoch == self._committee.epoch, "quorum certificate of another epoch")
         if certificate.round == 0:
-            _require(certificate == self._genesis, "round 0 is the genesis block's alone")
+            _require(certificate == self._start, "round 0 is the epoch's start alone")
             return
         _require(certificate.height > 0, "only the genesis block has height 0")
         check_signers([v for v, _ in certificate.signatures], self._committee)
@@ -256,7 +265,6 @@ class Verifier:
         _require(statement.chain == self._chain, "statement of another chain")
         _require(statement.epoch == self._committee.epoch, "statement of another epoch")
         _require(statement.round > 0 and statement.height > 0, "statement on the genesis block")
-        _require(statement.next_committee_hash is None, "committee changes are not supported")
 
     def _commit_shape(self, certificate: CommitCert) -> None:
         self._statement(certificate.statement)

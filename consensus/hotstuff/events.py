@@ -4,9 +4,9 @@
 
 - A list is obeyed to its end, in order. Then each ``Sign`` in it is answered by ``Signed``, in
   order, before any other event. Refusal to sign stops the node.
-- ``Persist``, ``Broadcast``, ``Send`` and ``Deliver`` form one first-in-first-out queue over all
-  steps: what follows a ``Persist`` leaves only when that is durable. Everything else may run at
-  once, so the processor goes on while the disk syncs. Syncs may be merged.
+- ``Persist``, ``Broadcast``, ``Send``, ``Deliver`` and ``EndEpoch`` form one first-in-first-out
+  queue over all steps: what follows a ``Persist`` leaves only when that is durable. Everything else
+  may run at once, so the processor goes on while the disk syncs. Syncs may be merged.
 - ``Execute`` comes one at a time, always on the tip of what was executed and not undone;
   ``Executed`` answers it. ``Undo`` takes back that tip.
 - ``RequirePayload`` is answered by ``PayloadHeld`` once every batch of the block is held, found
@@ -14,6 +14,14 @@
   until the block is delivered, so it is asked of own and recovered blocks too.
 - A timer is known by its token; setting it again moves it. Early or late firing is harmless.
 - After ``Halt`` nothing more is signed or sent.
+- ``EndEpoch`` is a replica's last effect. First whatever was delivered is made durable with its
+  certificate, then the record in it is, and only then a replica of the next epoch is begun with
+  that record; nothing is signed in between. A crash before the record is durable begins again with
+  the old epoch's, and with the delivered block as its tip: the effect then comes again.
+- A peer is a number: the index of a member of the epoch's committee, or any number from its size
+  on, for a node that has no vote in this epoch (which may be a member of another one).
+- Messages of other epochs are not verified. ``OtherEpoch`` tells of them; ``epochs.elsewhere``
+  says which they are.
 """
 
 from __future__ import annotations
@@ -96,10 +104,21 @@ class ReplicaConfig:
 
 @dataclass(frozen=True, slots=True)
 class CertifiedTip:
-    """The last delivered block and the certificate by which it was; None at genesis."""
+    """The last delivered block and the certificate by which it was; None at genesis.
+
+    It is of the record's epoch, or ended the epoch before it, by a certificate of its own.
+    """
 
     block: Block
     commit_cert: CommitCert | None
+
+    def ends(self, epoch: int) -> bool:
+        """Whether the block is of that epoch and ended it."""
+        certificate = self.commit_cert
+        if certificate is None or certificate.statement.block_id != self.block.id:
+            return False
+        statement = certificate.statement
+        return statement.epoch == epoch and statement.next_committee_hash is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +141,9 @@ class RecoveredState:
 
 NEVER = INT64_MAX
 """A round that is never reached."""
+
+FOLLOWER = -1
+"""In place of the own index: a node without a vote in the epoch. It signs nothing."""
 
 
 # --- events -------------------------------------------------------------------------------------
@@ -226,6 +248,14 @@ class BlocksFetched:
     response: VerifiedMessage
 
 
+@dataclass(frozen=True, slots=True)
+class OtherEpoch:
+    """A peer spoke of another epoch than this replica's; nothing that it said was verified."""
+
+    peer: int
+    epoch: int
+
+
 Event = (
     Started
     | Received
@@ -236,6 +266,7 @@ Event = (
     | Signed
     | Connected
     | BlocksFetched
+    | OtherEpoch
 )
 
 
@@ -306,6 +337,18 @@ class Deliver:
 
 
 @dataclass(frozen=True, slots=True)
+class EndEpoch:
+    """The block, delivered just before, ended the epoch: begin the next one with ``record``.
+
+    ``commit_cert`` is on this very block, and ``record`` is the next epoch's first, encoded.
+    """
+
+    block: Block
+    commit_cert: CommitCert
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class FetchBlocks:
     """Send ``request`` to these peers; the first good answer serves."""
 
@@ -317,12 +360,24 @@ class FetchBlocks:
 class ServeBlocks:
     """Answer ``peer`` from storage with a ``BlocksResponse``, if the blocks are there.
 
-    By height: at most ``count`` blocks, ending at the last of them that has a commit certificate
-    of its own (given as proof), or else proved by the justify of the block that follows.
+    By height: at most ``count`` blocks of the request's epoch, ending at the last of them that has
+    a commit certificate of its own (given as proof), or else proved by the justify of the block
+    that follows.
     """
 
     peer: int
     request: BlocksRequest
+
+
+@dataclass(frozen=True, slots=True)
+class ServeEnd:
+    """Send ``peer`` the commit certificate that ended an earlier epoch, as ``Certificates`` of it.
+
+    If it is not kept, nothing is sent.
+    """
+
+    peer: int
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,8 +439,10 @@ Effect = (
     | Execute
     | Undo
     | Deliver
+    | EndEpoch
     | FetchBlocks
     | ServeBlocks
+    | ServeEnd
     | PeerHeld
     | SetTimer
     | CancelTimer

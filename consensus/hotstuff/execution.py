@@ -4,6 +4,9 @@ One block is executed at a time, on the branch of the highest ordered block; whe
 what was executed beyond the common ancestor is undone first. A block is delivered when a commit
 certificate covers it and our own result of the certified block equals the certified one.
 
+A result that names a next committee ends the epoch: what extends its block is never executed, so
+it is neither commit-voted nor delivered, and only a certificate on that very block delivers it.
+
 Not here: what execution means.
 """
 
@@ -14,6 +17,7 @@ from typing import Final
 from consensus.errors import invariant
 from consensus.hotstuff.blocktree import BlockTree, Node
 from consensus.hotstuff.events import (
+    CertifiedTip,
     Deliver,
     Execute,
     Executed,
@@ -30,7 +34,6 @@ REQUIRED_AHEAD_MAX: Final = 8
 """Ordered blocks whose payload is asked for before their turn to be executed."""
 
 HALT_DIVERGENCE: Final = "RESULT_DIVERGENCE"
-HALT_UNSUPPORTED: Final = "UNSUPPORTED_COMMITTEE_CHANGE"
 
 
 class Execution:
@@ -46,6 +49,8 @@ class Execution:
         self._outbox = outbox
         self._executing: Node | None = None
         self._looked: tuple[Node, Node] | None = None
+        self.ended: CertifiedTip | None = None
+        """The delivered block that ended the epoch, with the certificate on it."""
 
     def require(self, node: Node) -> None:
         """Ask for the payload of a block, once."""
@@ -92,9 +97,8 @@ class Execution:
         if node is None:  # pragma: no cover - the invariant has raised
             return
         self._executing = None
-        if event.result.next_committee_hash is not None:
-            self._outbox.halt(HALT_UNSUPPORTED, "executing a block gave a next committee")
-            return
+        extended = node.parent is not None and node.parent.ends_epoch
+        invariant(not extended, "what extends the end of an epoch is not executed")
         node.statement = statement_of(self._chain, node.block, event.result)
         self._tree.executed = node
         self.commit_vote(node)
@@ -129,6 +133,8 @@ class Execution:
         for delivered in self._tree.deliver(node):
             self._pool.delivered(delivered.block)
             self._outbox.post(Deliver(delivered.block, certificate))
+        if node.ends_epoch:
+            self.ended = CertifiedTip(node.block, certificate)
 
 
 def statement_of(chain: bytes, block: Block, result: ExecutionResult) -> Statement:

@@ -27,6 +27,9 @@ from consensus.hotstuff.wire import BLOCKS_PER_RESPONSE_MAX
 NEAR_MAX: Final = BLOCKS_PER_RESPONSE_MAX // 2
 """Missing heights up to which a block is asked for by its id."""
 
+GUESTS_MAX: Final = 64
+"""Peers without a vote in the epoch that are asked; the oldest goes first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -39,6 +42,9 @@ class Target:
 class Fetcher:
     """One request in flight, asked of the next peers when it stays unanswered.
 
+    Members of the committee are asked, and whoever else connected: when the epoch is over, its
+    members may all be gone.
+
     Args:
         epoch, own, size: of the committee.
     """
@@ -46,7 +52,8 @@ class Fetcher:
     def __init__(self, config: ReplicaConfig, epoch: int, own: int, size: int) -> None:
         self._config = config
         self._epoch = epoch
-        self._ring = [(own + step) % size for step in range(1, size)]
+        self._size = size
+        self._ring = [peer for step in range(1, size + 1) if (peer := (own + step) % size) != own]
         self._target: Target | None = None
         self._next_ms = 0
         self._attempt = 0
@@ -57,6 +64,15 @@ class Fetcher:
     def due_ms(self) -> int | None:
         """When ``ask`` will have something to say; None while nothing is missing."""
         return None if self._target is None else self._next_ms
+
+    def welcome(self, peer: int) -> None:
+        """Ask a peer that connected, too, if it is none of the committee."""
+        if peer < self._size or peer in self._ring:
+            return
+        self._ring.append(peer)
+        guests = [other for other in self._ring if other >= self._size]
+        if len(guests) > GUESTS_MAX:
+            self._ring.remove(guests[0])
 
     def prefer(self, peer: int) -> None:
         """Ask ``peer`` first: it showed the certificate, so it should have the block."""
@@ -135,19 +151,22 @@ def missing(tree: BlockTree, safety: Safety, orphans: dict[bytes, Proposal]) -> 
     if orphans:
         named.append(max(orphans.values(), key=lambda p: p.block.round).block.justify)
     for each in named:
-        ahead = each.height > root.height and each.round > root.round
+        ahead = each.height > root.height and each.round > tree.root.round
         if ahead and tree.get(each.block_id) is None:
             return Target(each.block_id, each.height)
     return None
 
 
-def serve(tree: BlockTree, request: BlocksRequest, peer: int) -> Send | ServeBlocks | None:
+def serve(
+    tree: BlockTree, epoch: int, request: BlocksRequest, peer: int
+) -> Send | ServeBlocks | None:
     """Return the answer to a peer's request, or ``ServeBlocks`` for delivered blocks, or None.
 
-    Whoever lacks delivered blocks gets those first, by height, and asks again.
+    Whoever lacks delivered blocks gets those first, by height, and asks again; blocks of an epoch
+    before the tree's are all delivered.
     """
     root = tree.root.block.height
-    if request.from_height <= root:
+    if request.from_height <= root or request.epoch != epoch:
         return ServeBlocks(peer, replace(request, block_id=None))
     if request.block_id is None:
         last = tree.ancestor(tree.ordered_tip, request.from_height + request.count - 1)

@@ -15,6 +15,7 @@ from consensus.hotstuff.events import (
     CancelTimer,
     Deliver,
     Effect,
+    EndEpoch,
     Halt,
     Persist,
     Send,
@@ -27,13 +28,15 @@ from consensus.hotstuff.wire import encode_record
 
 TIMERS: Final = tuple(Timer)
 
+Posted = Broadcast | Send | Deliver | EndEpoch
+
 
 class Outbox:
     """Collects the effects of one step after another."""
 
     def __init__(self) -> None:
         self._effects: list[Effect] = []
-        self._posted: list[Broadcast | Send | Deliver] = []
+        self._posted: list[Posted] = []
         self._to_log: list[Node] = []
         self._promised = False
         self._timers: dict[Timer, int] = {}
@@ -44,7 +47,7 @@ class Outbox:
         """Do this now; no disk is waited for."""
         self._effects.append(effect)
 
-    def post(self, effect: Broadcast | Send | Deliver) -> None:
+    def post(self, effect: Posted) -> None:
         """Do this once everything promised so far is durable."""
         self._posted.append(effect)
 

@@ -15,8 +15,10 @@ the windows; votes on payload wait beyond twice these; empty blocks never refuse
 Nothing depends on one delivery: certificates and own messages go out again on every connection
 and at intervals, and whoever is behind is answered with certificates.
 
-Not here: epochs after the first, announcements of batches. A result that names a
-next committee halts the replica.
+A replica is of one epoch. Once the block that ends it is certified, ``EndEpoch`` is its last effect
+(``epochs``).
+
+Not here: announcements of batches.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ from typing import Final
 from consensus.committee import Committee
 from consensus.hotstuff.answers import Answers
 from consensus.hotstuff.blocktree import BlockTree, Node
+from consensus.hotstuff.epochs import Boundary
 from consensus.hotstuff.events import (
+    NEVER,
     BlocksFetched,
     Broadcast,
     Connected,
@@ -34,6 +38,7 @@ from consensus.hotstuff.events import (
     Event,
     EvidenceKind,
     Executed,
+    OtherEpoch,
     PayloadAvailable,
     PayloadHeld,
     PeerHeld,
@@ -67,6 +72,7 @@ from consensus.hotstuff.types import (
     Timeout,
     TimeoutCert,
     Vote,
+    epoch_of,
 )
 from consensus.hotstuff.votes import Tally, commit_cert, quorum_cert, timeout_cert, unattainable
 from consensus.hotstuff.wire import COMMIT_VOTES_MAX
@@ -84,7 +90,7 @@ class Replica:
     Args:
         config: parameters, with the chain.
         committee: validators of the record's epoch.
-        own_index: this validator's index.
+        own_index: this validator's index, or ``FOLLOWER``.
         recovered: what storage gives back; ``types.first_record`` and genesis on a new node.
 
     Raises:
@@ -102,13 +108,13 @@ class Replica:
         self._committee = committee
         self._own = own_index
         self._recovered = recovered
-        record, root = recovered.record, recovered.tip.block
+        record, tip = recovered.record, recovered.tip
         self._safety = Safety(config.chain, committee, own_index, record)
-        if recovered.tip.commit_cert is not None:
-            self._safety.learn_commit(recovered.tip.commit_cert)
+        if tip.commit_cert is not None and tip.commit_cert.statement.epoch == committee.epoch:
+            self._safety.learn_commit(tip.commit_cert)
         self._safety.hold_back(recovered.silent_upto)
-        qc = record.high_qc if record.high_qc.block_id == root.id else None
-        self._tree = BlockTree(root, qc, config.tree_blocks_max)
+        qc = record.high_qc if record.high_qc.block_id == tip.block.id else None
+        self._tree = BlockTree(committee.epoch, tip.block, qc, config.tree_blocks_max)
         self._outbox = Outbox()
         self._pool = PayloadPool(config)
         self._execution = Execution(
@@ -131,9 +137,20 @@ class Replica:
         self._commit_votes: Tally[CommitVote] = Tally(committee.size, COMMIT_VOTES_MAX)
         self._orphans: dict[bytes, Proposal] = {}
         self._answers = Answers(config, own_index, self._rounds, self._outbox)
+        self._boundary = Boundary(config, committee.epoch, self._rounds, self._outbox)
         self._now_ms = 0
 
     # --- what can be asked between steps ---
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the replica."""
+        return self._committee.epoch
+
+    @property
+    def ended(self) -> bool:
+        """Whether ``EndEpoch`` was emitted; every later step does nothing."""
+        return self._boundary.ended
 
     @property
     def round(self) -> int:
@@ -167,13 +184,15 @@ class Replica:
     def wants(self, message: Message) -> bool:
         """Whether a message, not yet verified, could change anything; costs no signature check.
 
+        Messages of other epochs are told by ``epochs.elsewhere`` before, and not asked about here.
+
         False for duplicates, settled rounds and what is beyond the window. The unsigned held
         counts of an unwanted vote may still be read from the link.
         """
         round_ = self._safety.round
         match message:
             case Proposal(block):
-                if block.round <= self._tree.root.block.round:
+                if block.round <= self._tree.root.round:
                     return self._answers.may(self._committee.leader(block.round), self._now_ms)
                 known = self._tree.get(block.id) is not None or block.id in self._orphans
                 return not known and self._rounds.wants_proposal(message)
@@ -193,6 +212,8 @@ class Replica:
                         message.validator, self._now_ms
                     )
                 return self._is_news(self._commit_votes, message)
+            case BlocksResponse():
+                return epoch_of(message) == self.epoch
             case Certificates(_, QuorumCert() as high, None, None):
                 return high.round > self._safety.high_qc.round
             case _:
@@ -212,7 +233,7 @@ class Replica:
 
         Cost: some 20 to 60 µs plus the encoding of what is signed.
         """
-        if self._outbox.halted:
+        if self._outbox.halted or (self.ended and not isinstance(event, Signed)):
             return []
         self._now_ms = now_ms
         if self._take(event) or self._outbox.is_due(now_ms):
@@ -245,16 +266,23 @@ class Replica:
                     self._handle(certificates.message, peer)
             case BlocksFetched(peer, response):
                 self._handle(response.message, peer)
+            case OtherEpoch(peer, epoch):
+                self._boundary.other(peer, epoch, self._now_ms)
+                return False
         return True
 
     def _settle(self) -> None:
         """Do what has become possible."""
-        if self._outbox.halted:
+        if self._outbox.halted or self.ended:
+            return
+        if (end := self._execution.ended) is not None:
+            self._safety.hold_back(NEVER)
+            self._boundary.end(end, self._now_ms)
             return
         self._execution.advance()
         safety = self._safety
         if self._orphans:
-            settled = self._tree.root.block.round
+            settled = self._tree.root.round
             self._orphans = {i: p for i, p in self._orphans.items() if p.block.round > settled}
         joined = (
             safety.timeout_round < safety.round
@@ -271,6 +299,10 @@ class Replica:
     def _start(self) -> None:
         """Take up recovered blocks and own messages, and tell every peer."""
         self._rounds.start(self._now_ms)
+        tip = self._recovered.tip
+        if tip.ends(self._committee.epoch):
+            self._execution.ended = tip
+            return
         blocks = sorted(self._recovered.blocks, key=lambda block: (block.height, block.round))
         for block in blocks:
             if (node := self._insert(block)) is not None:
@@ -296,10 +328,26 @@ class Replica:
 
     def _connected(self, peer: int) -> None:
         """Send a peer that just connected everything it may have missed."""
+        self._fetcher.welcome(peer)
         self._answers.forget(peer)
         self._outbox.post(Send(peer, self._rounds.certificates()))
+        self._repeat_to(peer)
+
+    def _repeat_to(self, peer: int) -> None:
         for message in self._safety.own_messages():
             self._outbox.post(Send(peer, message))
+
+    def _answer(self, message: Certificates, peer: int) -> None:
+        """Give a peer that is behind our certificates.
+
+        One that has only begun with this epoch also gets the messages that we sent before it did.
+        """
+        begun = message == Certificates(message.epoch, None, None, None)
+        begun = begun and self._answers.may(peer, self._now_ms)
+        if self._answers.is_behind(message):
+            self._answers.give(peer, self._now_ms)
+        if begun:
+            self._repeat_to(peer)
 
     # --- messages ---
 
@@ -316,10 +364,9 @@ class Replica:
                 return self._on_commit_vote(message, sender)
             case Certificates():
                 self._learn(message.high_qc, message.timeout_cert, message.commit_cert, sender)
-                if self._answers.is_behind(message):
-                    self._answers.give(sender, self._now_ms)
+                self._answer(message, sender)
             case BlocksRequest():
-                match serve(self._tree, message, sender):
+                match serve(self._tree, self._committee.epoch, message, sender):
                     case Send() as answer:
                         self._outbox.post(answer)
                     case ServeBlocks() as task:
@@ -332,7 +379,7 @@ class Replica:
         block = message.block
         self._learn(block.justify, block.timeout_cert, message.commit_cert, sender)
         self._learn(message.high_qc, message.timeout_cert, None, sender)
-        if block.round <= self._tree.root.block.round:
+        if block.round <= self._tree.root.round:
             self._answers.give(sender, self._now_ms)
             return
         if (pair := self._rounds.note_proposal(message)) is not None:
@@ -490,7 +537,7 @@ class Replica:
         """Mark a block ordered; with its parent's round before it, that commits the parent."""
         fresh = node.qc is None
         self._tree.order(node, certificate)
-        if fresh:
+        if fresh and node.block.epoch == self.epoch:
             self._rounds.turns.ordered(node.block)
         if fresh and node.parent is not None and node.parent is not self._tree.root:
             self._execution.commit_vote(node.parent)

@@ -56,7 +56,7 @@ class Rounds:
         self._pool = pool
         self._outbox = outbox
         self._pacemaker = Pacemaker(config)
-        self.turns = Turns(committee, tree.root.block.round)
+        self.turns = Turns(committee, tree.root.round)
         """How the leaders' turns ended."""
         self._entered_ms = 0
         self._ordered_ms = 0
@@ -81,7 +81,7 @@ class Rounds:
     def ordered(self, node: Node | None, now_ms: int) -> None:
         """Note a new highest quorum certificate, on ``node`` if that is known."""
         self._ordered_ms = now_ms
-        if node is not None and node.block.round == self._safety.round:
+        if node is not None and node.round == self._safety.round:
             self._pacemaker.observe(now_ms - node.seen_ms)
 
     def note_proposal(self, proposal: Proposal) -> tuple[Proposal, Proposal] | None:
@@ -163,7 +163,8 @@ class Rounds:
             by_timeout=high.round < safety.round - 1,
             ordered_ms=self._ordered_ms,
             work_since_ms=self._pool.since_ms,
-            payload_allowed=self._in_window(parent, 1) and not behind and not disagree,
+            payload_allowed=self._in_window(parent, 1)
+            and not (behind or disagree or self._tree.executed.ends_epoch),
             proposal_ms=None if proposal is None else proposal.seen_ms,
             parent_ms=self._ordered_ms if parent is None else parent.seen_ms,
             parent_bytes=0 if parent is None else parent.block.payload_bytes,
@@ -288,7 +289,10 @@ class Rounds:
 
     def _resend(self, start_ms: int, timers: dict[Timer, int], now_ms: int) -> None:
         """Send certificates and own messages again at intervals while something is undecided."""
-        due_ms = max(start_ms, self._resent_ms) + self._config.resend_ms
+        since_ms = self._resent_ms
+        if not self._tree.executed.ends_epoch:  # else new rounds bring nothing that certifies it
+            since_ms = max(start_ms, since_ms)
+        due_ms = since_ms + self._config.resend_ms
         if now_ms < due_ms:
             timers[Timer.RESEND] = due_ms
             return

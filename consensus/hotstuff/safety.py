@@ -23,7 +23,7 @@ from typing import Final
 from consensus.committee import Committee
 from consensus.errors import CertificateError, invariant
 from consensus.hotstuff.certificates import check_block
-from consensus.hotstuff.events import Sign, Signed
+from consensus.hotstuff.events import FOLLOWER, NEVER, Sign, Signed
 from consensus.hotstuff.types import (
     Block,
     CommitCert,
@@ -65,12 +65,15 @@ class TwoChain:
 
 
 class Safety:
-    """The promises of one key.
+    """The promises of one key in one epoch. Nothing is signed for another epoch than the record's.
 
     Args:
         committee: validators of the record's epoch.
-        own: index of the key's validator.
+        own: index of the key's validator; ``FOLLOWER`` signs nothing.
         record: the newest durable record.
+
+    Raises:
+        LocalProtocolError: the record is of another epoch, or not begun by the certificate in it.
     """
 
     def __init__(self, chain: bytes, committee: Committee, own: int, record: SafetyRecord) -> None:
@@ -82,7 +85,11 @@ class Safety:
         self.entry_cert = record.entry_cert
         self.round = record.entry_cert.round + 1
         """The current round: the one after the certificate by which it was entered."""
-        self.commit_cert = record.commit_cert
+        self.commit_cert: CommitCert | None = None
+        """The newest of this epoch."""
+        self.beginning: CommitCert | None = None
+        """What ended the epoch before, while the record holds it."""
+        self._begin_with(record.commit_cert)
         self._vote = record.last_vote
         self._timeout = record.last_timeout
         self._proposal = record.last_proposal
@@ -96,6 +103,18 @@ class Safety:
         self._commit_rounds = dict.fromkeys(self._commit_votes)
         self._silent_upto = 0
         self._pending: deque[tuple[Sign, Block | Timeout | Statement]] = deque()
+        if own == FOLLOWER:
+            self.hold_back(NEVER)
+
+    def _begin_with(self, certificate: CommitCert | None) -> None:
+        if certificate is None or certificate.statement.epoch == self._committee.epoch:
+            self.commit_cert = certificate
+            return
+        ending = certificate.statement
+        follows = ending.epoch + 1 == self._committee.epoch
+        elected = ending.next_committee_hash == self._committee.hash
+        invariant(follows and elected, "the record's epoch was not begun by its certificate")
+        self.beginning = certificate
 
     @property
     def pending(self) -> int:
@@ -123,10 +142,11 @@ class Safety:
 
     def learn_commit(self, certificate: CommitCert) -> bool:
         """Keep a verified certificate if it is the newest, and forget what it settles (rule 6)."""
+        invariant(certificate.statement.epoch == self._committee.epoch, "of another epoch")
         round_ = certificate.statement.round
         if self.commit_cert is not None and round_ <= self.commit_cert.statement.round:
             return False
-        self.commit_cert = certificate
+        self.commit_cert, self.beginning = certificate, None
         self._signed_timeouts = [pair for pair in self._signed_timeouts if pair[0] > round_]
         self._commit_votes = {r: vote for r, vote in self._commit_votes.items() if r > round_}
         self._commit_rounds = {r: None for r in self._commit_rounds if r > round_}
@@ -217,7 +237,6 @@ class Safety:
             LocalProtocolError: ``proof`` proves nothing.
         """
         round_ = statement.round
-        invariant(statement.next_committee_hash is None, "committee changes are not supported")
         invariant(statement.epoch == self._committee.epoch, "statement of another epoch")
         if self.commit_cert is not None and round_ <= self.commit_cert.statement.round:
             return Refused("certified already")
@@ -311,7 +330,7 @@ class Safety:
             self._committee.epoch,
             self.high_qc,
             self.entry_cert,
-            self.commit_cert,
+            self.commit_cert or self.beginning,
             self._vote,
             self._timeout,
             self._proposal,

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from consensus import codec
 from consensus.codec import Value
+from consensus.errors import invariant
 from consensus.hashing import H_BLOCK, H_STATEMENT
 from consensus.signing import TAG_COMMIT_VOTE, TAG_PROPOSAL, TAG_TIMEOUT, TAG_VOTE
 
@@ -74,7 +75,7 @@ class PayloadItem:
 class QuorumCert:
     """A quorum voted for one block, which is thereby *ordered*.
 
-    Round 0 is the virtual certificate of the genesis block: no signatures.
+    Round 0 is the virtual certificate of the block that an epoch starts from: no signatures.
     """
 
     epoch: int
@@ -251,6 +252,16 @@ def genesis_cert(block: Block) -> QuorumCert:
     return QuorumCert(block.epoch, 0, block.id, 0, ())
 
 
+def start_cert(ending: Statement) -> QuorumCert:
+    """Return the virtual certificate that the epoch after ``ending`` starts from.
+
+    Args:
+        ending: statement of the block that ended its epoch, proved by its own commit certificate.
+    """
+    invariant(ending.next_committee_hash is not None, "a statement that ends no epoch")
+    return QuorumCert(ending.epoch + 1, 0, ending.block_id, ending.height, ())
+
+
 # --- messages ---------------------------------------------------------------------------------
 
 
@@ -373,6 +384,19 @@ class BlocksResponse:
 Message = Proposal | Vote | Timeout | CommitVote | Certificates | BlocksRequest | BlocksResponse
 
 
+def epoch_of(message: Message) -> int:
+    """Return the epoch that a message speaks of. Of blocks: that of the first."""
+    match message:
+        case Proposal(block):
+            return block.epoch
+        case CommitVote(statement):
+            return statement.epoch
+        case BlocksResponse(blocks):
+            return blocks[0].epoch
+        case Vote() | Timeout() | Certificates() | BlocksRequest():
+            return message.epoch
+
+
 @dataclass(frozen=True, slots=True)
 class VerifiedMessage:
     """A message whose every signature and certificate has been checked, and who sent it.
@@ -399,12 +423,15 @@ def timeout_body(epoch: int, round_: int, high_round: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class SafetyRecord:
-    """Every promise a key has made, with the whole messages that made it.
+    """Every promise a key has made in one epoch, with the whole messages that made it.
 
     Args:
+        epoch: nothing is signed for another one.
         high_qc: the highest quorum certificate known when something was last signed.
         entry_cert: the certificate by which the current round, its round + 1, was entered.
         last_proposal: ours of the current round, if any.
+        commit_cert: the newest. Until the epoch has one of its own, that which ended the epoch
+            before it; its round then is of that epoch, and settles nothing in this one.
         commit_votes: ours above ``commit_cert``, by increasing round.
         commit_floor: no commit vote is ever signed again for a round up to this one.
         signed_timeouts: ``(round t, high_round h)`` above ``commit_cert``, t and h increasing.
@@ -426,3 +453,14 @@ def first_record(genesis: Block) -> SafetyRecord:
     """Return the record of a key that has signed nothing yet."""
     start = genesis_cert(genesis)
     return SafetyRecord(genesis.epoch, start, start, None, None, None, None, (), 0, ())
+
+
+def next_record(ending: CommitCert) -> SafetyRecord:
+    """Return the first record of the epoch that a certificate began: it is durable before anything
+    is signed there.
+
+    Args:
+        ending: on the block that ended the epoch before.
+    """
+    start = start_cert(ending.statement)
+    return SafetyRecord(start.epoch, start, start, ending, None, None, None, (), 0, ())

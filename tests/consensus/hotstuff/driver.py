@@ -22,12 +22,14 @@ from consensus.errors import SignatureError
 from consensus.hotstuff import events as ev
 from consensus.hotstuff import wire
 from consensus.hotstuff.certificates import Verifier
+from consensus.hotstuff.epochs import elsewhere
 from consensus.hotstuff.replica import Replica
 from consensus.hotstuff.types import (
     SIGN_TAGS,
     Block,
     BlocksRequest,
     BlocksResponse,
+    Certificates,
     CommitCert,
     CommitVote,
     Message,
@@ -39,6 +41,7 @@ from consensus.hotstuff.types import (
     first_record,
     genesis_block,
     genesis_cert,
+    start_cert,
 )
 
 CHAIN = hashlib.sha256(b"test chain").digest()
@@ -50,11 +53,15 @@ def key_of(index: int) -> bytes:
 
 
 def committee_of(size: int) -> Committee:
+    return committee_among(1, tuple(range(size)))
+
+
+def committee_among(epoch: int, members: tuple[int, ...]) -> Committee:
     rows = tuple(
         Validator(f"agency-{i}", key_of(i), key_of(i + 100), b"x", "host", 1, "host", 2)
-        for i in range(size)
+        for i in members
     )
-    return Committee(1, rows)
+    return Committee(epoch, rows)
 
 
 def genesis_of(committee: Committee) -> Block:
@@ -76,6 +83,12 @@ def verifier(committee: Committee) -> Verifier:
     return Verifier(CHAIN, committee, start, verify=verify_signature)
 
 
+def ends_with(block: Block, cert: CommitCert) -> bool:
+    """Whether a block ended its epoch, by a certificate of its own."""
+    statement = cert.statement
+    return statement.block_id == block.id and statement.next_committee_hash is not None
+
+
 def batch(number: int, origin: int = 0, lane: int = 0, size_bytes: int = 300) -> PayloadItem:
     digest = hashlib.sha256(b"batch %d %d" % (origin, number)).digest()
     return PayloadItem(digest, origin, number, lane, 1, size_bytes)
@@ -92,10 +105,16 @@ class Disk:
 
 @dataclass
 class Node:
-    """One replica with its disk and executor, alive or not."""
+    """One replica with its disk and executor, alive or not.
+
+    ``index`` is the node's own, in all epochs; peers are numbered by the epoch's ``members``.
+    """
 
     index: int
     disk: Disk
+    committee: Committee
+    members: tuple[int, ...]
+    verifier: Verifier
     replica: Replica | None = None
     life: int = 0
     fifo: list[ev.Effect] = field(default_factory=list)
@@ -106,12 +125,28 @@ class Node:
     halted: str = ""
     evidence: list[ev.ReportEvidence] = field(default_factory=list)
     effects_left: int | None = None
+    results: dict[bytes, bytes | None] = field(default_factory=dict)
+
+    def number(self, index: int) -> int:
+        """What this node's replica calls another node."""
+        if index in self.members:
+            return self.members.index(index)
+        return len(self.members) + index
+
+    def index_of(self, peer: int) -> int:
+        size = len(self.members)
+        return self.members[peer] if peer < size else peer - size
+
+    @property
+    def epoch(self) -> int:
+        return self.committee.epoch
 
 
 class World:
     """n nodes, links and a clock.
 
     Args:
+        spare: nodes beside the first committee's. ``changes`` says which batch elects whom.
         delay: ``(from, to, message) -> milliseconds``, or None for a lost message.
         sync_ms: how long a ``Persist`` takes; execute_ms: how long a block takes.
     """
@@ -120,6 +155,7 @@ class World:
         self,
         size: int = 4,
         *,
+        spare: int = 0,
         seed: int = 0,
         delay: Callable[[int, int, Message], int | None] | None = None,
         sync_ms: int = 0,
@@ -136,10 +172,23 @@ class World:
         self.now_ms = START_MS
         self.queue: list[tuple[int, int, Callable[[], None]]] = []
         self.sequence = 0
-        self.verifiers = [verifier(self.committee) for _ in range(size)]
         record = wire.encode_record(first_record(self.genesis))
-        self.nodes = [Node(i, Disk(record, delivered=[(self.genesis, None)])) for i in range(size)]
-        self.sent: dict[tuple[int, SignKind, int], bytes] = {}
+        first = tuple(range(size))
+        self.nodes = [
+            Node(
+                i,
+                Disk(record, delivered=[(self.genesis, None)]),
+                self.committee,
+                first,
+                verifier(self.committee),
+            )
+            for i in range(size + spare)
+        ]
+        self.changes: dict[bytes, tuple[int, ...]] = {}
+        self.elected: dict[bytes, tuple[Committee, tuple[int, ...]]] = {
+            self.committee.hash: (self.committee, first)
+        }
+        self.sent: dict[tuple[int, SignKind, int, int], bytes] = {}
         self.sent_log: list[tuple[int, int, Message]] = []
         self.chain: dict[int, bytes] = {}
         self.certified_ms: dict[bytes, int] = {}
@@ -175,27 +224,62 @@ class World:
     def start(self, *indexes: int) -> None:
         chosen = indexes or tuple(range(len(self.nodes)))
         for index in chosen:
+            self.nodes[index].effects_left = None
             self._boot(self.nodes[index])
         for index in chosen:
             for other in self.nodes:
                 if other.index != index and other.replica is not None:
-                    self.step(self.nodes[index], ev.Connected(other.index))
+                    node = self.nodes[index]
+                    self.step(node, ev.Connected(node.number(other.index)))
                     if other.index not in chosen:
-                        self.step(other, ev.Connected(index))
+                        self.step(other, ev.Connected(other.number(index)))
 
     def _boot(self, node: Node) -> None:
         node.life += 1
         node.timers, node.fifo, node.syncing = {}, [], False
-        node.effects_left = None
+        node.results = {}
         tip, cert = node.disk.delivered[-1]
         above = tuple(b for b in node.disk.blocks.values() if b.height > tip.height)
-        state = ev.RecoveredState(
-            wire.decode_record(node.disk.record), ev.CertifiedTip(tip, cert), above
-        )
-        node.replica = Replica(self.config, self.committee, node.index, state)
+        record = wire.decode_record(node.disk.record)
+        state = ev.RecoveredState(record, ev.CertifiedTip(tip, cert), above)
+        node.committee, node.members = self.elected[self._committee_hash(node, record.epoch)]
+        start = record.high_qc
+        if record.epoch > 1:
+            ends = [c for b, c in node.disk.delivered if c is not None and ends_with(b, c)]
+            start = start_cert(ends[record.epoch - 2].statement)
+            assert ends[record.epoch - 2].statement.epoch == record.epoch - 1
+        else:
+            start = genesis_cert(self.genesis)
+        node.verifier = Verifier(CHAIN, node.committee, start, verify=verify_signature)
+        own = node.number(node.index)
+        own = own if own < len(node.members) else ev.FOLLOWER
+        node.replica = Replica(self.config, node.committee, own, state)
         node.roots = [(tip.id, self._root_of(node))]
         self.step(node, ev.Started())
         self.offer(node)
+
+    def _committee_hash(self, node: Node, epoch: int) -> bytes:
+        """Who votes in an epoch, as this node's own disk tells."""
+        found = self.committee.hash
+        for block, cert in node.disk.delivered:
+            if cert is not None and ends_with(block, cert) and block.epoch < epoch:
+                found = cert.statement.next_committee_hash or b""
+        return found
+
+    def _enter(self, node: Node, record: bytes) -> None:
+        """Begin the next epoch: what was delivered is durable at once, then the record."""
+
+        def synced(life: int = node.life) -> None:
+            if node.life == life:
+                assert wire.decode_record(record).epoch == node.epoch + 1
+                node.disk.record = record
+                self._boot(node)
+                for other in self.nodes:
+                    if other.index != node.index and other.replica is not None:
+                        self.step(node, ev.Connected(node.number(other.index)))
+
+        node.syncing = True
+        self.at(self.now_ms + self.sync_ms, synced)
 
     def _root_of(self, node: Node) -> bytes:
         root = bytes(32)
@@ -220,6 +304,8 @@ class World:
                         return
                 self.effect_hook(node, effect)
                 if isinstance(effect, ev.Sign):
+                    durable = wire.decode_record(node.disk.record).epoch
+                    assert effect.epoch == durable, "signed in an epoch that is not on disk"
                     signature = sign(node.index, effect.kind, effect.body)
                     events.append(ev.Signed(effect.kind, effect.body, signature))
                 else:
@@ -230,7 +316,7 @@ class World:
 
     def _obey(self, node: Node, effect: ev.Effect) -> None:
         match effect:
-            case ev.Persist() | ev.Broadcast() | ev.Send() | ev.Deliver():
+            case ev.Persist() | ev.Broadcast() | ev.Send() | ev.Deliver() | ev.EndEpoch():
                 node.fifo.append(effect)
             case ev.RequirePayload(block):
                 if (node.index, block.id) not in self.withheld:
@@ -239,15 +325,20 @@ class World:
                 assert node.roots[-1][0] == block.parent_id, "execution off the tip"
                 root = self.result_of(node.index, block, node.roots[-1][1])
                 node.roots.append((block.id, root))
-                result = ev.ExecutionResult(1, root, root, root, root)
+                following = self._next_committee(block)
+                node.results[block.id] = following
+                assert node.results.get(block.parent_id) is None, "executed beyond an epoch's end"
+                result = ev.ExecutionResult(1, root, root, root, root, following)
                 self._soon(node, self.execute_ms, ev.Executed(block.id, result))
             case ev.Undo(block_id):
                 assert node.roots.pop()[0] == block_id, "undo of what is not the tip"
             case ev.FetchBlocks(request, peers):
                 for peer in peers:
-                    self._send(node, peer, request)
+                    self._send(node, node.index_of(peer), request)
             case ev.ServeBlocks(peer, request):
-                self._serve(node, peer, request)
+                self._serve(node, node.index_of(peer), request)
+            case ev.ServeEnd(peer, epoch):
+                self._serve_end(node, node.index_of(peer), epoch)
             case ev.SetTimer(token, at_ms):
                 node.timers[token] = at_ms
                 life = node.life
@@ -292,9 +383,13 @@ class World:
                         if peer != node.index:
                             self._send(node, peer, message)
                 case ev.Send(peer, message):
-                    self._send(node, peer, message)
+                    self._send(node, node.index_of(peer), message)
                 case ev.Deliver(block, cert):
                     self._deliver(node, block, cert)
+                case ev.EndEpoch(block, cert, record):
+                    assert node.disk.delivered[-1] == (block, cert), "ended before delivery"
+                    assert ends_with(block, cert), "the ending block has no certificate of its own"
+                    self._enter(node, record)
 
     def _synced(self, node: Node, effect: ev.Persist) -> None:
         node.disk.record = effect.record
@@ -315,17 +410,25 @@ class World:
         if node.replica is None:
             return
         message = wire.decode_message(data)
+        peer = node.number(sender)
+        if (epoch := elsewhere(message, node.replica.epoch)) is not None:
+            self.step(node, ev.OtherEpoch(peer, epoch))
+            return
         if not node.replica.wants(message):
             return
-        verified = self.verifiers[index].verify(message, sender)
+        verified = node.verifier.verify(message, peer)
         if isinstance(message, BlocksResponse):
-            self.step(node, ev.BlocksFetched(sender, verified))
+            self.step(node, ev.BlocksFetched(peer, verified))
         else:
-            self.step(node, ev.Received(sender, verified))
+            self.step(node, ev.Received(peer, verified))
 
     def _serve(self, node: Node, peer: int, request: BlocksRequest) -> None:
         stored = node.disk.delivered
-        page = stored[request.from_height : request.from_height + request.count]
+        page = [
+            each
+            for each in stored[request.from_height : request.from_height + request.count]
+            if each[0].epoch == request.epoch
+        ]
         for end in range(len(page), 0, -1):
             block, cert = page[end - 1]
             if cert is not None and cert.statement.block_id == block.id:
@@ -335,6 +438,21 @@ class World:
         if page and len(stored) > page[-1][0].height + 1:
             proof = stored[page[-1][0].height + 1][0].justify
             self._send(node, peer, BlocksResponse(tuple(block for block, _ in page), proof))
+
+    def _serve_end(self, node: Node, peer: int, epoch: int) -> None:
+        for block, cert in node.disk.delivered:
+            if block.epoch == epoch and cert is not None and ends_with(block, cert):
+                self._send(node, peer, Certificates(epoch, None, None, cert))
+
+    def _next_committee(self, block: Block) -> bytes | None:
+        """Return what a block's payload elects, if anything."""
+        for item in block.payload:
+            if item.digest in self.changes:
+                members = self.changes[item.digest]
+                committee = committee_among(block.epoch + 1, members)
+                self.elected[committee.hash] = committee, members
+                return committee.hash
+        return None
 
     # --- promises watched ---
 
@@ -352,13 +470,14 @@ class World:
     def _watch_slot(self, index: int, message: Message) -> None:
         match message:
             case Proposal(block):
-                slot, body = (index, SignKind.PROPOSAL, block.round), block.id
-            case Vote():
-                slot, body = (index, SignKind.VOTE, message.round), message.body
-            case Timeout():
-                slot, body = (index, SignKind.TIMEOUT, message.round), message.body
-            case CommitVote():
-                slot, body = (index, SignKind.COMMIT_VOTE, message.round), message.body
+                slot, body = (index, SignKind.PROPOSAL, block.epoch, block.round), block.id
+            case Vote(epoch):
+                slot, body = (index, SignKind.VOTE, epoch, message.round), message.body
+            case Timeout(epoch):
+                slot, body = (index, SignKind.TIMEOUT, epoch, message.round), message.body
+            case CommitVote(statement):
+                epoch = statement.epoch
+                slot, body = (index, SignKind.COMMIT_VOTE, epoch, message.round), message.body
             case _:
                 return
         assert self.sent.setdefault(slot, body) == body, f"two signatures for {slot}"
@@ -373,6 +492,13 @@ class World:
 
     def offer(self, node: Node) -> None:
         self._soon(node, 0, ev.PayloadAvailable(tuple(node.items.values())))
+
+    def elect(self, number: int, members: tuple[int, ...], *indexes: int) -> PayloadItem:
+        """Submit a batch by whose execution these nodes become the next committee."""
+        item = batch(number)
+        self.changes[item.digest] = members
+        self.submit(item, *indexes)
+        return item
 
     def delivered(self, index: int, item: PayloadItem) -> bool:
         blocks = self.nodes[index].disk.delivered

@@ -15,7 +15,7 @@ from . import builders as make
 
 
 def tree(blocks_max: int = 100) -> BlockTree:
-    return BlockTree(make.GENESIS, make.GENESIS_QC, blocks_max)
+    return BlockTree(1, make.GENESIS, make.GENESIS_QC, blocks_max)
 
 
 def grow(base: BlockTree, blocks: list[Block], *, ordered: bool = True) -> list[Node]:

@@ -11,7 +11,7 @@ import pytest
 
 from consensus import signing
 from consensus.committee import Committee, Validator
-from consensus.errors import CertificateError, SignatureError, VerificationError
+from consensus.errors import CertificateError, LocalProtocolError, SignatureError, VerificationError
 from consensus.hotstuff.certificates import (
     CACHED_MAX,
     Verifier,
@@ -28,15 +28,17 @@ from consensus.hotstuff.types import (
     QuorumCert,
     SignKind,
     Vote,
+    start_cert,
     vote_body,
 )
 
 from . import builders as make
-from .driver import CHAIN, batch, sign, verifier, verify_signature
+from .driver import CHAIN, batch, committee_among, sign, verifier, verify_signature
 
 B1, B2, B3 = make.chain(1, 2, 3)
 QC1, QC2, QC3 = (make.quorum_cert(block) for block in (B1, B2, B3))
 TC2 = make.timeout_cert(2, QC1)
+SECOND = committee_among(2, (0, 1, 2, 3, 4))
 CC1 = make.commit_cert(make.statement(B1))
 
 
@@ -179,10 +181,54 @@ def test_statement_of_another_place_is_refused(change: dict[str, Any]) -> None:
     refused(Certificates(1, None, None, make.commit_cert(other)), 0)
 
 
-def test_committee_change_is_refused_not_ignored() -> None:
+def test_certificate_that_ends_an_epoch_is_one_of_that_epoch() -> None:
     ending = replace(make.statement(B1), next_committee_hash=bytes(32))
-    refused(make.commit_vote(ending, 0), 0, "not supported")
-    refused(Certificates(1, None, None, make.commit_cert(ending)), 0, "not supported")
+    accepted(make.commit_vote(ending, 0), 0)
+    accepted(Certificates(1, None, None, make.commit_cert(ending)), 0)
+    refused(Certificates(2, None, None, make.commit_cert(ending)), 0, "another epoch")
+
+
+def test_node_without_a_vote_may_ask_and_tell_but_signs_nothing() -> None:
+    guest = make.COMMITTEE.size
+    accepted(Certificates(1, QC1, None, None), guest)
+    accepted(BlocksRequest(1, 1, None, 1), guest)
+    refused(make.vote(B1, 0), guest)
+    for message in (
+        replace(make.vote(B1, 0), validator=guest),
+        replace(make.timeout(1, 0), validator=guest),
+        replace(make.commit_vote(make.statement(B1), 0), validator=guest),
+    ):
+        refused(message, guest, "without a vote")
+    refused(make.proposal(B1), guest, "leader")
+
+
+def test_round_0_is_the_start_of_the_verifiers_own_epoch() -> None:
+    ending = replace(make.statement(B1), next_committee_hash=SECOND.hash)
+    start = start_cert(ending)
+    assert (start.epoch, start.round, start.block_id, start.height) == (2, 0, B1.id, B1.height)
+    later = Verifier(CHAIN, SECOND, start, verify=verify_signature)
+    later.verify(Certificates(2, start, None, None), 0)
+    for forged in (
+        replace(start, block_id=bytes(32)),
+        replace(start, height=2),
+        make.GENESIS_QC,
+        replace(make.GENESIS_QC, epoch=2),
+    ):
+        with pytest.raises(CertificateError):
+            later.verify(Certificates(2, forged, None, None), 0)
+
+
+def test_blocks_of_earlier_epochs_may_be_asked_for_and_later_ones_not() -> None:
+    ending = replace(make.statement(B1), next_committee_hash=SECOND.hash)
+    later = Verifier(CHAIN, SECOND, start_cert(ending), verify=verify_signature)
+    later.verify(BlocksRequest(1, 1, None, 1), 0)
+    with pytest.raises(CertificateError):
+        later.verify(BlocksRequest(3, 1, None, 1), 0)
+
+
+def test_verifier_of_another_epochs_start_is_a_mistake() -> None:
+    with pytest.raises(LocalProtocolError):
+        Verifier(CHAIN, SECOND, make.GENESIS_QC)
 
 
 def test_light_client_check_uses_real_signatures() -> None:

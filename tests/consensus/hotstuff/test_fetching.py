@@ -16,7 +16,7 @@ FAR = Target(b"f" * 32, 900)
 
 
 def tree(*rounds: int) -> BlockTree:
-    grown = BlockTree(make.GENESIS, make.GENESIS_QC, 2000)
+    grown = BlockTree(1, make.GENESIS, make.GENESIS_QC, 2000)
     for block in make.chain(*rounds):
         node = grown.insert(block, 0)
         assert node is not None

@@ -18,7 +18,7 @@ CONFIG = ReplicaConfig(
 
 
 def tree() -> BlockTree:
-    return BlockTree(make.GENESIS, make.GENESIS_QC, 100)
+    return BlockTree(1, make.GENESIS, make.GENESIS_QC, 100)
 
 
 def grown(base: BlockTree, *payloads: list[PayloadItem]) -> Node:

@@ -24,7 +24,7 @@ from consensus.hotstuff.types import (
 )
 
 from . import builders as make
-from .bench import ROOT, Bench, result, result_statement
+from .bench import ROOT, Bench, result_statement
 from .driver import CHAIN, START_MS, batch
 
 B1, B2, B3, B4 = make.chain(1, 2, 3, 4)
@@ -373,13 +373,6 @@ def test_divergence_is_seen_when_the_certificate_comes_last_too() -> None:
     bench.executed(B1, root=b"x" * 32)
     bench.receive(certificates(commit=B1), 1)
     assert [halt.code for halt in bench.of(ev.Halt)] == ["RESULT_DIVERGENCE"]
-
-
-def test_own_result_with_a_next_committee_halts_before_anything_is_signed() -> None:
-    bench = Bench()
-    bench.order(B1)
-    bench.feed(ev.Executed(B1.id, replace(result(), next_committee_hash=bytes(32))))
-    assert kinds(bench.effects) == ["Halt"]
 
 
 def test_commit_vote_refused_after_timeout_is_given_once_the_two_chain_is_ordered() -> None:

@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 
 from consensus.errors import LocalProtocolError
-from consensus.hotstuff.events import NEVER, Sign, Signed
+from consensus.hotstuff.events import FOLLOWER, NEVER, Sign, Signed
 from consensus.hotstuff.safety import PENDING_MAX, Refused, Safety, TwoChain
 from consensus.hotstuff.types import (
     Block,
+    CommitCert,
     CommitVote,
     Proposal,
     QuorumCert,
@@ -22,6 +23,7 @@ from consensus.hotstuff.types import (
     TimeoutCert,
     Vote,
     first_record,
+    next_record,
 )
 from consensus.hotstuff.wire import (
     COMMIT_VOTES_MAX,
@@ -31,7 +33,7 @@ from consensus.hotstuff.wire import (
 )
 
 from . import builders as make
-from .driver import CHAIN, sign
+from .driver import CHAIN, committee_among, sign
 
 OWN = 0
 B1, B2, B3, B4 = make.chain(1, 2, 3, 4)
@@ -324,13 +326,78 @@ def test_nothing_is_commit_voted_at_or_below_the_newest_commit_certificate() -> 
     assert isinstance(executed(key, B3), Sign)
 
 
-def test_statement_with_a_next_committee_is_never_signed() -> None:
+def test_statement_of_another_epoch_is_never_signed() -> None:
     key = safety()
     enter(key, QC1)
-    with pytest.raises(LocalProtocolError, match="not supported"):
-        key.commit_vote(replace(make.statement(B1), next_committee_hash=bytes(32)), None)
     with pytest.raises(LocalProtocolError, match="epoch"):
         key.commit_vote(replace(make.statement(B1), epoch=2), None)
+
+
+SECOND = committee_among(2, (0, 1, 2, 3, 4))
+END = make.commit_cert(replace(make.statement(B1), next_committee_hash=SECOND.hash))
+
+
+def test_next_epoch_starts_in_round_1_from_the_block_that_ended_the_last() -> None:
+    key = Safety(CHAIN, SECOND, OWN, next_record(END))
+    assert (key.round, key.high_qc.round, key.high_qc.block_id) == (1, 0, B1.id)
+    assert key.commit_cert is None
+    assert key.record().commit_cert == END
+    request = key.timeout()
+    assert isinstance(request, Sign)
+    assert (request.epoch, request.round) == (2, 1)
+
+
+def test_rounds_of_the_last_epoch_settle_nothing_in_the_next() -> None:
+    late = replace(make.statement(B1), round=500, next_committee_hash=SECOND.hash)
+    key = Safety(CHAIN, SECOND, OWN, next_record(make.commit_cert(late)))
+    start = key.high_qc
+    child = Block(2, 1, 2, start.block_id, start, None, 10**9, (), SECOND.hash)
+    assert isinstance(key.vote(child), Sign)
+    signature = bytes(64)
+    rows = tuple((i, signature) for i in range(SECOND.quorum))
+    key.learn_quorum(QuorumCert(2, 1, child.id, 2, rows))
+    first = Statement(CHAIN, 2, 1, 2, child.id, 10**9, 1, *(bytes(32),) * 4, None)
+    assert isinstance(key.commit_vote(first, None), Sign)
+    assert key.learn_commit(CommitCert(first, rows))
+    assert key.record().commit_cert == CommitCert(first, rows)
+
+
+def test_block_of_the_last_epoch_gets_no_signature_in_the_next() -> None:
+    key = Safety(CHAIN, SECOND, OWN, next_record(END))
+    assert isinstance(key.vote(B1), Refused)
+    assert isinstance(key.propose(B1), Refused)
+    with pytest.raises(LocalProtocolError, match="epoch"):
+        key.commit_vote(make.statement(B1), None)
+    with pytest.raises(LocalProtocolError, match="epoch"):
+        key.learn_commit(END)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        replace(make.statement(B1), next_committee_hash=make.COMMITTEE.hash),
+        replace(make.statement(B1), next_committee_hash=bytes(32)),
+        replace(make.statement(B1), epoch=3, next_committee_hash=SECOND.hash),
+    ],
+)
+def test_record_begun_by_another_committees_certificate_is_refused(statement: Statement) -> None:
+    record = replace(next_record(END), commit_cert=make.commit_cert(statement))
+    with pytest.raises(LocalProtocolError, match="not begun"):
+        Safety(CHAIN, SECOND, OWN, record)
+
+
+def test_epoch_without_an_end_has_no_next_record() -> None:
+    with pytest.raises(LocalProtocolError):
+        next_record(make.commit_cert(make.statement(B1)))
+
+
+def test_follower_is_refused_every_signature() -> None:
+    key = safety(own=FOLLOWER)
+    enter(key, QC1)
+    assert isinstance(key.vote(B2), Refused)
+    assert isinstance(key.timeout(), Refused)
+    assert isinstance(key.propose(B2), Refused)
+    assert isinstance(key.commit_vote(make.statement(B1), None), Refused)
 
 
 # --- the record ---------------------------------------------------------------------------------
