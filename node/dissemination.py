@@ -157,6 +157,7 @@ class Dissemination:
     def _offer(self, peer: int, public: bytes, private: bytes, *, solicited: bool) -> None:
         wanted = self.batches.offer(peer, public, private, solicited=solicited)
         if isinstance(wanted, Drop):
+            self._metrics.batches_dropped.labels(reason=wanted.name.lower()).inc()
             if wanted.fault:
                 self._metrics.batches_rejected.labels(peer=self._names[peer]).inc()
                 raise RemoteProtocolError(f"a batch: {wanted.sentence}")
@@ -164,6 +165,7 @@ class Dissemination:
         try:
             self._checks.send_nowait(wanted)
         except trio.WouldBlock:
+            self._metrics.batches_dropped.labels(reason="backlog").inc()
             busy = ComityError("too many batches wait to be checked")
             self.batches.failed(wanted, busy, self._now_ms())
 

@@ -12,6 +12,7 @@ know is answered UNSUPPORTED, and does not.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -75,6 +76,10 @@ class Hub(Protocol):
     @property
     def chain(self) -> bytes:
         """Of the network."""
+
+    @property
+    def cut(self) -> Counter[str]:
+        """Connections that this side ended, by reason, for telemetry."""
 
     @property
     def node_key(self) -> bytes:
@@ -196,9 +201,11 @@ class Connection:
         try:
             await watch(self, self._reader, self._writer)
         except SlowSender as error:
+            self.hub.cut["slow"] += 1
             self._end(0, Status.MALFORMED, error)
             self._reading.cancel()
         except ConnectionLost:
+            self.hub.cut["silent" if self.due <= trio.current_time() else "unread"] += 1
             self.stop()
 
     def overdue(self) -> ConnectionLost:

@@ -61,6 +61,8 @@ class ApiServer:
         self.limits = limits
         self.requests: Counter[tuple[str, Status]] = Counter()
         """Answers by method and status, for telemetry."""
+        self.cut: Counter[str] = Counter()
+        """Connections that this side ended, by reason: see ``comity_client_cut_total``."""
         self._context = context
         self._random_bytes = random_bytes
         self._connections: dict[Connection, None] = {}
@@ -92,6 +94,7 @@ class ApiServer:
     async def serve(self, stream: trio.abc.Stream, address: str) -> None:
         """Serve one client over a stream until it leaves or is cut; the stream is closed."""
         if not self._accepting or not self._addresses.take(address):
+            self.cut["crowded"] += self._accepting
             await trio.aclose_forcefully(stream)
             return
         try:
@@ -198,6 +201,7 @@ class ApiServer:
             with trio.move_on_after(limits.hello_seconds_max) as scope:
                 await stream.do_handshake()
             if scope.cancelled_caught:
+                self.cut["handshake"] += 1
                 return
         connection = Connection(
             self,

@@ -103,6 +103,13 @@ class Gauges:
             self._catch_up(
                 metrics.peer_disconnects.labels(peer=peer), stats.disconnects, "gone", peer
             )
+            for reason, count in (
+                ("slow", stats.slow),
+                ("oversize", stats.oversize),
+                ("unread", stats.consensus_overflows),
+            ):
+                cut = metrics.peer_cut.labels(peer=peer, reason=reason)
+                self._catch_up(cut, count, "cut", peer, reason)
             for code, count in stats.faults.items():
                 faults = metrics.peer_faults.labels(peer=peer, code=code)
                 self._catch_up(faults, count, "faults", peer, code)
@@ -113,6 +120,14 @@ class Gauges:
                 dropped = metrics.peer_dropped.labels(peer=peer, kind=kind)
                 self._catch_up(dropped, counts.frames_dropped, "dropped", peer, kind)
             metrics.peer_queued.labels(peer=peer).set(queued)
+        listener = self._network.stats.listener
+        for reason, count in (
+            ("evicted", listener.evicted),
+            ("expired", listener.expired),
+            ("failed", listener.failed),
+        ):
+            strangers = metrics.peer_strangers.labels(reason=reason)
+            self._catch_up(strangers, count, "strangers", reason)
 
     def _clients(self) -> None:
         metrics, api = self._metrics, self._api
@@ -121,6 +136,9 @@ class Gauges:
         for (method, status), count in api.requests.items():
             requests = metrics.requests.labels(method=method, status=status.name)
             self._catch_up(requests, count, "requests", method, status.name)
+        for reason in ("crowded", "handshake", "slow", "silent", "unread"):
+            cut = metrics.client_cut.labels(reason=reason)
+            self._catch_up(cut, api.cut[reason], "client cut", reason)
 
     def _disk(self) -> None:
         metrics, engine = self._metrics, self._engine

@@ -109,6 +109,9 @@ class Metrics:
         self.batches_rejected = counter(
             "comity_batches_rejected", "Batches refused, by the peer that sent them", ("peer",)
         )
+        self.batches_dropped = counter(
+            "comity_batches_dropped", "Batches of peers not looked into, by reason", ("reason",)
+        )
         self.signatures = counter(
             "comity_verifier_signatures", "Client signatures checked, in workers or in place"
         )
@@ -132,6 +135,14 @@ class Metrics:
             "Frames not queued because the peer reads too slowly",
             ("peer", "kind"),
         )
+        self.peer_cut = counter(
+            "comity_peer_cut", "Links cut at a limit, by peer and reason", ("peer", "reason")
+        )
+        self.peer_strangers = counter(
+            "comity_peer_strangers",
+            "Connections ended before the other side was known, by reason",
+            ("reason",),
+        )
         self.peer_queued = gauge(
             "comity_peer_queued_bytes", "Bytes waiting to be sent to a peer", ("peer",)
         )
@@ -144,6 +155,9 @@ class Metrics:
         )
         self.requests = counter(
             "comity_client_requests", "Answers by method and status", ("method", "status")
+        )
+        self.client_cut = counter(
+            "comity_client_cut", "Clients' connections cut at a limit, by reason", ("reason",)
         )
 
         self.sealed_waiting = gauge(

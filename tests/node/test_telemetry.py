@@ -106,6 +106,7 @@ QUIET = {
     "comity_consensus_equivocations_total",
     "comity_mempool_busy_total",
     "comity_batches_rejected_total",
+    "comity_batches_dropped_total",
     "comity_peer_faults_total",
     "comity_ledger_transactions_total",
 }

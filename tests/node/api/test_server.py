@@ -302,6 +302,7 @@ async def test_connections_of_one_address_are_bounded() -> None:
         second = await connect()
         third = await connect(greet=False)
         assert await third.next() is None
+        assert server.cut == {"crowded": 1}
         await second.stream.aclose()
         await trio.sleep(0.1)
         assert server.sessions == 1
@@ -325,6 +326,7 @@ async def test_client_that_never_greets_is_cut() -> None:
         assert await wire.next() is None
         assert trio.current_time() - begin == pytest.approx(LIMITS.hello_seconds_max)
         assert server.sessions == 0
+        assert server.cut == {"silent": 1}
 
 
 async def test_slow_sender_is_told_and_cut_while_others_are_served() -> None:
@@ -340,6 +342,7 @@ async def test_slow_sender_is_told_and_cut_while_others_are_served() -> None:
         assert (found.request_id, found.status) == (0, Status.MALFORMED)
         assert await slow.next() is None
         assert trio.current_time() - begin < 2 * LIMITS.frame_seconds_max
+        assert server.cut == {"slow": 1}
         await other.send((2, GetStatus()))
         assert (await other.answer()).status == Status.OK
 
@@ -353,6 +356,7 @@ async def test_idle_connection_is_cut_and_one_that_waits_is_not() -> None:
         assert await idle.next() is None
         assert trio.current_time() - begin == pytest.approx(LIMITS.idle_seconds_max)
         assert server.sessions == 1
+        assert server.cut == {"silent": 1}
         twin.paused = False
         twin.bell.set()
         assert (await waiting.next()).result[0] == Event.STATEMENT
