@@ -1,0 +1,36 @@
+"""For all tests: nodes of local networks are forked of one process that has imported everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from comity import founding
+from scripts import localnet
+from scripts.localnet import LocalNetwork
+from tests.forking import Origin
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_nodes() -> Iterator[None]:
+    """Start nodes by forking; the origin itself is started by the first of them."""
+    origins: list[Origin] = []
+    plain = LocalNetwork.start
+
+    def start(network: LocalNetwork, agency: str) -> None:
+        if agency in network.programs:
+            plain(network, agency)
+            return
+        if not origins:
+            origins.append(Origin())
+        home: Path = network.folder / agency
+        process = origins[0].start(home / founding.CONFIG_NAME, home / localnet.LOG_NAME)
+        network.processes[agency] = process  # type: ignore[assignment]  # as far as it is used
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalNetwork, "start", start)
+        yield
+    for each in origins:
+        each.close()
