@@ -7,6 +7,7 @@
     latency      transfers at 100 a second, open loop, from the intended send to the verified answer
     records      memory of a node with 100,000 records, and how soon it serves after a power cut
     executor     the executor alone among 100,000 records: calls, approvals, proposals, activation
+    fault        transfers with one of four nodes dead, beside the healthy rate; gap and recovery
     evidence     what third parties check: audits, bundles, disclosures, snapshots
 
 Transactions are made and signed before the clock starts: real clients are other machines. Every
@@ -49,7 +50,7 @@ from consensus.ledger.ledger import of_genesis
 from consensus.ledger.transaction import ORDINARY
 from consensus.signing import verify
 from consensus.state.state import MemoryBackend, State
-from scripts import benefits, evidence_benchmark, executor_benchmark, register
+from scripts import benefits, evidence_benchmark, executor_benchmark, fault_benchmark, register
 from scripts.benchmark_load import WALLETS, Load, drive, transfer
 from scripts.benefits import MONTH_ZERO_2026, OFFICE_ROLES, Offices
 from scripts.localnet import ROOT, LocalNetwork, found
@@ -77,7 +78,15 @@ CHUNKS_IN_FLIGHT = 4
 LATENCY_RATE = 100
 
 Name = Literal[
-    "throughput", "cosigned", "groups", "disburse", "latency", "records", "executor", "evidence"
+    "throughput",
+    "cosigned",
+    "groups",
+    "disburse",
+    "latency",
+    "records",
+    "fault",
+    "executor",
+    "evidence",
 ]
 ALONE = ("executor", "evidence")
 """What is measured in this process, without a network."""
@@ -473,6 +482,8 @@ def measure(name: Name, seconds: float) -> dict[str, Any]:
                     figures = trio.run(_disburse, network, keys, seconds)
                 case "records":
                     figures = trio.run(_records, network, keys, seconds)
+                case "fault":
+                    figures = trio.run(fault_benchmark.measure, network, keys, seconds)
                 case "latency":
                     figures = trio.run(_latency, network, keys, seconds)
         if name == "throughput":
