@@ -17,7 +17,7 @@ from consensus.codec import Value
 from consensus.ledger import layout
 from consensus.ledger.layout import Paths, encode_id, encode_text
 from consensus.ledger.proposals import Proposal
-from consensus.state.record import decode_row, decode_single, is_record_row
+from consensus.state.record import decode_row, decode_single, is_record_row, place_of_row
 from consensus.state.state import Row
 from node.storage.tables import KEY_BYTES_MAX
 
@@ -59,17 +59,15 @@ def index_entries(
     for kh, row in rows:
         value = row.value
         if is_record_row(value):
-            record = decode_row(value)
-            kind, id_, version = record.kind, record.id, record.version
+            version, key = place_of_row(value)
         elif value[0] == 0 and value[_VALUE_AT] in _BY_HEAD:
             found = _kernel_place(kh, value, paths)
             if found is None:
                 continue
-            kind, id_ = found
+            key = index_key(*found)
             version = int.from_bytes(value[:8], "big")
         else:
             continue
-        key = index_key(kind, id_)
         new = version == 1 or not is_stored(kh)
         if new and len(key) <= KEY_BYTES_MAX:
             entries.append((key, kh))

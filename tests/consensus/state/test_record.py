@@ -188,6 +188,17 @@ def test_row_gives_the_record_back(values: dict[str, object], version: int) -> N
     assert again.root() == vh
 
 
+@pytest.mark.parametrize("kind", ["a", "k" * 23, "k" * 24, "k" * 64])
+@pytest.mark.parametrize("definition", [1, 23, 24, 255, 256, 65_536, 2**40])
+def test_place_of_a_row_is_read_without_the_rest(kind: str, definition: int) -> None:
+    id_ = cbor2.dumps([["E-17"], b"x" * 40, 7])
+    stem = cbor2.dumps(kind) + cbor2.dumps(definition) + id_
+    stored, _ = record.create(KH, stem, encoded(FIELDS), salts(0, 6))
+    stored, _ = record.update(stored, KH, {"monthly": b"\1"}, salts(1, 1), 5)
+    row = record.encode_row(stored)
+    assert record.place_of_row(row) == (5, cbor2.dumps(kind) + id_)
+
+
 def test_tables_of_names_are_bounded_and_may_be_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     tables = (record._NAMES, record._ENCODED_NAMES, salted.TEXTS)
     for table in tables:
