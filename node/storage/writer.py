@@ -1,4 +1,4 @@
-"""The append log for trio: each request has its turn in a worker thread.
+"""The append log for trio: each request has its turn in a thread of the log's own.
 
 Turns are in the order in which the requests were made. A request returns only when its entries
 are on disk. They stay together and in order, and a crash keeps a prefix of them: put first what
@@ -15,10 +15,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import trio
-
 from node.errors import StorageFailedError
 from node.storage.log import Log
+from node.storage.own_thread import OwnThread
 
 Result = TypeVar("Result")
 
@@ -56,7 +55,7 @@ class LogWriter:
         self._log = log
         self._on_sync = on_sync
         self._on_failure = on_failure
-        self._turn = trio.CapacityLimiter(1)  # hands its one token on in order
+        self._thread = OwnThread("log")
         self._told = False
 
     @property
@@ -67,7 +66,7 @@ class LogWriter:
     @property
     def waiting(self) -> int:
         """Requests whose turn has not come; a gauge."""
-        return self._turn.statistics().tasks_waiting
+        return self._thread.waiting
 
     async def persist(
         self, entries: Sequence[tuple[int, bytes]], then: Callable[[int], None] | None = None
@@ -100,7 +99,7 @@ class LogWriter:
 
     async def _in_turn(self, work: Callable[[], Result]) -> Result:
         try:
-            return await trio.to_thread.run_sync(work, limiter=self._turn)
+            return await self._thread.run(work)
         except StorageFailedError as error:
             if not self._told:
                 self._told = True
