@@ -15,7 +15,7 @@ Not here: what any message means.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Never, Protocol
 
 import cbor2
@@ -41,8 +41,104 @@ class Shape(Protocol):
 
 
 def encode(value: Value) -> bytes:
-    """Return the canonical encoding of a plain value. Cost: about 2 µs and 0.2 µs an item."""
+    """Return the canonical encoding of a plain value. Cost: about 0.4 µs and 0.2 µs an item.
+
+    The library asks abstract classes what a list is, which takes three times as long; it has what
+    is rarer: maps, tuples, and numbers that do not fit 64 bits.
+    """
+    return ENCODERS[type(value)](value)
+
+
+def encode_int(value: int) -> bytes:
+    """Return canonical CBOR of an int64. Cost: 0.1 µs below 1,024, else 0.3."""
+    if 0 <= value < 1024:
+        return _SMALL[value]
+    major, magnitude = (0x00, value) if value >= 0 else (0x20, -1 - value)
+    if magnitude < 24:
+        return bytes([major + magnitude])
+    if magnitude < 1 << 8:
+        return bytes([major + 24, magnitude])
+    if magnitude < 1 << 16:
+        return bytes([major + 25]) + magnitude.to_bytes(2, "big")
+    if magnitude < 1 << 32:
+        return bytes([major + 26]) + magnitude.to_bytes(4, "big")
+    if magnitude < 1 << 64:
+        return bytes([major + 27]) + magnitude.to_bytes(8, "big")
+    return _rarer(value)
+
+
+def encode_bytes(value: bytes) -> bytes:
+    """Return canonical CBOR of a byte string."""
+    length = len(value)
+    if length < 256:
+        return _BYTES[length] + value
+    if length < 65_536:
+        return b"\x59" + length.to_bytes(2, "big") + value
+    return _rarer(value)
+
+
+def array_head(length: int) -> bytes:
+    """Return the CBOR head of an array of less than 65,536 items."""
+    if length < 24:
+        return ARRAYS[length]
+    return b"\x98" + bytes([length]) if length < 256 else b"\x99" + length.to_bytes(2, "big")
+
+
+def _encode_text(value: str) -> bytes:
+    try:
+        data = value.encode()
+    except UnicodeEncodeError:  # it refuses half characters in its own words
+        return _rarer(value)
+    length = len(data)
+    if length < 24:
+        return bytes([0x60 + length]) + data
+    return bytes([0x78, length]) + data if length < 256 else _rarer(value)
+
+
+def _encode_list(value: list[Value]) -> bytes:
+    count = len(value)
+    if count >= 65_536:
+        return _rarer(value)
+    head = ARRAYS[count] if count < 24 else array_head(count)
+    return head + b"".join([ENCODERS[type(each)](each) for each in value])
+
+
+def _encode_bool(value: bool) -> bytes:
+    return b"\xf5" if value else b"\xf4"
+
+
+def _encode_null(value: None) -> bytes:
+    return b"\xf6"
+
+
+def _rarer(value: Value) -> bytes:
     return cbor2.dumps(value, canonical=True)
+
+
+_SMALL: Final = tuple(_rarer(value) for value in range(1024))
+_BYTES: Final = tuple(_rarer(bytes(length))[: 1 + (length > 23)] for length in range(256))
+ARRAYS: Final = tuple(bytes([0x80 + length]) for length in range(24))
+"""Heads of short arrays, for those who would rather not call ``array_head``."""
+
+
+class Encoders(dict[type, Callable[[Any], bytes]]):
+    """What encodes the values of each type; the library, those of others."""
+
+    def __missing__(self, kind: type) -> Callable[[Any], bytes]:
+        return _rarer
+
+
+ENCODERS: Final = Encoders(
+    {
+        type(None): _encode_null,
+        bool: _encode_bool,
+        int: encode_int,
+        str: _encode_text,
+        bytes: encode_bytes,
+        list: _encode_list,
+    }
+)
+"""``ENCODERS[type(value)](value)`` is ``encode(value)`` without its call."""
 
 
 def decode(data: bytes, shape: Shape, *, bytes_max: int, what: str = "value") -> Value:

@@ -54,7 +54,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from consensus import codec
-from consensus.codec import Value
+from consensus.codec import ARRAYS, Value
+from consensus.codec import array_head as array_head
+from consensus.codec import encode_bytes as encode_bytes
+from consensus.codec import encode_int as encode_int
 from consensus.errors import invariant
 from consensus.hashing import DIGEST_BYTES, derive_key, keyed
 from consensus.ledger.types import ID_COMPONENTS_MAX
@@ -435,40 +438,11 @@ _LEAVES: Final[dict[tuple[str, int], Callable[..., Any]]] = {
 # --- encodings --------------------------------------------------------------------------------
 
 NULL: Final = codec.encode(None)
-_HEADS: Final = tuple(codec.encode(bytes(length))[: 1 + (length > 23)] for length in range(256))
-_ARRAYS: Final = tuple(bytes([0x80 + length]) for length in range(24))
-_SMALL: Final = tuple(codec.encode(value) for value in range(1024))
 
 
 def encode_text(text: str) -> bytes:
     """Return canonical CBOR of a text that may recur (a name); ``TEXTS`` without the call."""
     return TEXTS[text]
-
-
-def encode_int(value: int) -> bytes:
-    """Return canonical CBOR of an int64. Cost: 0.1 µs below 1,024, else 0.3."""
-    if 0 <= value < 1024:
-        return _SMALL[value]
-    major, magnitude = (0x00, value) if value >= 0 else (0x20, -1 - value)
-    if magnitude < 24:
-        return bytes([major + magnitude])
-    if magnitude < 1 << 8:
-        return bytes([major + 24, magnitude])
-    if magnitude < 1 << 16:
-        return bytes([major + 25]) + magnitude.to_bytes(2, "big")
-    if magnitude < 1 << 32:
-        return bytes([major + 26]) + magnitude.to_bytes(4, "big")
-    return bytes([major + 27]) + magnitude.to_bytes(8, "big")
-
-
-def encode_bytes(value: bytes) -> bytes:
-    """Return canonical CBOR of a byte string."""
-    length = len(value)
-    if length < 256:
-        return _HEADS[length] + value
-    if length < 65_536:
-        return b"\x59" + length.to_bytes(2, "big") + value
-    return codec.encode(value)
 
 
 def encode_value(value: Value) -> bytes:
@@ -482,42 +456,19 @@ def encode_id(components: Sequence[Value]) -> bytes:
     if count == 1:
         only = components[0]
         return b"\x81" + ENCODERS[type(only)](only)
-    head = _ARRAYS[count] if count < 24 else array_head(count)
+    head = ARRAYS[count] if count < 24 else array_head(count)
     return head + b"".join([ENCODERS[type(each)](each) for each in components])
 
 
-def _encode_null(value: None) -> bytes:
-    return NULL
-
-
-class _Encoders(dict[type, Callable[[Any], bytes]]):
-    def __missing__(self, kind: type) -> Callable[[Any], bytes]:
-        return codec.encode
-
-
-ENCODERS: Final = _Encoders(
-    {
-        type(None): _encode_null,
-        int: encode_int,
-        str: TEXTS.__getitem__,
-        bytes: encode_bytes,
-        list: encode_id,
-    }
-)
+ENCODERS: Final = codec.Encoders(codec.ENCODERS)
+ENCODERS.update({str: TEXTS.__getitem__, list: encode_id})  # texts recur here: they are names
 """``ENCODERS[type(value)](value)`` is ``encode_value(value)`` without its call."""
 
 
 def encode_array(items: Sequence[bytes]) -> bytes:
     """Return canonical CBOR of an array of encoded items."""
     count = len(items)
-    return (_ARRAYS[count] if count < 24 else array_head(count)) + b"".join(items)
-
-
-def array_head(length: int) -> bytes:
-    """Return the CBOR head of an array."""
-    if length < 24:
-        return _ARRAYS[length]
-    return b"\x98" + bytes([length]) if length < 256 else b"\x99" + length.to_bytes(2, "big")
+    return (ARRAYS[count] if count < 24 else array_head(count)) + b"".join(items)
 
 
 PATHS_MAX: Final = 16_384

@@ -29,6 +29,30 @@ def test_what_is_encoded_decodes_to_the_same_value(value: Any) -> None:
     assert codec.decode(data, codec.plain, bytes_max=10_000) == value
 
 
+edges = [2**bits + near for bits in (5, 8, 16, 32, 63, 64, 70) for near in (-2, -1, 0, 1)]
+every_value = st.recursive(
+    plain_values
+    | st.sampled_from([*edges, *[-edge for edge in edges], 23, 24, 1023, 1024, -24, -25])
+    | st.sampled_from([size * each for size in (23, 24, 255, 256, 65_536) for each in ("x", b"x")])
+    | st.floats(allow_nan=False),
+    lambda inner: (
+        st.lists(inner, max_size=30)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+)
+
+
+@given(every_value)
+def test_the_encoding_is_the_one_of_the_library(value: Any) -> None:
+    assert codec.encode(value) == cbor2.dumps(value, canonical=True)
+
+
+@pytest.mark.parametrize("size", [23, 24, 255, 256, 65_535, 65_536])
+def test_long_arrays_are_encoded_as_the_library_does(size: int) -> None:
+    assert codec.encode([7] * size) == cbor2.dumps([7] * size, canonical=True)
+
+
 @given(st.binary(max_size=64))
 def test_garbage_is_refused_or_canonical(data: bytes) -> None:
     try:
