@@ -8,7 +8,7 @@
     records      memory of a node with 100,000 records, and how soon it serves after a power cut
     executor     the executor alone among 100,000 records: calls, approvals, proposals, activation
     fault        transfers with one of four nodes dead, beside the healthy rate; gap and recovery
-    evidence     what third parties check: audits, bundles, disclosures, snapshots
+    evidence     what third parties check: audits, bundles, disclosures, histories, snapshots
 
 Transactions are made and signed before the clock starts: real clients are other machines. Every
 signature is checked by every replica, everything is durable and over TLS. The bound is what this

@@ -4,6 +4,8 @@
     bundle         a payment with two approvals: bytes, making, verifying; a state proof of one key
                    among a million (``bundle_benchmark``)
     disclosure     one opened field: bytes, making and checking (``disclosure_benchmark``)
+    history        a key at one moment, a million heights: bytes, making and checking
+                   (``history_benchmark``)
     snapshot       a million records written, verified, begun from (``snapshot_benchmark``)
 
 Each part is a module of its own and is measured in this process.
@@ -17,12 +19,14 @@ from typing import Any, Final
 from scripts.audit_benchmark import audit_figures
 from scripts.bundle_benchmark import bundle_figures
 from scripts.disclosure_benchmark import disclosure_figures
+from scripts.history_benchmark import history_figures
 from scripts.snapshot_benchmark import snapshot_figures
 
 PARTS: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
     "audit": audit_figures,
     "bundle": bundle_figures,
     "disclosure": disclosure_figures,
+    "history": history_figures,
     "snapshot": snapshot_figures,
 }
 
