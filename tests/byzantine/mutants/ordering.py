@@ -114,11 +114,11 @@ def votes_for_every_proposal(replica: Replica) -> None:
         propose(proposal)
         return pair
 
-    def vote(node: Node, timers: dict[Timer, int], now_ms: int) -> None:
+    def vote(node: Node, timers: dict[Timer, int], now_ms: int) -> bool:
         if node.block.id not in given and safety.voted_round == node.block.round:
             safety.voted_round -= 1
         given.add(node.block.id)
-        act(node, timers, now_ms)
+        return act(node, timers, now_ms)
 
     rounds.note_proposal = noted  # type: ignore[method-assign]
     rounds._vote = vote  # type: ignore[method-assign]
@@ -129,10 +129,11 @@ def votes_late(replica: Replica) -> None:
     safety, rounds = replica._safety, replica._rounds
     act = rounds._vote
 
-    def vote(node: Node, timers: dict[Timer, int], now_ms: int) -> None:
+    def vote(node: Node, timers: dict[Timer, int], now_ms: int) -> bool:
         kept, safety.timeout_round = safety.timeout_round, 0
-        act(node, timers, now_ms)
+        voted = act(node, timers, now_ms)
         safety.timeout_round = kept
+        return voted
 
     rounds._vote = vote  # type: ignore[method-assign]
 

@@ -33,10 +33,11 @@ def _votes_late(replica: Replica) -> None:
     safety, rounds = replica._safety, replica._rounds
     vote = rounds._vote
 
-    def vote_late(node: Node, timers: dict[Timer, int], now_ms: int) -> None:
+    def vote_late(node: Node, timers: dict[Timer, int], now_ms: int) -> bool:
         kept, safety.timeout_round = safety.timeout_round, 0
-        vote(node, timers, now_ms)
+        voted = vote(node, timers, now_ms)
         safety.timeout_round = kept
+        return voted
 
     rounds._vote = vote_late  # type: ignore[method-assign]
 
