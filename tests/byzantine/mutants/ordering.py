@@ -1,7 +1,12 @@
 """Rules of ordering, one broken each, in the real replica.
 
 Numbers are those of docs/consensus.md. A mutant that is one *safety* check less stays broken
-wherever the rule is kept twice: the rule is what is taken away, not a line.
+wherever the rule is kept twice: the rule is what is taken away, not a line. "Lesson" names what
+systems of this kind have shipped: 5 commit without consecutive rounds (relab/hotstuff #249) or in
+the wrong order (asonnino PR #84); 6 two signatures for a slot after a restart (malachite #850); 7
+the own vote lost on replay (commonware PR #4275); 9 a signature after the timeout (Simplex #280);
+10 a proof left out (nandatown PR #191); 11 a guard off by one (cometbft #5668); 12 fields outside
+the hash (read in asonnino/hotstuff).
 """
 
 from __future__ import annotations
@@ -51,7 +56,7 @@ class Mutant:
     """One rule broken.
 
     Args:
-        rule: of docs/consensus.md; lesson: what broke so in a system of this kind.
+        rule: of docs/consensus.md.
         on_boot: changes each replica as it starts.
         patched: what holds around the whole run.
         found_as: promises, one of which must be found broken.
@@ -317,7 +322,7 @@ def prunes_early() -> AbstractContextManager[None]:
 
 
 def forgets(**forgotten: Any) -> Callable[[Replica], None]:
-    """Leave something out of the record."""
+    """Leave something out of the record: after a restart it is signed anew (lesson 6)."""
 
     def apply(replica: Replica) -> None:
         safety = replica._safety
