@@ -15,6 +15,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -219,7 +220,10 @@ class Node:
         nursery.start_soon(self.api.run, listeners)
         host, port = split_address(config.listen.telemetry, "listen.telemetry")
         app = application(self.metrics, self.readiness, self._gauges.refresh)
-        await nursery.start(serve_telemetry, app, host, port, self._stopping.wait)
+        cut = partial(self.metrics.cut.labels, "telemetry")
+        await nursery.start(
+            serve_telemetry, app, host, port, self._stopping.wait, lambda why: cut(why).inc()
+        )
         self.log.info(
             "started",
             validator=self.identity.index,

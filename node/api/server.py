@@ -12,6 +12,7 @@ from __future__ import annotations
 import ssl
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -198,9 +199,11 @@ class ApiServer:
     async def _converse(self, stream: trio.abc.Stream, address: str) -> None:
         limits = self.limits
         if isinstance(stream, TlsStream):
-            with trio.move_on_after(limits.hello_seconds_max) as scope:
+            shaken = False
+            with trio.move_on_after(limits.hello_seconds_max), suppress(*_LOST):
                 await stream.do_handshake()
-            if scope.cancelled_caught:
+                shaken = True
+            if not shaken:
                 self.cut["handshake"] += 1
                 return
         connection = Connection(

@@ -148,6 +148,12 @@ class Metrics:
         )
         self.queue_depth = gauge("comity_queue_depth_items", "Items waiting in a queue", ("queue",))
 
+        self.cut = counter(
+            "comity_port_connections_cut",
+            "Connections that this side ended or never took, by port and why",
+            ("port", "reason"),
+        )
+
         # Clients
         self.sessions = gauge("comity_client_sessions", "Open client connections")
         self.waiting = gauge(

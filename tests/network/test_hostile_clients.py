@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import resource
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import pytest
 import trio
 
-from comity import Call, Client, tls
+from comity import Call, Client
 from comity.keys import Key
-from consensus import answers, codec, genesis, protocol
-from consensus.answers import Answer
+from consensus import answers, codec
 from consensus.codec import Value
-from consensus.protocol import GetDecisions, GetStatus, Hello, Item, Request, Status, Submit
-from node.network.framing import FrameReader, pack
+from consensus.protocol import GetDecisions, GetStatus, Hello, Item, Status, Submit
+from node.network.framing import pack
 from scripts.localnet import LocalNetwork
+from tests.network.guest import ELSEWHERE, guest
 from tests.network.town import (
     PATIENCE_SECONDS,
     WALLETS,
@@ -37,78 +35,11 @@ from tests.network.wire import LOST
 pytestmark = pytest.mark.process
 
 VICTIM = "treasury"
-ELSEWHERE = "127.0.0.2"
-"""Where the hostile come from: limits are by address, and honest clients are at another."""
 CONNECTIONS = 1000
 PER_ADDRESS = 256
 FILES = 300
 """Open files that a starved node may have: fewer than its limits of connections would take."""
 GROWTH_BYTES_MAX = 64 << 20
-
-
-@dataclass
-class Guest:
-    """A client without manners."""
-
-    stream: trio.abc.Stream
-    reader: FrameReader
-    chain: bytes
-    node_key: bytes
-    nonce: bytes = b""
-    answers: list[Answer] = field(default_factory=list)
-
-    async def send(self, data: bytes) -> None:
-        with contextlib.suppress(*LOST):
-            await self.stream.send_all(data)
-
-    async def request(self, request: Request, request_id: int = 1) -> None:
-        await self.send(pack(protocol.encode_request(request_id, request)))
-
-    async def answer(self) -> Answer | None:
-        """The next answer; None when the node has hung up."""
-        with trio.fail_after(PATIENCE_SECONDS):
-            while not self.answers:
-                try:
-                    frames = await self.reader.read()
-                except LOST:
-                    return None
-                if not frames:
-                    return None
-                self.answers += [answers.decode_answer(each) for each in frames]
-        return self.answers.pop(0)
-
-    async def greet(self, key: Key | None = None) -> None:
-        await self.request(self.hello(key))
-        answer = await self.answer()
-        assert answer is not None
-        assert answer.status == Status.OK, answer
-
-    def hello(self, key: Key | None, nonce: bytes | None = None) -> Hello:
-        if key is None:
-            return Hello(protocol.VERSION, self.chain)
-        signed = protocol.session_message(
-            self.chain, self.node_key, nonce or self.nonce, key.public
-        )
-        return Hello(protocol.VERSION, self.chain, key.public, key.sign(signed))
-
-
-@asynccontextmanager
-async def guest(town: LocalNetwork, address: str = ELSEWHERE) -> AsyncIterator[Guest]:
-    """A TLS connection that has heard the node's greeting."""
-    committee = genesis.decode(town.genesis).committee
-    server = committee.validators[town.agencies.index(VICTIM)]
-    port = town.member(VICTIM).client_port
-    tcp = await trio.open_tcp_stream("127.0.0.1", port, local_address=address)
-    stream = trio.SSLStream(tcp, tls.client_context([server.certificate]), https_compatible=True)
-    try:
-        reader = FrameReader(stream, protocol.ANSWER_BYTES_MAX, PATIENCE_SECONDS)
-        found = Guest(stream, reader, genesis.chain_id(town.genesis), server.node_key)
-        first = await found.answer()
-        assert first is not None
-        found.nonce = answers.read_greeting(first.result).nonce
-        yield found
-    finally:
-        await trio.aclose_forcefully(stream)
 
 
 def of(value: Value) -> bytes:
@@ -151,14 +82,14 @@ async def test_breaches_before_hello_are_answered_and_end_the_connection(
 ) -> None:
     key = town.key("treasury", "clerk1")
     for name, (data, status) in BEFORE_HELLO.items():
-        async with guest(town) as g:
+        async with guest(town, VICTIM) as g:
             await g.send(data)
             said = await g.answer()
             assert said is not None, name
             assert said.status == status, (name, said)
             assert await g.answer() is None, name
     for status in (Status.BAD_SIGNATURE, Status.UNSUPPORTED):
-        async with guest(town) as g:
+        async with guest(town, VICTIM) as g:
             if status is Status.BAD_SIGNATURE:
                 await g.request(g.hello(key, nonce=bytes(32)))  # proves another connection
             else:
@@ -179,7 +110,7 @@ async def test_breaches_after_hello_are_answered_and_only_the_malformed_end_the_
     town: LocalNetwork,
 ) -> None:
     for name, (data, status, ends) in AFTER_HELLO.items():
-        async with guest(town) as g:
+        async with guest(town, VICTIM) as g:
             await g.greet()
             await g.send(data)
             said = await g.answer()
@@ -196,7 +127,7 @@ async def test_breaches_after_hello_are_answered_and_only_the_malformed_end_the_
 
 async def test_rubbish_submitted_by_a_clerk_is_refused_item_by_item(town: LocalNetwork) -> None:
     rubbish = [b"x", bytes(1000), b"\x81" * 5000, b"\x83\x40\x80\x80", b"\xff" * 100]
-    async with guest(town) as g:
+    async with guest(town, VICTIM) as g:
         await g.greet(town.key("treasury", "clerk1"))
         await g.request(Submit(True, tuple((Item.ENVELOPE, each) for each in rubbish)), 2)
         items = set()
@@ -279,7 +210,7 @@ async def quiet(town: LocalNetwork) -> None:
 
 async def slow_writer(town: LocalNetwork) -> None:
     """Half a frame, and then nothing, until the node has had enough."""
-    async with guest(town) as g:
+    async with guest(town, VICTIM) as g:
         await g.greet()
         await g.send((1000).to_bytes(4) + bytes(10))
         while await g.answer() is not None:
@@ -288,7 +219,7 @@ async def slow_writer(town: LocalNetwork) -> None:
 
 async def never_reading(town: LocalNetwork, key: Key) -> None:
     """Everything is asked for, again and again, and no answer is read."""
-    async with guest(town, "127.0.0.5") as g:
+    async with guest(town, VICTIM, "127.0.0.5") as g:
         await g.greet(key)
         with trio.move_on_after(5):
             for number in range(2, 100_000):

@@ -14,13 +14,21 @@ import h11
 import pytest
 import structlog
 import trio
+import trio.testing
 
 from consensus.protocol import Item, Status
 from node import config
 from node.api.backend import Rejected, Submission
 from node.runtime import Node
 from node.storage.disk import SystemDisk
-from node.telemetry.health import Readiness, application, serve_telemetry
+from node.telemetry.health import (
+    CONNECTION_SECONDS_MAX,
+    CONNECTIONS_MAX,
+    PAGES_BURST_MAX,
+    Readiness,
+    application,
+    serve_telemetry,
+)
 from node.telemetry.metrics import Metrics
 from scripts import localnet
 from tests.consensus.ledger.authors import Author, signed
@@ -72,6 +80,47 @@ async def test_live_is_always_ok_and_ready_says_what_is_missing() -> None:
     answers = await with_server(Metrics(), lambda: Readiness(True, {}), ["/readyz", "/metrics"])
     assert answers[0][0] == 200
     assert b"comity_node_ready 1.0" in answers[1][1]
+
+
+async def test_more_pages_than_a_node_gives_in_a_second_are_refused_and_counted_but_life_is_not(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    metrics = Metrics()
+    pages = ["/readyz"] * (PAGES_BURST_MAX + 2)
+    answers = await with_server(metrics, lambda: Readiness(True, {}), [*pages, "/livez"])
+    assert [status for status, _ in answers[:PAGES_BURST_MAX]] == [200] * PAGES_BURST_MAX
+    assert [status for status, _ in answers[PAGES_BURST_MAX:]] == [429, 429, 200]
+    assert cut(metrics, "busy") == 2
+
+
+async def test_silent_connections_make_room_for_new_ones_and_end_in_time(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    reasons: list[str] = []
+    async with trio.open_nursery() as nursery:
+        stop = trio.Event()
+        app = application(Metrics(), lambda: Readiness(True, {}), lambda: None)
+        bound = await nursery.start(serve_telemetry, app, "127.0.0.1", 0, stop.wait, reasons.append)
+        port = int(bound[0].rpartition(":")[2])
+        opened = []
+        for _ in range(CONNECTIONS_MAX + 3):
+            opened.append(await trio.open_tcp_stream("127.0.0.1", port))
+            await opened[-1].send_all(b"GET /metrics HTTP/1.1\r\nX: ")
+        with trio.fail_after(CONNECTION_SECONDS_MAX + 1):
+            for stream in opened:
+                while await stream.receive_some():
+                    pass
+                await stream.aclose()
+        assert reasons.count("evicted") == 3
+        assert (await fetch(port, "/livez"))[0] == 200
+        stop.set()
+
+
+def cut(metrics: Metrics, reason: str) -> float:
+    value = metrics.registry.get_sample_value(
+        "comity_port_connections_cut_total", {"port": "telemetry", "reason": reason}
+    )
+    return value or 0.0
 
 
 def test_names_have_the_prefix_and_a_base_unit() -> None:
