@@ -15,7 +15,6 @@ import math
 import secrets
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 
 import trio
@@ -220,7 +219,7 @@ class Node:
         nursery.start_soon(self.api.run, listeners)
         host, port = split_address(config.listen.telemetry, "listen.telemetry")
         app = application(self.metrics, self.readiness, self._gauges.refresh)
-        cut = partial(self.metrics.cut.labels, "telemetry")
+        cut = self.metrics.telemetry_cut.labels
         await nursery.start(
             serve_telemetry, app, host, port, self._stopping.wait, lambda why: cut(why).inc()
         )

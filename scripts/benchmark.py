@@ -8,6 +8,7 @@
     records      memory of a node with 100,000 records, and how soon it serves after a power cut
     executor     the executor alone among 100,000 records: calls, approvals, proposals, activation
     fault        transfers with one of four nodes dead, beside the healthy rate; gap and recovery
+    hostile      what others still get while somebody is a burden to one node, attack by attack
     evidence     what third parties check: audits, bundles, disclosures, histories, snapshots
 
 Transactions are made and signed before the clock starts: real clients are other machines. Every
@@ -50,7 +51,14 @@ from consensus.ledger.ledger import of_genesis
 from consensus.ledger.transaction import ORDINARY
 from consensus.signing import verify
 from consensus.state.state import MemoryBackend, State
-from scripts import benefits, evidence_benchmark, executor_benchmark, fault_benchmark, register
+from scripts import (
+    benefits,
+    evidence_benchmark,
+    executor_benchmark,
+    fault_benchmark,
+    hostile_benchmark,
+    register,
+)
 from scripts.benchmark_load import WALLETS, Load, drive, transfer
 from scripts.benefits import MONTH_ZERO_2026, OFFICE_ROLES, Offices
 from scripts.localnet import ROOT, LocalNetwork, found
@@ -85,6 +93,7 @@ Name = Literal[
     "latency",
     "records",
     "fault",
+    "hostile",
     "executor",
     "evidence",
 ]
@@ -484,6 +493,10 @@ def measure(name: Name, seconds: float) -> dict[str, Any]:
                     figures = trio.run(_records, network, keys, seconds)
                 case "fault":
                     figures = trio.run(fault_benchmark.measure, network, keys, seconds)
+                case "hostile":
+                    files = [network.key_file("treasury", f"author-{n}") for n in range(AUTHORS)]
+                    half = AUTHORS // 2
+                    figures = hostile_benchmark.measure(network, keys[:half], files[half:], seconds)
                 case "latency":
                     figures = trio.run(_latency, network, keys, seconds)
         if name == "throughput":

@@ -129,11 +129,6 @@ class Gauges:
             strangers = metrics.peer_strangers.labels(reason=reason)
             self._catch_up(strangers, count, "strangers", reason)
 
-        door = self._network.stats.listener
-        for reason in ("evicted", "expired", "failed"):
-            strangers = metrics.cut.labels(port="peers", reason=reason)
-            self._catch_up(strangers, getattr(door, reason), "strangers", reason)
-
     def _clients(self) -> None:
         metrics, api = self._metrics, self._api
         metrics.sessions.set(api.sessions)

@@ -60,12 +60,14 @@ def application(
         refresh: brings ``metrics`` up to date before a scrape.
     """
 
+    for reason in ("busy", "evicted", "expired"):
+        metrics.telemetry_cut.labels(reason=reason)  # shown from the beginning
     budget = ByteBudget(PAGES_PER_SECOND_MAX, PAGES_BURST_MAX)
 
     async def limited(page: Callable[[Request], Awaitable[Response]], request: Request) -> Response:
         if budget.spend(None, 1, trio.current_time()) > 0:
             budget.spend(None, -1, trio.current_time())
-            metrics.cut.labels(port="telemetry", reason="busy").inc()
+            metrics.telemetry_cut.labels(reason="busy").inc()
             return PlainTextResponse("too many pages a second\n", 429, {"Retry-After": "1"})
         return await page(request)
 

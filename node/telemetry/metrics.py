@@ -148,10 +148,10 @@ class Metrics:
         )
         self.queue_depth = gauge("comity_queue_depth_items", "Items waiting in a queue", ("queue",))
 
-        self.cut = counter(
-            "comity_port_connections_cut",
-            "Connections that this side ended or never took, by port and why",
-            ("port", "reason"),
+        self.telemetry_cut = counter(
+            "comity_telemetry_cut",
+            "Connections to this port that were ended, and pages refused, by reason",
+            ("reason",),
         )
 
         # Clients

@@ -34,7 +34,11 @@ from tests.network.wire import LOST
 pytestmark = pytest.mark.process
 
 VICTIM = "treasury"
-CUT = "comity_port_connections_cut_total"
+CUT = {
+    "clients": "comity_client_cut_total",
+    "peers": "comity_peer_strangers_total",
+    "telemetry": "comity_telemetry_cut_total",
+}
 GROWTH_BYTES_MAX = 96 << 20
 """Of the victim, in each test; the limits that docs/operating.md adds up allow for more."""
 ROUNDS = 5
@@ -47,9 +51,7 @@ SCRAPERS = 100
 
 async def cut(town: LocalNetwork, port: str, reason: str) -> float:
     """How many connections a port has cut for a reason."""
-    if port == "clients":
-        return await metric(town, VICTIM, "comity_client_cut_total", reason=reason)
-    return await metric(town, VICTIM, CUT, port=port, reason=reason)
+    return await metric(town, VICTIM, CUT[port], reason=reason)
 
 
 @asynccontextmanager

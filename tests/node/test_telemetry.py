@@ -117,9 +117,7 @@ async def test_silent_connections_make_room_for_new_ones_and_end_in_time(
 
 
 def cut(metrics: Metrics, reason: str) -> float:
-    value = metrics.registry.get_sample_value(
-        "comity_port_connections_cut_total", {"port": "telemetry", "reason": reason}
-    )
+    value = metrics.registry.get_sample_value("comity_telemetry_cut_total", {"reason": reason})
     return value or 0.0
 
 
