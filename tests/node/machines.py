@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ from node.engine import Engine
 from node.identity import Identity
 from node.network.wire import Class
 from node.ordering import FAULTS
+from node.storage.own_thread import OwnThread
 from node.telemetry.metrics import Metrics
 from node.verifier import Verifier
 from tests.consensus.ledger.authors import ANNA, signed
@@ -336,7 +338,13 @@ def inline_threads(monkeypatch: pytest.MonkeyPatch) -> None:
                 finally:
                     await trio.sleep(draw.choice((0, 0.002, 0.01)))
 
+    turns = weakref.WeakKeyDictionary[OwnThread, trio.CapacityLimiter]()
+
+    async def run(own: OwnThread, work: Callable[[], Any]) -> Any:
+        return await run_sync(work, limiter=turns.setdefault(own, trio.CapacityLimiter(1)))
+
     monkeypatch.setattr(trio.to_thread, "run_sync", run_sync)
+    monkeypatch.setattr(OwnThread, "run", run)
 
 
 @asynccontextmanager
