@@ -312,9 +312,12 @@ def check_block(block: Block, committee: Committee) -> None:
             "extends a block below the timeout certificate's highest",
         )
     lane = LANE_PROTECTIVE
+    size = committee.size
     for item in block.payload:
-        _require(LANE_ORDINARY <= item.lane <= lane, "an ordinary batch before a protective one")
-        _require(item.origin < committee.size, "a batch of nobody")
+        if not LANE_ORDINARY <= item.lane <= lane:
+            raise CertificateError("an ordinary batch before a protective one")
+        if item.origin >= size:
+            raise CertificateError("a batch of nobody")
         lane = item.lane
     digests = {item.digest for item in block.payload}
     _require(len(digests) == len(block.payload), "one batch twice")

@@ -223,8 +223,10 @@ class CommitCert:
     statement: Statement
     signatures: Signatures
 
-    encoded = cached_property(_encode)
-    """The canonical bytes, made once."""
+    @cached_property
+    def encoded(self) -> bytes:
+        """The canonical bytes, made once."""
+        return b"\x82" + self.statement.encoded + codec.encode(_rows(self.signatures))
 
     def to_value(self) -> Value:
         """Return ``[statement, [[validator, signature], ...]]``."""

@@ -71,6 +71,44 @@ def test_flipped_bytes_are_refused_or_give_another_canonical_message(
     assert wire.encode_message(decoded) == bytes(raw)
 
 
+def outcome(data: bytes) -> Message | str:
+    try:
+        return wire.decode_message(data)
+    except DecodeError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("validator", [0, 3, 23, 24, 63, 64])
+def test_votes_on_a_statement_that_was_seen_are_decoded_as_if_it_were_new(validator: int) -> None:
+    first, second = make.statement(B1), make.statement(B2)
+    seen = wire.encode_message(make.commit_vote(first, 3))
+    signed = seen[-66:]
+    datas = [
+        b"\x84\x04" + each.encoded + cbor2.dumps(validator) + signed for each in (first, second)
+    ]
+    datas += [
+        datas[0][:at] + bytes([datas[0][at] ^ flip]) + datas[0][at + 1 :]
+        for at in range(len(datas[0]))
+        for flip in (1, 4, 0x80)
+    ]
+    datas += [datas[0][:-1], datas[0] + b"\0", datas[0][:2] + datas[0][3:], b"\x84\x04" + signed]
+    for data in datas:
+        wire._STATEMENTS.clear()
+        fresh = outcome(data)
+        wire._STATEMENTS.clear()
+        wire.decode_message(seen)
+        assert outcome(data) == fresh
+        assert len(wire._STATEMENTS) <= 2
+
+
+def test_statements_that_are_remembered_are_bounded() -> None:
+    for height in range(1, 200):
+        statement = replace(make.statement(B1), height=height)
+        vote = make.commit_vote(statement, 1)
+        assert wire.decode_message(wire.encode_message(vote)) == vote
+        assert len(wire._STATEMENTS) <= wire._STATEMENTS_MAX
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 9))
 def test_garbage_is_refused_with_the_documented_error(tail: bytes, kind: int) -> None:
