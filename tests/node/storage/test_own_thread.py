@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+from functools import partial
 
 import pytest
 import trio
@@ -26,31 +27,41 @@ async def test_what_the_work_raises_is_raised_where_it_is_waited_for_and_the_nex
 
 async def test_pieces_have_their_turns_one_after_the_other() -> None:
     own = OwnThread("test")
-    first, done = threading.Event(), []
+    first = threading.Event()
+    done: list[int] = []
+
+    def work(number: int) -> None:
+        first.wait()
+        done.append(number)
 
     async def ask(number: int) -> None:
-        await own.run(first.wait if number == 0 else lambda: done.append(number))
+        await own.run(partial(work, number))
         done.append(-number)
 
     async with trio.open_nursery() as nursery:
-        for number in range(4):
+        for number in range(1, 5):
             nursery.start_soon(ask, number)
             await trio.testing.wait_all_tasks_blocked()
         assert (own.waiting, done) == (3, [])
         first.set()
-    assert (own.waiting, done) == (0, [0, 1, -1, 2, -2, 3, -3])
+    assert (own.waiting, done) == (0, [1, -1, 2, -2, 3, -3, 4, -4])
 
 
 async def test_a_wait_is_cancelled_before_its_turn_and_never_in_it() -> None:
     own = OwnThread("test")
-    first, done = threading.Event(), []
+    first = threading.Event()
+    done: list[str] = []
+
+    def work() -> None:
+        first.wait()
+        done.append("held")
 
     async def hold() -> None:
-        await own.run(lambda: (first.wait(), done.append("held")))
+        await own.run(work)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hold)
-        nursery.start_soon(own.run, lambda: done.append("waited"))
+        nursery.start_soon(own.run, partial(done.append, "waited"))
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
         await trio.lowlevel.cancel_shielded_checkpoint()
