@@ -57,6 +57,7 @@ from node.silent import SilentSigner
 from node.snapshots import begin
 from node.snapshots import wire as snapshot_wire
 from node.snapshots.serving import SnapshotServer
+from node.steady import SteadyClock
 from node.storage import kinds
 from node.storage.disk import SYSTEM_DISK, Disk
 from node.storage.flush import BatchData
@@ -124,6 +125,7 @@ class Engine:
         """What keeps sealed values; to be set before ``start``."""
         self._announce = announce
         self._now_ms = now_ms
+        self._steady_ms = SteadyClock(now_ms)
         self._log = log
         self._metrics = metrics
         self._commit_seconds = metrics.stage_seconds.labels(stage="commit")
@@ -213,7 +215,7 @@ class Engine:
         numbers = codec.parse(store.view.meta(META_NUMBERS) or b"")
         batches = BatchStore(identity.committee.size, identity.index)
         undelivered = opening.logged_batches(recovered, identity.chain, numbers)
-        batches.restore(numbers, undelivered, self._now_ms())
+        batches.restore(numbers, undelivered, self._steady_ms())
         for batch in undelivered:
             if batch.origin == identity.index:
                 pool.adopt(batch.decode(identity.chain).transactions)
@@ -227,7 +229,7 @@ class Engine:
             links,
             self.ordering.payload_changed,
             lambda block_id: self.ordering.post(PayloadHeld(block_id)),
-            self._now_ms,
+            self._steady_ms,
             metrics,
             [each.agency for each in identity.committee.validators],
         )

@@ -368,10 +368,15 @@ class Ordering:
     # --- timers -------------------------------------------------------------------------------
 
     async def run_timers(self) -> None:
-        """Fire timers when they are due, until cancelled."""
+        """Fire timers when they are due, until cancelled.
+
+        All of them when the clock was set back: the replica sets them anew.
+        """
+        last_ms = self._now_ms()
         while True:
             now_ms = self._now_ms()
-            due = [token for token, at_ms in self._timers.items() if at_ms <= now_ms]
+            set_back, last_ms = now_ms < last_ms, now_ms
+            due = [token for token, at_ms in self._timers.items() if set_back or at_ms <= now_ms]
             for token in due:
                 if self._timers.pop(token, None) is not None:
                     self.post(TimerFired(token))

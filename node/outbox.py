@@ -8,12 +8,16 @@ before it leaves at once. Once a sync has failed, nothing leaves any more.
 The outbox also knows what a new log segment must begin with: the newest record, and every block
 that was given to the log or found in it.
 
+``take`` and ``carry_out`` are the queue's two halves, one before and one after a sync, and need no
+event loop; ``run`` puts a sync between them.
+
 Not here: what is sent and to whom (the runtime's ``act``), and the disk (``node.storage``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import trio
@@ -52,6 +56,21 @@ class DurableMark(Protocol):
     def write_mark(self, log_synced: int, mark: Mark | None = None) -> None:
         """Return once ``mark`` is on disk; the log holds what it tells of."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one sync covers.
+
+    Args:
+        queue: carried out once ``entries`` and then ``mark`` are on disk.
+        entries: of the log; the newest safety record last, if one was put.
+        mark: the signer's, as it was put with that record; None: the mark need not move.
+    """
+
+    queue: list[Outgoing | Persist | Action]
+    entries: list[kinds.Entry]
+    mark: Mark | None
 
 
 class Outbox:
@@ -138,39 +157,51 @@ class Outbox:
         self._queue.append(item)
         self._wake.set()
 
+    def take(self) -> Turn | None:
+        """Return what the next sync covers, or None if nothing waits or a sync is under way."""
+        if self._busy or self._closed or not self._queue:
+            return None
+        queue, self._queue = self._queue, []
+        entries, self._entries = self._entries, []
+        mark, self._marked = self._marked, None
+        records = [item.record for item in queue if isinstance(item, Persist)]
+        if records:  # the newest record holds every promise of those before it
+            entries.append(kinds.safety(records[-1]))
+        self._busy = True
+        return Turn(queue, entries, mark)
+
+    def carry_out(self, turn: Turn) -> None:
+        """Let leave what waited for a sync that has succeeded, in order."""
+        for item in turn.queue:
+            if self._closed:
+                return
+            if isinstance(item, Broadcast | Send | Deliver):
+                self._act(item)
+            elif not isinstance(item, Persist):
+                item()
+        self._busy = False
+
     async def run(self) -> None:
         """Sync and act until cancelled, or until the disk fails; then nothing leaves any more."""
         while not self._closed:
             await self._wake.wait()
             self._wake = trio.Event()
-            queue, self._queue = self._queue, []
-            entries, self._entries = self._entries, []
-            mark, self._marked = self._marked, None
-            self._busy = True
+            turn = self.take()
+            if turn is None:
+                continue
             try:
-                await self._sync(queue, entries, mark)
+                await self._sync(turn)
             except StorageFailedError:  # whoever owns the log tells the node
                 self.close()
                 return
-            for item in queue:
-                if self._closed:
-                    return
-                if isinstance(item, Broadcast | Send | Deliver):
-                    self._act(item)
-                elif not isinstance(item, Persist):
-                    item()
-            self._busy = False
+            self.carry_out(turn)
 
-    async def _sync(
-        self,
-        queue: list[Outgoing | Persist | Action],
-        entries: list[kinds.Entry],
-        mark: Mark | None,
-    ) -> None:
-        """Make durable what ``queue`` relies on, and then the mark as it was put with it."""
-        records = [item.record for item in queue if isinstance(item, Persist)]
-        if records:  # the newest record holds every promise of those before it
-            entries.append(kinds.safety(records[-1]))
-            await self._log.persist(entries, lambda synced: self._mark.write_mark(synced, mark))
-        elif entries:
-            await self._log.persist(entries)
+    async def _sync(self, turn: Turn) -> None:
+        """Make durable what a turn relies on, and then the mark as it was put with it."""
+        mark = turn.mark
+        if mark is not None:
+            await self._log.persist(
+                turn.entries, lambda synced: self._mark.write_mark(synced, mark)
+            )
+        elif turn.entries:
+            await self._log.persist(turn.entries)

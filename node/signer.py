@@ -193,8 +193,7 @@ class Signer:
         invariant(epoch >= 0 and round_ >= 0, "epoch and round are not negative")
         invariant(not two_chain or kind is SignKind.COMMIT_VOTE, "two-chain is for commit votes")
         self._judge(SignedBody(kind, epoch, round_, body), two_chain=two_chain)
-        signed = signing.message(SIGN_TAGS[kind], self._chain, body)
-        return nacl.bindings.crypto_sign(signed, self._secret)[: signing.SIGNATURE_BYTES]
+        return self._seal(signing.message(SIGN_TAGS[kind], self._chain, body))
 
     def adopt(self, bodies: Iterable[SignedBody]) -> None:
         """Take over what the log's record holds and the mark does not tell of, durably.
@@ -290,6 +289,10 @@ class Signer:
             self._file.close()
 
     # --- inside ---------------------------------------------------------------------------------
+
+    def _seal(self, signed: bytes) -> bytes:
+        signature: bytes = nacl.bindings.crypto_sign(signed, self._secret)
+        return signature[: signing.SIGNATURE_BYTES]
 
     def _open_file(self) -> SlotFile:
         if self._file is None:

@@ -27,6 +27,7 @@ from consensus.hotstuff.safety import Refused, Safety
 from consensus.hotstuff.wire import encode_record
 
 TIMERS: Final = tuple(Timer)
+NEVER: Final = -1
 
 Posted = Broadcast | Send | Deliver | EndEpoch
 
@@ -41,6 +42,7 @@ class Outbox:
         self._promised = False
         self._timers: dict[Timer, int] = {}
         self._due_ms: int | None = None
+        self._set_back_ms = 0
         self.halted = False
 
     def emit(self, effect: Effect) -> None:
@@ -87,6 +89,11 @@ class Outbox:
         """Whether a timer that was set has come due, fired or not."""
         return self._due_ms is not None and self._due_ms <= now_ms
 
+    def clock_set_back(self, by_ms: int) -> None:
+        """Note that the clock by which timers are set was set back: all are to be set anew."""
+        self._set_back_ms += by_ms
+        self._timers = dict.fromkeys(self._timers, NEVER)
+
     def set_timers(self, wanted: dict[Timer, int], now_ms: int) -> None:
         """Set and cancel timers so that exactly those ``wanted`` in the future are set."""
         ahead = {token: at_ms for token, at_ms in wanted.items() if at_ms > now_ms}
@@ -97,7 +104,10 @@ class Outbox:
             at_ms = ahead.get(token)
             if at_ms == self._timers.get(token):
                 continue
-            self._effects.append(CancelTimer(token) if at_ms is None else SetTimer(token, at_ms))
+            if at_ms is None:
+                self._effects.append(CancelTimer(token))
+            else:
+                self._effects.append(SetTimer(token, at_ms - self._set_back_ms))
         self._timers = ahead
 
     def finish(self, safety: Safety) -> list[Effect]:

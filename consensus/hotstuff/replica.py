@@ -226,7 +226,9 @@ class Replica:
 
         Args:
             event: what happened; messages only as verified outside.
-            now_ms: the local clock, milliseconds since 1970; it should not run backwards.
+            now_ms: the local clock, milliseconds since 1970. It may be set, forward and back:
+                waits go on from where they were, and after it was set back some event (any timer)
+                must bring the news, since timers are set by it.
 
         Raises:
             LocalProtocolError: whoever runs the replica broke the contract of ``events``.
@@ -235,10 +237,18 @@ class Replica:
         """
         if self._outbox.halted or (self.ended and not isinstance(event, Signed)):
             return []
-        self._now_ms = now_ms
-        if self._take(event) or self._outbox.is_due(now_ms):
+        self._now_ms = self._steady(now_ms)
+        if self._take(event) or self._outbox.is_due(self._now_ms):
             self._settle()
         return self._outbox.finish(self._safety)
+
+    def _steady(self, now_ms: int) -> int:
+        """Return a time that never runs backwards; block times are the clock's as it is now."""
+        steady_ms = now_ms + self._rounds.set_back_ms
+        if steady_ms < self._now_ms:
+            self._rounds.set_back_ms += self._now_ms - steady_ms
+            self._outbox.clock_set_back(self._now_ms - steady_ms)
+        return max(steady_ms, self._now_ms)
 
     def _take(self, event: Event) -> bool:
         """Take an event into account; return whether anything may have become possible by it."""

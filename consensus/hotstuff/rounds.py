@@ -63,6 +63,8 @@ class Rounds:
         self._resent_ms = 0
         self._proposals: dict[int, Proposal] = {}
         self._disputed: dict[int, None] = {}
+        self.set_back_ms = 0
+        """By how much the local clock was set back so far; less this, ``now_ms`` is its time."""
         self.timeout_cert: TimeoutCert | None = None
         """The highest known."""
         self.disagreement_round = 0
@@ -234,7 +236,7 @@ class Rounds:
             )
         if not node.acceptable or not node.held:
             return False
-        early_ms = node.block.time_ms - self._config.time_ahead_ms
+        early_ms = node.block.time_ms - self._config.time_ahead_ms + self.set_back_ms
         if node.block.time_ms > parent.block.time_ms + 1 and now_ms < early_ms:
             timers[Timer.EARLY_BLOCK] = early_ms
             return False
@@ -269,7 +271,7 @@ class Rounds:
             high.block_id,
             high,
             entry if needs_entry and isinstance(entry, TimeoutCert) else None,
-            max(now_ms, parent.block.time_ms + 1),
+            max(now_ms - self.set_back_ms, parent.block.time_ms + 1),
             payload,
             self._committee.hash,
         )

@@ -23,7 +23,7 @@ from node.errors import NewerFormatError
 from node.signer import Signer
 from node.storage.disk import SYSTEM_DISK, Disk
 from node.storage.kinds import AtHeight, BatchPart, Kind
-from node.storage.log import Log
+from node.storage.log import RESERVE_BYTES, Log
 from node.storage.store import MAP_BYTES, Store
 
 LOG_FOLDER: Final = "log"
@@ -101,11 +101,36 @@ def recover(
     """
     store = Store.open(folder / STORE_FOLDER, chain=chain, map_bytes=map_bytes)
     try:
-        sorter = _Sorter(store)
-        log = Log.open(folder / LOG_FOLDER, sorter.take, chain=chain, disk=disk)
+        return recover_log(store, folder, chain=chain, disk=disk)
     except BaseException:
         store.close()
         raise
+
+
+def recover_log(
+    store: Store,
+    folder: Path,
+    *,
+    chain: bytes,
+    disk: Disk = SYSTEM_DISK,
+    reserve_bytes: int = RESERVE_BYTES,
+) -> Recovered:
+    """Open the log of ``folder`` beside its open store, and sort what is above that.
+
+    Args:
+        store: open; stays open if this fails.
+        folder: the node's data folder.
+        chain: 32 bytes.
+        disk: the system calls of the log.
+        reserve_bytes: see ``Log.open``.
+
+    Raises:
+        StorageError: as ``Log.open``.
+    """
+    sorter = _Sorter(store)
+    log = Log.open(
+        folder / LOG_FOLDER, sorter.take, chain=chain, disk=disk, reserve_bytes=reserve_bytes
+    )
     return Recovered(store, log, sorter.found)
 
 

@@ -255,12 +255,14 @@ class Town:
         self.forgetful: set[int] = set()
         """Machines whose disk was tampered with: they may contradict themselves."""
         self.cuts: set[frozenset[int]] = set()
+        self.clocks_ms = 0
+        """By how much every machine's clock was set."""
         self.taps: list[Callable[[int, int, Class, bytes], bool]] = []
         """Asked of every frame, ``(sender, peer, class, payload)``; False loses it."""
         self._sequence = 0
 
     def now_ms(self) -> int:
-        return START_MS + int(trio.current_time() * 1000)
+        return START_MS + self.clocks_ms + int(trio.current_time() * 1000)
 
     def is_cut(self, one: int, other: int) -> bool:
         return frozenset({one, other}) in self.cuts

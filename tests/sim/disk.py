@@ -1,41 +1,25 @@
-"""The disk of a simulated machine: a log, the signer's mark, and the store of certified heights.
+"""What a simulated machine keeps: the files of log and mark, and the store of certified heights.
 
-The log and the mark are durable only once their sync has ended. When power fails during a sync,
-what was being written is there as a whole or not at all; which of the two is chance. The store
-takes a flush at once, as LMDB does.
+The files are bytes under the product's own log and recovery (``files``). The store takes a flush at
+once, as LMDB does. Beside them stands what this module itself noted of every sync that returned:
+the next start must find all of it, and nothing may be sent that is not in it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from consensus.hotstuff.types import Block, CommitCert, SignKind, Statement
+from consensus.hotstuff.types import Block, CommitCert, Statement
 from consensus.state.history import MemoryNodes
 from consensus.state.state import MemoryBackend
 from node.checked import CheckedBatch
+from node.storage.kinds import AtHeight, BatchPart, Entry, Kind
+from node.storage.recovery import Found
+from tests.sim.errors import require
+from tests.sim.files import Files
 
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """What one sync makes durable: entries of the log, in order.
-
-    ``record`` is the newest safety record of the group, None if it has none.
-    """
-
-    blocks: tuple[Block, ...]
-    batches: tuple[CheckedBatch, ...]
-    record: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """What the signer had signed: the last body of each kind, and commit votes by round."""
-
-    last: dict[SignKind, tuple[int, bytes]] = field(default_factory=dict)
-    settled: int = 0
-    commit_votes: dict[int, bytes] = field(default_factory=dict)
-    log_groups: int = 0
-    """Groups of the log that were durable when this was written."""
+FOUND_AGAIN = "what was synced is found again"
 
 
 @dataclass
@@ -54,30 +38,78 @@ class Store:
         """The newest height."""
         return len(self.blocks) - 1
 
+    @property
+    def view(self) -> Store:
+        """What recovery reads of it."""
+        return self
+
+    def has_batch(self, digest: bytes) -> bool:
+        """Return whether a flushed block contains the batch."""
+        return digest in self.batches
+
+    def block(self, height: int) -> Block | None:
+        """Return the block of a height."""
+        return self.blocks[height][0] if height <= self.height else None
+
 
 @dataclass
 class Disk:
-    """What survives a crash."""
+    """What survives a crash.
+
+    Attributes:
+        record, blocks, batches: in the log, by every sync that has returned.
+        writing: what a sync under way is to add; some of it may be found after a crash.
+    """
 
     store: Store
-    groups: int = 0
+    files: Files
     record: bytes | None = None
     blocks: dict[bytes, Block] = field(default_factory=dict)
-    batches: dict[bytes, CheckedBatch] = field(default_factory=dict)
-    mark: Mark = field(default_factory=Mark)
+    batches: dict[bytes, None] = field(default_factory=dict)
+    writing: Sequence[Entry] = ()
 
-    def append(self, group: Group) -> None:
-        """Make a group durable."""
-        self.groups += 1
-        if group.record is not None:
-            self.record = group.record
-        for block in group.blocks:
-            self.blocks[block.id] = block
-        for batch in group.batches:
-            self.batches[batch.digest] = batch
+    def synced(self, known: dict[bytes, Block]) -> None:
+        """The sync under way has returned.
 
-    def forget_flushed(self) -> None:
-        """Drop what the store has from the log, as recovery does."""
+        Args:
+            known: blocks by id.
+        """
+        entries, self.writing = self.writing, ()
+        for kind, payload in entries:
+            match kind:
+                case Kind.SAFETY:
+                    self.record = payload
+                case Kind.BLOCK:
+                    block_id = AtHeight.unpack(payload).block_id
+                    self.blocks[block_id] = known[block_id]
+                case Kind.PRIVATE:  # after its public part
+                    self.batches[BatchPart.unpack(payload).digest] = None
+                case _:
+                    pass
+
+    def flushed(self) -> None:
+        """Forget of the log what the store has by now."""
         height = self.store.height
         self.blocks = {i: block for i, block in self.blocks.items() if block.height > height}
-        self.batches = {d: b for d, b in self.batches.items() if d not in self.store.batches}
+        self.batches = {d: None for d in self.batches if d not in self.store.batches}
+
+    def compare(self, found: Found, blocks: Iterable[Block], where: str) -> None:
+        """Check what a start has found against what was synced, and note that from now on.
+
+        Args:
+            blocks: those found, decoded.
+        """
+        self.flushed()
+        records = [self.record, *(p for kind, p in self.writing if kind == Kind.SAFETY)]
+        require(found.safety in records, FOUND_AGAIN, f"{where}: another safety record")
+        ids = {block.id: block for block in blocks}
+        for block_id, block in self.blocks.items():
+            require(block_id in ids, FOUND_AGAIN, f"{where}: no block of {block.height}")
+            for item in block.payload:
+                synced = item.digest in self.batches
+                again = item.digest in found.batches and item.digest in found.private
+                require(again or not synced, FOUND_AGAIN, f"{where}: no batch of {block.height}")
+        self.record = found.safety
+        self.blocks = ids
+        self.batches = {digest: None for digest in found.private if digest in found.batches}
+        self.writing = ()

@@ -13,12 +13,25 @@ import nacl.bindings
 
 from consensus import signing
 from consensus.errors import SignatureError
+from consensus.keyfile import KeyKind, KeyPair
+
+
+def seed_of(name: str) -> bytes:
+    """Return the secret of a name, 32 bytes."""
+    return hashlib.sha256(name.encode()).digest()
+
+
+@cache
+def validator_key(index: int) -> KeyPair:
+    """Return the key with which a validator signs."""
+    name = f"validator {index}"
+    return KeyPair(KeyKind.VALIDATOR, pair(name)[0], seed_of(name))
 
 
 @cache
 def pair(name: str) -> tuple[bytes, bytes]:
     """Return ``(public, secret)`` of a name, an Ed25519 pair."""
-    seed = hashlib.sha256(name.encode()).digest()
+    seed = seed_of(name)
     public, secret = nacl.bindings.crypto_sign_seed_keypair(seed)
     return public, secret
 

@@ -1,17 +1,19 @@
 """Links of a simulated network: messages are lost, late, doubled and out of order.
 
-A pair of nodes is cut in one direction or in both. When what cut them ends, or one of them
-restarts, the link stands anew: both are told, each with the other's highest certificates.
+Some are recorded and come again much later, at whomever: they were signed, so anybody who saw them
+may send them. A pair of nodes is cut in one direction or in both. When what cut them ends, or one
+of them restarts, the link stands anew: both are told, each with the other's highest certificates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from consensus.hotstuff import wire
-from consensus.hotstuff.types import Message
+from consensus.hotstuff.types import BlocksRequest, BlocksResponse, Message
 from node.batch_wire import Absent, Push, Request, Response
 from tests.sim.clock import Clock
 from tests.sim.options import Options
@@ -21,6 +23,8 @@ Parcel = Message | Push | Request | Response | Absent
 HEALED_DELAY_MS: Final = (1, 20)
 CONNECT_MS: Final = (1, 60)
 WIRE_CACHE_MAX: Final = 64
+RECORDED_MAX: Final = 128
+"""Messages of the past that may come again, each as likely."""
 
 
 @dataclass
@@ -53,6 +57,8 @@ class Network:
         self._last_ms: dict[tuple[int, int], int] = {}
         self._healed = False
         self._decoded: dict[int, tuple[Message, Message]] = {}
+        self._recorded: list[tuple[int, Parcel]] = []
+        self._seen = 0
         self.lost = 0
         self.delivered = 0
 
@@ -66,6 +72,8 @@ class Network:
             self.lost += 1
             return
         arriving = self._through_wire(parcel)
+        if options.replay_every_ms:
+            self._record(sender, arriving)
         copies = 1
         if not self._healed and clock.chance(options.duplication):
             copies = 2
@@ -82,6 +90,26 @@ class Network:
             return
         self.delivered += 1
         self._receive(receiver, sender, parcel)
+
+    def _record(self, sender: int, parcel: Parcel) -> None:
+        """Keep an even sample of all that was ever sent."""
+        if isinstance(parcel, Request | Response | Absent | BlocksRequest | BlocksResponse):
+            return
+        self._seen += 1
+        if len(self._recorded) < RECORDED_MAX:
+            self._recorded.append((sender, parcel))
+        elif (place := self._clock.random.randrange(self._seen)) < RECORDED_MAX:
+            self._recorded[place] = sender, parcel
+
+    def replay(self, count: int) -> int:
+        """Have recorded messages come again; return how many."""
+        rng, size = self._clock.random, self._options.size
+        chosen = rng.sample(self._recorded, min(count, len(self._recorded)))
+        for sender, parcel in chosen:
+            receiver = rng.choice([index for index in range(size) if index != sender])
+            again = partial(self._arrive, sender, receiver, parcel)
+            self._clock.after(rng.randint(0, 50), again)
+        return len(chosen)
 
     def _through_wire(self, parcel: Parcel) -> Parcel:
         if isinstance(parcel, Push | Request | Response | Absent):
@@ -102,8 +130,10 @@ class Network:
         if options.spike and rng.random() < options.spike:
             delay_ms += rng.randint(0, options.spike_ms)
         slow = options.slow_link
-        if slow is not None and slow[:2] == (sender, receiver):
+        if slow and slow[:2] == (sender, receiver):
             delay_ms += slow[2]
+        if options.slow_peer and options.slow_peer[0] in (sender, receiver):
+            delay_ms += options.slow_peer[1]
         return delay_ms
 
     # --- links ---

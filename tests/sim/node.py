@@ -1,49 +1,40 @@
 """One simulated validator: the real replica, executor, state and batch store, and power that fails.
 
 It drives them as ``node.ordering``, ``execution``, ``dissemination`` and ``flushing`` do, without
-trio: every wait is an action of the scheduler, every effect may be the last one before power fails.
-What the real modules decide is not decided again here.
+trio. What the real modules decide is not decided again here. Its machine (``machine``) has log,
+mark, recovery and outbox of the product.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from consensus.errors import ComityError
 from consensus.hotstuff import events as ev
 from consensus.hotstuff import wire
-from consensus.hotstuff.certificates import Verifier
 from consensus.hotstuff.execution import statement_of
-from consensus.hotstuff.replica import Replica
 from consensus.hotstuff.types import (
     Block,
     BlocksRequest,
     BlocksResponse,
     CommitCert,
     Message,
-    PayloadItem,
     QuorumCert,
-    Statement,
-    first_record,
-    genesis_cert,
 )
 from consensus.ledger.executor import EXECUTOR, BlockContext, BlockRun
 from consensus.ledger.transaction import Transaction
-from consensus.state.history import HistoryTree
-from consensus.state.state import State
 from node.batch_wire import DIGESTS_MAX, Absent, Push, Request, Response
-from node.batches import BatchStore, Drop, Payload, Verify
+from node.batches import Drop, Payload, Verify
 from node.checked import CheckedBatch
+from node.errors import SigningRefusedError
+from node.outbox import Outgoing
+from node.storage import kinds
 from tests.sim.byzantine import Traitor
-from tests.sim.disk import Disk, Mark
-from tests.sim.errors import Crash, Violation, require
+from tests.sim.disk import Disk
+from tests.sim.errors import Violation, require
+from tests.sim.machine import Height, Life, Machine
 from tests.sim.network import Parcel
-from tests.sim.outbox import Outbox, Outgoing
-from tests.sim.signer import Signer
 
 if TYPE_CHECKING:
     from tests.sim.simulation import Simulation
@@ -52,193 +43,42 @@ SWEEP_MS = 1000
 FLUSH_MS = 1000
 
 
-@dataclass
-class Height:
-    """One executed height above the store."""
-
-    block: Block
-    statement: Statement
-    batches: tuple[CheckedBatch, ...]
-    certificate: CommitCert | None = None
-
-
-@dataclass
-class Life:
-    """Everything that a crash takes."""
-
-    replica: Replica
-    signer: Signer
-    verifier: Verifier
-    outbox: Outbox
-    batches: BatchStore
-    state: State
-    history: HistoryTree
-    certified: int
-    executed: int
-    tip: Block
-    heights: dict[int, Height] = field(default_factory=dict)
-    events: deque[ev.Event] = field(default_factory=deque)
-    stepping: bool = False
-    payload_changed: bool = False
-    told_items: tuple[PayloadItem, ...] = ()
-    timers: dict[ev.Timer, int] = field(default_factory=dict)
-    fetch_ms: int | None = None
-    flushing: bool = False
-
-
-class SimNode:
-    """A machine with a disk, alive or not.
-
-    Args:
-        simulation: what it is part of.
-        index: of the validator.
-        disk: as the first start finds it.
-    """
+class SimNode(Machine):
+    """A validator on its machine. See ``Machine``."""
 
     def __init__(self, simulation: Simulation, index: int, disk: Disk) -> None:
-        self._simulation = simulation
-        self._founded = simulation.founded
-        self._options = simulation.options
-        self._clock = simulation.clock
-        self._marks = simulation.marks
-        self._watch = simulation.watch
+        super().__init__(simulation, index, disk)
         self._traitor: Traitor | None = None
         if index == simulation.options.traitor:
-            public = simulation.founded.committee.keys[index]
             self._traitor = Traitor(
                 index,
-                public,
+                simulation.founded.committee.keys[index],
                 simulation.keys,
                 simulation.founded.chain,
                 simulation.options.size,
                 simulation.clock.random,
             )
-        self.index = index
-        self.disk = disk
-        self.number = 0
-        """Which life this is; actions planned in an earlier one come to nothing."""
-        self.life: Life | None = None
-        self.effects_left: int | None = None
-        """Power fails when this many further effects have begun."""
-        self.crashed: Callable[[], None] = lambda: None
 
-    # --- power --------------------------------------------------------------------------------
-
-    def boot(self) -> None:
-        """Start from the disk, as ``node.runtime`` does."""
-        self.number += 1
-        self.effects_left = None
-        founded, disk = self._founded, self.disk
-        disk.forget_flushed()
-        store = disk.store
-        tip, _, certificate = store.blocks[-1]
-        if disk.record is None:
-            record = first_record(founded.first)
-        else:
-            record = wire.decode_record(disk.record)
-        recovered = ev.RecoveredState(
-            record, ev.CertifiedTip(tip, certificate), tuple(disk.blocks.values())
-        )
-        committee = self._simulation.committee
-        keys = self._simulation.keys
-        batches = BatchStore(committee.size, self.index)
-        batches.restore(store.numbers, disk.batches.values(), self._now_ms())
-        self.life = Life(
-            replica=Replica(self._simulation.config, committee, self.index, recovered),
-            signer=Signer(keys, committee.keys[self.index], founded.chain, disk.mark, disk.groups),
-            verifier=Verifier(
-                founded.chain, committee, genesis_cert(founded.first), verify=keys.verify
-            ),
-            outbox=Outbox(self, disk, eager=self._simulation.mutant.eager_outbox),
-            batches=batches,
-            state=State(store.backend, founded.genesis.tree_depth, store.height),
-            history=HistoryTree(store.nodes, store.height + 1),
-            certified=store.height,
-            executed=store.height,
-            tip=tip,
-        )
-        self._simulation.mutant.on_boot(self.life.replica)
-        self._marks.watch_replica(self.life.replica)
-        self._watch.booted(self.index, tip)
+    def _begin(self, life: Life) -> None:
+        self._simulation.mutant.on_boot(life.replica)
+        self._marks.watch_replica(life.replica)
+        self._watch.booted(self.index, life.tip)
         self._clock.trace(
-            f"{self.index} boots at {store.height}, round {self.life.replica.round}, "
-            f"{len(disk.blocks)} blocks, {len(disk.batches)} batches"
+            f"{self.index} boots at {life.certified}, round {life.replica.round}, "
+            f"{len(self.disk.blocks)} blocks, {len(self.disk.batches)} batches"
         )
-        if disk.blocks:
-            self._marks.reach("restart with blocks above the store")
-        self.life.payload_changed = True
+        life.payload_changed = True
         self.enter(partial(self.post, ev.Started()))
-        self._repeat(SWEEP_MS, self._sweep)
-        self._repeat(FLUSH_MS, self._flush)
-
-    def crash(self) -> None:
-        """Power fails. What was being written is on the disk, or is not."""
-        life = self.life
-        if life is None:
-            return
-        outbox = life.outbox
-        if outbox.writing is not None:
-            kept = self._clock.chance(0.5)
-            self._marks.reach("crash during a sync that " + ("held" if kept else "was lost"))
-            if kept:
-                self.disk.append(outbox.writing)
-        if outbox.marking is not None and self._clock.chance(0.5):
-            self.disk.mark = outbox.marking
-        self._clock.trace(f"{self.index} crashes")
-        self.life = None
-        self.number += 1
-
-    def enter(self, action: Callable[[], None]) -> None:
-        """Do something on this machine; power may fail in the middle."""
-        try:
-            action()
-            if self.life is not None:
-                self.life.outbox.kick()
-        except Crash:
-            self._marks.reach("crash between two effects")
-            self.crash()
-            self.crashed()
-        except ComityError as error:
-            raise Violation("no own bug", f"node {self.index}: {error}") from error
-
-    def soon(self, delay_ms: int, action: Callable[[], None]) -> None:
-        """Do ``action`` after a delay, unless this machine has crashed by then."""
-        number = self.number
-
-        def act() -> None:
-            if self.number == number:
-                self.enter(action)
-
-        self._clock.after(delay_ms, act)
-
-    def _repeat(self, every_ms: int, action: Callable[[], None]) -> None:
-        def act() -> None:
-            action()
-            self.soon(every_ms, act)
-
-        self.soon(every_ms, act)
-
-    def _begin_effect(self) -> None:
-        if self.effects_left is not None:
-            self.effects_left -= 1
-            if self.effects_left < 0:
-                raise Crash
-
-    def _now_ms(self) -> int:
-        return self._clock.now_ms + self._options.skew_ms[self.index]
-
-    @property
-    def alive(self) -> Life:
-        """The present life of a node that is up."""
-        if self.life is None:
-            raise Crash
-        return self.life
+        self.repeat(SWEEP_MS, self._sweep)
+        self.repeat(FLUSH_MS, self._flush)
 
     # --- events in, effects out ---------------------------------------------------------------
 
     def post(self, event: ev.Event) -> None:
         """Take up an event, after those that are being taken up."""
         life = self.alive
+        if life.stopped:
+            return
         life.events.append(event)
         self._drain(life)
 
@@ -248,7 +88,7 @@ class SimNode:
             self._drain(self.alive)
 
     def _drain(self, life: Life) -> None:
-        if life.stepping:
+        if life.stepping or life.stopped:
             return
         life.stepping = True
         while True:
@@ -270,12 +110,12 @@ class SimNode:
         waiting: deque[ev.Event] = deque([event])
         while waiting:
             taken = waiting.popleft()
-            effects = life.replica.step(taken, self._now_ms())
+            effects = life.replica.step(taken, self.now_ms())
             self._marks.stepped(taken, effects)
             for effect in effects:
-                self._begin_effect()
+                self.begin_effect()
                 if isinstance(effect, ev.Sign):
-                    signature = life.signer.sign(effect)
+                    signature = self._sign(life, effect)
                     life.verifier.remember(effect.kind, self.index, effect.body, signature)
                     self._watch.signed(self.index, effect)
                     self._clock.trace(f"{self.index} signs {effect.kind.name} {effect.round}")
@@ -284,16 +124,32 @@ class SimNode:
                 else:
                     self._carry_out(life, effect)
 
+    def _sign(self, life: Life, request: ev.Sign) -> bytes:
+        """Return the signature; nothing may ask for a second one."""
+        try:
+            return life.signer.sign(
+                request.kind,
+                request.epoch,
+                request.round,
+                request.body,
+                two_chain=request.two_chain,
+            )
+        except SigningRefusedError as error:
+            raise Violation("signer agrees", f"node {self.index}: {error}") from error
+
     def _carry_out(self, life: Life, effect: ev.Effect) -> None:
         match effect:
-            case ev.Persist() | ev.Broadcast() | ev.Send() | ev.Deliver():
+            case ev.Persist():
+                self._simulation.blocks.update({block.id: block for block in effect.blocks})
+                life.outbox.put(effect)
+            case ev.Broadcast() | ev.Send() | ev.Deliver():
                 life.outbox.put(effect)
             case ev.RequirePayload(block):
                 self._require(life, block)
             case ev.Execute(block):
                 options = self._options
                 most_ms = options.execute_ms
-                if self.index == options.slow_node:
+                if self.index == options.slow_node and not self._simulation.healed:
                     most_ms += options.slow_node_ms
                 delay_ms = self._clock.random.randint(0, most_ms)
                 self.soon(delay_ms, lambda: self._execute(block))
@@ -306,51 +162,36 @@ class SimNode:
                 self._serve(life, peer, request)
             case ev.PeerHeld(peer, counts):
                 if self.index < len(counts):
-                    for batch in life.batches.peer_held(peer, counts[self.index], self._now_ms()):
+                    for batch in life.batches.peer_held(peer, counts[self.index], self.steady_ms()):
                         self._marks.reach("batch pushed again")
                         self._send(peer, Push(batch.public, batch.private))
             case ev.SetTimer(token, at_ms):
-                life.timers[token] = at_ms
-                due_ms = at_ms - self._options.skew_ms[self.index]
-                late_ms = self._clock.random.choice((0, 0, 0, 1, 5))
-                self.soon(
-                    max(due_ms - self._clock.now_ms, 0) + late_ms,
-                    lambda: self._fire(token, at_ms),
-                )
+                self.set_timer(life, token, at_ms)
             case ev.CancelTimer(token):
                 life.timers.pop(token, None)
-            case ev.ReportEvidence(kind, first):
+            case ev.ReportEvidence(kind, first, second):
                 self._watch.evidence(self.index, kind, first)
+                self._keep(life, wire.encode_message(first), wire.encode_message(second))
             case ev.Halt(code, reason):
                 raise Violation("no halt", f"node {self.index}: {code}, {reason}")
 
-    def _fire(self, token: ev.Timer, at_ms: int) -> None:
-        timers = self.alive.timers
-        if timers.get(token) == at_ms:
-            del timers[token]
-            self.post(ev.TimerFired(token))
+    def _keep(self, life: Life, first: bytes, second: bytes) -> None:
+        pair = len(first).to_bytes(4) + first + second
+        if pair not in life.evidence:
+            life.evidence.append(pair)
+            life.outbox.log(kinds.evidence(pair))
 
     # --- what the outbox asks ------------------------------------------------------------------
 
-    def sync_ms(self) -> int:
-        """Return how long the next sync takes."""
-        options, rng = self._options, self._clock.random
-        sync_ms = rng.randint(0, options.sync_ms)
-        return sync_ms * 30 if self._clock.chance(options.sync_spike) else sync_ms
-
-    def snapshot(self, log_groups: int) -> Mark:
-        """Return the signer's mark."""
-        return self.alive.signer.snapshot(log_groups)
-
     def act(self, effect: Outgoing) -> None:
         """Send or deliver; everything that it promises must be durable."""
-        self._begin_effect()
+        self.begin_effect()
         match effect:
             case ev.Broadcast(message):
                 self._watch.sends(self.index, message, self.disk)
                 for peer in range(self._options.size):
                     if peer != self.index:
-                        self._begin_effect()
+                        self.begin_effect()
                         self._tell(peer, message)
             case ev.Send(peer, message):
                 self._watch.sends(self.index, message, self.disk)
@@ -382,7 +223,7 @@ class SimNode:
             case Request(digests):
                 self._serve_batches(life, sender, digests)
             case Absent(digests):
-                life.batches.absent(digests, self._now_ms())
+                life.batches.absent(digests, self.steady_ms())
                 self._fetch()
             case _:
                 if life.replica.wants(parcel):
@@ -432,15 +273,15 @@ class SimNode:
     def submit(self, lane: int, transactions: list[Transaction]) -> CheckedBatch:
         """Make a batch, log it and push it once it is durable."""
         life = self.alive
-        batch = life.batches.add_own(lane, transactions, self._now_ms())
-        life.outbox.log_batch(batch)
+        batch = life.batches.add_own(lane, transactions, self.steady_ms())
+        self._log_batch(life, batch)
         life.outbox.after_sync(partial(self._push, batch))
         return batch
 
     def _push(self, batch: CheckedBatch) -> None:
         for peer in range(self._options.size):
             if peer != self.index:
-                self._begin_effect()
+                self.begin_effect()
                 self._send(peer, Push(batch.public, batch.private))
         self._held(batch.digest)
 
@@ -457,9 +298,13 @@ class SimNode:
     def _checked(self, request: Verify) -> None:
         life = self.alive
         batch = self._simulation.check_batch(request.public, request.private)
-        life.batches.checked(request, batch, self._now_ms())
-        life.outbox.log_batch(batch)
+        life.batches.checked(request, batch, self.steady_ms())
+        self._log_batch(life, batch)
         self._held(batch.digest)
+
+    def _log_batch(self, life: Life, batch: CheckedBatch) -> None:
+        life.outbox.log(kinds.batch(batch.digest, batch.public))
+        life.outbox.log(kinds.private(batch.digest, batch.private))
 
     def _held(self, digest: bytes) -> None:
         for block_id in self.alive.batches.held(digest):
@@ -467,7 +312,7 @@ class SimNode:
         self._changed()
 
     def _require(self, life: Life, block: Block) -> None:
-        match life.batches.require(block.id, block.payload, block.height, self._now_ms()):
+        match life.batches.require(block.id, block.payload, block.height, self.steady_ms()):
             case Payload.COMPLETE:
                 self.post(ev.PayloadHeld(block.id))
             case Payload.MISSING:
@@ -476,7 +321,7 @@ class SimNode:
                 raise Violation("no fault of the honest", "a block with an invalid batch")
 
     def _fetch(self) -> None:
-        life, now_ms = self.alive, self._now_ms()
+        life, now_ms = self.alive, self.steady_ms()
         peers = [peer for peer in range(self._options.size) if peer != self.index]
         for peer, digests in life.batches.fetches(now_ms, peers):
             self._marks.reach("batch fetched")
@@ -543,7 +388,7 @@ class SimNode:
     # --- delivery -----------------------------------------------------------------------------
 
     def _deliver(self, life: Life, block: Block, certificate: CommitCert) -> None:
-        life.signer.settle(certificate.statement.round)
+        life.signer.settle(certificate.statement.epoch, certificate.statement.round)
         height = life.heights[block.height]
         self._watch.delivered(self.index, block, height.statement, certificate)
         self._clock.trace(f"{self.index} delivers {block.height} {block.id[:4].hex()}")
@@ -568,7 +413,7 @@ class SimNode:
         """Begin a flush up to the newest height that has a certificate of its own."""
         life = self.alive
         proved = [n for n, height in life.heights.items() if height.certificate is not None]
-        if life.flushing or not proved:
+        if life.flushing or life.stopped or not proved:
             return
         life.flushing = True
         delay_ms = self._clock.random.randint(0, 20)
@@ -577,6 +422,10 @@ class SimNode:
     def _flushed(self, upto: int) -> None:
         life, store = self.alive, self.disk.store
         life.flushing = False
+        if self.disk.files.failing:  # the store lies on the same disk
+            self.fail(life, "a flush failed")
+        if life.stopped:
+            return
         store.backend.write(life.state.pending(upto))
         store.nodes.write(life.history.pending(upto))
         for number in range(store.height + 1, upto + 1):
@@ -585,6 +434,24 @@ class SimNode:
             for item, batch in zip(height.block.payload, height.batches, strict=True):
                 store.numbers[item.origin] = max(store.numbers[item.origin], item.number)
                 store.batches[batch.digest] = batch
-        self._begin_effect()
+        self.begin_effect()
         life.state.flushed(upto)
         life.history.flushed(upto)
+        self.disk.flushed()
+        life.outbox.flushed(upto)
+        if life.log.end - life.grown_from >= self._options.log_bytes:
+            life.turning = True
+
+    def carried(self, life: Life) -> list[kinds.Entry]:
+        """Return what a new log segment begins with, as ``node.engine`` does."""
+        flushing = [batch for height in life.heights.values() for batch in height.batches]
+        batches = {batch.digest: batch for batch in (*flushing, *life.batches.undelivered())}
+        entries: list[kinds.Entry] = []
+        for batch in batches.values():
+            entries.append(kinds.batch(batch.digest, batch.public))
+            entries.append(kinds.private(batch.digest, batch.private))
+        entries += life.outbox.blocks()
+        entries += [kinds.evidence(pair) for pair in life.evidence]
+        if life.outbox.newest_record is not None:
+            entries.append(kinds.safety(life.outbox.newest_record))
+        return entries

@@ -26,7 +26,10 @@ from node.checked import CheckedBatch, from_batch
 from tests.sim.clock import START_MS, Clock
 from tests.sim.disk import Disk, Store
 from tests.sim.errors import require
+from tests.sim.faults import Script, draw_script
+from tests.sim.files import Files
 from tests.sim.founding import found, names_of
+from tests.sim.injector import Injector
 from tests.sim.keys import Keys
 from tests.sim.load import Load
 from tests.sim.marks import Marks
@@ -39,12 +42,11 @@ from tests.sim.watch import Watch
 
 WORK_MS_MAX: Final = 30_000
 """After healing, new work is certified at every node within this time."""
+ROUNDS_MAX: Final = 5
+"""Of those in which it could have been, some with a dead or a false leader."""
 REST_MS_MAX: Final = 60_000
 """And everything else that waits is decided within this further time."""
 LOOK_MS: Final = 50
-EFFECTS_MAX: Final = 40
-"""A crash planned at an effect comes at one of so many next ones."""
-CRASH_LOOP: Final = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class Result:
     transactions: int
     messages: int
     work_ms: int
+    work_rounds: int
     rest_ms: int
     marks: dict[str, int]
 
@@ -68,6 +71,7 @@ class Simulation:
     Args:
         seed: draws options and chance.
         mutant: what is broken on purpose.
+        options, script: instead of those that the seed draws.
         echo: is given the trace, line for line.
     """
 
@@ -77,9 +81,11 @@ class Simulation:
         *,
         mutant: Mutant = NONE,
         options: Options | None = None,
+        script: Script | None = None,
         echo: Callable[[str], None] | None = None,
     ) -> None:
         self.options = options or draw(seed)
+        self.script = draw_script(self.options) if script is None else script
         self.mutant = mutant
         self.clock = Clock(seed, echo)
         self.marks = Marks()
@@ -89,6 +95,8 @@ class Simulation:
         self.config = self._config()
         self.watch = Watch(self.options, self.founded, self.keys, self.marks, mutant.ignore)
         self.network = Network(self.options, self.clock, self._receive, self._connect)
+        self.blocks: dict[bytes, Block] = {}
+        """Every block that some machine has logged, by id."""
         disks = [self._first_disk() for _ in range(self.options.size)]
         first = disks[0].store.blocks[0][1].hash
         self.replay = Replay(self.founded, seed, self.marks, first)
@@ -98,9 +106,8 @@ class Simulation:
         self.nodes = [SimNode(self, index, disk) for index, disk in enumerate(disks)]
         self._checked: dict[bytes, tuple[CheckedBatch, Batch]] = {}
         self._delivered: list[dict[bytes, None]] = [{} for _ in self.nodes]
-        self._healed = False
-        self._dead: list[int] = []
-        self._power_cut = False
+        self._injector = Injector(self)
+        self._dead: tuple[int, ...] = ()
 
     def _config(self) -> ev.ReplicaConfig:
         options, limits = self.options, self.founded.genesis.limits
@@ -131,7 +138,7 @@ class Simulation:
         nodes.write(history.pending(0))
         numbers = [0] * founded.committee.size
         store = Store(MemoryBackend(rows), nodes, [(founded.first, statement, None)], numbers)
-        return Disk(store)
+        return Disk(store, Files(self.clock.random, self.marks.reach))
 
     # --- one run ------------------------------------------------------------------------------
 
@@ -144,12 +151,13 @@ class Simulation:
         options, clock = self.options, self.clock
         for node in self.nodes:
             if node.index != options.late:
-                clock.after(clock.random.randint(0, 200), partial(self._boot, node))
+                start_ms = clock.random.randint(0, 200)
+                clock.after(start_ms, partial(self._injector.boot, node))
         self._plan_load()
-        self._plan_faults()
+        self._injector.plan(self.script)
         clock.run_until(START_MS + options.safety_ms)
         self._heal()
-        work_ms = self._certify_new_work()
+        work_ms, work_rounds = self._certify_new_work()
         rest_ms = self._decide_the_rest()
         self.watch.finish()
         self.replay.finish()
@@ -161,25 +169,22 @@ class Simulation:
             len(self.replay.decided),
             self.network.delivered,
             work_ms,
+            work_rounds,
             rest_ms,
             self.marks.counts,
         )
 
+    @property
+    def healed(self) -> bool:
+        """Whether the time of faults is over."""
+        return self._injector.healed
+
     def _heal(self) -> None:
         options, clock = self.options, self.clock
         clock.trace("heals")
-        self._healed = True
         mortal = [index for index in range(options.size) if index != options.traitor]
-        self._dead = clock.random.sample(mortal, options.stay_dead)
-        for node in self.nodes:
-            node.effects_left = None
-            if node.index in self._dead:
-                self.marks.reach("a validator stayed dead")
-                node.crash()
-        self.network.heal()
-        for node in self.nodes:
-            if node.life is None:
-                self._boot(node)
+        self._dead = tuple(clock.random.sample(mortal, options.stay_dead))
+        self._injector.heal(self._dead)
 
     @property
     def survivors(self) -> list[SimNode]:
@@ -187,19 +192,43 @@ class Simulation:
         gone = {*self._dead, self.options.traitor}
         return [node for node in self.nodes if node.index not in gone]
 
-    def _certify_new_work(self) -> int:
-        start_ms = self.clock.now_ms
-        node = self.clock.random.choice(self.survivors)
-        self.load.now_ms = self.clock.now_ms
+    def _certify_new_work(self) -> tuple[int, int]:
+        """Submit something; return after how long all have it certified, and the rounds it took.
+
+        Rounds are counted from the moment when a quorum of honest nodes has executed what was
+        ordered at healing, up to that of the first block with payload. One round may be under way
+        and lost, f leaders in a row may be dead or false, one round orders the block, and one more
+        may pass without payload since what is ordered is not yet certified: f + 3, which is 5 for
+        seven.
+        """
+        clock, options = self.clock, self.options
+        start_ms = clock.now_ms
+        node = clock.random.choice(self.survivors)
+        self.load.now_ms = clock.now_ms
         digests: list[bytes] = []
         work = [self.load.lasting()]
         node.enter(lambda: digests.append(node.submit(ORDINARY, work).digest))
-        return self._await(
+        ordered = max(each.alive.replica.ordered_height for each in self.survivors)
+
+        def together() -> bool:
+            up = [each for each in self.survivors if each.alive.executed >= ordered]
+            return len(up) >= options.quorum
+
+        clock.run_until(start_ms + WORK_MS_MAX, together)
+        require(together(), "a quorum catches up", self._standing())
+        start_round = max(each.alive.replica.round for each in self.survivors)
+        work_ms = self._await(
             lambda: all(digests[0] in self._delivered[node.index] for node in self.survivors),
             start_ms,
             WORK_MS_MAX,
             "new work is certified",
         )
+        later = [b.round - start_round for b in self.watch.chain.values() if b.payload]
+        rounds = min([count for count in later if count > 0], default=0)
+        if not options.healed_loss:  # links of the product lose nothing while they stand
+            promise = "new work is certified within 5 rounds"
+            require(rounds <= ROUNDS_MAX, promise, f"{rounds} from round {start_round}")
+        return work_ms, rounds
 
     def _decide_the_rest(self) -> int:
         def settled() -> bool:
@@ -226,100 +255,16 @@ class Simulation:
             for node in self.survivors
         )
 
-    # --- faults -------------------------------------------------------------------------------
-
-    def _boot(self, node: SimNode) -> None:
-        if node.life is not None or node.index in self._dead:
-            return
-        node.crashed = partial(self._after_crash, node)
-        node.boot()
-        rng, options = self.clock.random, self.options
-        if options.crash_every_ms and not self._healed and rng.random() < CRASH_LOOP:
-            node.effects_left = rng.randint(0, EFFECTS_MAX)
-        self.network.restarted(node.index)
-
-    def _after_crash(self, node: SimNode) -> None:
-        if self._power_cut:
-            self._power_cut = False
-            self.marks.reach("all crashed at one node's effect")
-            self._crash_all()
-        self._plan_restart(node)
-
-    def _plan_restart(self, node: SimNode) -> None:
-        delay_ms = self.clock.random.randint(10, self.options.restart_ms)
-        self.clock.after(delay_ms, partial(self._boot, node))
-
-    def _crash_all(self) -> None:
-        self.marks.reach("all crashed at once")
-        for node in self.nodes:
-            if node.life is not None:
-                node.crash()
-                self._plan_restart(node)
-
-    def _plan_faults(self) -> None:
-        options, clock, rng = self.options, self.clock, self.clock.random
-        end_ms = options.safety_ms
-        for every_ms, fault in (
-            (options.partition_every_ms, self._partition),
-            (options.crash_every_ms, self._crash_one),
-        ):
-            when_ms = 0
-            while every_ms:
-                when_ms += 1 + int(rng.expovariate(1 / every_ms))
-                if when_ms >= end_ms:
-                    break
-                clock.after(when_ms, fault)
-        for _ in range(options.all_crashes):
-            clock.after(rng.randrange(end_ms), self._cut_power)
-
-    def _cut_power(self) -> None:
-        if self.clock.chance(0.5):
-            self._crash_all()
-            return
-        node = self.clock.random.choice(self.nodes)
-        if node.life is not None:
-            self._power_cut = True
-            node.effects_left = self.clock.random.randint(0, EFFECTS_MAX)
-
-    def _crash_one(self) -> None:
-        rng = self.clock.random
-        node = rng.choice(self.nodes)
-        if node.life is None:
-            return
-        if rng.random() < 0.3:
-            node.crash()
-            self._plan_restart(node)
-        else:
-            node.effects_left = rng.randint(0, EFFECTS_MAX)
-
-    def _partition(self) -> None:
-        rng, size = self.clock.random, self.options.size
-        group = rng.sample(range(size), rng.randint(1, size - 1))
-        if rng.random() < 0.3:
-            leaders = [node.alive.replica.leader for node in self.nodes if node.life is not None]
-            group = leaders[:1] or group
-        rest = [index for index in range(size) if index not in group]
-        pairs = [(a, b) for a in group for b in rest]
-        if rng.random() < 0.3:
-            self.marks.reach("one-way partition")
-            if rng.random() < 0.5:
-                pairs = [(b, a) for a, b in pairs]
-        else:
-            pairs += [(b, a) for a, b in pairs]
-        self.clock.trace(f"cut {pairs}")
-        cut = self.network.cut(frozenset(pairs))
-        self.clock.after(rng.randint(1, self.options.partition_ms), partial(self.network.mend, cut))
-
     # --- load ---------------------------------------------------------------------------------
 
     def _plan_load(self) -> None:
-        if self._healed:
+        if self.healed:
             return
         options, clock = self.options, self.clock
         clock.after(1 + int(clock.random.expovariate(1 / options.batch_every_ms)), self._offer)
 
     def _offer(self) -> None:
-        if self._healed:
+        if self.healed:
             return
         rng, options = self.clock.random, self.options
         self.load.now_ms = self.clock.now_ms
@@ -335,7 +280,7 @@ class Simulation:
 
     def _submit(self, lane: int, transactions: list[Transaction]) -> None:
         node = self.clock.random.choice(self.nodes)
-        if node.life is not None:
+        if node.life is not None and not node.life.stopped:
             node.enter(lambda: _nothing(node.submit(lane, transactions)))
 
     # --- what nodes ask -----------------------------------------------------------------------

@@ -21,7 +21,7 @@ SEEDS = range(3, 7)
 
 def digests(hash_seed: str) -> list[str]:
     """Return what another process prints for the seeds."""
-    arguments = ["--seeds", f"{SEEDS[0]}-{SEEDS[-1]}", "--jobs", "1", "--digests"]
+    arguments = ["--seeds", f"{SEEDS[0]}..{SEEDS[-1]}", "--jobs", "1", "--digests"]
     done = subprocess.run(
         [sys.executable, "-m", "tests.sim", *arguments],
         cwd=ROOT,
@@ -60,5 +60,5 @@ def test_size_can_be_chosen_apart_from_the_seed() -> None:
 def test_violation_names_the_command_that_shows_it_again() -> None:
     with pytest.raises(Violation) as found:
         run(2, 4, mutant=Mutant("weak", weak_quorum=True))
-    assert found.value.__notes__ == ["again: scripts/sim --seeds 2 --nodes 4 --trace"]
-    assert command(9) == "scripts/sim --seeds 9 --trace"
+    assert found.value.__notes__ == ["again: scripts/sim --seed 2 --nodes 4"]
+    assert command(9) == "scripts/sim --seed 9"

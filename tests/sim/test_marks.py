@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tests.sim.campaign import sweep
+from tests.sim.campaign import run, sweep
 from tests.sim.marks import SOMETIMES
+from tests.sim.options import draw
 
 FIRST = 1000
 SEEDS_MAX = 200
+LONG = 10
+"""A seed of half an hour in which f + 1 validators are away."""
 
 
 def test_every_rare_situation_is_reached_within_two_hundred_seeds() -> None:
-    reached: Counter[str] = Counter()
+    assert draw(LONG).is_long
+    assert draw(LONG).away_ms
+    reached: Counter[str] = Counter(run(LONG).marks)
     for seed in range(FIRST, FIRST + SEEDS_MAX):
         reached += sweep([seed])
         if all(reached[mark] for mark in SOMETIMES):

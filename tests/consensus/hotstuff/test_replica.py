@@ -191,6 +191,43 @@ def test_block_from_the_future_is_held_until_acceptable_not_refused() -> None:
     assert [vote.block_id for vote in bench.said(Vote)] == [early.id]
 
 
+def test_waits_go_on_when_the_clock_is_set_back() -> None:
+    bench = Bench()
+    bench.feed(ev.PayloadAvailable((batch(1),)))
+    wait_ms = bench.timer(ev.Timer.ROUND)
+    assert wait_ms is not None
+    assert wait_ms > 100
+    bench.fire(ev.Timer.ROUND, after_ms=100)
+    bench.now_ms -= 3_600_000
+    bench.fire(ev.Timer.ROUND)
+    assert bench.said(Timeout) == []
+    assert bench.timer(ev.Timer.ROUND) == wait_ms - 100
+    bench.fire(ev.Timer.ROUND, after_ms=wait_ms - 101)
+    assert bench.said(Timeout) == []
+    bench.fire(ev.Timer.ROUND, after_ms=1)
+    assert len(bench.said(Timeout)) == 1
+
+
+def test_block_is_early_by_the_clock_as_it_was_set() -> None:
+    bench = Bench()
+    bench.feed(ev.PayloadAvailable(()))
+    bench.now_ms -= 60_000
+    block = make.block(time_ms=START_MS)
+    bench.receive(make.proposal(block), 1)
+    assert bench.said(Vote) == []
+    assert bench.timer(ev.Timer.EARLY_BLOCK) == 59_500
+    bench.fire(ev.Timer.EARLY_BLOCK, after_ms=59_500)
+    assert [vote.block_id for vote in bench.said(Vote)] == [block.id]
+
+
+def test_leader_dates_its_block_by_the_clock_as_it_was_set() -> None:
+    bench = Bench(own=make.COMMITTEE.leader(1))
+    bench.feed(ev.PayloadAvailable(()), after_ms=500)
+    bench.now_ms -= 400
+    bench.feed(ev.PayloadAvailable((batch(1),)))
+    assert [each.block.time_ms for each in bench.said(Proposal)] == [START_MS + 100]
+
+
 def test_block_not_after_its_parent_gets_no_vote() -> None:
     bench = Bench()
     bench.receive(make.proposal(make.block(time_ms=make.GENESIS.time_ms)), 1)
