@@ -1,7 +1,7 @@
 """Makes a failing run smaller: fewer faults first, then fewer options away from their defaults.
 
-Delta debugging (Zeller and Hildebrandt 2002) over the script: halves, quarters and so on are left
-out as long as the same promise breaks. Then each option is set back by itself, as often as that
+Delta debugging (Zeller and Hildebrandt 2002) over the script: halves, quarters and so on are kept
+alone or left out as long as the same promise breaks. Then each option is set back by itself, as often as that
 succeeds.
 """
 
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from typing import Any, Final
 
 from tests.sim.campaign import Case
 from tests.sim.errors import Violation
-from tests.sim.faults import Script
 from tests.sim.mutants import NONE, Mutant
 from tests.sim.options import Options
 
@@ -79,23 +79,27 @@ class Shrinker:
     def _fewer_faults(self, case: Case) -> Case:
         parts = 2
         while len(case.script) > 1:
-            smaller = self._without_a_part(case, parts)
+            smaller, parts_next = self._smaller(case, parts)
             if smaller is not None:
-                case, parts = smaller, max(2, parts - 1)
+                case, parts = smaller, parts_next
             elif parts >= len(case.script):
                 return case
             else:
                 parts = min(len(case.script), 2 * parts)
         return case
 
-    def _without_a_part(self, case: Case, parts: int) -> Case | None:
+    def _smaller(self, case: Case, parts: int) -> tuple[Case | None, int]:
+        """Return the case with one part of its script alone, or without one, if that still fails."""
         script = case.script
-        for part in range(parts):
-            low, high = part * len(script) // parts, (part + 1) * len(script) // parts
-            rest: Script = script[:low] + script[high:]
-            if low < high and self._fails(smaller := replace(case, script=rest)):
-                return smaller
-        return None
+        edges = [part * len(script) // parts for part in range(parts + 1)]
+        bounds = list(pairwise(edges))
+        for low, high in bounds:
+            if self._fails(smaller := replace(case, script=script[low:high])):
+                return smaller, 2
+        for low, high in bounds:
+            if self._fails(smaller := replace(case, script=script[:low] + script[high:])):
+                return smaller, max(2, parts - 1)
+        return None, parts
 
     def _fewer_options(self, case: Case) -> Case:
         changed = True

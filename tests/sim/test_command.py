@@ -22,7 +22,7 @@ def test_one_seed_prints_options_planned_faults_a_trace_and_what_it_came_to(
     told = capsys.readouterr().out
     digest = Case.of_seed(int(SEED), 4).run().digest
     assert told.startswith("options: seed 3, ")
-    assert "  0 delivers 1 " in told
+    assert re.search(r"^ +\d+\.\d{3}  [0-3] delivers 1 ", told, re.MULTILINE)
     assert "heals" in told
     assert f"trace {digest}" in told
 
