@@ -24,7 +24,6 @@ class Injector:
         self._options = simulation.options
         self._clock = simulation.clock
         self._marks = simulation.marks
-        self._nodes = simulation.nodes
         self._dead: tuple[int, ...] = ()
         self._away: set[int] = set()
         self._takes_all: set[int] = set()
@@ -40,7 +39,7 @@ class Injector:
         self.healed = True
         self._dead = dead
         self._away = set()
-        for node in self._nodes:
+        for node in self._simulation.nodes:
             node.effects_left = None
             right_ms = self._options.skew_of(node.index)
             if node.skew_ms != right_ms:
@@ -52,7 +51,7 @@ class Injector:
                 node.disk.files.failing = ""
                 node.crash(power=False)
         self._simulation.network.heal()
-        for node in self._nodes:
+        for node in self._simulation.nodes:
             if node.life is None:
                 self.boot(node)
 
@@ -93,7 +92,7 @@ class Injector:
 
     def _crash_all(self) -> None:
         self._marks.reach("all crashed at once")
-        for node in self._nodes:
+        for node in self._simulation.nodes:
             self._crash(node, AT_ONCE)
 
     # --- what happens -------------------------------------------------------------------------
@@ -102,7 +101,7 @@ class Injector:
         if self.healed:
             return
         self._clock.trace(f"fault: {fault.kind} {' '.join(map(str, fault.numbers))}".rstrip())
-        nodes, numbers = self._nodes, fault.numbers
+        nodes, numbers = self._simulation.nodes, fault.numbers
         match fault.kind:
             case "cut":
                 self._cut(numbers[0], numbers[1], numbers[2:])
@@ -132,7 +131,11 @@ class Injector:
 
     def _cut(self, duration_ms: int, way: int, group: tuple[int, ...]) -> None:
         if group == (LEADER,):
-            leaders = [node.alive.replica.leader for node in self._nodes if node.life is not None]
+            leaders = [
+                node.alive.replica.leader
+                for node in self._simulation.nodes
+                if node.life is not None
+            ]
             group = tuple(leaders[:1])
         rest = [index for index in range(self._options.size) if index not in group]
         pairs = [(a, b) for a in group for b in rest]
@@ -163,12 +166,12 @@ class Injector:
         self._marks.reach("f + 1 away")
         self._away |= {*gone}
         for index in gone:
-            self._nodes[index].crash()
+            self._simulation.nodes[index].crash()
 
         def come_back() -> None:
             self._away -= {*gone}
             for index in gone:
-                self.boot(self._nodes[index])
+                self.boot(self._simulation.nodes[index])
 
         self._clock.after(duration_ms, come_back)
 

@@ -1,8 +1,8 @@
 """Makes a failing run smaller: fewer faults first, then fewer options away from their defaults.
 
 Delta debugging (Zeller and Hildebrandt 2002) over the script: halves, quarters and so on are kept
-alone or left out as long as the same promise breaks. Then each option is set back by itself, as often as that
-succeeds.
+alone or left out as long as the same promise breaks. Then each option is set back by itself, as
+often as that succeeds.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Shrinker:
         return case
 
     def _smaller(self, case: Case, parts: int) -> tuple[Case | None, int]:
-        """Return the case with one part of its script alone, or without one, if that still fails."""
+        """Return the case with one part of its script alone, or without it, if that fails too."""
         script = case.script
         edges = [part * len(script) // parts for part in range(parts + 1)]
         bounds = list(pairwise(edges))

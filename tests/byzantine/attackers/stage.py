@@ -19,8 +19,9 @@ from tests.byzantine.attackers.attacker import Attacker
 from tests.byzantine.attackers.table import ATTACKERS
 from tests.sim.disk import Disk
 from tests.sim.errors import Violation
+from tests.sim.machine import Life
 from tests.sim.network import Parcel
-from tests.sim.node import Life, SimNode
+from tests.sim.node import SimNode
 from tests.sim.options import Options, draw
 from tests.sim.simulation import Result, Simulation
 from tests.sim.watch import Watch
