@@ -61,6 +61,7 @@ async def test_a_wait_is_cancelled_before_its_turn_and_never_in_it() -> None:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hold)
+        await trio.testing.wait_all_tasks_blocked()
         nursery.start_soon(own.run, partial(done.append, "waited"))
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
