@@ -61,6 +61,7 @@ from consensus.hotstuff.types import (
     SignKind,
     Vote,
 )
+from node.api.limits import ByteBudget
 from node.chronicle import Chronicle
 from node.dissemination import Dissemination
 from node.errors import PromisesLostError, SigningRefusedError, StorageFailedError
@@ -72,6 +73,9 @@ from node.signer import Signer
 from node.storage import kinds
 from node.telemetry.metrics import Metrics
 
+SERVES_PER_SECOND_MAX: Final = 20
+"""Requests for blocks that one peer gets answered; who catches up has one at a time."""
+SERVES_BURST_MAX: Final = 40
 SERVE_BYTES_MAX: Final = 2 * 1024 * 1024
 """Blocks in one answer to a node that catches up, by size."""
 RECEIVED_MAX: Final = 1024
@@ -137,6 +141,7 @@ class Ordering:
         self._now_ms = now_ms
         self._log = log
         self._metrics = metrics
+        self._serves = ByteBudget(SERVES_PER_SECOND_MAX, SERVES_BURST_MAX)
         self._vote_seconds = metrics.stage_seconds.labels(stage="vote")
         self._clock_skew = [
             metrics.clock_skew.labels(validator=each.agency) for each in committee.validators
@@ -348,6 +353,8 @@ class Ordering:
         message = wire.decode_message(payload)
         if self._closed or not self.replica.wants(message):
             return
+        if isinstance(message, BlocksRequest) and not self._may_ask(peer):
+            return
         if isinstance(message, Proposal):
             skew = message.block.time_ms - self._now_ms()
             self._clock_skew[self._committee.leader(message.block.round)].set(skew / 1000)
@@ -357,6 +364,15 @@ class Ordering:
             self.post(BlocksFetched(peer, verified))
         else:
             self.post(Received(peer, verified))
+
+    def _may_ask(self, peer: int) -> bool:
+        """Whether a peer's request is answered; who asks more has to ask again."""
+        now = trio.current_time()
+        if self._serves.spend(peer, 1, now) <= 0:
+            return True
+        self._serves.spend(peer, -1, now)
+        self._metrics.peer_refused.labels(peer=self._committee.validators[peer].agency).inc()
+        return False
 
     def _look_for_own(self, message: Message) -> None:
         """Stop if peers hold what this key has signed and forgotten."""

@@ -138,6 +138,11 @@ class Metrics:
         self.peer_cut = counter(
             "comity_peer_cut", "Links cut at a limit, by peer and reason", ("peer", "reason")
         )
+        self.peer_refused = counter(
+            "comity_peer_requests_refused",
+            "Requests for blocks beyond what one peer gets",
+            ("peer",),
+        )
         self.peer_strangers = counter(
             "comity_peer_strangers",
             "Connections ended before the other side was known, by reason",

@@ -8,6 +8,7 @@ from pathlib import Path
 import nacl.bindings
 import pytest
 import trio
+import trio.testing
 
 from consensus import signing
 from consensus.hotstuff import wire
@@ -255,6 +256,22 @@ async def test_requests_for_blocks_are_answered_with_a_proof(
         short = await ask(town, machine, BlocksRequest(1, 1, None, 4))
         assert short is not None
         assert [block.id for block in short.blocks] == [ids[1]]
+
+
+async def test_requests_for_blocks_beyond_what_one_peer_gets_are_counted_and_cost_others_nothing(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    town = Town(tmp_path)
+    async with running(town, 0):
+        engine = town.machines[0].engine
+        asked = engine.ordering._may_ask
+        assert [asked(3) for _ in range(ordering.SERVES_BURST_MAX)] == [True] * 40
+        assert [asked(3) for _ in range(7)] == [False] * 7
+        assert asked(1)
+        name = engine.identity.committee.validators[3].agency
+        assert engine._metrics.peer_refused.labels(peer=name)._value.get() == 7
+        autojump_clock.jump(1.0)
+        assert [asked(3) for _ in range(21)] == [True] * 20 + [False]
 
 
 async def test_an_ordered_block_above_the_delivered_ones_is_given_by_id(

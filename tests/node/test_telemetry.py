@@ -155,6 +155,7 @@ QUIET = {
     "comity_batches_rejected_total",
     "comity_batches_dropped_total",
     "comity_peer_faults_total",
+    "comity_peer_requests_refused_total",
     "comity_ledger_transactions_total",
 }
 """What a healthy node without clients does not show: it has labels or events that never came."""

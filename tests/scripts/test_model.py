@@ -41,9 +41,7 @@ def test_a_model_holds_in_every_state(run: Run) -> None:
     ],
 )
 def test_a_broken_rule_is_found_with_the_way_there(mutant: str, violation: str, words: str) -> None:
-    result = spin_models.check(
-        next(run for run in MUTANTS if run.mutant == mutant), optimise="-O0"
-    )
+    result = spin_models.check(next(run for run in MUTANTS if run.mutant == mutant), optimise="-O0")
     assert result.found == violation
     assert any(words in line for line in result.trail)
 
