@@ -97,10 +97,9 @@ def _encode_text(value: str) -> bytes:
 
 def _encode_list(value: list[Value]) -> bytes:
     count = len(value)
-    if count >= 65_536:
+    if count >= 24:  # what the library asks first matters little then
         return _rarer(value)
-    head = ARRAYS[count] if count < 24 else array_head(count)
-    return head + b"".join([ENCODERS[type(each)](each) for each in value])
+    return ARRAYS[count] + b"".join([ENCODERS[type(each)](each) for each in value])
 
 
 def _encode_bool(value: bool) -> bytes:
