@@ -1,9 +1,7 @@
 """One thread for work that waits for a disk, one piece after the other.
 
 ``trio.to_thread`` would do, and costs twice the calls: a limiter, a context and a name for the
-thread each time. Here a piece of work costs a wake-up there and one back. The thread takes the
-processor from nobody when it wakes (SCHED_BATCH): whoever wakes it still has the interpreter,
-without which it could do nothing.
+thread each time. Here a piece of work costs a wake-up there and one back.
 
 Not here: what is written (``writer``).
 """
@@ -11,7 +9,6 @@ Not here: what is written (``writer``).
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import weakref
 from collections import deque
@@ -97,8 +94,6 @@ class OwnThread:
 
 
 def _perform_all(jobs: SimpleQueue[tuple[_Job, trio.lowlevel.TrioToken] | None]) -> None:
-    with contextlib.suppress(OSError):  # where it may not be chosen, turns are as they come
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     while (found := jobs.get()) is not None:
         job, token = found
         try:
