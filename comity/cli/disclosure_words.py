@@ -51,6 +51,10 @@ def verify_disclosure(
     warnings = _warnings(found, reader)
     if strict and warnings:
         return _invalid(output, warnings[0], "without --strict this is a warning")
+    if strict and reader is None:
+        named = audience_word(found.items[0].disclosure.audience)
+        said = f"it is meant for {named}, and you have not said who you are"
+        return _invalid(output, said, "say it with --as")
     show.emit(output, _value(found, warnings), _report(found, warnings))
     return 0
 

@@ -31,6 +31,7 @@ from consensus.evidence.verify import Verified, verify
 from consensus.evidence.witness import RecordLeaves, SingleLeaf
 from consensus.genesis import chain_id
 from consensus.ledger import decision as decisions
+from consensus.ledger import proposals
 from consensus.ledger.codes import Code
 from consensus.ledger.layout import leaf_value
 from consensus.ledger.view import CHARTER
@@ -103,6 +104,9 @@ def verify_(
     warnings = _warnings(found, as_)
     if strict and warnings:
         return _invalid(output, "file", warnings[0], "without --strict this is a warning")
+    if strict and found.bundle.audience and as_ is None:
+        said = f"it is meant for {found.bundle.audience}, and you have not said who you are"
+        return _invalid(output, "file", said, "say it with --as")
     show.emit(output, _value(found, warnings), _report(found, warnings))
     return 0
 
@@ -138,10 +142,11 @@ def _receipt(
 
 
 def _read(file: Path) -> bytes:
-    size = file.stat().st_size
-    if size > BUNDLE_BYTES_MAX:
-        raise DecodeError(f"{size} bytes, at most {BUNDLE_BYTES_MAX} allowed", path=str(file))
-    return file.read_bytes()
+    with file.open("rb") as handle:  # a device or pipe has no size beforehand
+        data = handle.read(BUNDLE_BYTES_MAX + 1)
+    if len(data) > BUNDLE_BYTES_MAX:
+        raise DecodeError(f"more than {BUNDLE_BYTES_MAX} bytes", path=str(file))
+    return data
 
 
 def _chain(text: str) -> bytes:
@@ -254,9 +259,22 @@ def _authority(found: Verified) -> list[tuple[str, str]]:
     for _, _, at, power in filled[0] if filled else ():
         principal, agency, _ = people[at]
         rows.append(("approved", f"principal {_short(principal)}, {power[0]} at {agency}"))
+    rows += [("approved in", f"transaction {txid.hex()}") for txid in _approvals(found)]
     if cosigners and not filled:
         rows += [("signed too", f"principal {_short(each[0])} at {each[1]}") for each in cosigners]
     return list(dict.fromkeys(rows))
+
+
+def _approvals(found: Verified) -> list[bytes]:
+    """Return the transactions in which a stored proposal was approved: bundles of their own."""
+    for leaf in found.bundle.witness:
+        if not isinstance(leaf, SingleLeaf) or leaf.space != proposals.SPACE:
+            continue
+        if leaf.components == [found.header.txid]:
+            stored = proposals.Proposal(*codec.parse(leaf.value, leaf.space))
+            given = [bytes(row[4]) for row in stored.approvals]
+            return [each for each in dict.fromkeys(given) if each != found.header.txid]
+    return []
 
 
 def _short(value: bytes) -> str:
@@ -365,6 +383,7 @@ def _value(found: Verified, warnings: Sequence[str]) -> dict[str, Any]:
         "index": header.index,
         "time_ms": header.time_ms,
         "judged": found.judged,
+        "approved_in": [each.hex() for each in _approvals(found)],
         "rules": {domain: number for domain, number, _ in header.actions},
         "taken_back_by": None if found.taken_back is None else found.taken_back.hex(),
         "as_of": {"height": found.newest.height, "time_ms": found.newest.time_ms},

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 from consensus.answers import EpochStep
 from consensus.codec import Value
-from consensus.errors import LocalProtocolError
+from consensus.errors import ComityError, LocalProtocolError
 from consensus.evidence.bundle import Bundle, Draft, GroupPart, Later, PrivateLeaf, PrivatePart
 from consensus.evidence.replay import Trace, trace
+from consensus.evidence.witness import RecordLeaves
 from consensus.ledger.attached import cut_attached
 from consensus.ledger.decision import Decision
 from consensus.ledger.executor import BlockContext
@@ -34,6 +35,13 @@ from consensus.state.record import decode_single
 
 REASON = "reason"
 """The leaf of a transaction's private part that is opened on request."""
+
+
+class CannotOpenError(ComityError):
+    """Somebody wants to see in a bundle what no bundle of this decision shows."""
+
+    code = "CANNOT_OPEN"
+    advice = "name fields of records that the decision was judged on, as kind.field"
 
 
 Place = tuple[str, tuple[Value, ...]]
@@ -166,6 +174,7 @@ def prepare(
 
     Raises:
         LocalProtocolError: the rows or the block are not those of the decision.
+        CannotOpenError: of what is to be opened, something is sealed, or not in what was read.
 
     Cost: that of executing the block up to the decision, and of 30 hashes a leaf.
     """
@@ -174,6 +183,8 @@ def prepare(
     traced = trace(ledger, source, context, decided.transactions, index, opened)
     if traced.decision.root != decision.root:
         raise LocalProtocolError("judged again, a decision of this node comes out differently")
+    rules_then = ledger.rules(source, context.time_ms)
+    _check_opened(rules_then.book, traced, [each for each in opened if each != REASON])
     txid = decision.header.txid
     read = {
         (leaf.components[0], leaf.components[1])
@@ -182,13 +193,41 @@ def prepare(
     }
     domains: Collection[str] = {str(domain) for domain, _ in read}
     if any(call.domain == CHARTER for call in decided.transaction.calls):
-        domains = ledger.rules(source, context.time_ms).in_force  # its acts look at all of them
+        domains = rules_then.in_force  # its acts look at all of them
     in_force = _in_force(ledger, source, context.time_ms, domains)
     texts = {**traced.texts, **in_force}
     rules = tuple((*place, text, place in in_force) for place, text in sorted(texts.items()))
     unread: list[Place] = [(RULES, place) for place in sorted(texts) if place not in read]
     places: tuple[Place, ...] = (("corrections", (txid,)), *unread)
     return Prepared(ledger.chain, decided, traced, tuple(opened), rules, places)
+
+
+def _check_opened(book: Rulebook, traced: Trace, opened: Collection[str]) -> None:
+    """Refuse what no record of the witness has, and what only a disclosure may open."""
+    records = [leaf for leaf in traced.leaves if isinstance(leaf, RecordLeaves)]
+    there: dict[str, None] = {}
+    for record in records:
+        layout = book.kinds[str(record.components[0])].layouts[record.definition - 1]
+        there.update((f"{record.components[0]}.{name}", None) for name in layout)
+    for each in opened:
+        name, _, field = each.partition(".")
+        kind = book.kinds.get(name)
+        declared = None if kind is None else kind.fields.get(field)
+        if declared is not None and declared.sealed_for:
+            raise CannotOpenError(
+                f"{each} is sealed: a bundle shows no sealed value",
+                hint="`comity disclose` opens it for a named audience, on record",
+            )
+        if each in there:
+            continue
+        if declared is not None and declared.group and f"{name}.{declared.group}" in there:
+            raise CannotOpenError(
+                f"{each} shares a leaf with other fields",
+                hint=f"ask for all of them, {name}.{declared.group}",
+            )
+        said = f"no record that the decision was judged on has {each}"
+        known = ", ".join(there)
+        raise CannotOpenError(said, hint=f"they have {known}" if known else "")
 
 
 def _in_force(

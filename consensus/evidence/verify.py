@@ -2,8 +2,9 @@
 
 Checked in this order, each completely before the next; the first that fails is the answer:
 
-    file         canonical, of this version; the holder's signature over its content
+    file         canonical, of this version
     network      the genesis head leads to the hash that the reader knows
+    holder       the holder's signature over the content
     certificate  each committee elected under the one before; a quorum of the last signs
     history      every other statement lies in the history that the certificate vouches for
     decision     its root lies at its index among the results of its height
@@ -37,7 +38,7 @@ from consensus.errors import (
 )
 from consensus.evidence import bundle as files
 from consensus.evidence import witness as leaves
-from consensus.evidence.bundle import Bundle
+from consensus.evidence.bundle import Bundle, Sealed
 from consensus.evidence.judgement import Case, judge
 from consensus.evidence.replay import (
     WitnessRow,
@@ -128,13 +129,7 @@ def verify(
     """
     sealed = files.unseal(data)
     bundle = files.decode(sealed.content)
-    holder = None
-    if sealed.holder is not None:
-        with stage("file"):
-            holder, signature = sealed.holder
-            signed = signing.message(signing.TAG_BUNDLE, chain, sealed.content)
-            signing.verify(holder, signed, signature)
-    return _Reading(bundle, chain).whole(holder, known)
+    return _Reading(bundle, chain).whole(sealed, known)
 
 
 class _Reading:
@@ -145,10 +140,12 @@ class _Reading:
         self.chain = chain
         self.paths = Paths(chain)
 
-    def whole(self, holder: bytes | None, known: tuple[int, bytes] | None) -> Verified:
+    def whole(self, sealed: Sealed, known: tuple[int, bytes] | None) -> Verified:
         bundle = self.bundle
         with stage("network"):
             head = self._genesis()
+        with stage("holder"):
+            holder = self._holder(sealed)
         with stage("certificate"):
             trust = Chain(self.chain, head.committee)
             trust.follow(bundle.epochs)
@@ -206,7 +203,7 @@ class _Reading:
             heads,
         )
 
-    # --- network, certificate, history ----------------------------------------------------------
+    # --- network, holder, certificate, history --------------------------------------------------
 
     def _genesis(self) -> genesis.Head:
         bundle = self.bundle
@@ -214,6 +211,14 @@ class _Reading:
         if found != self.chain:
             raise ProofError(f"it is of the network {found.hex()}, not {self.chain.hex()}")
         return genesis.decode_head(bundle.head)
+
+    def _holder(self, sealed: Sealed) -> bytes | None:
+        if sealed.holder is None:
+            return None
+        key, signature = sealed.holder
+        signed = signing.message(signing.TAG_BUNDLE, self.chain, sealed.content)
+        signing.verify(key, signed, signature)
+        return key
 
     def _statements(self, trust: Chain, newest: Statement) -> dict[int, Statement]:
         found = {newest.height: newest}

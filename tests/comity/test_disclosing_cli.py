@@ -214,6 +214,16 @@ def test_a_file_for_others_or_past_its_end_is_a_warning_and_with_strict_an_error
     assert says in strict.out
 
 
+def test_who_is_strict_says_who_they_are(
+    shell: Shell, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at(monkeypatch, "2026-10-01")
+    assert check(shell).status == 0
+    strict = check(shell, "--strict")
+    assert strict.status == 1
+    assert "say it with --as" in strict.out
+
+
 def test_what_is_too_old_is_refused(shell: Shell, file: Path) -> None:
     said = check(shell, "--not-older-than", "2027-01-01")
     assert (said.status, "older than you allow" in said.out) == (1, True)

@@ -13,6 +13,7 @@ import trio
 from blake3 import blake3
 
 from comity import Call, Client, RequestError, receipts
+from comity.cli.app import run
 from comity.cli.evidence import qr_code, receipt_text
 from consensus import codec, genesis
 from consensus.errors import DecodeError
@@ -54,6 +55,18 @@ async def test_a_bundle_from_a_node_is_judged_again(network: Harness) -> None:
     assert (bundle.purpose, bundle.audience, bundle.expires_ms) == ("audit", "court", 99)
     assert found.holder == stage.OFFICIAL.public
     assert b"a slip" not in data
+
+
+async def test_what_cannot_be_opened_is_said_and_nothing_is_left_out_silently(
+    network: Harness,
+) -> None:
+    async with network.client() as client:
+        await write(client, 1)
+        txid = await amend(client, 1, "another")
+        with pytest.raises(RequestError, match=r"has note\.nothing") as caught:
+            await client.bundle(txid, opened=("note.nothing",))
+        assert "note.amount" in caught.value.hint
+        assert verify(await client.bundle(txid, opened=("note.amount",)), CHAIN).judged
 
 
 async def test_a_citizen_has_no_bundle_of_others(network: Harness) -> None:
@@ -144,7 +157,7 @@ async def test_huge_counts_are_refused_before_they_take_memory(tmp_path: Path) -
             receipts.verify(head, CHAIN)
 
 
-async def test_the_verifier_imports_no_node_and_opens_no_socket(
+async def test_the_verifier_imports_no_node_and_opens_no_socket_and_no_other_file(
     network: Harness, tmp_path: Path
 ) -> None:
     file = tmp_path / "note.bundle"
@@ -152,17 +165,82 @@ async def test_the_verifier_imports_no_node_and_opens_no_socket(
         await trio.Path(file).write_bytes(await client.bundle(await write(client, 1)))
     words = ["verify", str(file), "--genesis", CHAIN.hex(), "--json"]
     program = f"""
-import socket, sys
-def refused(*_): raise SystemExit("a socket was opened")
-socket.socket.__init__ = refused
+import os, sys
+seen = []
+def hook(event, args):
+    if event.split(".")[0] in ("socket", "subprocess") or event in ("os.fork", "os.posix_spawn"):
+        seen.append(event)
+    elif event == "open" and not str(args[0]).endswith((".py", ".pyc", ".so")):
+        seen.append(os.fsdecode(args[0]))
 from comity.cli.app import run
+sys.addaudithook(hook)
 status = run({words!r})
 found = [name for name in sys.modules if name == "node" or name.startswith("node.")]
-print(status, found)
+print(status, found, seen == [{str(file)!r}], seen)
 """
     done = await trio.run_process(
         [sys.executable, "-c", program], capture_stdout=True, capture_stderr=True, check=False
     )
     *said, last = done.stdout.decode().splitlines()
-    assert last == "0 []", (said, last, done.stderr.decode())
+    assert last.startswith("0 [] True"), (said, last, done.stderr.decode())
     assert json.loads("".join(said))["valid"] is True
+
+
+INSISTING = (
+    (("--as", "court"), 0, "VALID"),
+    (("--as", "court", "--strict"), 0, "VALID"),
+    (("--as", "press"), 0, "it is meant for court, not for press"),
+    (("--as", "press", "--strict"), 1, "it is meant for court, not for press"),
+    (("--strict",), 1, "say it with --as"),
+    (("--genesis", "00" * 32), 1, "it is of the network"),
+    (("--genesis", "zz"), 2, "neither a hash"),
+    (("--not-older-than", "2099-01-01"), 1, "older than you allow"),
+    (("--trust", f"99:{'00' * 32}"), 1, "older than height 99 that you know"),
+    (("--trust", "99"), 2, "is not HEIGHT:HASH"),
+    (("--digest", "00"), 2, "is of a receipt"),
+)
+ENDED = (
+    ((), 0, "its use ended 1970-01-01"),
+    (("--as", "court", "--strict"), 1, "its use ended 1970-01-01"),
+)
+
+
+async def test_readers_say_what_they_insist_on(
+    network: Harness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with network.client() as client:
+        txid = await write(client, 1)
+        for until_ms, cases in ((None, INSISTING), (99, ENDED)):
+            file = tmp_path / f"{until_ms}.bundle"
+            data = await client.bundle(txid, audience="court", expires_ms=until_ms)
+            await trio.Path(file).write_bytes(data)
+            for words, status, says in cases:
+                usual = () if "--genesis" in words else ("--genesis", CHAIN.hex())
+                assert run(["verify", str(file), *usual, *words]) == status, words
+                said = capsys.readouterr()
+                assert says in " ".join((said.out + said.err).split()), words
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "bundle file: not CBOR"),
+        (b"\x82\x5b" + b"\xff" * 8, "bundle file: not CBOR"),
+        (codec.encode([b"\x9b" + b"\xff" * 8, None]), "bundle: not CBOR"),
+        (codec.encode([b"\x81" * 65_536 + b"\xf6", None]), "bundle: not CBOR"),
+        (codec.encode([codec.encode(["comity bundle", 2]), None]), "bundle.version: version 2"),
+        (codec.encode([codec.encode(["comity bungle", 1]), None]), "this is no evidence bundle"),
+    ],
+)
+def test_bad_files_end_with_2_and_say_where(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], data: bytes, says: str
+) -> None:
+    file = tmp_path / "bad.bundle"
+    file.write_bytes(data)
+    assert run(["verify", str(file), "--genesis", CHAIN.hex()]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_file_without_end_is_not_read_to_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["verify", "/dev/zero", "--genesis", CHAIN.hex()]) == 2
+    assert "more than 67108864 bytes" in capsys.readouterr().err

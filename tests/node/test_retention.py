@@ -13,6 +13,7 @@ from node import batch_wire, retention
 from node.batch_wire import Absent, Request, Response
 from node.network.wire import Class
 from node.retention import META_PRIVATE, Retention
+from node.retracing import NotKept, Retracing
 from tests.node.machines import Machine, Town, running
 from tests.node.machines import inline_threads as inline_threads
 
@@ -38,6 +39,11 @@ def filled(machine: Machine) -> tuple[int, list[bytes]]:
 def everything(machine: Machine) -> bytes:
     """What the log's files hold now."""
     return b"".join(bytes(inode.shown) for inode in machine.disk.files.values())
+
+
+def retracing(machine: Machine) -> Retracing:
+    engine = machine.engine
+    return Retracing(engine.ledger, engine.chronicle, engine.past, engine.execution.history.root)
 
 
 @pytest.mark.trio
@@ -73,6 +79,11 @@ async def test_private_parts_go_after_their_period_and_all_else_is_served(
             assert decision.decode(encoded).root == block.roots[index]
             assert path is not None
         assert all(view.batch(each) for each in batches)
+        # a new bundle needs what is gone, and it is said which part; who keeps it makes one
+        with pytest.raises(NotKept, match="private parts of the block are not kept"):
+            await retracing(old).prepare(height, 0)
+        made = await retracing(keeper).prepare(height, 0)
+        assert made.decided.decision.root == block.roots[0]
         # who asks for them is told that they are absent; who keeps them gives them
         answers: list[tuple[int, object]] = []
 

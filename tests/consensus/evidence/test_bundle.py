@@ -12,6 +12,7 @@ from consensus import codec, genesis, signing
 from consensus.errors import DecodeError
 from consensus.evidence import bundle as files
 from consensus.evidence.bundle import Bundle, Sealed
+from consensus.evidence.making import CannotOpenError
 from consensus.evidence.stages import FailedError
 from consensus.evidence.verify import Verified, verify
 from consensus.ledger import group
@@ -176,7 +177,10 @@ def test_a_bundle_is_signed_by_whoever_gives_it_out() -> None:
     forged = codec.encode([content, [public_key("auditor"), sign("clerk", message)]])
     with pytest.raises(FailedError, match="does not verify") as caught:
         check(town, forged)
-    assert caught.value.stage == "file"
+    assert caught.value.stage == "holder"
+    with pytest.raises(FailedError, match="of the network") as caught:
+        verify(data, bytes(32))  # not blamed on the signature, which is over the network too
+    assert caught.value.stage == "network"
 
 
 def test_an_act_of_a_signed_group_is_shown_alone() -> None:
@@ -215,10 +219,18 @@ def test_the_reason_is_shown_only_if_asked_for() -> None:
 def test_a_field_that_nobody_looked_at_is_shown_if_asked_for() -> None:
     town, decided = busy()
     hidden = town.file(decided["payment"])
-    opened = town.file(decided["payment"], opened=("person.name", "nothing.here"))
+    opened = town.file(decided["payment"], opened=("person.name",))
     assert b"Ann" not in hidden
     assert b"Ann" in opened
     assert check(town, opened).judged
+
+
+@pytest.mark.parametrize("unknown", ["nothing.here", "person.nothing", "child.token", "person."])
+def test_what_no_record_that_was_read_has_is_not_passed_over(unknown: str) -> None:
+    town, decided = busy()
+    with pytest.raises(CannotOpenError, match=f"no record .* has {unknown}$") as caught:
+        town.file(decided["payment"], opened=("person.name", unknown))
+    assert "person.name" in caught.value.hint
 
 
 def test_a_statement_that_the_reader_knows_must_be_among_what_it_shows() -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 
 from consensus.evidence.verify import verify
 from consensus.ledger.codes import Code
 from tests.consensus.evidence.town import Town
+from tests.consensus.ledger import governed, test_erasing, test_sealing
+from tests.consensus.ledger.desk import DESK_CHARTER
+from tests.consensus.ledger.governed import Governed
 from tests.consensus.ledger.test_reversal import REVERSE, _genesis, lend
-from tests.consensus.ledger.world import token
+from tests.consensus.ledger.world import TEXTS, public_key, token
 
 
 @pytest.fixture
@@ -61,3 +66,55 @@ def test_a_bundle_is_judged_under_the_rules_and_powers_of_its_moment(town: Town)
         assert found.judged
         assert found.decision.code == Code.APPLIED
     assert verify(town.file(refused), town.ledger.chain).judged
+
+
+@dataclass
+class Changing(Town, Governed):
+    """A network with evidence, whose rules change."""
+
+
+def test_one_bundle_outlives_rules_keys_values_and_private_parts_together() -> None:
+    """Its rules were replaced, its author's key too, its value erased, its private part dropped."""
+    charter = DESK_CHARTER + governed.ACTS + test_erasing.ERASE
+    town = Changing(governed.founding((charter, test_sealing.FILES, *TEXTS[1:])))
+    town.signers |= {public_key(name): name for name in (*governed.CHIEFS, "later")}
+    iban = test_sealing.opening(town, "DE02 1203")
+    made = test_sealing.decide(town, iban, acks=test_sealing.acks_of(town, iban))
+    assert made.code == Code.APPLIED, made.detail
+    town.run()
+    old, at = town.file(made), town.height
+
+    act = "[actions.open]\nactor  = { role = "
+    moved = governed.numbered(
+        test_sealing.FILES, 2, (f'{act}"payments.clerk"', f'{act}"payments.officer"')
+    )
+    town.wait_until(town.adopt(moved))
+    town.run()
+    assert town.numbers()["files"] == 2
+    keys = [("key", [public_key("clerk")], 1), ("key", [public_key("later")], 0)]
+    rotated = town.do(
+        "admin",
+        "charter.replace_key",
+        *("treasury", token("clerk"), public_key("clerk"), public_key("later"), town.now_ms + 1000),
+        expects=keys,
+    )
+    assert rotated.code == Code.APPLIED, rotated.detail
+    erased = test_erasing.erase(town, ["iban"])
+    assert erased.code == Code.APPLIED, erased.detail
+    town.run()
+    for author, code in (("clerk", Code.KEY_INACTIVE), ("later", Code.NOT_AUTHORIZED)):
+        call = ("files.open", "b", test_sealing.SINCE, None, None)
+        assert town.do(author, *call, expects=[("file", ["b"], 0)]).code == code
+    town.run()
+    fresh = town.file(made)
+    town.payloads.clear()  # private parts and replaced rows are gone from every node
+    town.past.clear()
+
+    chain = town.ledger.chain
+    for data, height in ((old, at), (fresh, town.height)):
+        found = verify(data, chain)
+        assert found.judged
+        assert found.decision.root == made.root
+        assert (found.rules["files"], found.taken_back) == (1, None)
+        assert (found.statement.height, found.newest.height) == (made.header.height, height)
+        assert b"DE02" not in data

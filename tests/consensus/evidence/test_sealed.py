@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from consensus.errors import ComityError
+from consensus.evidence.making import CannotOpenError
 from consensus.evidence.stages import FailedError
 from consensus.evidence.verify import verify
 from consensus.ledger.codes import Code
@@ -37,6 +38,16 @@ def test_decision_on_a_sealed_value_is_judged_again_without_it() -> None:
     assert (found.judged, found.decision.root) == (True, decision.root)
     assert VALUE.encode() not in data
     assert SALT not in data
+
+
+def test_sealed_value_is_opened_by_a_disclosure_and_by_no_bundle() -> None:
+    town = Town(test_erasing.GENESIS)
+    filed(town)
+    erased = test_erasing.erase(town, ["iban"])
+    town.run()
+    with pytest.raises(CannotOpenError, match=r"file\.iban is sealed") as caught:
+        town.file(erased, opened=("file.iban",))
+    assert "comity disclose" in caught.value.hint
 
 
 def test_refusal_for_want_of_delivery_is_judged_again() -> None:
