@@ -29,6 +29,7 @@ from consensus.errors import (
     SignatureError,
 )
 from consensus.evidence.making import Prepared
+from consensus.genesis import EPOCH
 from consensus.hashing import ZERO
 from consensus.ledger.batch import Item
 from consensus.ledger.dry import DryRun
@@ -70,6 +71,7 @@ from node.api.backend import (
 from node.asking import Asking
 from node.chronicle import Chronicle
 from node.dissemination import Dissemination
+from node.epochs import Ended
 from node.errors import StorageFailedError
 from node.execution import Execution
 from node.lineage import Lineages
@@ -99,6 +101,7 @@ class Backend:
         read_log: where reads are recorded; None: what must be recorded is not shown.
         genesis_head: the head of the genesis file, and the hash of its contents: of bundles.
         past: what the state was.
+        ended: the ends of all epochs before this one.
     """
 
     def __init__(
@@ -116,7 +119,9 @@ class Backend:
         past: Past,
         read_log: ReadLog | None = None,
         genesis_head: tuple[bytes, bytes] = (b"", b""),
+        ended: Sequence[Ended] = (),
     ) -> None:
+        self._ended = ended
         self._past = past
         self._ledger = ledger
         self._committee = committee
@@ -477,8 +482,8 @@ class Backend:
         ]
 
     def committees(self, after_epoch: int, limit: int) -> Sequence[EpochStep]:
-        """Return the committees elected after an epoch: none, since committees do not change."""
-        return []
+        """Return the committees elected after an epoch, ascending."""
+        return [each.step() for each in self._ended[after_epoch - EPOCH :][:limit]]
 
     def status(self) -> dict[str, Any]:
         """Return what the node says of itself."""

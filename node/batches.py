@@ -27,7 +27,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from consensus.errors import DecodeError, SignatureError, invariant
-from consensus.hotstuff.types import LANE_PROTECTIVE, PayloadItem
+from consensus.hotstuff.types import (
+    LANE_PROTECTIVE,
+    PayloadItem,
+    epoch_of_number,
+    number_before,
+)
 from consensus.ledger import batch as formats
 from consensus.ledger.batch import Item
 from node.batch_wire import DIGESTS_MAX
@@ -63,6 +68,7 @@ class Drop(enum.Enum):
     NO_ROOM = ("as many batches of its origin or sender wait as may wait", False)
     TOO_FAR = ("its number is too far ahead", False)
     REFUSED = ("it was refused before", True)
+    ELSEWHERE = ("it is of another epoch", False)
     MALFORMED = ("its header cannot be read", True)
     FOREIGN = ("its origin is not who sent it", True)
     SECOND = ("its origin gave that number to another batch", False)  # or lost its log's end
@@ -129,11 +135,13 @@ class BatchStore:
     Args:
         size: number of validators.
         own: this node's index; None for a node that makes no batches.
+        epoch: whose batches these are, by their numbers.
     """
 
-    def __init__(self, size: int, own: int | None) -> None:
+    def __init__(self, size: int, own: int | None, epoch: int = 1) -> None:
         self._own = own
-        self._own_next = 1
+        self._epoch = epoch
+        self._own_next = number_before(epoch) + 1
         self._origins = [_Origin() for _ in range(size)]
         self._entries: dict[bytes, _Entry] = {}
         self._delivered: dict[bytes, _Entry] = {}
@@ -231,6 +239,8 @@ class BatchStore:
             origin_index, number, _ = formats.read_header(public)
         except DecodeError:
             return Drop.MALFORMED
+        if epoch_of_number(number) != self._epoch:
+            return Drop.ELSEWHERE
         if origin_index >= len(self._origins):
             return Drop.MALFORMED
         digest = formats.digest(public)

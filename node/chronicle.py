@@ -16,6 +16,7 @@ from typing import Final
 from consensus import codec
 from consensus.answers import StatementEvidence
 from consensus.audit.stream import Recorded
+from consensus.committee import Committee
 from consensus.errors import invariant
 from consensus.hotstuff import wire
 from consensus.hotstuff.types import Block, CommitCert, Statement
@@ -23,6 +24,7 @@ from consensus.state.history import HistoryTree
 from consensus.state.state import Row
 from node import recorded
 from node.api.backend import CertifiedBlock, Place
+from node.epochs import Ended
 from node.register import Change, Register, effect_entry
 from node.sealed import vault
 from node.storage.flush import BatchData, BlockData
@@ -52,6 +54,7 @@ class Height:
         rows: of the state, that it wrote; ascending, of the same keys as ``changes``.
         before: the rows that they replaced, as far as known; parallel.
         sealed: what it means for the sealed values of this node.
+        elected: the committee of the next epoch, if the block ended its own.
     """
 
     block: Block
@@ -71,6 +74,7 @@ class Height:
     rows: Mapping[bytes, Row] = field(default_factory=dict)
     before: Sequence[Row | None] = ()
     sealed: Sequence[vault.Change] = ()
+    elected: Committee | None = None
 
 
 @dataclass(slots=True)
@@ -386,6 +390,15 @@ class Chronicle:
     def to_flush(self, upto: int) -> list[BlockData]:
         """Return the certified heights up to ``upto`` that the store lacks, encoded."""
         return [self._data(self._executed[n]) for n in range(self._store.height + 1, upto + 1)]
+
+    def ended(self, upto: int) -> list[Ended]:
+        """Return the ends of epochs among the certified heights up to ``upto``."""
+        found = []
+        for number in range(self._store.height + 1, upto + 1):
+            height = self._executed[number]
+            if height.elected is not None and height.certificate is not None:
+                found.append(Ended(height.certificate, height.elected))
+        return found
 
     def index_entries(self, upto: int) -> list[tuple[bytes, bytes | None]]:
         """Return what the heights up to ``upto`` change in the store's index of proposals."""

@@ -28,13 +28,13 @@ from consensus import codec
 from consensus.errors import ComityError
 from consensus.hotstuff.certificates import Verifier as MessageVerifier
 from consensus.hotstuff.events import Halt, PayloadHeld, Started
-from consensus.hotstuff.types import Block, CommitCert, genesis_cert
+from consensus.hotstuff.types import Block, CommitCert
 from consensus.keyfile import KeyPair
 from consensus.ledger.codes import Code
 from consensus.ledger.ledger import of_genesis
 from consensus.state.history import HistoryTree
 from consensus.state.state import State
-from node import batch_wire, opening
+from node import batch_wire, epochs, opening
 from node.batches import BatchStore
 from node.checked import CheckedBatch
 from node.chronicle import Chronicle
@@ -42,7 +42,7 @@ from node.config import HistorySection, LimitsSection, TuningSection
 from node.dissemination import Dissemination, Links
 from node.errors import StorageFailedError
 from node.execution import Execution
-from node.flushing import META_NUMBERS, Flusher
+from node.flushing import Flusher
 from node.identity import Identity
 from node.mempool import Mempool, PoolLimits
 from node.network.wire import Class
@@ -92,6 +92,8 @@ class Engine:
         disk: the system calls of log and signer's mark.
         retention_ms: for how long private parts of transactions are kept; 0: for good.
         votes: whether the key signs; without, the node follows and makes no batches.
+        ended: is told that the epoch is over: this engine is to be finished and closed, and another
+            one opened on the same folder.
 
     Raises:
         StorageError, SignerError: one of their kinds; what is wrong with the data.
@@ -115,12 +117,15 @@ class Engine:
         history: HistorySection = HistorySection(),  # noqa: B008 (frozen)
         *,
         votes: bool = True,
+        ended: Callable[[], None] = lambda: None,
     ) -> None:
         self._retention_ms = retention_ms
-        self.identity = identity
         self.votes = votes
         self.ledger = of_genesis(identity.genesis)
         self.stopped: Stopped | None = None
+        self.epoch_over = False
+        """Whether the epoch ended; another engine goes on."""
+        self._ended = ended
         self.keeper: Keeper | None = None
         """What keeps sealed values; to be set before ``start``."""
         self._announce = announce
@@ -129,10 +134,6 @@ class Engine:
         self._log = log
         self._metrics = metrics
         self._commit_seconds = metrics.stage_seconds.labels(stage="commit")
-        self._votes_missing = [
-            metrics.votes_missing.labels(validator=each.agency)
-            for each in identity.committee.validators
-        ]
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         begin.mend(folder)
         self._recovered = recover(folder, chain=identity.chain, disk=disk)
@@ -140,6 +141,7 @@ class Engine:
             self.store = self._recovered.store
             if self.store.height < 0:
                 opening.found(self.store, identity)
+            self.identity = identity.at(epochs.kept(self.store.view))
             self.signer = (
                 open_signer(
                     self._recovered, key, folder / MARK_FILE, chain=identity.chain, disk=disk
@@ -170,12 +172,17 @@ class Engine:
             self._recovered,
             self.store,
         )
+        tip = opening.stored_tip(store, identity.first_block)
+        opening.begin_epoch(recovered, tip)
         opening.refuse_rollback(recovered, self.signer)
         self.signer.adopt(opening.signed_bodies(recovered))
-        first, genesis = identity.first_block, identity.genesis
+        genesis = identity.genesis
+        self._votes_missing = [
+            metrics.votes_missing.labels(validator=each.agency)
+            for each in identity.committee.validators
+        ]
         state = State(store.state, genesis.tree_depth, store.height)
         history = HistoryTree(opening.StoreNodes(store), store.height + 1)
-        tip = opening.stored_tip(store, first)
         self.chronicle = Chronicle(store, history, tip.block)
         self.past = Past(store, lambda: self.chronicle.recent)
         self.writer = LogWriter(
@@ -194,7 +201,7 @@ class Engine:
             opening.replica(recovered, identity, tuning, tip, votes=self.votes),
             identity.committee,
             identity.index,
-            MessageVerifier(identity.chain, identity.committee, genesis_cert(first)),
+            MessageVerifier(identity.chain, identity.committee, identity.start),
             self.signer,
             self.outbox,
             links,
@@ -205,6 +212,8 @@ class Engine:
             self._log,
             metrics,
             evidence=recovered.found.evidence,
+            ends={each.epoch: each.certificate for each in identity.ended},
+            epoch_over=self._epoch_over,
         )
         pool = Mempool(
             PoolLimits(
@@ -212,13 +221,15 @@ class Engine:
             ),
             genesis.limits,
         )
-        numbers = codec.parse(store.view.meta(META_NUMBERS) or b"")
-        batches = BatchStore(identity.committee.size, identity.index)
+        numbers = opening.delivered_numbers(store, identity.committee, tip)
+        batches = BatchStore(identity.committee.size, identity.index, identity.committee.epoch)
         undelivered = opening.logged_batches(recovered, identity.chain, numbers)
-        batches.restore(numbers, undelivered, self._steady_ms())
-        for batch in undelivered:
+        current, earlier = opening.by_epoch(undelivered, identity)
+        batches.restore(numbers, current, self._steady_ms())
+        for batch in current:
             if batch.origin == identity.index:
                 pool.adopt(batch.decode(identity.chain).transactions)
+        opening.batch_again(earlier, pool, identity, self._steady_ms())
         self.dissemination = Dissemination(
             genesis.limits.batch_bytes_max,
             batches,
@@ -410,6 +421,13 @@ class Engine:
         self._stop(Stopped(error.code, error.message, storage=True))
         self.outbox.close()
         self.execution.rewind()
+
+    def _epoch_over(self) -> None:
+        """The epoch ended: what was delivered is flushed by ``finish``, and a new start goes on."""
+        self.epoch_over = True
+        self.outbox.close()
+        self.execution.rewind()
+        self._ended()
 
     def _stop(self, why: Stopped) -> bool:
         """Stop signing; False if that had happened. A disk's failure is told in any case."""

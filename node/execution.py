@@ -130,6 +130,7 @@ class Execution:
     def _apply(
         self, block: Block, outcome: BlockResult, batches: list[CheckedBatch]
     ) -> ExecutionResult:
+        elected = outcome.next_committee
         applied = self.state.apply(outcome.writes)
         result = ExecutionResult(
             executor=outcome.executor,
@@ -137,6 +138,7 @@ class Execution:
             results_root=outcome.results_root,
             changes_root=applied.changes_root,
             history_root=self.history.root(),
+            next_committee_hash=None if elected is None else elected.hash,
         )
         statement = statement_of(self._chain, block, result)
         self.history.append(statement.hash)
@@ -159,6 +161,7 @@ class Execution:
                 since=time.monotonic(),
                 rows=applied.rows,
                 before=applied.before,
+                elected=elected,
             )
         )
         return result

@@ -173,7 +173,10 @@ class Flusher:
                 *aside.ended(self._store.view.aside_keys, self._chronicle.time_ms()),
                 *self._chronicle.to_set_aside(upto),
             ],
-            meta=[(META_NUMBERS, codec.encode(numbers))],
+            meta=[
+                (META_NUMBERS, codec.encode(numbers)),
+                *[ended.meta() for ended in self._chronicle.ended(upto)],
+            ],
             forget=self._forgotten(),
         )
 

@@ -5,16 +5,17 @@ Not here: the format of key files (``consensus.keyfile``), and signing (``signer
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from consensus import genesis
 from consensus.committee import Committee
 from consensus.errors import ComityError, DecodeError
-from consensus.genesis import Genesis
-from consensus.hotstuff.types import Block, genesis_block
+from consensus.genesis import EPOCH, Genesis
+from consensus.hotstuff.types import Block, QuorumCert, genesis_block, genesis_cert
 from consensus.keyfile import KeyKind, KeyPair
 from node import keyfiles
 from node.config import Config, ConfigError
+from node.epochs import Ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +25,50 @@ class Identity:
     genesis: Genesis
     chain: bytes
     index: int
+    ended: tuple[Ended, ...] = ()
+    """The ends of all epochs before this one."""
 
     @property
     def committee(self) -> Committee:
-        """Validators of the first epoch."""
-        return self.genesis.committee
+        """Validators of the epoch."""
+        return self.ended[-1].committee if self.ended else self.genesis.committee
+
+    @property
+    def start(self) -> QuorumCert:
+        """The virtual certificate that the epoch started from."""
+        return self.ended[-1].start if self.ended else genesis_cert(self.first_block)
+
+    @property
+    def agency(self) -> str:
+        """Whose node this is."""
+        return self.committee.validators[self.index].agency
+
+    def at(self, ended: tuple[Ended, ...]) -> Identity:
+        """Return who this node is in the epoch after ``ended``.
+
+        Raises:
+            ConfigError: its agency has no validator there.
+        """
+        if len(ended) == len(self.ended):
+            return self
+        names = [validator.agency for validator in ended[-1].committee.validators]
+        if self.agency not in names:
+            raise ConfigError(
+                f"{self.agency} has no validator since height {ended[-1].height}",
+                hint="its data can be read with `comity audit` and `comity snapshot export`",
+            )
+        return replace(self, index=names.index(self.agency), ended=ended)
+
+    def index_in(self, epoch: int) -> int | None:
+        """Return this agency's place in the committee of an epoch up to this one; None: none."""
+        committees = [self.genesis.committee, *[each.committee for each in self.ended]]
+        names = [validator.agency for validator in committees[epoch - EPOCH].validators]
+        return names.index(self.agency) if self.agency in names else None
 
     @property
     def first_block(self) -> Block:
         """The block of height 0."""
-        return genesis_block(self.chain, self.committee.hash, self.genesis.time_ms)
+        return genesis_block(self.chain, self.genesis.committee.hash, self.genesis.time_ms)
 
 
 def load_identity(config: Config) -> Identity:

@@ -95,8 +95,11 @@ async def _run(config: Config, log: FilteringBoundLogger) -> None:
                     await serving.start(node.run)
                     notifier.started(node.summary)
                 running.cancel_scope.cancel()
-            if not node.far_behind or stopping.is_set():
+            if stopping.is_set() or not (node.far_behind or node.engine.epoch_over):
                 break
+            if node.engine.epoch_over:
+                log.info("next epoch", epoch=node.identity.committee.epoch + 1)
+                continue
             notifier.status = lambda: "joining by snapshot"
             failures = 0 if await _joined(config, node, log, stopping) else failures + 1
             pause = min(JOIN_PAUSE_SECONDS_MAX, JOIN_PAUSE_SECONDS * 2**failures)

@@ -6,8 +6,10 @@ Not here: opening the files (``node.storage.recovery``), and running (``runtime`
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from consensus import codec
+from consensus.committee import Committee
 from consensus.hotstuff import wire
 from consensus.hotstuff.events import (
     NEVER,
@@ -17,7 +19,15 @@ from consensus.hotstuff.events import (
 )
 from consensus.hotstuff.execution import statement_of
 from consensus.hotstuff.replica import Replica
-from consensus.hotstuff.types import Block, SignKind, first_record
+from consensus.hotstuff.types import (
+    Block,
+    SignKind,
+    epoch_of_number,
+    first_record,
+    next_record,
+    number_before,
+)
+from consensus.ledger import batch as formats
 from consensus.ledger.genesis_state import first_result, genesis_state
 from consensus.ledger.layout import Paths
 from consensus.state.history import HistoryTree
@@ -29,6 +39,7 @@ from node.errors import PromisesLostError
 from node.flushing import META_NUMBERS
 from node.identity import Identity
 from node.listed import index_entries
+from node.mempool import Busy, Mempool
 from node.signer import SignedBody, Signer
 from node.storage import kinds
 from node.storage.flush import BlockData, FlushBatch
@@ -131,6 +142,33 @@ def stored_tip(store: Store, first: Block) -> CertifiedTip:
     )
 
 
+def begin_epoch(recovered: Recovered, tip: CertifiedTip) -> None:
+    """Make the first record of the next epoch durable, if the stored tip ended one.
+
+    Nothing has been signed in that epoch; what was promised in the one that ended is settled.
+
+    Raises:
+        StorageFailedError: the log cannot be written.
+    """
+    found, log = recovered.found, recovered.log
+    certificate = tip.commit_cert
+    if certificate is None or not tip.ends(tip.block.epoch):
+        return
+    if found.safety is not None and wire.decode_record(found.safety).epoch > tip.block.epoch:
+        return
+    record = wire.encode_record(next_record(certificate))
+    log.append(*kinds.safety(record))
+    log.sync()
+    found.safety = record
+
+
+def delivered_numbers(store: Store, committee: Committee, tip: CertifiedTip) -> list[int]:
+    """Return, per origin of the epoch's committee, the highest batch number delivered."""
+    if tip.ends(committee.epoch - 1):
+        return [number_before(committee.epoch)] * committee.size
+    return list(codec.parse(store.view.meta(META_NUMBERS) or b""))
+
+
 def replica(
     recovered: Recovered,
     identity: Identity,
@@ -148,7 +186,8 @@ def replica(
     found = recovered.found
     first = identity.first_block
     record = first_record(first) if found.safety is None else wire.decode_record(found.safety)
-    blocks = tuple(wire.decode_block(each.value.data) for each in found.blocks)
+    logged = [wire.decode_block(each.value.data) for each in found.blocks]
+    blocks = tuple([block for block in logged if block.epoch == record.epoch])
     parameters = ReplicaConfig(
         identity.chain,
         timeout_base_ms=tuning.timeout_base_ms,
@@ -158,14 +197,48 @@ def replica(
         payload_bytes_max=limits.payload_bytes_max,
     )
     silent_upto = 0 if votes else NEVER
-    if tip.commit_cert is not None and record.entry_cert.round < tip.commit_cert.statement.round:
-        silent_upto = max(silent_upto, tip.commit_cert.statement.round)
+    certified = None if tip.commit_cert is None else tip.commit_cert.statement
+    same = certified is not None and certified.epoch == record.epoch
+    if same and certified is not None and record.entry_cert.round < certified.round:
+        silent_upto = max(silent_upto, certified.round)
     return Replica(
         parameters,
         identity.committee,
         identity.index,
         RecoveredState(record, tip, blocks, silent_upto),
     )
+
+
+def by_epoch(
+    batches: Sequence[CheckedBatch], identity: Identity
+) -> tuple[list[CheckedBatch], list[CheckedBatch]]:
+    """Return the batches of this epoch, and this agency's own of earlier ones.
+
+    The latter were logged, and ordered at most: what they hold goes into new batches.
+    """
+    own = {epoch: identity.index_in(epoch) for epoch in range(1, identity.committee.epoch)}
+    current: list[CheckedBatch] = []
+    earlier: list[CheckedBatch] = []
+    for batch in batches:
+        epoch = epoch_of_number(batch.number)
+        if epoch == identity.committee.epoch:
+            current.append(batch)
+        elif batch.origin == own.get(epoch):
+            earlier.append(batch)
+    return current, earlier
+
+
+def batch_again(
+    earlier: Sequence[CheckedBatch], pool: Mempool, identity: Identity, now_ms: int
+) -> None:
+    """Put what own batches of earlier epochs hold back into the pool, as it came from clients."""
+    for batch in earlier:
+        decoded = formats.decode(
+            identity.chain, batch.public, batch.private, identity.genesis.limits
+        )
+        for item in decoded.items:
+            with suppress(Busy):  # whoever sent it does so again
+                pool.add(item, now_ms)
 
 
 def logged_batches(
@@ -175,7 +248,8 @@ def logged_batches(
 
     Args:
         numbers: per origin, the highest number delivered. A store that was begun from a snapshot
-            does not know the batches before it; then those up to here count as delivered.
+            does not know the batches before it; then those up to here count as delivered, and all
+            of earlier epochs.
     """
     begun = recovered.store.view.block(0) is None
     found, log = recovered.found, recovered.log
@@ -185,6 +259,12 @@ def logged_batches(
         if public is not None and private is not None:
             parts = [kinds.BatchPart.unpack(payload).data for _, payload in (public, private)]
             batch = checked.from_log(chain, *parts)
-            if not (begun and numbers and batch.number <= numbers[batch.origin]):
+            if not (begun and numbers and _is_delivered(batch, numbers)):
                 batches.append(batch)
     return batches
+
+
+def _is_delivered(batch: CheckedBatch, numbers: Sequence[int]) -> bool:
+    if epoch_of_number(batch.number) < epoch_of_number(max(numbers) + 1):
+        return True
+    return batch.number <= numbers[batch.origin]

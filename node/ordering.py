@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Final, Protocol
 
 import trio
@@ -22,16 +23,19 @@ from consensus.committee import Committee
 from consensus.errors import RemoteProtocolError, VerificationError
 from consensus.hotstuff import wire
 from consensus.hotstuff.certificates import Verifier
+from consensus.hotstuff.epochs import elsewhere
 from consensus.hotstuff.events import (
     BlocksFetched,
     Broadcast,
     CancelTimer,
     Connected,
     Deliver,
+    EndEpoch,
     Event,
     Execute,
     FetchBlocks,
     Halt,
+    OtherEpoch,
     PayloadAvailable,
     PeerHeld,
     Persist,
@@ -40,6 +44,7 @@ from consensus.hotstuff.events import (
     RequirePayload,
     Send,
     ServeBlocks,
+    ServeEnd,
     SetTimer,
     Sign,
     Signed,
@@ -107,6 +112,8 @@ class Ordering:
         halted: is told the reason for which nothing more is signed.
         now_ms: this node's clock.
         evidence: pairs that the log holds.
+        ends: what ended each earlier epoch.
+        epoch_over: is told that the epoch ended; nothing is taken up any more.
     """
 
     def __init__(
@@ -125,10 +132,14 @@ class Ordering:
         log: FilteringBoundLogger,
         metrics: Metrics,
         evidence: Iterable[bytes] = (),
+        ends: Mapping[int, CommitCert] = MappingProxyType({}),
+        epoch_over: Callable[[], None] = lambda: None,
     ) -> None:
         self.replica = replica
         self.evidence = list(dict.fromkeys(evidence))[:EVIDENCE_MAX]
         """Pairs of contradicting signed messages, as they are logged."""
+        self._ends = ends
+        self._epoch_over = epoch_over
         self._committee = committee
         self._own = own
         self._verifier = verifier
@@ -214,7 +225,7 @@ class Ordering:
                 match effect:
                     case Sign():
                         waiting.append(self._sign(effect))
-                    case Persist() | Broadcast() | Send() | Deliver():
+                    case Persist() | Broadcast() | Send() | Deliver() | EndEpoch():
                         self._outbox.put(effect)
                     case _:
                         self._carry_out(effect)
@@ -255,6 +266,10 @@ class Ordering:
                     self._links.send(peer, Class.SYNC, payload)
             case ServeBlocks(peer, request):
                 self._serve(peer, request)
+            case ServeEnd(peer, epoch):
+                if epoch in self._ends:
+                    end = Certificates(epoch, None, None, self._ends[epoch])
+                    self._links.send(peer, Class.CONSENSUS, wire.encode_message(end))
             case PeerHeld(peer, counts):
                 dissemination.peer_holds(peer, counts, self._own)
             case SetTimer(token, at_ms):
@@ -295,6 +310,10 @@ class Ordering:
                 if begin is not None:
                     self._metrics.commit_seconds.observe(time.monotonic() - begin)
                 self._delivered(block, commit_cert)
+            case EndEpoch(block):
+                self._log.info("epoch ended", epoch=block.epoch, height=block.height)
+                self.close()
+                self._epoch_over()
 
     def _serve(self, peer: int, request: BlocksRequest) -> None:
         """Answer a peer that catches up, from certified heights.
@@ -306,7 +325,7 @@ class Ordering:
         proved = room = 0
         for height in range(request.from_height, request.from_height + request.count):
             found = self._chronicle.ordered(height)
-            if found is None:
+            if found is None or found[0].epoch != request.epoch:
                 break
             block, certificate = found
             room += len(wire.encode_block(block))
@@ -331,14 +350,18 @@ class Ordering:
         Raises:
             RemoteProtocolError, VerificationError: they are malformed or forged.
         """
-        verified = None
+        verified = other = None
         if extras:
             message = wire.decode_message(extras)
             if not isinstance(message, Certificates):
                 raise RemoteProtocolError("a hello carries certificates")
-            verified = self._verifier.verify(message, peer)
-            self._look_for_own(message)
+            other = elsewhere(message, self.replica.epoch)
+            if other is None:
+                verified = self._verifier.verify(message, peer)
+                self._look_for_own(message)
         self.post(Connected(peer, verified))
+        if other is not None:
+            self.post(OtherEpoch(peer, other))
 
     def extras(self) -> bytes:
         """Return our highest certificates, for a hello."""
@@ -351,7 +374,12 @@ class Ordering:
             RemoteProtocolError, VerificationError: malformed or forged.
         """
         message = wire.decode_message(payload)
-        if self._closed or not self.replica.wants(message):
+        if self._closed:
+            return
+        if (epoch := elsewhere(message, self.replica.epoch)) is not None:
+            self.post(OtherEpoch(peer, epoch))
+            return
+        if not self.replica.wants(message):
             return
         if isinstance(message, BlocksRequest) and not self._may_ask(peer):
             return

@@ -24,7 +24,7 @@ import trio
 
 from consensus.errors import invariant
 from consensus.hotstuff import wire
-from consensus.hotstuff.events import Broadcast, Deliver, Persist, Send
+from consensus.hotstuff.events import Broadcast, Deliver, EndEpoch, Persist, Send
 from node.errors import StorageFailedError
 from node.signer import Mark
 from node.storage import kinds
@@ -32,7 +32,7 @@ from node.storage import kinds
 QUEUE_MAX: Final = 65_536
 """Effects that wait for one sync; beyond it the disk has stopped serving, which stops the node."""
 
-Outgoing = Broadcast | Send | Deliver
+Outgoing = Broadcast | Send | Deliver | EndEpoch
 Action = Callable[[], None]
 
 
@@ -175,7 +175,7 @@ class Outbox:
         for item in turn.queue:
             if self._closed:
                 return
-            if isinstance(item, Broadcast | Send | Deliver):
+            if isinstance(item, Broadcast | Send | Deliver | EndEpoch):
                 self._act(item)
             elif not isinstance(item, Persist):
                 item()

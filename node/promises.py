@@ -25,7 +25,7 @@ from consensus.hotstuff.types import (
     TimeoutCert,
 )
 from node.errors import PromisesLostError
-from node.signer import Signer
+from node.signer import Signer, Slot
 
 Certificate = QuorumCert | TimeoutCert | CommitCert
 
@@ -35,7 +35,7 @@ def check_remembered(message: Message, own: int, signer: Signer) -> None:
 
     Args:
         message: a peer's, verified.
-        own: index of this key's validator.
+        own: index of this key's validator, in the message's epoch.
         signer: of this key.
 
     Raises:
@@ -44,23 +44,28 @@ def check_remembered(message: Message, own: int, signer: Signer) -> None:
     Cost: 1 µs unless a certificate is newer than what was signed here.
     """
     for certificate in _certificates(message):
-        kind, round_ = _slot(certificate)
-        if round_ > signer.round_of(kind) and own in _signers(certificate):
+        kind, slot = _slot(certificate)
+        if slot > signer.slot_of(kind) and own in _signers(certificate):
             name = kind.name.lower().replace("_", " ")
             raise PromisesLostError(
-                f"peers show a {name} of this key for round {round_}, the signer's mark is at "
-                f"round {signer.round_of(kind)}: the data folder is new or was put back"
+                f"peers show a {name} of this key for {_words(slot)}, the signer's mark is at "
+                f"{_words(signer.slot_of(kind))}: the data folder is new or was put back"
             )
 
 
-def _slot(certificate: Certificate) -> tuple[SignKind, int]:
+def _words(slot: Slot) -> str:
+    epoch, round_ = slot
+    return f"epoch {epoch} round {round_}"
+
+
+def _slot(certificate: Certificate) -> tuple[SignKind, Slot]:
     match certificate:
         case QuorumCert():
-            return SignKind.VOTE, certificate.round
+            return SignKind.VOTE, (certificate.epoch, certificate.round)
         case TimeoutCert():
-            return SignKind.TIMEOUT, certificate.round
+            return SignKind.TIMEOUT, (certificate.epoch, certificate.round)
         case CommitCert(statement):
-            return SignKind.COMMIT_VOTE, statement.round
+            return SignKind.COMMIT_VOTE, (statement.epoch, statement.round)
 
 
 def _signers(certificate: Certificate) -> list[int]:

@@ -26,6 +26,7 @@ from node.api.server import ApiServer
 from node.backend import Backend
 from node.config import Config, split_address
 from node.engine import Engine
+from node.epochs import stored
 from node.identity import load_identity, load_keys
 from node.links import network_config
 from node.network.peers import Class, Hello, HelloState, PeerNetwork
@@ -76,7 +77,8 @@ class Node:
         self._moved = (0, time.monotonic())
         self.log = log
         self.metrics = Metrics()
-        self.identity = load_identity(config)
+        identity = load_identity(config)
+        self.identity = identity.at(stored(config.path(config.node.data), identity.chain))
         self._stopping = trio.Event()
         self._started_at = time.monotonic()
         key, self.node_key = load_keys(config, self.identity)
@@ -104,6 +106,7 @@ class Node:
             retention_ms=config.retention.private_days * DAY_MS,
             history=config.history,
             votes=config.node.votes,
+            ended=self.stop,
         )
         self._serve_clients()
         try:
@@ -140,6 +143,7 @@ class Node:
             engine.past,
             ReadLog(config.path(config.node.data)),
             genesis.split(self.identity.genesis.encode()),
+            self.identity.ended,
         )
         self.api = ApiServer(
             self.backend,

@@ -214,10 +214,10 @@ class Signer:
         if self.snapshot() != before:
             self.write_mark(self._log_synced)
 
-    def round_of(self, kind: SignKind) -> int:
-        """Return the highest round in which something of this kind was signed, -1 for none."""
+    def slot_of(self, kind: SignKind) -> Slot:
+        """Return the highest (epoch, round) in which something of this kind was signed."""
         last = self._last.get(kind)
-        return -1 if last is None else last.round
+        return _NOTHING_SETTLED if last is None else last.slot
 
     def settle(self, epoch: int, round_: int) -> None:
         """Forget commit votes up to the round of a durable commit certificate.

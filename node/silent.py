@@ -32,9 +32,9 @@ class SilentSigner(Signer):
     def adopt(self, bodies: Iterable[SignedBody]) -> None:
         """Promises are for whoever signs on."""
 
-    def round_of(self, kind: SignKind) -> int:
+    def slot_of(self, kind: SignKind) -> Slot:
         """Return that every round was passed: no certificate shows that a promise is forgotten."""
-        return NEVER
+        return NEVER, NEVER
 
     def settle(self, epoch: int, round_: int) -> None:
         """There is nothing to forget."""

@@ -26,6 +26,7 @@ from consensus.errors import CertificateError, invariant
 from consensus.hotstuff.types import (
     LANE_ORDINARY,
     LANE_PROTECTIVE,
+    NUMBERS_PER_EPOCH,
     SIGN_TAGS,
     Block,
     BlocksRequest,
@@ -42,6 +43,7 @@ from consensus.hotstuff.types import (
     TimeoutCert,
     VerifiedMessage,
     Vote,
+    number_before,
     timeout_body,
 )
 
@@ -289,7 +291,8 @@ def check_block(block: Block, committee: Committee) -> None:
     Raises:
         CertificateError: wrong epoch or committee; not one above the block that its certificate
             names; a round that neither follows its certificate nor is proved by a timeout
-            certificate; or a payload with a repeated batch or an ordinary one before protective.
+            certificate; or a payload with a repeated batch, one of another epoch, or an ordinary
+            one before a protective.
 
     Source: Jolteon fig. 3, ``safe_to_vote``; an optional proof left out never skips a check.
     """
@@ -311,9 +314,11 @@ def check_block(block: Block, committee: Committee) -> None:
             entry is not None and justify.round >= entry.high_round,
             "extends a block below the timeout certificate's highest",
         )
-    lane = LANE_PROTECTIVE
-    size = committee.size
+    lane, size = LANE_PROTECTIVE, committee.size
+    first = number_before(block.epoch)
     for item in block.payload:
+        if not first <= item.number <= first + NUMBERS_PER_EPOCH:
+            raise CertificateError("a batch of another epoch")
         if not LANE_ORDINARY <= item.lane <= lane:
             raise CertificateError("an ordinary batch before a protective one")
         if item.origin >= size:

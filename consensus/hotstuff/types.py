@@ -24,6 +24,10 @@ from consensus.signing import TAG_COMMIT_VOTE, TAG_PROPOSAL, TAG_TIMEOUT, TAG_VO
 
 EPOCH_FIRST: Final = 1
 
+NUMBERS_PER_EPOCH: Final = 1 << 40
+"""Batches that one origin may make in one epoch. Those of epoch e are numbered above (e - 1) times
+this: a batch whose origin is an index of another committee is never taken for one of this epoch."""
+
 LANE_ORDINARY: Final = 0
 LANE_PROTECTIVE: Final = 1
 
@@ -50,6 +54,16 @@ SIGN_TAGS: Final = {
 
 def _encode(whole: Any) -> bytes:
     return codec.encode(whole.to_value())
+
+
+def number_before(epoch: int) -> int:
+    """Return the number below the first that a batch of the epoch has."""
+    return (epoch - EPOCH_FIRST) * NUMBERS_PER_EPOCH
+
+
+def epoch_of_number(number: int) -> int:
+    """Return the epoch of a batch with this number, from 1 on."""
+    return EPOCH_FIRST + (number - 1) // NUMBERS_PER_EPOCH
 
 
 # --- blocks and certificates ------------------------------------------------------------------

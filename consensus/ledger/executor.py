@@ -25,6 +25,7 @@ from typing import Final, NamedTuple
 
 from consensus import codec
 from consensus.codec import Value
+from consensus.committee import Committee
 from consensus.errors import LocalProtocolError, invariant
 from consensus.ledger import decision as decisions
 from consensus.ledger import indexes, sealing, terms
@@ -114,6 +115,8 @@ class BlockResult:
     """The behaviour that was in force."""
     sealing: sealing.Notes = field(default_factory=sealing.Notes)
     """What it did about sealed values."""
+    next_committee: Committee | None = None
+    """Who votes from the next block on, if the block ended its epoch."""
 
 
 class BlockRun:

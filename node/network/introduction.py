@@ -115,7 +115,7 @@ def _check_hello(hello: Hello, ours: Hello, peer: int) -> None:
             f"the peer is of chain {hello.chain.hex()[:16]}, this node of {ours.chain.hex()[:16]}",
             reason=Refusal.OTHER_CHAIN,
         )
-    if hello.index != peer:
+    if hello.index != peer and hello.epoch == ours.epoch:  # places change with the committee
         raise LinkRefused(
             f"the peer says it is number {hello.index}, its key is that of number {peer}",
             reason=Refusal.NOT_A_MEMBER,

@@ -23,7 +23,16 @@ from consensus import genesis, keyfile
 from consensus.committee import Committee, Validator
 from consensus.genesis import Agency, Genesis, Limits, Principal
 from consensus.hotstuff import wire
-from consensus.hotstuff.types import Block, CommitVote, Message, Proposal, SignKind, Timeout, Vote
+from consensus.hotstuff.types import (
+    Block,
+    CommitVote,
+    Message,
+    Proposal,
+    SignKind,
+    Timeout,
+    Vote,
+    epoch_of,
+)
 from consensus.keyfile import KeyKind
 from consensus.ledger.rules import encode_definition, load_toml
 from consensus.ledger.transaction import Transaction
@@ -144,13 +153,13 @@ class Links:
     def connected(self) -> frozenset[int]:
         town = self._town
         return frozenset(
-            m.index
+            town.machines[self._own].number_of(m.index)
             for m in town.machines
             if m.index != self._own and m.powered and not town.is_cut(self._own, m.index)
         )
 
     def send(self, peer: int, cls: Class, payload: bytes) -> bool:
-        self._town.carry(self._own, peer, cls, payload)
+        self._town.carry(self._own, self._town.machines[self._own].at(peer), cls, payload)
         return peer in self.connected
 
     def broadcast(self, cls: Class, payload: bytes) -> None:
@@ -182,6 +191,21 @@ class Machine:
     def height(self) -> int:
         return self.engine.chronicle.certified
 
+    @property
+    def epoch(self) -> int:
+        return self.engine.identity.committee.epoch
+
+    def _agencies(self) -> list[str]:
+        return [each.agency for each in self.engine.identity.committee.validators]
+
+    def number_of(self, index: int) -> int:
+        """What the engine calls another machine: its place in the epoch's committee."""
+        return self._agencies().index(f"agency-{index}")
+
+    def at(self, number: int) -> int:
+        """The machine at a place in the epoch's committee."""
+        return int(self._agencies()[number].removeprefix("agency-"))
+
     def announce(self, heights: range) -> None:
         for height in heights:
             found = self.engine.chronicle._statement(height)
@@ -206,32 +230,51 @@ class Machine:
             self.metrics,
             self.disk,
             self.retention_ms,
+            ended=self._epoch_ended,
         )
 
+    def _epoch_ended(self) -> None:
+        self.scope.cancel()
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Live until stopped or power is lost; the store is released either way."""
-        self.scope = trio.CancelScope()
+        """Live until stopped or power is lost; the store is released either way.
+
+        Where an epoch ends, a new engine goes on, as in a node's main loop.
+        """
+        started = False
         try:
-            self.open()
-            inbox_in, inbox = trio.open_memory_channel[tuple[int, Class, bytes]](100_000)
-            self.inbox = inbox_in
-            with self.scope:
-                async with trio.open_nursery() as nursery:
-                    self.engine.start(nursery)
-                    self.powered = True
-                    self.town.meet(self.index)
-                    task_status.started()
-                    async for peer, cls, payload in inbox:
-                        try:
-                            self.engine.take(peer, cls, payload)
-                        except FAULTS as error:
-                            self.town.faults.append((self.index, peer, str(error)))
+            while True:
+                self.scope = trio.CancelScope()
+                self.open()
+                inbox_in, inbox = trio.open_memory_channel[tuple[int, Class, bytes]](100_000)
+                self.inbox = inbox_in
+                with self.scope:
+                    async with trio.open_nursery() as nursery:
+                        self.engine.start(nursery)
+                        self.powered = True
+                        self.town.meet(self.index)
+                        if not started:
+                            task_status.started()
+                        started = True
+                        await self._take(inbox)
+                self.powered = False
+                if not self.engine.epoch_over:
+                    return
+                await self.engine.finish()
+                self.engine.close()
         except* PowerLoss:
             pass
         finally:
             self.powered = False
             if hasattr(self, "engine"):
                 self.engine.store.close()
+
+    async def _take(self, inbox: trio.MemoryReceiveChannel[tuple[int, Class, bytes]]) -> None:
+        async for sender, cls, payload in inbox:
+            try:
+                self.engine.take(self.number_of(sender), cls, payload)
+            except FAULTS as error:
+                self.town.faults.append((self.index, sender, str(error)))
 
     def cut_power(self) -> None:
         """Stop at once; what was not synced is gone."""
@@ -249,7 +292,7 @@ class Town:
         self.machines = [Machine(self, index, folder / str(index)) for index in range(SIZE)]
         self.faults: list[tuple[int, int, str]] = []
         self.statements: dict[int, bytes] = {}
-        self.signed: dict[tuple[str, int, int], bytes] = {}
+        self.signed: dict[tuple[str, int, int, int], bytes] = {}
         self.blocks: dict[bytes, Block] = {}
         """Every block that was proposed."""
         self.forgetful: set[int] = set()
@@ -280,14 +323,15 @@ class Town:
         match message:
             case Proposal(block):
                 self.blocks[block.id] = block
-                slot, body = ("Proposal", sender, block.round), block.id
+                slot, body = ("Proposal", sender, block.epoch, block.round), block.id
             case Vote() | Timeout() | CommitVote():
-                slot, body = (type(message).__name__, sender, message.round), message.body
+                place = epoch_of(message), message.round
+                slot, body = (type(message).__name__, sender, *place), message.body
             case _:
                 return
         kind = KINDS[slot[0]]
-        marked = self.machines[sender].engine.signer.round_of(kind)
-        assert marked >= slot[2], f"{slot} left, and the mark does not tell of it"
+        marked = self.machines[sender].engine.signer.slot_of(kind)
+        assert marked >= slot[2:], f"{slot} left, and the mark does not tell of it"
         again = self.signed.setdefault(slot, body) == body
         assert again or sender in self.forgetful, f"two signatures for {slot}"
         self.machines[sender].sent.append(message)
@@ -298,8 +342,8 @@ class Town:
         for machine in self.machines:
             if machine.index != index and machine.powered:
                 other = machine.engine.ordering
-                other.connected(index, own.extras())
-                own.connected(machine.index, other.extras())
+                other.connected(machine.number_of(index), own.extras())
+                own.connected(self.machines[index].number_of(machine.index), other.extras())
 
     def submit(self, at: int, count: int = 1, **options: Any) -> list[bytes]:
         """Give transactions to one node; return their ids."""

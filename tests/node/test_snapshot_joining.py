@@ -331,7 +331,7 @@ async def test_a_key_that_a_peer_shows_to_have_signed_takes_no_snapshot(tmp_path
 
     async with town(tmp_path, TOWN, TOWN, signer=signer_of(OWN)) as hub:
         hub.bends[1] = bend
-        with pytest.raises(PromisesLostError, match="commit vote of this key for round 5"):
+        with pytest.raises(PromisesLostError, match="commit vote of this key for epoch 1 round 5"):
             await join(hub)
     assert list((tmp_path / "own").iterdir()) == []
 
@@ -339,7 +339,7 @@ async def test_a_key_that_a_peer_shows_to_have_signed_takes_no_snapshot(tmp_path
 async def test_the_server_finds_what_the_asker_has_signed(tmp_path: Path) -> None:
     state = certify(TOWN.genesis, TOWN.rows, signers=(0, 1, OWN))
     async with town(tmp_path, state, signer=signer_of(OWN)) as hub:
-        with pytest.raises(PromisesLostError, match="commit vote of this key for round 13"):
+        with pytest.raises(PromisesLostError, match="commit vote of this key for epoch 1 round 13"):
             await join(hub)
 
 

@@ -14,7 +14,7 @@ import hashlib
 import heapq
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from consensus import signing
 from consensus.committee import Committee, Validator
@@ -41,6 +41,7 @@ from consensus.hotstuff.types import (
     first_record,
     genesis_block,
     genesis_cert,
+    number_before,
     start_cert,
 )
 
@@ -491,7 +492,9 @@ class World:
             self.offer(self.nodes[index])
 
     def offer(self, node: Node) -> None:
-        self._soon(node, 0, ev.PayloadAvailable(tuple(node.items.values())))
+        before = number_before(node.epoch)
+        items = [replace(item, number=before + item.number) for item in node.items.values()]
+        self._soon(node, 0, ev.PayloadAvailable(tuple(items)))
 
     def elect(self, number: int, members: tuple[int, ...], *indexes: int) -> PayloadItem:
         """Submit a batch by whose execution these nodes become the next committee."""
@@ -502,7 +505,7 @@ class World:
 
     def delivered(self, index: int, item: PayloadItem) -> bool:
         blocks = self.nodes[index].disk.delivered
-        return any(item in block.payload for block, _ in blocks)
+        return any(item.digest == each.digest for block, _ in blocks for each in block.payload)
 
     def height(self, index: int) -> int:
         return self.nodes[index].disk.delivered[-1][0].height

@@ -218,6 +218,14 @@ def test_round_0_is_the_start_of_the_verifiers_own_epoch() -> None:
             later.verify(Certificates(2, forged, None, None), 0)
 
 
+@pytest.mark.parametrize("number", [2**40 + 1, 2**63 - 1])
+def test_block_with_a_batch_of_another_epoch_is_refused(number: int) -> None:
+    item = replace(batch(1), number=number)
+    refused(make.proposal(make.block(payload=[item])), 1, "another epoch")
+    last = replace(batch(1), number=2**40)
+    accepted(make.proposal(make.block(payload=[last])), 1)
+
+
 def test_blocks_of_earlier_epochs_may_be_asked_for_and_later_ones_not() -> None:
     ending = replace(make.statement(B1), next_committee_hash=SECOND.hash)
     later = Verifier(CHAIN, SECOND, start_cert(ending), verify=verify_signature)
