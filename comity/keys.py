@@ -100,14 +100,20 @@ def read_file(path: Path) -> bytes:
     """Return the bytes of a key file that is its user's alone.
 
     Raises:
-        KeyUnusableError: missing, not a file, unreadable, or open to others.
+        KeyUnusableError: missing, not a file, unreadable, another user's, or open to others.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with os.fdopen(handle, "rb") as file:
-            mode = os.fstat(handle).st_mode
+            status = os.fstat(handle)
+            mode = status.st_mode
             if not stat.S_ISREG(mode):
                 raise KeyUnusableError(f"{path} is not a file")
+            if status.st_uid not in (os.geteuid(), 0):
+                raise KeyUnusableError(
+                    f"{path} belongs to another user, who can change it",
+                    hint="use a key file of your own",
+                )
             if mode & 0o077:
                 raise KeyUnusableError(
                     f"{path} can be read by others", hint=f"run `chmod 600 {path}`"
@@ -156,3 +162,8 @@ def from_environment(
     if passphrase is not None:
         return load(chosen, ask=lambda _: passphrase)
     return load(chosen, ask=ask)
+
+
+def for_children(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment to start other processes with: without the passphrase."""
+    return {name: value for name, value in environment.items() if name != PASSPHRASE_VARIABLE}

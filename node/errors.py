@@ -15,6 +15,7 @@ ComityError
     │   └── DamagedMarkError     neither slot of the signer's mark can be read
     ├── SnapshotError            a snapshot cannot be made, taken or joined by here
     ├── SealedKeyError           the sealed values here are under another key
+    ├── DataAccessError          others may write where the node keeps its data
     └── KeyAccessError           a key file with wrong permissions, or in the way
 """
 
@@ -137,8 +138,15 @@ class SealedKeyError(NodeError):
     advice = "put the file back that was in use; without it the sealed values here are lost"
 
 
+class DataAccessError(NodeError):
+    """The data folder is not this node's alone."""
+
+    code = "DATA_ACCESS"
+    advice = "the folder must belong to the node's user: chown it, and chmod 700"
+
+
 class KeyAccessError(NodeError):
     """A key file cannot be used or made at this place."""
 
     code = "KEY_ACCESS"
-    advice = "the file must belong to the node's user with mode 0600"
+    advice = "the file must belong to the node's user, with mode 0600"

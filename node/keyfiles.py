@@ -47,7 +47,10 @@ def load(path: Path, kind: KeyKind, passphrase: str | None = None) -> KeyPair:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return a key file's bytes after checking who may read it. Raises KeyAccessError."""
+    """Return a key file's bytes after checking who may read or replace it. Raises KeyAccessError.
+
+    A symbolic link is followed: what counts is the file it leads to and the folder it lies in.
+    """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
@@ -56,17 +59,36 @@ def read_bytes(path: Path) -> bytes:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise KeyAccessError(f"{path} is not a regular file")
+        if status.st_uid not in (os.geteuid(), 0):
+            raise KeyAccessError(
+                f"the key file {path} belongs to user {status.st_uid}, who can change it",
+                hint=f"chown it to the node's user, and chmod 600 {path}",
+            )
         if status.st_mode & 0o077:
             mode = stat.S_IMODE(status.st_mode)
             raise KeyAccessError(
                 f"the key file {path} has mode {mode:04o}: others than its owner have access",
                 hint=f"chmod 600 {path}, and replace the key if others may have read it",
             )
+        _check_folder(path)
         return os.read(handle, keyfile.FILE_BYTES_MAX + 1)
     except OSError as error:
         raise KeyAccessError(f"cannot read the key file {path}: {error.strerror}") from error
     finally:
         os.close(handle)
+
+
+def _check_folder(path: Path) -> None:
+    """Refuse a folder in which anybody may put another file under the key's name.
+
+    A sticky folder, as /tmp, lets nobody replace what is another's.
+    """
+    mode = path.parent.stat().st_mode
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        raise KeyAccessError(
+            f"anybody may put another file in the place of the key file {path}",
+            hint=f"chmod 700 {path.parent}, and check that the key is still yours",
+        )
 
 
 def create(path: Path, data: bytes) -> None:

@@ -19,6 +19,7 @@ from structlog.typing import FilteringBoundLogger
 
 from consensus.errors import ComityError
 from node import config as configs
+from node import hardening
 from node.config import Config, ConfigError, split_address
 from node.errors import SnapshotError
 from node.identity import Identity, load_identity, load_keys
@@ -46,10 +47,14 @@ def run(path: Path) -> None:
         ComityError: it cannot start; the message says what to mend.
     """
     faulthandler.enable(STDERR)
+    hardening.protect(os.environ)
     config = configs.load(path, os.environ)
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(GC_ALLOCATIONS)
     log = logs.configure(config.log.level, config.log.format, config.node.agency)
+    open_to = hardening.check_folder(config.path(config.node.data))
+    if open_to is not None:
+        log.warning("others can look at the data", reason=open_to)
     try:
         trio.run(_run, config, log)
     except (OSError, BaseExceptionGroup) as error:
@@ -179,9 +184,11 @@ def _check_addresses(config: Config, identity: Identity) -> list[str]:
 def _check_disk(config: Config) -> str:
     folder = config.path(config.node.data)
     existing = next(place for place in (folder, *folder.resolve().parents) if place.exists())
+    open_to = hardening.check_folder(folder)
     free = shutil.disk_usage(existing).free
     if not os.access(existing, os.W_OK):
         raise ConfigError(f"the data folder {folder} cannot be written")
     if free < DISK_FREE_BYTES_MIN:
         raise ConfigError(f"{folder}: only {free // 2**20} MiB are free")
-    return f"data: {folder}, {free // 2**30} GiB free"
+    who = "for this user alone" if open_to is None else open_to
+    return f"data: {folder}, {free // 2**30} GiB free, {who}"

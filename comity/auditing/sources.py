@@ -6,11 +6,13 @@ Not here: what a stream looks like (``consensus.audit.stream``).
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final
 
+from comity import keys
 from consensus.audit.stream import Frame, Kind, Splitter, read_failed
 from consensus.errors import ComityError, DecodeError
 
@@ -43,7 +45,12 @@ def from_process(command: Sequence[str]) -> Iterator[Frame]:
     Raises:
         SourceError: it says why it cannot go on, or it dies.
     """
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        env=keys.for_children(os.environ),
+    ) as process:
         splitter = Splitter()
         try:
             if process.stdout is not None:

@@ -56,7 +56,7 @@ USAGE: Final = 2
 UNREACHABLE: Final = 3
 INTERRUPTED: Final = 130
 
-_BAD_INPUT_CODES: Final = ("BAD_CONFIG", "KEY_ACCESS")
+_BAD_INPUT_CODES: Final = ("BAD_CONFIG", "DATA_ACCESS", "KEY_ACCESS")
 """Of errors of ``node``, which is loaded only by the commands that run one."""
 
 _BAD_INPUT: Final = (

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final
 import trio
 from cyclopts import Parameter
 
-from comity import founding
+from comity import founding, keys
 from comity.cli import network, show
 from comity.cli.options import OUTPUT, Output, UsageError, examples
 from comity.cli.values import time_word
@@ -113,7 +113,7 @@ async def started(folder: Path) -> Any:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
-                    env={**os.environ, "COMITY_LOG_FORMAT": "json"},
+                    env={**keys.for_children(os.environ), "COMITY_LOG_FORMAT": "json"},
                 )
             nodes.append(Running(validator.agency, home, process))
         yield nodes
