@@ -23,8 +23,9 @@ from consensus import genesis as genesis_file
 from consensus.audit.heights import Checked, HeightChecker
 from consensus.errors import DecodeError
 
-GC_ALLOCATIONS: Final = 50_000
-"""Objects between two searches for reference cycles; there are few to find."""
+GC_ALLOCATIONS: Final = 400_000
+"""Objects between two searches for reference cycles: there are few to find, and a block of 500
+payments holds some 100,000 objects while it is executed, which each search would go through."""
 PROCESSES_MAX: Final = 64
 
 

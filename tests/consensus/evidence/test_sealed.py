@@ -58,6 +58,52 @@ def test_refusal_for_want_of_delivery_is_judged_again() -> None:
     assert verify(town.file(decision), town.ledger.chain).judged
 
 
+CLAIMS = """
+[kinds.claim]
+fields.said = { type = "text", open = true }
+
+[actions.claim]
+actor   = { role = "payments.officer" }
+inputs  = { name = "text", said = "text" }
+load    = [ ["file", "file/{input.name}"] ]
+depends = ["file.iban"]
+create  = [ { kind = "claim", id = ["{input.name}"], set = { said = "input.said" }, \
+basis = ["file.iban"] } ]
+
+[actions.rely]
+actor   = { role = "payments.clerk" }
+inputs  = { name = "text" }
+load    = [ ["claim", "claim/{input.name}"] ]
+fresh   = ["claim"]
+depends = ["claim.said"]
+require = [ { code = "ABROAD", that = "claim.said == 'domestic'", say = "it is no domestic one" } ]
+"""
+
+
+def test_claim_about_a_sealed_value_carries_acts_until_the_value_is_another() -> None:
+    """Its basis is the sealed leaf: who relies on it, or judges that again, has no value."""
+    charter, *others = test_sealing.TEXTS_OF_FILES
+    town = Town(make_genesis((charter, others[0] + CLAIMS, *others[1:])))
+    assert filed(town).code == Code.APPLIED
+    read = [("file", ["a"], 1), ("claim", ["a"], 0)]
+    claimed = town.do("officer", "files.claim", "a", "domestic", expects=read)
+    assert claimed.code == Code.APPLIED, claimed.detail
+    relied = town.do("clerk", "files.rely", "a", expects=[("claim", ["a"], 1)])
+    assert relied.code == Code.APPLIED, relied.detail
+    iban = opening(town, "FR76 3000", input_=1)
+    call = ("files.note", "a", iban.commitment)
+    acks = [ack(town, iban, "treasury")]
+    noted = town.one(town.draft("clerk", call, expects=[("file", ["a"], 1)], acks=acks))
+    assert noted.code == Code.APPLIED, noted.detail
+    moved = town.do("clerk", "files.rely", "a", expects=[("claim", ["a"], 1)])
+    assert moved.code == Code.BASIS_MOVED
+    town.run()
+    for each in (claimed, relied, moved):
+        data = town.file(each)
+        assert verify(data, town.ledger.chain).judged
+        assert VALUE.encode() not in data
+
+
 def test_acknowledgement_that_does_not_verify_is_refused_whoever_certified_it() -> None:
     town = Town(test_sealing.GENESIS)
     decision = filed(town, signature=bytes(64))
