@@ -299,8 +299,8 @@ class Machine:
 
         self.soon(every_ms, act)
 
-    def begin_effect(self) -> None:
-        """Power may fail here."""
+    def begin_effect(self, _what: object) -> None:
+        """Power may fail here, before ``_what`` is carried out."""
         if self.effects_left is not None:
             self.effects_left -= 1
             if self.effects_left < 0:

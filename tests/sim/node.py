@@ -113,7 +113,7 @@ class SimNode(Machine):
             effects = life.replica.step(taken, self.now_ms())
             self._marks.stepped(taken, effects)
             for effect in effects:
-                self.begin_effect()
+                self.begin_effect(effect)
                 if isinstance(effect, ev.Sign):
                     signature = self._sign(life, effect)
                     life.verifier.remember(effect.kind, self.index, effect.body, signature)
@@ -185,13 +185,13 @@ class SimNode(Machine):
 
     def act(self, effect: Outgoing) -> None:
         """Send or deliver; everything that it promises must be durable."""
-        self.begin_effect()
+        self.begin_effect(effect)
         match effect:
             case ev.Broadcast(message):
                 self._watch.sends(self.index, message, self.disk)
                 for peer in range(self._options.size):
                     if peer != self.index:
-                        self.begin_effect()
+                        self.begin_effect(message)
                         self._tell(peer, message)
             case ev.Send(peer, message):
                 self._watch.sends(self.index, message, self.disk)
@@ -281,8 +281,9 @@ class SimNode(Machine):
     def _push(self, batch: CheckedBatch) -> None:
         for peer in range(self._options.size):
             if peer != self.index:
-                self.begin_effect()
-                self._send(peer, Push(batch.public, batch.private))
+                push = Push(batch.public, batch.private)
+                self.begin_effect(push)
+                self._send(peer, push)
         self._held(batch.digest)
 
     def _offer(
@@ -434,7 +435,7 @@ class SimNode(Machine):
             for item, batch in zip(height.block.payload, height.batches, strict=True):
                 store.numbers[item.origin] = max(store.numbers[item.origin], item.number)
                 store.batches[batch.digest] = batch
-        self.begin_effect()
+        self.begin_effect(store)
         life.state.flushed(upto)
         life.history.flushed(upto)
         self.disk.flushed()

@@ -104,7 +104,7 @@ class Simulation:
         self.load = Load(
             self.founded, self.options, self.keys, self.replay.books, self.clock.random
         )
-        self.nodes = [SimNode(self, index, disk) for index, disk in enumerate(disks)]
+        self.nodes = [self._node(index, disk) for index, disk in enumerate(disks)]
         self._checked: dict[bytes, tuple[CheckedBatch, Batch]] = {}
         self._delivered: list[dict[bytes, None]] = [{} for _ in self.nodes]
         self._injector = Injector(self)
@@ -123,6 +123,12 @@ class Simulation:
             payload_bytes_max=limits.payload_bytes_max,
         )
 
+    def _node(self, index: int, disk: Disk) -> SimNode:
+        return SimNode(self, index, disk)
+
+    def _files(self) -> Files:
+        return Files(self.clock.random, self.marks.reach)
+
     def _first_disk(self) -> Disk:
         """Return the disk of a node whose state was founded, as ``node.runtime`` does."""
         founded = self.founded
@@ -139,7 +145,7 @@ class Simulation:
         nodes.write(history.pending(0))
         numbers = [0] * founded.committee.size
         store = Store(MemoryBackend(rows), nodes, [(founded.first, statement, None)], numbers)
-        return Disk(store, Files(self.clock.random, self.marks.reach))
+        return Disk(store, self._files())
 
     # --- one run ------------------------------------------------------------------------------
 
