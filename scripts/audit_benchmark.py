@@ -72,7 +72,7 @@ def audit_figures(blocks: int = BLOCKS, repetitions: int = REPETITIONS) -> dict[
         idle = _idle(folder / "idle", blocks * IDLE_HEIGHTS // BLOCKS)
         data = idle.stream()
         took = min(_audited(idle.chain, data, folder, 1).seconds for _ in range(repetitions))
-        figures["idle_heights_per_s"] = round(len(idle.recorded) / took)
+        figures["idle_heights_per_s"] = round(len(idle.recorded) / took, 1)
     return figures
 
 

@@ -237,8 +237,10 @@ class Replica:
         """
         if self._outbox.halted or (self.ended and not isinstance(event, Signed)):
             return []
+        before_ms = self._rounds.set_back_ms
         self._now_ms = self._steady(now_ms)
-        if self._take(event) or self._outbox.is_due(self._now_ms):
+        changed = self._take(event) or self._rounds.set_back_ms != before_ms
+        if changed or self._outbox.is_due(self._now_ms):
             self._settle()
         return self._outbox.finish(self._safety)
 
