@@ -15,7 +15,12 @@ from consensus.committee import Committee, from_value
 from consensus.errors import CertificateError
 from consensus.evidence.trust import Chain
 from consensus.hotstuff import wire
-from consensus.hotstuff.types import epoch_of_number, number_before
+from consensus.hotstuff.types import (
+    BlocksRequest,
+    BlocksResponse,
+    epoch_of_number,
+    number_before,
+)
 from consensus.ledger import batch as formats
 from consensus.ledger.executor import BlockResult, BlockRun
 from node import epochs, execution
@@ -129,6 +134,34 @@ async def test_first_record_of_the_epoch_is_on_disk_before_anything_is_signed_th
         txids = town.submit(0)
         await town.until(lambda: is_decided(town, txids[0]))
     assert sorted(seen) == [0, 1, 2, 3]
+
+
+async def test_blocks_of_an_earlier_epoch_are_served_up_to_its_end(tmp_path: Path) -> None:
+    town = Town(tmp_path)
+    served: list[BlocksResponse] = []
+
+    def tap(sender: int, peer: int, cls: Class, payload: bytes) -> bool:
+        if cls is Class.SYNC and payload[1] == wire.KIND_BLOCKS_RESPONSE:
+            message = wire.decode_message(payload)
+            assert isinstance(message, BlocksResponse)
+            served.append(message)
+        return True
+
+    town.taps.append(tap)
+    async with running(town):
+        txids = town.submit(0)
+        await town.until(lambda: is_decided(town, txids[0]))
+        elect(town, 0, 1, 2, 3, 0)
+        await town.until(lambda: in_epoch(town, 2))
+        txids = town.submit(1)
+        await town.until(lambda: is_decided(town, txids[0]))
+        ordering, (end,) = town.machines[0].engine.ordering, town.machines[0].engine.identity.ended
+        served.clear()
+        for epoch in (1, 2, 3):
+            ordering._serve(0, BlocksRequest(epoch, 1, None, 32))
+        (page,) = served
+        assert [block.epoch for block in page.blocks] == [1] * end.height
+        assert page.certificate == end.certificate
 
 
 async def test_what_was_batched_and_not_delivered_goes_into_batches_of_the_next_epoch(

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from consensus.hotstuff import events as ev
 from consensus.hotstuff import wire
-from consensus.hotstuff.types import Certificates, CommitVote
+from consensus.hotstuff.types import Certificates, CommitVote, Proposal
 
 from . import builders as make
 from .bench import Bench, result, result_statement
+from .driver import batch
 
 B1, B2, B3 = make.chain(1, 2, 3)
 ENDING = replace(result(), next_committee_hash=bytes(32))
@@ -128,3 +129,15 @@ def test_follower_orders_and_executes_but_signs_nothing() -> None:
     for validator in range(3):
         bench.receive(make.commit_vote(result_statement(B1), validator), validator)
     assert [effect.block for effect in bench.of(ev.Deliver)] == [B1]
+
+
+def test_leader_that_executed_the_ending_block_proposes_empty_blocks() -> None:
+    for result_of_b1, payload in ((ENDING, ()), (result(), (batch(1),))):
+        bench = Bench(2)
+        bench.order(B1)
+        bench.feed(ev.Executed(B1.id, result_of_b1))
+        made = [*bench.feed(ev.PayloadAvailable((batch(1),)))]
+        made += bench.fire(ev.Timer.PROPOSE, after_ms=900)
+        messages = [each.message for each in made if isinstance(each, ev.Broadcast)]
+        blocks = [each.block for each in messages if isinstance(each, Proposal)]
+        assert [(block.round, block.payload) for block in blocks] == [(2, payload)]
