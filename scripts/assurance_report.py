@@ -167,6 +167,17 @@ def parts(scale: float) -> tuple[Part, ...]:
             needs="spin",
         ),
         Part(
+            "crash points",
+            "one or all may die at any moment, and any byte of a log may be damaged",
+            ("scripts/crashes", "--stride", str(max(1, round(7 / scale)) | 1)),
+            (
+                Figure("deaths", r"(\d+) deaths at"),
+                Figure("broken by them", r"next start; (\d+) failed", zero=True),
+                Figure("damages", r"(\d+) damages to"),
+                Figure("broken by those", r"and refused; (\d+) failed", zero=True),
+            ),
+        ),
+        Part(
             "crash and damage of real disks",
             "nothing final is lost, nothing is signed twice",
             (*suite, "tests/node/storage", "tests/node/test_runtime_disk.py"),
