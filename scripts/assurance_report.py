@@ -199,6 +199,12 @@ def parts(scale: float) -> tuple[Part, ...]:
             ),
         ),
         Part(
+            "fuzzed readers, by what is kept of the fuzzing",
+            "no reader of untrusted bytes does anything but accept or refuse",
+            (*suite, "tests/fuzz", "tests/consensus/test_hostile_bytes.py"),
+            passed,
+        ),
+        Part(
             "forged evidence",
             "no changed byte, transplanted part or guess passes the verifiers",
             (*suite, "tests/consensus/evidence", "tests/comity/test_lies.py"),
