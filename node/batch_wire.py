@@ -6,6 +6,7 @@
 | 65   | request  | [65, [digest, ...]]       | for batches that a block names               |
 | 66   | response | [66, public, private]     | one batch that was asked for                 |
 | 67   | absent   | [67, [digest, ...]]       | asked for and not there                      |
+| 68   | announce | [68, [count, ...], [...]] | held counts, one an origin; unproposed ones  |
 
 The kinds of consensus messages are below 64, so one link can carry both.
 Source: docs/protocol/transaction.cddl. Not here: what is in a batch (``consensus.ledger.batch``).
@@ -17,16 +18,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from consensus import codec
+from consensus.committee import VALIDATORS_MAX
 from consensus.errors import DecodeError
 
 KIND_PUSH: Final = 64
 KIND_REQUEST: Final = 65
 KIND_RESPONSE: Final = 66
 KIND_ABSENT: Final = 67
+KIND_ANNOUNCE: Final = 68
 
 DIGESTS_MAX: Final = 64
 """Most digests in one request or in its answer."""
-LISTS_BYTES_MAX: Final = 16 + 34 * DIGESTS_MAX
+LISTS_BYTES_MAX: Final = 16 + 34 * DIGESTS_MAX + 9 * VALIDATORS_MAX
 OVERHEAD_BYTES_MAX: Final = 16
 """Bytes around the two parts of a batch."""
 
@@ -38,6 +41,11 @@ _MESSAGE: Final = codec.tagged(
         KIND_REQUEST: codec.array(codec.count, _DIGESTS),
         KIND_RESPONSE: codec.array(codec.count, _PART, _PART),
         KIND_ABSENT: codec.array(codec.count, _DIGESTS),
+        KIND_ANNOUNCE: codec.array(
+            codec.count,
+            codec.list_of(codec.count, VALIDATORS_MAX, low=1),
+            codec.list_of(codec.bytes32, DIGESTS_MAX),
+        ),
     }
 )
 
@@ -72,7 +80,18 @@ class Absent:
     digests: tuple[bytes, ...]
 
 
-BatchMessage = Push | Request | Response | Absent
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """How many batches of each origin the sender holds, and some that are in no proposed block.
+
+    Without digests it answers an announcement.
+    """
+
+    counts: tuple[int, ...]
+    digests: tuple[bytes, ...]
+
+
+BatchMessage = Push | Request | Response | Absent | Announce
 
 
 def frame_bytes_max(batch_bytes_max: int) -> int:
@@ -99,6 +118,8 @@ def encode(message: BatchMessage) -> bytes:
             return codec.encode([KIND_RESPONSE, public, private])
         case Absent(digests):
             return codec.encode([KIND_ABSENT, list(digests)])
+        case Announce(counts, digests):
+            return codec.encode([KIND_ANNOUNCE, list(counts), list(digests)])
 
 
 def decode(data: bytes, batch_bytes_max: int) -> BatchMessage:
@@ -123,8 +144,10 @@ def decode(data: bytes, batch_bytes_max: int) -> BatchMessage:
                 raise DecodeError(f"a batch has at most {batch_bytes_max} bytes", path="batch")
             return Push(public, private) if kind == KIND_PUSH else Response(public, private)
         case _:
-            kind, digests = value
+            kind, *counts, digests = value
             if len(set(digests)) != len(digests):
                 raise DecodeError("a digest is named twice", path="batch message")
             found = tuple(digests)
+            if kind == KIND_ANNOUNCE:
+                return Announce(tuple(counts[0]), found)
             return Request(found) if kind == KIND_REQUEST else Absent(found)

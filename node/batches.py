@@ -12,10 +12,10 @@ in between, or until none of its transactions can be applied any more.
 Bounds against a hostile origin: ORIGIN_BYTES_MAX and ORIGIN_BATCHES_MAX of what it pushed, numbers
 at most NUMBERS_AHEAD_MAX ahead, one batch a number. What a block names is fetched beyond these
 bounds, because the block may be ordered; older batches of that origin that no block needs make room
-for it. They are forgotten, not lost: a block that names them has them fetched again.
+for it. They are forgotten, not lost: a block that names them has them fetched again. What a peer
+announces is fetched within them, and within those of ``consensus.hotstuff.announcing``.
 
-Not here: sockets, the log, and the checks themselves (``verifier``). Not built: announcing single
-batches to peers that lack them (a push, a repeated push and a block that names it serve instead).
+Not here: sockets, the log, and the checks themselves (``verifier``).
 Source: docs/protocol/transaction.cddl.
 """
 
@@ -27,12 +27,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from consensus.errors import DecodeError, SignatureError, invariant
-from consensus.hotstuff.types import (
-    LANE_PROTECTIVE,
-    PayloadItem,
-    epoch_of_number,
-    number_before,
-)
+from consensus.hotstuff.announcing import Announcer
+from consensus.hotstuff.types import LANE_PROTECTIVE, PayloadItem, epoch_of_number, number_before
 from consensus.ledger import batch as formats
 from consensus.ledger.batch import Item
 from node.batch_wire import DIGESTS_MAX
@@ -107,6 +103,8 @@ class _Entry:
     batch: CheckedBatch
     item: PayloadItem
     since_ms: int
+    fetched: bool = False
+    """It came from another than its origin, and f + 1 are not known to hold it."""
     held: bool = False
 
 
@@ -139,7 +137,9 @@ class BatchStore:
     """
 
     def __init__(self, size: int, own: int | None, epoch: int = 1) -> None:
-        self._own = own
+        self.own = own
+        self.announcer = Announcer(size)
+        self._lacks_acknowledgements = False
         self._epoch = epoch
         self._own_next = number_before(epoch) + 1
         self._origins = [_Origin() for _ in range(size)]
@@ -177,16 +177,16 @@ class BatchStore:
             if batch.digest not in self._entries:
                 self._insert(batch, now_ms)
                 self.held(batch.digest)
-        if self._own is not None:
-            own = self._origins[self._own]
+        if self.own is not None:
+            own = self._origins[self.own]
             self._own_next = max(own.contiguous, *own.digests, 0) + 1
 
     # --- own batches ---
 
     def add_own(self, lane: int, items: Sequence[Item], now_ms: int) -> CheckedBatch:
         """Return the next own batch, of verified items. Log it, call ``held``, send it to all."""
-        invariant(self._own is not None, "an observer makes no batches")
-        batch = from_batch(formats.build(self._own or 0, self._own_next, lane, items))
+        invariant(self.own is not None, "an observer makes no batches")
+        batch = from_batch(formats.build(self.own or 0, self._own_next, lane, items))
         self._own_next += 1
         self._insert(batch, now_ms)
         return batch
@@ -197,19 +197,19 @@ class BatchStore:
         At most RESEND_BYTES_MAX each RESEND_MS, and none younger than that. When f + 1 peers hold
         more than we ever made, our log lost its end: their numbers are not used a second time.
         """
-        if self._own is None:
+        if self.own is None:
             return []
         self._peer_counts[peer] = count
         faulty_max = (len(self._origins) - 1) // 3
         self._own_next = max(self._own_next, sorted(self._peer_counts)[-faulty_max - 1] + 1)
         recent = now_ms - self._pushed_ms.get(peer, now_ms - RESEND_MS) < RESEND_MS
-        if recent or count >= self._origins[self._own].contiguous:
+        if recent or count >= self._origins[self.own].contiguous:
             return []
         lacking = [
             entry.batch
             for entry in self._entries.values()
             if entry.held
-            and entry.batch.origin == self._own
+            and entry.batch.origin == self.own
             and entry.batch.number > count
             and now_ms - entry.since_ms >= RESEND_MS
         ]
@@ -250,11 +250,12 @@ class BatchStore:
             return Drop.IN_CHECK
         if digest in self._refused:
             return Drop.REFUSED
-        if solicited:
-            if digest not in self._wanted:
+        if digest not in self._wanted:
+            announced = self.announcer.looks_for(digest) and origin_index != self.own
+            if solicited and not announced:
                 return Drop.UNASKED
-        elif digest not in self._wanted:
-            drop = self._unwelcome(sender, origin_index, number, digest, len(public) + len(private))
+            by = origin_index if solicited else sender
+            drop = self._unwelcome(by, origin_index, number, digest, len(public) + len(private))
             if drop is not None:
                 return drop
         if list(self._checking.values()).count(sender) >= CHECKING_MAX:
@@ -266,7 +267,7 @@ class BatchStore:
         self, sender: int, index: int, number: int, digest: bytes, size_bytes: int
     ) -> Drop | None:
         origin = self._origins[index]
-        if index != sender or index == self._own:
+        if index != sender or index == self.own:
             return Drop.FOREIGN
         if origin.digests.get(number, digest) != digest:
             return Drop.SECOND
@@ -284,6 +285,7 @@ class BatchStore:
         if batch.digest not in self._entries:
             self._make_room(batch)
             self._insert(batch, now_ms)
+            self._entries[batch.digest].fetched = request.sender != batch.origin
 
     def failed(self, request: Verify, error: Exception, now_ms: int) -> None:
         """Take note of a batch that was not accepted.
@@ -309,7 +311,9 @@ class BatchStore:
             return []
         entry.held = True
         self._wanted.pop(digest, None)
-        self._mark(self._origins[entry.batch.origin], entry.batch.number)
+        origin, number = entry.batch.origin, entry.batch.number
+        self._mark(self._origins[origin], number)
+        self.announcer.held(digest, origin, number, entry.since_ms)
         complete: list[bytes] = []
         for block_id, missing in list(self._missing.items()):
             if digest not in missing:
@@ -390,6 +394,9 @@ class BatchStore:
                 by_peer.setdefault(peers[at], []).append(digest)
             want.attempts += 1 if peers else 0
             want.next_ms = now_ms + FETCH_RETRY_MS
+        for peer, digest in self.announcer.asks(now_ms, peers, self._checking.__contains__):
+            if digest not in by_peer.setdefault(peer, []):
+                by_peer[peer].append(digest)
         return [
             (peer, tuple(digests[at : at + DIGESTS_MAX]))
             for peer, digests in by_peer.items()
@@ -407,11 +414,14 @@ class BatchStore:
     def next_fetch_ms(self) -> int | None:
         """Return when ``fetches`` is to be called next; None while there is nothing to ask for."""
         due = [w.next_ms for digest, w in self._wanted.items() if digest not in self._checking]
+        if (ask_ms := self.announcer.next_ask_ms()) is not None:
+            due.append(ask_ms)
         return min(due, default=None)
 
     def absent(self, digests: Sequence[bytes], now_ms: int) -> None:
         """A peer does not have them: ask others soon."""
         for digest in digests:
+            self.announcer.absent(digest, now_ms)
             want = self._wanted.get(digest)
             if want is not None:
                 want.next_ms = min(want.next_ms, now_ms + ABSENT_RETRY_MS)
@@ -427,15 +437,21 @@ class BatchStore:
     def proposable(self) -> tuple[PayloadItem, ...]:
         """Return every batch that could be proposed, in proposing order.
 
-        The protective lane first; in a lane the oldest of each origin, then the second oldest of
-        each, so that one busy origin does not delay the others.
+        Protective ones first; in a lane the oldest of each origin, then the second oldest of each,
+        so that no origin delays the others. A fetched one waits until f + 1 are known to hold it.
         """
+        self._lacks_acknowledgements = False
         turns: dict[tuple[int, int], int] = {}
         rows: list[tuple[int, int, int, int, PayloadItem]] = []
         for entry in self._entries.values():
             batch = entry.batch
             if not entry.held or batch.number > self._origins[batch.origin].contiguous:
                 continue
+            if entry.fetched:
+                entry.fetched = not self.announcer.acknowledged(batch.origin, batch.number)
+                if entry.fetched:
+                    self._lacks_acknowledgements = True
+                    continue
             turn = turns.get((batch.lane, batch.origin), 0)
             turns[batch.lane, batch.origin] = turn + 1
             lane = 0 if batch.lane == LANE_PROTECTIVE else 1
@@ -446,6 +462,38 @@ class BatchStore:
     def undelivered(self) -> list[CheckedBatch]:
         """Return every batch that is not delivered, held or about to be, whatever its number."""
         return [entry.batch for entry in self._entries.values()]
+
+    # --- announcements ---
+
+    def take_counts(self, peer: int, counts: Sequence[int]) -> bool:
+        """Take a peer's held counts; return whether more may be proposable for them."""
+        return self.announcer.take_counts(peer, counts) and self._lacks_acknowledgements
+
+    def hear(self, peer: int, digests: Sequence[bytes], now_ms: int) -> int:
+        """Take an announcement of a peer; return how many of its digests are ignored."""
+
+        def known(digest: bytes) -> bool:
+            entry = self._find(digest)
+            return digest in self._refused or (entry is not None and entry.held)
+
+        return self.announcer.hear(peer, digests, now_ms, known)
+
+    def announcements(
+        self, now_ms: int, peers: Sequence[int]
+    ) -> list[tuple[int, tuple[bytes, ...]]]:
+        """Return the announcements to send now: (peer, digests)."""
+        needed: Collection[bytes] | None = None
+
+        def waiting(digest: bytes) -> bool | None:
+            nonlocal needed
+            entry = self._entries.get(digest)
+            if entry is None:
+                return None
+            needed = self._needed() if needed is None else needed
+            contiguous = self._origins[entry.batch.origin].contiguous
+            return digest not in needed and entry.batch.number <= contiguous
+
+        return self.announcer.announcements(now_ms, peers, waiting)
 
     # --- leaving ---
 
@@ -527,7 +575,7 @@ class BatchStore:
 
     def _make_room(self, batch: CheckedBatch) -> None:
         origin = self._origins[batch.origin]
-        if batch.origin == self._own or origin.size_bytes + batch.size_bytes <= ORIGIN_BYTES_MAX:
+        if batch.origin == self.own or origin.size_bytes + batch.size_bytes <= ORIGIN_BYTES_MAX:
             return
         needed = self._needed()
         for digest, entry in list(self._entries.items()):

@@ -1,7 +1,8 @@
 """Batches on their way: own ones cut, logged and sent; peers' checked, held, fetched and served.
 
-Frames of class BATCH push a batch (its sender is its origin); frames of class SYNC ask for batches
-by digest and answer. What is checked goes into the log before the next promise that relies on it.
+Frames of class BATCH push a batch (its sender is its origin) or announce some; frames of class SYNC
+ask for batches by digest and answer. What is checked goes into the log before the next promise that
+relies on it; held counts in announcements are none.
 
 Not here: which batches exist and what they may cost (``batches``), and blocks (the runtime).
 """
@@ -19,7 +20,7 @@ from consensus.errors import ComityError, RemoteProtocolError, SignatureError
 from consensus.hotstuff.types import Block, PayloadItem
 from consensus.ledger.batch import Item
 from node import batch_wire
-from node.batch_wire import Absent, Push, Request, Response
+from node.batch_wire import Absent, Announce, Push, Request, Response
 from node.batches import BatchStore, Drop, Payload, Verify
 from node.checked import CheckedBatch
 from node.mempool import Mempool
@@ -30,6 +31,7 @@ from node.storage.store import Store
 from node.telemetry.metrics import Metrics
 from node.verifier import Verifier
 
+NEVER_MS: Final = 2**63
 BACKLOG_MAX: Final = 256
 """Batches waiting for a worker's verdict; beyond it pushes are dropped and fetched later."""
 
@@ -96,6 +98,9 @@ class Dissemination:
         self._names = names
         self._bell = trio.Event()
         self._fetch_bell = trio.Event()
+        self._announce_bell = trio.Event()
+        self._announces_at_ms = 0
+        """When ``run_announcing`` looks again by itself; only what is due earlier need wake it."""
         self._checks, self._checks_out = trio.open_memory_channel[Verify](BACKLOG_MAX)
 
     @property
@@ -153,6 +158,8 @@ class Dissemination:
             case Absent(digests):
                 self.batches.absent(digests, self._now_ms())
                 self._fetch_bell.set()
+            case Announce(counts, digests):
+                self._hear(peer, counts, digests)
 
     def _offer(self, peer: int, public: bytes, private: bytes, *, solicited: bool) -> None:
         wanted = self.batches.offer(peer, public, private, solicited=solicited)
@@ -202,14 +209,49 @@ class Dissemination:
         for block_id in self.batches.held(digest):
             self._complete(block_id)
         self._changed()
+        self._ring_announcing()
 
     def peer_holds(self, peer: int, counts: tuple[int, ...], own: int) -> None:
         """A peer told how many batches it holds: push again what it lacks of ours."""
+        if self.batches.take_counts(peer, counts):
+            self._changed()
         if own < len(counts):  # a vote's counts are not signed and may have any length
             for batch in self.batches.peer_held(peer, counts[own], self._now_ms()):
                 self._links.send(
                     peer, Class.BATCH, batch_wire.encode(Push(batch.public, batch.private))
                 )
+
+    # --- announcements --------------------------------------------------------------------------
+
+    def _hear(self, peer: int, counts: tuple[int, ...], digests: tuple[bytes, ...]) -> None:
+        if self.batches.own is not None:
+            self.peer_holds(peer, counts, self.batches.own)
+        ignored = self.batches.hear(peer, digests, self._now_ms())
+        if ignored:
+            self._metrics.batches_dropped.labels(reason="announced").inc(ignored)
+        self._fetch_bell.set()
+        self._ring_announcing()
+
+    def _ring_announcing(self) -> None:
+        due_ms = self.batches.announcer.next_ms()
+        if due_ms is not None and due_ms < self._announces_at_ms:
+            self._announce_bell.set()
+
+    async def run_announcing(self) -> None:
+        """Tell peers of batches that stay unproposed, and of what was fetched, until cancelled."""
+        while True:
+            now_ms, counts = self._now_ms(), self.batches.held_counts()
+            for peer, digests in self.batches.announcements(now_ms, sorted(self._links.connected)):
+                message = batch_wire.encode(Announce(counts, digests))
+                self._links.send(peer, Class.BATCH, message)
+            due = self.batches.announcer.next_ms()
+            self._announces_at_ms = NEVER_MS if due is None else due
+            if due is None:
+                await self._announce_bell.wait()
+            else:
+                with trio.move_on_after(max(due - self._now_ms(), 1) / 1000):
+                    await self._announce_bell.wait()
+            self._announce_bell = trio.Event()
 
     # --- blocks' batches ------------------------------------------------------------------------
 

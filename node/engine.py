@@ -308,6 +308,7 @@ class Engine:
             self.dissemination.run_cutting,
             self.dissemination.run_checking,
             self.dissemination.run_fetching,
+            self.dissemination.run_announcing,
             self.ordering.run_timers,
             self.flusher.run,
             self.snapshots.run,

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum
 
 from consensus.codec import INT64_MAX
+from consensus.hotstuff.announcing import ANNOUNCE_MS
 from consensus.hotstuff.types import (
     Block,
     BlocksRequest,
@@ -81,7 +82,7 @@ class ReplicaConfig:
     timeout_max_ms: int = 4000
     short_timer_min_ms: int = 50
     short_timer_rounds: int = 2
-    announce_ms: int = 50
+    announce_ms: int = ANNOUNCE_MS
     heartbeat_ms: int = 3000
     block_spacing_ms: int = 50
     certified_spacing_ms: int = 10

@@ -18,7 +18,7 @@ and at intervals, and whoever is behind is answered with certificates.
 A replica is of one epoch. Once the block that ends it is certified, ``EndEpoch`` is its last effect
 (``epochs``).
 
-Not here: announcements of batches.
+Not here: announcements of batches (``announcing``).
 """
 
 from __future__ import annotations

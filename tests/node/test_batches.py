@@ -22,7 +22,7 @@ from consensus.errors import (
 from consensus.hotstuff.types import PayloadItem
 from consensus.ledger.batch import Batch
 from node import batch_wire, batches
-from node.batch_wire import Absent, Push, Request, Response
+from node.batch_wire import Absent, Announce, Push, Request, Response
 from node.batches import BatchStore, Drop, Payload, Verify
 from node.checked import CheckedBatch, from_batch, from_log
 from tests.consensus.ledger.authors import (
@@ -201,6 +201,8 @@ def test_second_batch_of_one_number_is_dropped_unless_a_block_needs_it() -> None
     it.require(b"B" * 32, [named(second)], 1, NOW)
     assert arrive(it, second, sender=3) == [b"B" * 32]
     assert it.held_counts() == (0, 1, 0, 0)
+    assert proposed(it) == [(1, 1)], "what was fetched waits until another holds that number too"
+    assert it.take_counts(2, (0, 1, 0, 0))
     assert sorted(proposed(it)) == [(1, 1), (1, 1)]
 
 
@@ -471,6 +473,7 @@ def test_batch_of_an_abandoned_block_is_taken_when_it_comes_late() -> None:
     it.require(b"B" * 32, [named(batch)], 7, NOW)
     it.fetches(NOW, [2])
     it.settle(7)
+    it.take_counts(3, (0, 1, 0, 0))
     arrive(it, batch, sender=2)
     assert proposed(it) == [(1, 1)]
 
@@ -571,8 +574,9 @@ def test_message_vector_is_decoded_and_encoded_again(case: dict[str, Any]) -> No
 def test_kinds_stand_clear_of_consensus_messages() -> None:
     kinds = [cbor2.loads(batch_wire.encode(m))[0] for m in (
         Push(b"a", b"b"), Request((b"d" * 32,)), Response(b"a", b"b"), Absent((b"d" * 32,)),
+        Announce((0,), ()),
     )]  # fmt: skip
-    assert kinds == [64, 65, 66, 67]
+    assert kinds == [64, 65, 66, 67, 68]
 
 
 DIGEST = b"d" * 32
@@ -600,6 +604,13 @@ DIGEST = b"d" * 32
         [67, [DIGEST, DIGEST]],
         [65, [bytes([n]) * 32 for n in range(65)]],
         [65, [DIGEST], 1],
+        [68, [DIGEST]],
+        [68, [0, 0, 0, 0], [DIGEST, DIGEST]],
+        [68, [0, 0, 0, 0], [bytes([n]) * 32 for n in range(65)]],
+        [68, [], [DIGEST]],
+        [68, [-1], [DIGEST]],
+        [68, [0] * 65, []],
+        [68, [0], [DIGEST], 1],
         {64: b"a"},
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from functools import partial
 from pathlib import Path
 
@@ -9,9 +10,12 @@ import pytest
 import trio
 
 from consensus.errors import RemoteProtocolError
+from consensus.hotstuff.types import Timeout
 from consensus.ledger import batch as formats
 from node import batch_wire
-from node.batch_wire import Absent, Push, Request, Response
+from node.batch_wire import Absent, Announce, Push, Request, Response
+from node.batches import NUMBERS_AHEAD_MAX
+from node.chronicle import Chronicle
 from node.dissemination import BACKLOG_MAX
 from node.network.wire import Class
 from tests.consensus.ledger.authors import BORIS, batch_of, signed
@@ -25,7 +29,7 @@ class Frames:
     """Batch frames between machines, decoded; ``lose`` says which never arrive."""
 
     def __init__(self, town: Town) -> None:
-        self.seen: list[tuple[int, int, Push | Request | Response | Absent]] = []
+        self.seen: list[tuple[int, int, batch_wire.BatchMessage]] = []
         self.lost: set[tuple[int, int]] = set()
         town.taps.append(self._hear)
 
@@ -221,3 +225,126 @@ async def test_transactions_that_can_no_longer_apply_leave_and_are_told(
         await town.until(left)
         decided = machine.engine.chronicle.find(txid) is not None
         assert (told == [txid]) is not decided, "told of, or decided as EXPIRED; never both"
+
+
+# --- announcements ------------------------------------------------------------------------------
+
+
+def decided(chronicle: Chronicle, txid: bytes) -> bool:
+    return chronicle.find(txid) is not None
+
+
+def gave_up(town: Town) -> int:
+    """How many time-outs were signed."""
+    return sum(isinstance(each, Timeout) for machine in town.machines for each in machine.sent)
+
+
+def announced(machine: Machine, sender: int, *digests: bytes) -> None:
+    frame = batch_wire.encode(Announce((0, 0, 0, 0), digests))
+    machine.engine.take(sender, Class.BATCH, frame)
+
+
+@pytest.mark.parametrize("shown", [(0,), (3,), (0, 3)])
+async def test_batch_shown_to_some_only_is_ordered_without_a_failed_round(
+    shown: tuple[int, ...], tmp_path: Path, autojump_clock: object
+) -> None:
+    """Its origin knows nothing of it any more, so that nobody can have it from there."""
+    town = Town(tmp_path)
+    frames = Frames(town)
+    one = signed(BORIS, 1, chain=CHAIN)
+    batch = batch_of(one, origin=1, number=1)
+    async with running(town):
+        await town.until_certified(1)
+        begin = trio.current_time()
+        assert town.machines[0].engine.ordering.replica.round % 4 == 2, "who leads is shown nothing"
+        for index in shown:
+            pushed(town.machines[index], 1, batch.public, batch.private)
+        chronicles = [machine.engine.chronicle for machine in town.machines]
+        await town.until(lambda: all(each.find(one.txid) is not None for each in chronicles))
+        assert trio.current_time() - begin < 1, "before any timer"
+        assert gave_up(town) == 0
+        assert town.faults == []
+    assert (shown[0], 2) in frames.of(Announce)
+
+
+async def test_batch_shown_only_to_the_leader_costs_no_round(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    town = Town(tmp_path)
+    frames = Frames(town)
+    async with running(town):
+        await town.until_certified(1)
+        engine = town.machines[0].engine
+        replica, chronicle = engine.ordering.replica, engine.chronicle
+        for number in range(1, 9):
+            await town.until(lambda: replica.round % 4 != 1)  # the origin
+            one = signed(BORIS, number, chain=CHAIN)
+            batch = batch_of(one, origin=1, number=number)
+            pushed(town.machines[replica.round % 4], 1, batch.public, batch.private)
+            await town.until(partial(decided, chronicle, one.txid))
+        assert gave_up(town) == 0
+        assert town.faults == []
+    assert frames.of(Request)
+
+
+async def test_digests_that_nobody_has_cost_a_bounded_number_of_questions_to_the_liar(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    town = Town(tmp_path)
+    frames = Frames(town)
+    machine = town.machines[0]
+    async with running(town):
+        await town.until_certified(1)
+        for turn in range(100):
+            announced(machine, 3, *[bytes([turn, n]) * 16 for n in range(64)])
+            await trio.sleep(0.02)
+        (txid,) = town.submit(1)
+        await town.until(lambda: machine.engine.chronicle.find(txid) is not None)
+        assert gave_up(town) == 0
+        assert town.faults == []
+    digests = [
+        d for by, to, frame in frames.seen if isinstance(frame, Request) for d in frame.digests
+    ]
+    assert {(by, to) for by, to in frames.of(Request)} == {(0, 3)}
+    assert len(digests) == 64, "100 frames in 2 s, one lot of places"
+    assert machine.metrics.batches_dropped.labels(reason="announced")._value.get() == 99 * 64
+
+
+async def test_what_was_announced_keeps_the_bounds_of_its_origins_pushes(
+    tmp_path: Path, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    town = Town(tmp_path)
+    machine = town.machines[0]
+    far = batch_of(signed(BORIS, 1, chain=CHAIN), origin=1, number=NUMBERS_AHEAD_MAX + 1)
+    own = batch_of(signed(BORIS, 2, chain=CHAIN), origin=0, number=9)
+    unasked = batch_of(signed(BORIS, 3, chain=CHAIN), origin=1, number=1)
+    async with running(town):
+        await town.until_certified(1)
+        announced(machine, 3, far.digest, own.digest)
+        for batch in (far, own, unasked):
+            frame = batch_wire.encode(Response(batch.public, batch.private))
+            machine.engine.take(3, Class.SYNC, frame)
+        await trio.sleep(1)
+        assert not any(holds(machine, batch.digest) for batch in (far, own, unasked))
+        assert town.faults == []
+    dropped = machine.metrics.batches_dropped
+    assert dropped.labels(reason="too_far")._value.get() == 1
+    assert dropped.labels(reason="unasked")._value.get() == 2
+
+
+async def test_batches_that_all_have_and_that_are_proposed_are_not_announced(
+    tmp_path: Path, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On disks that take no time: a sync of 50 ms keeps a block back for so long."""
+    monkeypatch.setattr(random.Random, "choice", lambda _self, options: options[0])
+    town = Town(tmp_path)
+    frames = Frames(town)
+    async with running(town):
+        await town.until_certified(1)
+        chronicle = town.machines[0].engine.chronicle
+        for _ in range(10):
+            (txid,) = town.submit(1)
+            await town.until(partial(decided, chronicle, txid))
+            await trio.sleep(0.5)
+    assert frames.of(Push)
+    assert frames.of(Announce) == []

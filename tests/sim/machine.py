@@ -93,6 +93,7 @@ class Life:
     told_items: tuple[PayloadItem, ...] = ()
     timers: dict[ev.Timer, int] = field(default_factory=dict)
     fetch_ms: int | None = None
+    announce_ms: int | None = None
     flushing: bool = False
     at_disk: bool = False
     """The thread of log and mark is at work."""

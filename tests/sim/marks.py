@@ -58,6 +58,8 @@ SOMETIMES: Final = (
     "delivered blocks served",
     "batch fetched",
     "batch pushed again",
+    "batch announced",
+    "announcement answered",
     # ledger
     "INSUFFICIENT",
     "SEQUENCE_SPENT",

@@ -14,11 +14,11 @@ from typing import Final
 
 from consensus.hotstuff import wire
 from consensus.hotstuff.types import BlocksRequest, BlocksResponse, Message
-from node.batch_wire import Absent, Push, Request, Response
+from node.batch_wire import Absent, Announce, Push, Request, Response
 from tests.sim.clock import Clock
 from tests.sim.options import Options
 
-Parcel = Message | Push | Request | Response | Absent
+Parcel = Message | Push | Request | Response | Absent | Announce
 
 HEALED_DELAY_MS: Final = (1, 20)
 CONNECT_MS: Final = (1, 60)
@@ -93,7 +93,9 @@ class Network:
 
     def _record(self, sender: int, parcel: Parcel) -> None:
         """Keep an even sample of all that was ever sent."""
-        if isinstance(parcel, Request | Response | Absent | BlocksRequest | BlocksResponse):
+        if isinstance(
+            parcel, Request | Response | Absent | Announce | BlocksRequest | BlocksResponse
+        ):
             return
         self._seen += 1
         if len(self._recorded) < RECORDED_MAX:
@@ -112,7 +114,7 @@ class Network:
         return len(chosen)
 
     def _through_wire(self, parcel: Parcel) -> Parcel:
-        if isinstance(parcel, Push | Request | Response | Absent):
+        if isinstance(parcel, Push | Request | Response | Absent | Announce):
             return parcel
         known = self._decoded.get(id(parcel))
         if known is None:

@@ -24,7 +24,7 @@ from consensus.hotstuff.types import (
 )
 from consensus.ledger.executor import EXECUTOR, BlockContext, BlockRun
 from consensus.ledger.transaction import Transaction
-from node.batch_wire import DIGESTS_MAX, Absent, Push, Request, Response
+from node.batch_wire import DIGESTS_MAX, Absent, Announce, Push, Request, Response
 from node.batches import Drop, Payload, Verify
 from node.checked import CheckedBatch
 from node.errors import SigningRefusedError
@@ -161,10 +161,7 @@ class SimNode(Machine):
             case ev.ServeBlocks(peer, request):
                 self._serve(life, peer, request)
             case ev.PeerHeld(peer, counts):
-                if self.index < len(counts):
-                    for batch in life.batches.peer_held(peer, counts[self.index], self.steady_ms()):
-                        self._marks.reach("batch pushed again")
-                        self._send(peer, Push(batch.public, batch.private))
+                self._peer_holds(life, peer, counts)
             case ev.SetTimer(token, at_ms):
                 self.set_timer(life, token, at_ms)
             case ev.CancelTimer(token):
@@ -225,6 +222,11 @@ class SimNode(Machine):
             case Absent(digests):
                 life.batches.absent(digests, self.steady_ms())
                 self._fetch()
+            case Announce(counts, digests):
+                self._peer_holds(life, sender, counts)
+                life.batches.hear(sender, digests, self.steady_ms())
+                self._fetch()
+                self._announce()
             case _:
                 if life.replica.wants(parcel):
                     verified = life.verifier.verify(parcel, sender)
@@ -311,6 +313,31 @@ class SimNode(Machine):
         for block_id in self.alive.batches.held(digest):
             self.post(ev.PayloadHeld(block_id))
         self._changed()
+        self._announce()
+
+    def _peer_holds(self, life: Life, peer: int, counts: tuple[int, ...]) -> None:
+        if life.batches.take_counts(peer, counts):
+            self._changed()
+        if self.index < len(counts):
+            for batch in life.batches.peer_held(peer, counts[self.index], self.steady_ms()):
+                self._marks.reach("batch pushed again")
+                self._send(peer, Push(batch.public, batch.private))
+
+    def _announce(self) -> None:
+        life, now_ms = self.alive, self.steady_ms()
+        peers = [peer for peer in range(self._options.size) if peer != self.index]
+        counts = life.batches.held_counts()
+        for peer, digests in life.batches.announcements(now_ms, peers):
+            self._marks.reach("batch announced" if digests else "announcement answered")
+            self._send(peer, Announce(counts, digests))
+        due_ms = life.batches.announcer.next_ms()
+        if due_ms is not None and (life.announce_ms is None or due_ms < life.announce_ms):
+            life.announce_ms = due_ms
+            self.soon(max(due_ms - now_ms, 1), self._announce_again)
+
+    def _announce_again(self) -> None:
+        self.alive.announce_ms = None
+        self._announce()
 
     def _require(self, life: Life, block: Block) -> None:
         match life.batches.require(block.id, block.payload, block.height, self.steady_ms()):

@@ -15,7 +15,8 @@ from tests.sim.mutants import Mutant
 from tests.sim.options import Options
 from tests.sim.shrink import Shrinker
 
-SEEDS_MAX = 80
+SEEDS = range(90, 170)
+"""The search begins where one of its first seeds shows it; any other beginning takes longer."""
 NOISE = tuple(Fault(at_ms, "cut", (20, BOTH_WAYS, at_ms // 100)) for at_ms in (100, 200, 300))
 POWER_CUT = Fault(400, "all", (0, AT_ONCE))
 FORGETFUL = Mutant(
@@ -36,7 +37,7 @@ def broken(case: Case) -> str:
 
 def broken_by_power() -> Case:
     """Return a run that fails among noise, and with the power cut alone, in the same way."""
-    for seed in range(SEEDS_MAX):
+    for seed in SEEDS:
         options = Options(
             seed=seed, safety_ms=500, sync_ms=40, batch_every_ms=60, loss=0.01, resend_ms=200
         )

@@ -13,7 +13,7 @@ from dataclasses import fields, replace
 from consensus.errors import DecodeError, SignatureError, VerificationError
 from consensus.hotstuff import events as ev
 from consensus.hotstuff.types import Block, CommitVote, Message, Proposal, Timeout, Vote
-from node.batch_wire import Absent, Push, Request, Response
+from node.batch_wire import Absent, Announce, Push, Request, Response
 from node.batches import Verify
 from tests.byzantine.attackers.attacker import Attacker
 from tests.byzantine.attackers.table import ATTACKERS
@@ -132,7 +132,7 @@ class LyingNode(WaryNode):
 
     def _send(self, peer: int, parcel: Parcel) -> None:
         for said in self.attacker.tell(peer, parcel):
-            if not isinstance(said, Push | Request | Response | Absent):
+            if not isinstance(said, Push | Request | Response | Absent | Announce):
                 self._watch.lies(self.index, said)
             try:
                 super()._send(peer, said)

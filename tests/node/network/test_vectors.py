@@ -20,7 +20,7 @@ import trio.testing
 from consensus.errors import DecodeError
 from consensus.hotstuff import wire as consensus_wire
 from node import batch_wire
-from node.batch_wire import Absent, Push, Request, Response
+from node.batch_wire import Absent, Announce, Push, Request, Response
 from node.network import errors, wire
 from node.network.framing import FrameReader, pack
 from node.network.introduction import introduce
@@ -97,7 +97,7 @@ def test_every_kind_has_a_vector() -> None:
     reasons = [row["value"][0] for row in VECTORS["frames"] if row["kind"] == 3]
     assert reasons == [int(reason) for reason in Refusal]
     batches = {row["value"][0] for row in VECTORS["frames"] if row["name"].startswith("batch")}
-    assert batches == {64, 65, 66, 67}
+    assert batches == {64, 65, 66, 67, 68}
 
 
 # --- the product ------------------------------------------------------------------------------
@@ -126,6 +126,7 @@ BATCH_MESSAGES: dict[int, Callable[..., batch_wire.BatchMessage]] = {
     65: lambda digests: Request(tuple(digests)),
     66: lambda public, private: Response(public, private),
     67: lambda digests: Absent(tuple(digests)),
+    68: lambda counts, digests: Announce(tuple(counts), tuple(digests)),
 }
 
 
