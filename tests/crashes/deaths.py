@@ -29,7 +29,7 @@ from tests.sim.simulation import Simulation
 
 RESUME_MS_MAX: Final = 30_000
 OPTIONS: Final = Options(
-    seed=4,
+    seed=5,
     safety_ms=1500,
     sync_ms=3,
     execute_ms=2,
