@@ -13,7 +13,6 @@ for; of the million of the state proof only the tree is made.
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,6 +35,7 @@ from consensus.state import proof
 from consensus.state.merkle import RESULTS
 from consensus.state.state import MemoryBackend, Row, State
 from scripts.executor_benchmark import Bench
+from scripts.stopwatch import best_us
 
 RECORDS: Final = 20_000
 KEYS: Final = 1_000_000
@@ -55,15 +55,6 @@ def bundle_figures(records: int = RECORDS, keys: int = KEYS) -> dict[str, Any]:
         bench.enter(records)
         found = bench.figures()
     return {"records": records, **found, "state_proof": _state_proof(keys)}
-
-
-def _best(work: Callable[[], Any], repetitions: int = REPETITIONS) -> float:
-    times = []
-    for _ in range(repetitions):
-        start = time.process_time_ns()
-        work()
-        times.append(time.process_time_ns() - start)
-    return round(min(times) / 1000, 1)
 
 
 class _Rows:
@@ -111,9 +102,9 @@ class _Payments(Bench):
         return {
             "bytes": len(data),
             "bytes_without_rules": len(data) - texts,
-            "make_us": _best(lambda: self._make(remake(before), proved)),
-            "verify_first_us": _best(afresh),
-            "verify_again_us": _best(lambda: verify.verify(data, chain)),
+            "make_us": best_us(lambda: self._make(remake(before), proved), REPETITIONS),
+            "verify_first_us": best_us(afresh, REPETITIONS),
+            "verify_again_us": best_us(lambda: verify.verify(data, chain), REPETITIONS),
         }
 
     def _make(self, prepared: Prepared, proved: Proved) -> bytes:
@@ -198,6 +189,6 @@ def _state_proof(keys: int) -> dict[str, Any]:
         "keys": keys,
         "bytes_median": statistics.median(sizes),
         "bytes_99": sorted(sizes)[len(sizes) * 99 // 100],
-        "make_us": _best(lambda: state.prove([kh]).encode(), 400),
-        "check_us": _best(lambda: proof.verify(data, state.root, [kh]), 400),
+        "make_us": best_us(lambda: state.prove([kh]).encode(), 400),
+        "check_us": best_us(lambda: proof.verify(data, state.root, [kh]), 400),
     }

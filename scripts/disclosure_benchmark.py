@@ -9,8 +9,7 @@ Times are processor time, best of several repetitions. The state has as many rec
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import nacl.bindings
@@ -31,6 +30,7 @@ from consensus.signing import TAG_COMMIT_VOTE, message
 from consensus.state import salted
 from consensus.state.record import StoredRecord, encode_row
 from consensus.state.state import MemoryBackend, State
+from scripts.stopwatch import best_us
 
 RECORDS: Final = 100_000
 DEPTH: Final = 16
@@ -53,19 +53,10 @@ def disclosure_figures(records: int = RECORDS) -> dict[str, Any]:
     body = bench.body(LEAVES[0])
     data = body.encode(*bench.head)
     found["file_bytes"] = len(data)
-    found["make_us"] = _best(lambda: bench.body(LEAVES[0]).encode(*bench.head))
-    found["check_again_us"] = _best(lambda: verify(data, bench.chain))
-    found["check_us"] = _best(lambda: bench.check_afresh(data))
+    found["make_us"] = best_us(lambda: bench.body(LEAVES[0]).encode(*bench.head), REPETITIONS)
+    found["check_again_us"] = best_us(lambda: verify(data, bench.chain), REPETITIONS)
+    found["check_us"] = best_us(lambda: bench.check_afresh(data), REPETITIONS)
     return found
-
-
-def _best(work: Callable[[], Any]) -> float:
-    times = []
-    for _ in range(REPETITIONS):
-        start = time.process_time_ns()
-        work()
-        times.append(time.process_time_ns() - start)
-    return round(min(times) / 1000, 1)
 
 
 class _Bench:

@@ -10,8 +10,6 @@ and CHANGES changes at each of the two.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any, Final
 
 from consensus.hashing import context
@@ -20,6 +18,7 @@ from consensus.state import statement
 from consensus.state.changes import Change, HistoryProof, Step, find, leaf_hashes, verify
 from consensus.state.history import HistoryTree, MemoryNodes
 from consensus.state.merkle import CHANGES as CHANGE_TREE
+from scripts.stopwatch import best_us
 
 HEIGHTS: Final = 1_000_000
 CHANGES: Final = 1_000
@@ -40,18 +39,9 @@ def history_figures(heights: int = HEIGHTS) -> dict[str, Any]:
         "heights": heights,
         "changes": CHANGES,
         "bytes": len(data),
-        "make_us": _best(lambda: bench.proof().encode()),
-        "check_us": _best(lambda: verify(data, newest, kh, moment, moment)),
+        "make_us": best_us(lambda: bench.proof().encode(), REPETITIONS),
+        "check_us": best_us(lambda: verify(data, newest, kh, moment, moment), REPETITIONS),
     }
-
-
-def _best(work: Callable[[], Any]) -> float:
-    times = []
-    for _ in range(REPETITIONS):
-        start = time.process_time_ns()
-        work()
-        times.append(time.process_time_ns() - start)
-    return round(min(times) / 1000, 1)
 
 
 class _Bench:

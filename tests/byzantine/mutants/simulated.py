@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from consensus.hotstuff.blocktree import Node
-from consensus.hotstuff.events import Timer
 from consensus.hotstuff.replica import Replica
 from consensus.hotstuff.types import Block, CommitCert, SafetyRecord
+from tests.byzantine.mutants.ordering import votes_late
 from tests.sim.mutants import Mutant
 
 
@@ -27,19 +27,6 @@ def _forget(**forgotten: object) -> Callable[[Replica], None]:
         safety.record = forgetful  # type: ignore[method-assign]
 
     return apply
-
-
-def _votes_late(replica: Replica) -> None:
-    safety, rounds = replica._safety, replica._rounds
-    vote = rounds._vote
-
-    def vote_late(node: Node, timers: dict[Timer, int], now_ms: int) -> bool:
-        kept, safety.timeout_round = safety.timeout_round, 0
-        voted = vote(node, timers, now_ms)
-        safety.timeout_round = kept
-        return voted
-
-    rounds._vote = vote_late  # type: ignore[method-assign]
 
 
 def _holds_everything(replica: Replica) -> None:
@@ -85,7 +72,7 @@ CAUGHT_BY: Mapping[Mutant, tuple[str, ...]] = {
     Mutant("commit votes without the guard", on_boot=_no_guard): (
         "commit vote after timeout needs a two-chain",
     ),
-    Mutant("votes after giving the round up", on_boot=_votes_late): (
+    Mutant("votes after giving the round up", on_boot=votes_late): (
         "no vote after the timeout of its round",
     ),
     Mutant("votes without the payload", on_boot=_holds_everything): (
