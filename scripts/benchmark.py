@@ -9,6 +9,7 @@
     executor     the executor alone among 100,000 records: calls, approvals, proposals, activation
     fault        transfers with one of four nodes dead, beside the healthy rate; gap and recovery
     hostile      what others still get while somebody is a burden to one node, attack by attack
+    capacity     transfers with 10, 50 and 150 ms between sites, and with 7 and 10 validators
     evidence     what third parties check: audits, bundles, disclosures, histories, snapshots
 
 Transactions are made and signed before the clock starts: real clients are other machines. Every
@@ -53,6 +54,7 @@ from consensus.signing import verify
 from consensus.state.state import MemoryBackend, State
 from scripts import (
     benefits,
+    capacity_benchmark,
     evidence_benchmark,
     executor_benchmark,
     fault_benchmark,
@@ -61,7 +63,7 @@ from scripts import (
 )
 from scripts.benchmark_load import WALLETS, Load, drive, transfer
 from scripts.benefits import MONTH_ZERO_2026, OFFICE_ROLES, Offices
-from scripts.localnet import ROOT, LocalNetwork, found
+from scripts.localnet import AGENCIES, ROOT, LocalNetwork, found
 
 REPLICAS = 4
 AUTHORS = 16
@@ -94,6 +96,7 @@ Name = Literal[
     "records",
     "fault",
     "hostile",
+    "capacity",
     "executor",
     "evidence",
 ]
@@ -148,11 +151,13 @@ async def connected(network: LocalNetwork, keys: Sequence[Key]) -> AsyncIterator
 # --- what is measured ---------------------------------------------------------------------------
 
 
-def _wallets(folder: Path) -> tuple[LocalNetwork, list[Key]]:
+def _wallets(
+    folder: Path, agencies: Sequence[str] = tuple(AGENCIES)
+) -> tuple[LocalNetwork, list[Key]]:
     """Found a network of wallets, between which transfers go."""
     rules = [ROOT / "configs/rules/charter.toml", ROOT / "configs/bench/transfers.toml"]
     accounts = [OpeningBalance("wallet", (number,), 10**9) for number in range(WALLETS)]
-    return _founded(folder, rules, accounts, (("bench.operator", ()),))
+    return _founded(folder, rules, accounts, (("bench.operator", ()),), agencies)
 
 
 def _programme(folder: Path) -> tuple[LocalNetwork, list[Key]]:
@@ -162,10 +167,14 @@ def _programme(folder: Path) -> tuple[LocalNetwork, list[Key]]:
 
 
 def _founded(
-    folder: Path, rules: Sequence[Path], accounts: Sequence[OpeningBalance], roles: Any
+    folder: Path,
+    rules: Sequence[Path],
+    accounts: Sequence[OpeningBalance],
+    roles: Any,
+    agencies: Sequence[str] = tuple(AGENCIES),
 ) -> tuple[LocalNetwork, list[Key]]:
     people = [Person(f"author-{n}", "treasury", SYSTEM, roles) for n in range(AUTHORS)]
-    network = found(folder, rules, [*people, *APPROVERS], accounts)
+    network = found(folder, rules, [*people, *APPROVERS], accounts, agencies)
     return network, [network.key(each.agency, each.name) for each in people]
 
 
@@ -219,13 +228,13 @@ def _scrape(network: LocalNetwork) -> dict[str, float]:
 
 
 def _micros(
-    before: dict[str, float], after: dict[str, float], transactions: int
+    before: dict[str, float], after: dict[str, float], transactions: int, replicas: int = REPLICAS
 ) -> dict[str, float]:
     """Return microseconds of CPU a transaction and replica; the client's a transaction."""
     used = {name: (after[name] - before[name]) * 1e6 / transactions for name in before}
     return {
-        "node_us_per_tx_and_replica": round(used["node"] / REPLICAS, 1),
-        "workers_us_per_tx_and_replica": round(used["workers"] / REPLICAS, 1),
+        "node_us_per_tx_and_replica": round(used["node"] / replicas, 1),
+        "workers_us_per_tx_and_replica": round(used["workers"] / replicas, 1),
         "client_us_per_tx": round(used["client"], 1),
     }
 
@@ -295,7 +304,7 @@ async def _loaded(
     in_flight: int = CHUNKS_IN_FLIGHT,
     used: int = 0,
 ) -> dict[str, Any]:
-    async with connected(network, keys[:1] * REPLICAS) as clients:
+    async with connected(network, keys[:1] * len(network.members)) as clients:
         rules = await clients[0].rules()
         load = Load(clients[0].chain, keys, rules.book, rules.time_ms, used)
         lanes = make(load, seconds)
@@ -308,7 +317,10 @@ async def _loaded(
         "transactions": driven.count,
         "p50_ms": round(statistics.median(latencies) * 1000, 1),
         "p99_ms": round(latencies[int(len(latencies) * 0.99)] * 1000, 1),
-        "stages": {**_micros(before, after, driven.total), **_scrape(network)},
+        "stages": {
+            **_micros(before, after, driven.total, len(network.members)),
+            **_scrape(network),
+        },
         **_memory(network),
     }
 
@@ -426,7 +438,7 @@ async def _records(network: LocalNetwork, keys: Sequence[Key], _seconds: float) 
 
 async def _latency(network: LocalNetwork, keys: Sequence[Key], seconds: float) -> dict[str, Any]:
     waits: list[float] = []
-    async with connected(network, keys[:1] * REPLICAS) as clients:
+    async with connected(network, keys[:1] * len(network.members)) as clients:
         rules = await clients[0].rules()
         load = Load(clients[0].chain, keys, rules.book, rules.time_ms)
         count = int(LATENCY_RATE * (seconds + 1))
@@ -453,7 +465,7 @@ async def _latency(network: LocalNetwork, keys: Sequence[Key], seconds: float) -
         "transactions": len(waits),
         "p50_ms": round(statistics.median(waits) * 1000, 1),
         "p99_ms": round(waits[int(len(waits) * 0.99)] * 1000, 1),
-        "stages": {**_micros(before, after, count), **_scrape(network)},
+        "stages": {**_micros(before, after, count, len(network.members)), **_scrape(network)},
         **_memory(network),
     }
 
@@ -467,12 +479,32 @@ def _machine() -> dict[str, Any]:
     return {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version()}
 
 
+def _case(
+    folder: Path, agencies: Sequence[str], delay_ms: int, seconds: float
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the figures of transfers at full load, and at a hundred a second, on a new network."""
+    network, keys = _wallets(folder, agencies)
+    with network, capacity_benchmark.apart(network, delay_ms):
+        network.start_all()
+        slow = trio.run(_latency, network, keys, seconds)
+        return trio.run(_loaded, network, keys, seconds, _singles, CHUNKS_IN_FLIGHT, USED), slow
+
+
 def measure(name: Name, seconds: float) -> dict[str, Any]:
     """Run one benchmark and return its figures."""
     if name == "executor":
         with tempfile.TemporaryDirectory(prefix="comity-bench-", dir="/var/tmp") as temporary:
             figures = executor_benchmark.measure(Path(temporary) / "network")
         return {"name": name, **figures, "machine": _machine()}
+    if name == "capacity":
+        cases = capacity_benchmark.measure(_case, seconds)
+        return {
+            "name": name,
+            **cases,
+            "verify_bound_tx_per_s": round(verify_bound(), 1),
+            "seconds": seconds,
+            "machine": _machine(),
+        }
     if name == "evidence":
         return {"name": name, **evidence_benchmark.measure(), "machine": _machine()}
     with tempfile.TemporaryDirectory(prefix="comity-bench-", dir="/var/tmp") as temporary:
@@ -529,7 +561,7 @@ def bench(
         json_file: write the figures to this file as well.
     """
     figures = measure(name, seconds)
-    where = "in one process" if name in ALONE else f"{REPLICAS} replicas"
+    where = "in one process" if name in ALONE else f"{figures.get('replicas', 'n')} replicas"
     table = Table("figure", "value", title=f"{name}, {where} on this machine")
     for key, value in figures.items():
         _add_rows(table, key, value)

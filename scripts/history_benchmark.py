@@ -23,6 +23,8 @@ from scripts.stopwatch import best_us
 HEIGHTS: Final = 1_000_000
 CHANGES: Final = 1_000
 REPETITIONS: Final = 200
+FLUSH_HEIGHTS: Final = 1_000
+"""A tree holds so many heights in memory, as a node's does."""
 
 _some = context("benchmark history")
 
@@ -58,10 +60,14 @@ class _Bench:
             height: self._statement(height, CHANGE_TREE.root(leaf_hashes(records)))
             for height, records in self._records.items()
         }
-        self._history = HistoryTree(MemoryNodes())
+        nodes = MemoryNodes()
+        self._history = HistoryTree(nodes)
         for height in range(heights):
             made = self._statements.get(height)
             self._history.append(_some(height.to_bytes(8, "big")) if made is None else made.hash)
+            if height % FLUSH_HEIGHTS == 0:
+                nodes.write(self._history.pending(height))
+                self._history.flushed(height)
         newest = self._statement(heights, _some(b"changes"), self._history.root())
         self.newest = statement.read(newest.encoded, "newest")
 

@@ -85,6 +85,24 @@ async def more(town: LocalNetwork, port: str, reason: str, before: float, by: in
     await eventually(counted, f"{port}: {reason} is counted {by} times more")
 
 
+async def test_whoever_is_thrown_out_in_the_midst_of_several_tasks_comes_again(
+    town: LocalNetwork,
+) -> None:
+    siege, times = Siege(town, VICTIM, []), 0
+    with trio.fail_after(5), trio.CancelScope() as scope:
+
+        async def one() -> None:
+            nonlocal times
+            times += 1
+            if times == 3:
+                scope.cancel()
+            async with trio.open_nursery():
+                raise trio.BrokenResourceError("thrown out")
+
+        await siege.crowd(1, one)
+    assert times == 3
+
+
 async def test_more_connections_than_an_address_may_have_are_counted_and_cut(
     town: LocalNetwork,
 ) -> None:

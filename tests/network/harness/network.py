@@ -21,21 +21,25 @@ LAUNCH = "tests.network.harness.launch"
 @contextmanager
 def relayed_town(folder: Path) -> Iterator[tuple[LocalNetwork, Relays]]:
     """A network that is founded but not started, and the running relays between its nodes."""
-    with found_town(folder) as town:
-        pairs = list(itertools.combinations(town.agencies, 2))  # the lower index dials
-        ports = dict(zip(pairs, free_ports(len(pairs)), strict=True))
-        for dialer in town.agencies:
-            lines = [
-                f'{acceptor} = "127.0.0.1:{port}"'
-                for (one, acceptor), port in ports.items()
-                if one == dialer
-            ]
-            if lines:
-                with (town.folder / dialer / CONFIG_NAME).open("a", encoding="utf-8") as file:
-                    file.write("\n".join(["", "[peers]", *lines, ""]))
-        targets = {pair: (port, town.member(pair[1]).peer_port) for pair, port in ports.items()}
-        with Relays(targets) as relays:
-            yield town, relays
+    with found_town(folder) as town, relays_between(town) as relays:
+        yield town, relays
+
+
+def relays_between(network: LocalNetwork) -> Relays:
+    """Have the nodes of a network that is not started dial relays; return these, not running."""
+    pairs = list(itertools.combinations(network.agencies, 2))  # the lower index dials
+    ports = dict(zip(pairs, free_ports(len(pairs)), strict=True))
+    for dialer in network.agencies:
+        lines = [
+            f'{acceptor} = "127.0.0.1:{port}"'
+            for (one, acceptor), port in ports.items()
+            if one == dialer
+        ]
+        if lines:
+            with (network.folder / dialer / CONFIG_NAME).open("a", encoding="utf-8") as file:
+                file.write("\n".join(["", "[peers]", *lines, ""]))
+    targets = {pair: (port, network.member(pair[1]).peer_port) for pair, port in ports.items()}
+    return Relays(targets)
 
 
 def with_clock(town: LocalNetwork, agency: str, offset_ms: int) -> None:

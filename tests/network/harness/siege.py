@@ -69,8 +69,10 @@ class Siege:
 
         async def again() -> None:
             while True:
-                with contextlib.suppress(*LOST, trio.TooSlowError, AssertionError):
+                try:
                     await one()
+                except* (*LOST, trio.TooSlowError, AssertionError):
+                    pass
                 await trio.sleep(0.01)
 
         async with trio.open_nursery() as nursery:
@@ -290,7 +292,6 @@ PEERS = ("votes", "blocks", "batches")
 
 
 def _encoded(number: int, request: Request) -> bytes:
-
     return protocol.encode_request(number, request)
 
 
