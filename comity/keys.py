@@ -1,7 +1,8 @@
 """Keys of clients: read from a file or named by the environment, never from the command line.
 
-``COMITY_KEY_FILE`` names a key file; ``COMITY_KEY_PASSPHRASE`` opens a sealed one where nobody can
-be asked. A key file belongs to its user alone (mode 0600); others are refused.
+``COMITY_KEY_FILE`` names a key file; ``COMITY_KEY_PASSPHRASE``, or the file that
+``COMITY_KEY_PASSPHRASE_FILE`` names, opens a sealed one where nobody can be asked. A key file and a
+passphrase's belong to their user alone (mode 0600); others are refused.
 
 Not here: the file's format (``consensus.keyfile``).
 """
@@ -24,6 +25,7 @@ from consensus.keyfile import KeyKind, KeyPair
 
 FILE_VARIABLE: Final = "COMITY_KEY_FILE"
 PASSPHRASE_VARIABLE: Final = "COMITY_KEY_PASSPHRASE"  # noqa: S105 (a name, not a secret)
+PASSPHRASE_FILE_VARIABLE: Final = "COMITY_KEY_PASSPHRASE_FILE"  # noqa: S105
 
 AskPassphrase = Callable[[Path], str | None]
 """Asks the person for the passphrase of a file; None when nobody can be asked."""
@@ -68,32 +70,87 @@ def create(path: Path, pair: KeyPair, passphrase: str | None = None) -> None:
     Raises:
         KeyUnusableError: the file exists or cannot be written.
     """
-    if passphrase is None:
-        data = keyfile.pack(pair)
-    else:
-        data = keyfile.seal(
-            pair,
-            passphrase,
-            salt=secrets.token_bytes(keyfile.SALT_BYTES),
-            nonce=secrets.token_bytes(keyfile.NONCE_BYTES),
-        )
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _write(path, pack(pair, passphrase))
     except FileExistsError as error:
         raise KeyUnusableError(
             f"{path} exists already", hint="a key file is never overwritten; choose another name"
         ) from error
     except OSError as error:
         raise KeyUnusableError(f"cannot write {path}: {error.strerror}") from error
+
+
+def pack(pair: KeyPair, passphrase: str | None = None) -> bytes:
+    """Return the bytes of a key file; sealed when there is a passphrase (0.5 s, 256 MiB).
+
+    Raises:
+        PassphraseError: empty or too long.
+    """
+    if passphrase is None:
+        return keyfile.pack(pair)
+    return keyfile.seal(
+        pair,
+        passphrase,
+        salt=secrets.token_bytes(keyfile.SALT_BYTES),
+        nonce=secrets.token_bytes(keyfile.NONCE_BYTES),
+    )
+
+
+def replace(path: Path, pair: KeyPair, passphrase: str | None) -> None:
+    """Put the same key under another passphrase, or under none, in the place of its file.
+
+    The file is exchanged as a whole and synced: after a crash it is the old one or the new one. Its
+    owner stays who it was. Copies and backups of the old file still open with the old passphrase.
+
+    Raises:
+        KeyUnusableError: the file cannot be written.
+        PassphraseError: empty or too long.
+    """
+    data = pack(pair, passphrase)
+    target = path.resolve()
+    draft = target.with_name(f".{target.name}.{secrets.token_hex(8)}.draft")
+    try:
+        owner = target.stat()
+        try:
+            _write(draft, data)
+            if (owner.st_uid, owner.st_gid) != (os.geteuid(), os.getegid()):
+                os.chown(draft, owner.st_uid, owner.st_gid)
+            os.replace(draft, target)
+            _sync_folder(target)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise KeyUnusableError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_folder(path)
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read_passphrase(path: Path) -> str:
+    """Return the passphrase in a file that is its user's alone: one line.
+
+    Raises:
+        KeyUnusableError: the file cannot be used, or holds no passphrase.
+    """
+    try:
+        return keyfile.passphrase_in(read_file(path))
+    except PassphraseError as error:
+        hint = "write the passphrase into it, as one line of UTF-8"
+        raise KeyUnusableError(f"{path}: {error.message}", hint=hint) from error
 
 
 def read_file(path: Path) -> bytes:
@@ -124,7 +181,12 @@ def read_file(path: Path) -> bytes:
 
 
 def load(path: Path, *, ask: AskPassphrase | None = None) -> Key:
-    """Return the key in a file.
+    """Return the key in a file. Raises as ``open_pair``."""
+    return Key(open_pair(path, ask=ask))
+
+
+def open_pair(path: Path, *, ask: AskPassphrase | None = None) -> KeyPair:
+    """Return the key pair in a file.
 
     Args:
         path: of the key file.
@@ -138,7 +200,7 @@ def load(path: Path, *, ask: AskPassphrase | None = None) -> Key:
     try:
         info = keyfile.describe(data)
         passphrase = ask(path) if info.sealed and ask is not None else None
-        return Key(keyfile.read(data, passphrase))
+        return keyfile.read(data, passphrase)
     except PassphraseError as error:
         hint = f"set {PASSPHRASE_VARIABLE}, or run where it can be asked for"
         raise KeyUnusableError(f"{path}: {error.message}", hint=hint) from error
@@ -158,12 +220,19 @@ def from_environment(
     chosen = path or (Path(named) if named else None)
     if chosen is None:
         return None
+    return load(chosen, ask=given_in(environment) or ask)
+
+
+def given_in(environment: Mapping[str, str]) -> AskPassphrase | None:
+    """Return what answers with the environment's passphrase; None if it has none."""
     passphrase = environment.get(PASSPHRASE_VARIABLE)
     if passphrase is not None:
-        return load(chosen, ask=lambda _: passphrase)
-    return load(chosen, ask=ask)
+        return lambda _: passphrase
+    named = environment.get(PASSPHRASE_FILE_VARIABLE, "")
+    return (lambda _: read_passphrase(Path(named))) if named else None
 
 
 def for_children(environment: Mapping[str, str]) -> dict[str, str]:
     """Return an environment to start other processes with: without the passphrase."""
-    return {name: value for name, value in environment.items() if name != PASSPHRASE_VARIABLE}
+    secret = (PASSPHRASE_VARIABLE, PASSPHRASE_FILE_VARIABLE)
+    return {name: value for name, value in environment.items() if name not in secret}

@@ -2,19 +2,24 @@
 
 A canonical CBOR map (RFC 8949 §4.2.1):
 
-    {"magic": "comity key", "version": 1, "kind": "validator"|"node"|"client", "public": 32 bytes,
-     "seed": 32 bytes}                                        plain
+    {"magic": "comity key", "version": 1, "kind": "validator"|"node"|"client"|"vault",
+     "public": 32 bytes, "seed": 32 bytes}                    plain
     {…, "sealed": {"salt": 16, "nonce": 24, "operations": int, "memory_kib": int, "box": 48}}
 
 Sealing: Argon2id 1.3 over the passphrase's NFC UTF-8 gives 32 bytes; BLAKE3 keyed with them over
 ``kind ‖ 0 ‖ public`` gives the key of a libsodium secretbox over the seed. So neither kind nor
 public key of a sealed file can be changed unnoticed. Source: RFC 9106; libsodium ``crypto_pwhash``.
 
+A vault's seed is not an Ed25519 secret but the key that a node's sealed values are encrypted under;
+``public``, made of it in the same way, only tells one from another. Plain, it may also be text: the
+line ``comity sealed key 1`` and one of 64 hexadecimal digits, which is what a node makes.
+
 Not here: files, permissions, asking for passphrases, and randomness (an argument).
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -28,6 +33,7 @@ from consensus.errors import DecodeError, KeyFileError, PassphraseError, invaria
 
 MAGIC: Final = "comity key"
 VERSION: Final = 1
+VAULT_HEAD: Final = b"comity sealed key 1\n"
 FILE_BYTES_MAX: Final = 1024
 SEED_BYTES: Final = 32
 SALT_BYTES: Final = 16
@@ -49,6 +55,7 @@ class KeyKind(StrEnum):
     VALIDATOR = "validator"
     NODE = "node"
     CLIENT = "client"
+    VAULT = "vault"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,11 +185,37 @@ def read(data: bytes, passphrase: str | None = None) -> KeyPair:
     return key
 
 
+def passphrase_in(data: bytes) -> str:
+    """Return the passphrase in a file's bytes: its one line of UTF-8, without the line's end.
+
+    Raises:
+        PassphraseError: nothing, too much, several lines, or not UTF-8.
+    """
+    line = data.removesuffix(b"\n").removesuffix(b"\r")
+    if not 1 <= len(line) <= PASSPHRASE_BYTES_MAX or b"\n" in line:
+        raise PassphraseError(f"a passphrase is one line of 1 to {PASSPHRASE_BYTES_MAX} bytes")
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        raise PassphraseError("the passphrase is not UTF-8") from error
+
+
 def _head(key: KeyPair) -> dict[str, codec.Value]:
     return {"magic": MAGIC, "version": VERSION, "kind": key.kind.value, "public": key.public}
 
 
+def _vault(data: bytes) -> dict[str, codec.Value]:
+    """Return the text form of a vault's key as the map that it stands for."""
+    digits = data.removeprefix(VAULT_HEAD).removesuffix(b"\n")
+    if not re.fullmatch(b"[0-9a-f]{64}", digits):
+        raise KeyFileError("not the one line of 64 hexadecimal digits that a sealed key is")
+    key = from_seed(KeyKind.VAULT, bytes.fromhex(digits.decode("ascii")))
+    return {**_head(key), "seed": key.seed}
+
+
 def _decode(data: bytes) -> dict[str, codec.Value]:
+    if data.startswith(VAULT_HEAD):
+        return _vault(data)
     try:
         version = _version(data)
         if version > VERSION:

@@ -28,6 +28,7 @@ class ConfigError(ComityError):
 class NodeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[node]``: who this node is and where its files are.
 
+    ``passphrase_file`` opens key files that are sealed under a passphrase (``node.keyring``).
     Without ``votes`` it follows: for an agency whose key must not sign any more.
     """
 
@@ -37,6 +38,7 @@ class NodeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     validator_key: str = "keys/validator.key"
     node_key: str = "keys/node.key"
     sealed_key: str = "keys/sealed.key"
+    passphrase_file: str = ""
     votes: bool = True
 
 

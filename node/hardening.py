@@ -24,7 +24,7 @@ from node.errors import DataAccessError
 
 PR_SET_DUMPABLE: Final = 4
 """Of ``linux/prctl.h``."""
-SECRET_VARIABLES: Final = ("COMITY_KEY_PASSPHRASE", "COMITY_KEY_FILE")
+SECRET_VARIABLES: Final = ("COMITY_KEY_PASSPHRASE", "COMITY_KEY_PASSPHRASE_FILE", "COMITY_KEY_FILE")
 """What a person's own commands take from the environment."""
 
 

@@ -16,6 +16,7 @@ from consensus.keyfile import KeyKind, KeyPair
 from node import keyfiles
 from node.config import Config, ConfigError
 from node.epochs import Ended
+from node.keyring import Keyring
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +102,17 @@ def load_identity(config: Config) -> Identity:
     return Identity(found, genesis.chain_id(data), names.index(config.node.agency))
 
 
-def load_keys(config: Config, identity: Identity) -> tuple[KeyPair, keyfiles.NodeKey]:
+def load_keys(
+    config: Config, identity: Identity, keyring: Keyring
+) -> tuple[KeyPair, keyfiles.NodeKey]:
     """Return the validator's key and the node's key, which the genesis file must name.
 
     Raises:
         ComityError: a file cannot be used, or holds another key.
     """
     own = identity.committee.validators[identity.index]
-    key = keyfiles.load(config.path(config.node.validator_key), KeyKind.VALIDATOR)
-    node_key = keyfiles.NodeKey.load(config.path(config.node.node_key))
+    key = keyring.load(config.path(config.node.validator_key), KeyKind.VALIDATOR)
+    node_key = keyfiles.NodeKey(keyring.load(config.path(config.node.node_key), KeyKind.NODE))
     for setting, file, found, named in (
         ("validator_key", config.node.validator_key, key.public, own.key),
         ("node_key", config.node.node_key, node_key.public, own.node_key),

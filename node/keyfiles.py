@@ -38,6 +38,11 @@ def load(path: Path, kind: KeyKind, passphrase: str | None = None) -> KeyPair:
         key = keyfile.read(read_bytes(path), passphrase)
     except KeyFileError as error:
         raise type(error)(f"{path}: {error.message}", hint=error.hint) from error
+    return of_kind(path, key, kind)
+
+
+def of_kind(path: Path, key: KeyPair, kind: KeyKind) -> KeyPair:
+    """Return the key of the file at ``path`` if it is of this kind. Raises KeyFileError if not."""
     if key.kind is not kind:
         raise KeyFileError(
             f"{path} holds a {key.kind} key, a {kind} key is needed",
@@ -46,39 +51,46 @@ def load(path: Path, kind: KeyKind, passphrase: str | None = None) -> KeyPair:
     return key
 
 
-def read_bytes(path: Path) -> bytes:
-    """Return a key file's bytes after checking who may read or replace it. Raises KeyAccessError.
+def read_bytes(path: Path, what: str = "key file") -> bytes:
+    """Return a secret file's bytes after checking who may read or replace it.
 
     A symbolic link is followed: what counts is the file it leads to and the folder it lies in.
+
+    Args:
+        path: of the file.
+        what: it is, for the error.
+
+    Raises:
+        KeyAccessError: absent, unreadable, not a regular file, or others have access to it.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise KeyAccessError(f"cannot open the key file {path}: {error.strerror}") from error
+        raise KeyAccessError(f"cannot open the {what} {path}: {error.strerror}") from error
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise KeyAccessError(f"{path} is not a regular file")
         if status.st_uid not in (os.geteuid(), 0):
             raise KeyAccessError(
-                f"the key file {path} belongs to user {status.st_uid}, who can change it",
+                f"the {what} {path} belongs to user {status.st_uid}, who can change it",
                 hint=f"chown it to the node's user, and chmod 600 {path}",
             )
         if status.st_mode & 0o077:
             mode = stat.S_IMODE(status.st_mode)
             raise KeyAccessError(
-                f"the key file {path} has mode {mode:04o}: others than its owner have access",
-                hint=f"chmod 600 {path}, and replace the key if others may have read it",
+                f"the {what} {path} has mode {mode:04o}: others than its owner have access",
+                hint=f"chmod 600 {path}, and replace what is in it if others may have read it",
             )
-        _check_folder(path)
+        _check_folder(path, what)
         return os.read(handle, keyfile.FILE_BYTES_MAX + 1)
     except OSError as error:
-        raise KeyAccessError(f"cannot read the key file {path}: {error.strerror}") from error
+        raise KeyAccessError(f"cannot read the {what} {path}: {error.strerror}") from error
     finally:
         os.close(handle)
 
 
-def _check_folder(path: Path) -> None:
+def _check_folder(path: Path, what: str) -> None:
     """Refuse a folder in which anybody may put another file under the key's name.
 
     A sticky folder, as /tmp, lets nobody replace what is another's.
@@ -86,7 +98,7 @@ def _check_folder(path: Path) -> None:
     mode = path.parent.stat().st_mode
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
         raise KeyAccessError(
-            f"anybody may put another file in the place of the key file {path}",
+            f"anybody may put another file in the place of the {what} {path}",
             hint=f"chmod 700 {path.parent}, and check that the key is still yours",
         )
 

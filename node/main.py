@@ -23,7 +23,9 @@ from node import hardening
 from node.config import Config, ConfigError, split_address
 from node.errors import SnapshotError
 from node.identity import Identity, load_identity, load_keys
+from node.keyring import Keyring, asking
 from node.runtime import Node, wall_ms
+from node.sealed.vault import load_key
 from node.snapshots.phase import join
 from node.telemetry import logs
 from node.telemetry.notify import Notifier
@@ -49,6 +51,7 @@ def run(path: Path) -> None:
     faulthandler.enable(STDERR)
     hardening.protect(os.environ)
     config = configs.load(path, os.environ)
+    keyring = Keyring.of(config, os.environ, ask=asking())
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(GC_ALLOCATIONS)
     log = logs.configure(config.log.level, config.log.format, config.node.agency)
@@ -56,7 +59,7 @@ def run(path: Path) -> None:
     if open_to is not None:
         log.warning("others can look at the data", reason=open_to)
     try:
-        trio.run(_run, config, log)
+        trio.run(_run, config, log, keyring)
     except (OSError, BaseExceptionGroup) as error:
         failure = _first(error)
         if isinstance(error, BaseExceptionGroup) and error.split((ComityError, OSError))[1]:
@@ -81,7 +84,7 @@ def _first(error: BaseException) -> BaseException:
     return found
 
 
-async def _run(config: Config, log: FilteringBoundLogger) -> None:
+async def _run(config: Config, log: FilteringBoundLogger, keyring: Keyring) -> None:
     """Run a node; where it is far behind, let it take a snapshot and run it again."""
     stopping = trio.Event()
     notifier = Notifier(os.environ)
@@ -92,7 +95,7 @@ async def _run(config: Config, log: FilteringBoundLogger) -> None:
         join_at = 0.0
         failures = 0
         while not stopping.is_set():
-            node = Node(config, log, may_join_at=join_at)
+            node = Node(config, log, may_join_at=join_at, keyring=keyring)
             _check_addresses(config, node.identity)  # to name the one in use; binding does not
             async with trio.open_nursery() as running:
                 running.start_soon(_stop_when, stopping, node.stop)
@@ -148,8 +151,13 @@ def check(path: Path) -> list[str]:
         f"{path}: every key known and in range",
         f"genesis: network {identity.genesis.network!r}, chain {identity.chain.hex()}",
     ]
-    load_keys(config, identity)
+    keyring = Keyring.of(config, os.environ, ask=asking())
+    load_keys(config, identity, keyring)
     found.append(f"keys: those of {own.agency} in the genesis file")
+    if (sealed_key := config.path(config.node.sealed_key)).exists():
+        load_key(sealed_key, keyring)
+    if keyring.opened:
+        found.append(f"passphrase: opens {', '.join(each.name for each in keyring.opened)}")
     found += _check_addresses(config, identity)
     found.append(_check_disk(config))
     if wall_ms() < identity.genesis.time_ms:

@@ -28,6 +28,7 @@ from node.config import Config, split_address
 from node.engine import Engine
 from node.epochs import stored
 from node.identity import load_identity, load_keys
+from node.keyring import Keyring
 from node.links import network_config
 from node.network.peers import Class, Hello, HelloState, PeerNetwork
 from node.network.tls import client_server_context
@@ -63,15 +64,22 @@ class Node:
         log: its logger.
         may_join_at: from this moment of the monotonic clock on it ends, ``far_behind``, when a
             snapshot would bring it up sooner.
+        keyring: opens its key files.
 
     Raises:
         ComityError: a file, a key or the data cannot be used.
     """
 
     def __init__(
-        self, config: Config, log: FilteringBoundLogger, *, may_join_at: float = math.inf
+        self,
+        config: Config,
+        log: FilteringBoundLogger,
+        *,
+        may_join_at: float = math.inf,
+        keyring: Keyring | None = None,
     ) -> None:
         self.config = config
+        self._keyring = keyring = keyring or Keyring.of(config, {})
         self.far_behind = False
         self._may_join_at = may_join_at
         self._moved = (0, time.monotonic())
@@ -81,7 +89,7 @@ class Node:
         self.identity = identity.at(stored(config.path(config.node.data), identity.chain))
         self._stopping = trio.Event()
         self._started_at = time.monotonic()
-        key, self.node_key = load_keys(config, self.identity)
+        key, self.node_key = load_keys(config, self.identity, keyring)
         self.verifier = Verifier(
             self.identity.chain,
             self.identity.genesis.limits,
@@ -160,7 +168,7 @@ class Node:
     def _keep_sealed(self) -> Keeper:
         config, engine, identity = self.config, self.engine, self.identity
         folder = config.path(config.node.data) / SEALED_FOLDER
-        key = load_key(config.path(config.node.sealed_key))
+        key = load_key(config.path(config.node.sealed_key), self._keyring)
         execution, chronicle = engine.execution, engine.chronicle
         return Keeper(
             identity.chain,

@@ -28,6 +28,7 @@ from consensus.keyfile import KeyKind, from_seed
 from consensus.ledger.codes import Code
 from consensus.ledger.rules import compile_rulebook, encode_definition, load_toml
 from node import config as configs
+from node import keyring
 from node.telemetry.metrics import Metrics
 from tests.comity import twin as twins
 
@@ -227,6 +228,7 @@ def test_the_example_configuration_has_every_option_with_its_default() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_environment_variables_that_are_named_exist(page: Path) -> None:
     known = {keys.FILE_VARIABLE, keys.PASSPHRASE_VARIABLE, GENESIS_VARIABLE, SERVERS_VARIABLE}
+    known |= {keys.PASSPHRASE_FILE_VARIABLE, keyring.VARIABLE}
     for section in msgspec.structs.fields(configs.Config):
         if section.name not in ("folder", "peers"):
             fields = msgspec.structs.fields(section.type)

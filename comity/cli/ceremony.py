@@ -95,6 +95,10 @@ def enrol_(
             "hex. May be repeated. Keys of the others are made here."
         ),
     ] = (),
+    passphrase_file: Annotated[
+        Path | None,
+        Parameter(help="Seal the keys of the validator and the node with the passphrase in it."),
+    ] = None,
     output: Output = OUTPUT,
 ) -> None:
     """Make an agency's keys on its own machine, and the one public file that the others need.
@@ -109,9 +113,10 @@ def enrol_(
     given = dict(_given(each) for each in person)
     if len(given) != len(person):
         raise UsageError("a person is named twice", hint="give each --person once")
+    passphrase = None if passphrase_file is None else keys.read_passphrase(passphrase_file)
     made = enrol(terms, agency, address, given, make_certificate=make_certificate)
     name = folder / f"{agency}{SUFFIX}"
-    _write(terms, agency, made, folder)
+    _write(terms, agency, made, folder, passphrase)
     value = {
         "agency": agency,
         "member": str(name),
@@ -217,7 +222,9 @@ def _given(word: str) -> tuple[str, bytes]:
     return name, info.public
 
 
-def _write(terms: Terms, agency: str, made: Enrolment, folder: Path) -> None:
+def _write(
+    terms: Terms, agency: str, made: Enrolment, folder: Path, passphrase: str | None
+) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise DraftError(f"{folder} is not empty", hint="name a new folder with --output")
     title = next(each.title for each in terms.agencies if each.name == agency)
@@ -226,7 +233,8 @@ def _write(terms: Terms, agency: str, made: Enrolment, folder: Path) -> None:
     except OSError as error:
         raise DraftError(f"cannot make {folder}: {error.strerror}", hint="name another") from error
     for name, pair in made.files.items():
-        keys.create(folder / "keys" / f"{name}.key", pair)
+        sealed = None if pair.kind is KeyKind.CLIENT else passphrase
+        keys.create(folder / "keys" / f"{name}.key", pair, sealed)
     config = founding.config(agency, title, TELEMETRY)
     _lay_down(folder, {founding.CONFIG_NAME: config.encode(), f"{agency}{SUFFIX}": made.member})
 

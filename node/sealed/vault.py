@@ -2,7 +2,8 @@
 
     sealed/values     LMDB: what is below
     sealed/keys       a key for each value, see ``slots``
-    keys/sealed.key   the node's sealed key, which encrypts those; made at the first start
+    keys/sealed.key   the node's sealed key, which encrypts those; made at the first start: text,
+                      or under a passphrase a key file of kind ``vault`` (``consensus.keyfile``)
 
     values   commitment    [state, slot, [agency, ...], nonce, box, [[[kind, *id, field], version],
                             ...]]; box = secretbox (opening) under the value's key
@@ -29,12 +30,15 @@ import nacl.bindings
 import nacl.exceptions
 import trio
 
-from consensus import codec
+from consensus import codec, keyfile
 from consensus.codec import Value
+from consensus.errors import KeyFileError, PassphraseError
 from consensus.hashing import context
+from consensus.keyfile import KeyKind
 from consensus.ledger.sealing import Opening
 from node import keyfiles
 from node.errors import ForeignDataError, SealedKeyError, StorageFailedError
+from node.keyring import Keyring
 from node.sealed.slots import KEY_BYTES, NONCE_BYTES, Slots
 from node.storage.disk import FOLDER_MODE, SYSTEM_DISK, Disk
 
@@ -52,7 +56,6 @@ MAP_BYTES: Final = 2**30
 PAGE_MAX: Final = 256
 """Values gone through in one turn."""
 
-KEY_HEAD: Final = b"comity sealed key 1\n"
 _MARK: Final = b"mark"
 _MARK_TEXT: Final = b"comity sealed values"
 _H_HOME: Final = context("sealed home")
@@ -126,24 +129,24 @@ class Erase:
 Change = Proposed | Kept | Erase
 
 
-def load_key(path: Path) -> bytes:
+def load_key(path: Path, keyring: Keyring) -> bytes:
     """Return the node's sealed key in a file, which is made if there is none.
 
     Raises:
         KeyAccessError: unreadable, or others may read it.
+        PassphraseError: it is under a passphrase, which is missing or wrong.
         SealedKeyError: it is no sealed key.
     """
     if not path.exists():
         path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        keyfiles.create(path, KEY_HEAD + SYSTEM_DISK.random(KEY_BYTES).hex().encode() + b"\n")
-    data = keyfiles.read_bytes(path)
+        line = SYSTEM_DISK.random(KEY_BYTES).hex().encode() + b"\n"
+        keyfiles.create(path, keyfile.VAULT_HEAD + line)
     try:
-        key = bytes.fromhex(data.removeprefix(KEY_HEAD).decode("ascii").strip())
-    except ValueError:
-        key = b""
-    if not data.startswith(KEY_HEAD) or len(key) != KEY_BYTES:
-        raise SealedKeyError(f"{path} is no sealed key")
-    return key
+        return keyring.load(path, KeyKind.VAULT).seed
+    except PassphraseError:
+        raise
+    except KeyFileError as error:
+        raise SealedKeyError(f"{path} is no sealed key") from error
 
 
 class Vault:

@@ -23,6 +23,7 @@ from node import config as configs
 from node.engine import MARK_FILE
 from node.errors import SnapshotError
 from node.identity import load_identity, load_keys
+from node.keyring import Keyring, asking
 from node.snapshots import begin
 from node.snapshots.checking import Pool, processes_for
 from node.snapshots.filling import Filler, Listed
@@ -64,7 +65,7 @@ def import_file(
     """
     config = configs.load(config_file, os.environ)
     identity = load_identity(config)
-    key, _ = load_keys(config, identity)
+    key, _ = load_keys(config, identity, Keyring.of(config, os.environ, ask=asking()))
     folder = config.path(config.node.data)
     if folder.exists() and any(folder.iterdir()):
         raise SnapshotError(

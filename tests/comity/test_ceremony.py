@@ -145,10 +145,11 @@ def test_a_merged_folder_is_one_that_a_node_starts_from(enrolled: Desk) -> None:
     assert run(["node", "check", "social/node.toml"]) in (0, USAGE)
     from node import config
     from node.identity import load_identity, load_keys
+    from node.keyring import Keyring
 
     loaded = config.load(Path("social/node.toml"), {})
     identity = load_identity(loaded)
-    load_keys(loaded, identity)
+    load_keys(loaded, identity, Keyring.of(loaded, {}))
     assert identity.committee.validators[identity.index].agency == "social"
 
 

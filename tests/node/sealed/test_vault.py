@@ -10,6 +10,7 @@ import pytest
 from consensus.errors import ComityError
 from consensus.ledger.sealing import Opening
 from node.errors import ForeignDataError, KeyAccessError, SealedKeyError
+from node.keyring import Keyring
 from node.sealed.slots import SLOT_BYTES
 from node.sealed.vault import (
     KEPT,
@@ -32,6 +33,7 @@ TXID = b"T" * 32
 SEEN = [6, 7].__contains__
 """Says of heights whether this node has the block that follows."""
 HEAD = b"comity sealed key 1\n"
+KEYRING = Keyring(None, {})
 VALUE = "DE02 1203 0000 0000 2020 51"
 PLACE = ("file", "a", "iban")
 OTHER = ("file", "b", "iban")
@@ -259,12 +261,12 @@ async def test_pages_have_every_kept_value_once(
 
 def test_sealed_key_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "keys" / "sealed.key"
-    key = load_key(path)
-    assert (len(key), load_key(path)) == (32, key)
+    key = load_key(path, KEYRING)
+    assert (len(key), load_key(path, KEYRING)) == (32, key)
     assert path.stat().st_mode & 0o777 == 0o600
     path.chmod(0o640)
     with pytest.raises(KeyAccessError):
-        load_key(path)
+        load_key(path, KEYRING)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +277,7 @@ def test_file_that_is_no_sealed_key_is_refused(tmp_path: Path, data: bytes) -> N
     path.write_bytes(data)
     path.chmod(0o600)
     with pytest.raises(SealedKeyError):
-        load_key(path)
+        load_key(path, KEYRING)
 
 
 def test_values_under_another_key_or_of_another_network_are_refused(
