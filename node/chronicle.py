@@ -44,6 +44,7 @@ class Height:
         txids, authors: of its decisions, in execution order.
         roots, decisions: of each decision, encoded.
         codes: how many decisions had each outcome, by its encoded leaf; for metrics.
+        refusals: how many were refused, by domain and code; for metrics.
         changes: ``kh ‖ vh ‖ previous height`` of each changed key.
         batches: of its payload, as they are stored.
         since: when it was executed, of the monotonic clock, seconds.
@@ -67,6 +68,7 @@ class Height:
     changes: bytes
     batches: Sequence[BatchData]
     since: float
+    refusals: Mapping[tuple[str, int], int] = field(default_factory=dict)
     certificate: CommitCert | None = None
     effects: Sequence[int] = ()
     aside: Sequence[tuple[bytes, bytes | None]] = ()

@@ -63,6 +63,7 @@ from node.storage.disk import SYSTEM_DISK, Disk
 from node.storage.flush import BatchData
 from node.storage.recovery import open_signer, recover
 from node.storage.writer import LogWriter
+from node.telemetry.coordination import Coordination
 from node.telemetry.metrics import Metrics
 from node.verifier import Verifier
 
@@ -185,6 +186,7 @@ class Engine:
         history = HistoryTree(opening.StoreNodes(store), store.height + 1)
         self.chronicle = Chronicle(store, history, tip.block)
         self.past = Past(store, lambda: self.chronicle.recent)
+        self.coordination = Coordination(metrics, store, self.ledger.paths)
         self.writer = LogWriter(
             recovered.log,
             on_sync=metrics.fsync_seconds.observe,
@@ -215,6 +217,7 @@ class Engine:
             ends={each.epoch: each.certificate for each in identity.ended},
             epoch_over=self._epoch_over,
         )
+        metrics.pool_bytes_max.set(limits.pool_bytes_max)
         pool = Mempool(
             PoolLimits(
                 limits.author_transactions_max, limits.author_bytes_max, limits.pool_bytes_max
@@ -312,8 +315,11 @@ class Engine:
             self.ordering.run_timers,
             self.flusher.run,
             self.snapshots.run,
+            self.coordination.count_holds,
         ):
             nursery.start_soon(task)
+        book = self.ledger.rules(self.execution.state, self.chronicle.time_ms()).book
+        self.coordination.begin(self.chronicle.proposals, book, self.chronicle.time_ms())
         self.ordering.payload_changed()
         self.ordering.post(Started())
 
@@ -404,7 +410,9 @@ class Engine:
         for leaf, count in height.codes.items():
             code = Code(codec.parse(leaf, "code")[0])
             metrics.transactions.labels(code=code.name).inc(count)
+        self.coordination.certified(height)
         if certificate.statement.height == block.height:
+            metrics.certificates.inc()
             signers = {validator for validator, _ in certificate.signatures}
             for index, missing in enumerate(self._votes_missing):
                 if index not in signers:

@@ -31,6 +31,7 @@ from node.chronicle import Chronicle, Height
 from node.sealed import seen
 from node.sealed.vault import Change
 from node.storage.flush import BatchData
+from node.telemetry.coordination import refusals
 from node.telemetry.metrics import Metrics
 
 SLICE_TRANSACTIONS: Final = 64
@@ -143,6 +144,7 @@ class Execution:
         statement = statement_of(self._chain, block, result)
         self.history.append(statement.hash)
         transactions, decisions = outcome.transactions, outcome.decisions
+        codes = Counter([decision.leaves["code"] for decision in decisions])
         self._chronicle.add(
             Height(
                 block=block,
@@ -153,7 +155,8 @@ class Execution:
                 proposals=outcome.proposals,
                 roots=[decision.root for decision in decisions],
                 decisions=[decision.encode() for decision in decisions],
-                codes=Counter([decision.leaves["code"] for decision in decisions]),
+                codes=codes,
+                refusals=refusals(decisions, codes),
                 changes=b"".join(applied.changes),
                 aside=aside.entries(outcome.aside, block.time_ms),
                 sealed=self._sealed(block, outcome),

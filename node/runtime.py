@@ -163,6 +163,7 @@ class Node:
             ),
             client_server_context(own.certificate, self.node_key.seed),
             secrets.token_bytes,
+            self._finished,
         )
 
     def _keep_sealed(self) -> Keeper:
@@ -308,6 +309,10 @@ class Node:
             if found is not None:
                 self.api.certified(found)
         self.backend.advanced()
+
+    def _finished(self, decides: bool, seconds: float) -> None:
+        work = "decision" if decides else "answer"
+        self.metrics.client_seconds.labels(work=work).observe(seconds)
 
     def _hello(self) -> HelloState:
         engine = self.engine

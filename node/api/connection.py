@@ -103,15 +103,23 @@ class Hub(Protocol):
     def answered(self, method: str, status: Status) -> None:
         """Count an answer, for telemetry."""
 
+    def finished(self, decides: bool, seconds: float) -> None:
+        """Note how long a request took, and whether it waited for decisions; for telemetry."""
+
 
 @dataclass(slots=True)
 class Waiting:
-    """A request in flight: the answers it still gets, and what it is charged."""
+    """A request in flight: the answers it still gets, and what it is charged.
+
+    ``since`` it is here, of the runtime's clock, seconds; ``decides``: it waits for decisions.
+    """
 
     method: str
     left: int
     count: int
     bytes: int
+    since: float
+    decides: bool
 
 
 class Connection:
@@ -305,7 +313,8 @@ class Connection:
             self._busy(request_id, "too many requests of this key are in flight")
             return
         method = protocol.method_of(request)
-        self._waiting[request_id] = Waiting(method, count, count, size)
+        now, decides = trio.current_time(), isinstance(request, Submit) and request.wait
+        self._waiting[request_id] = Waiting(method, count, count, size, now, decides)
         self.due = math.inf
         if isinstance(request, Submit):
             self._submissions.append((request_id, request))
@@ -489,6 +498,7 @@ class Connection:
         self.hub.answered(waiting.method, status)
         if waiting.left <= 0:
             del self._waiting[request_id]
+            self.hub.finished(waiting.decides, trio.current_time() - waiting.since)
             self.hub.let_go(self, waiting.count, waiting.bytes)
             self._rest()
 

@@ -45,6 +45,8 @@ class ApiServer:
         context: TLS of the port (``node.network.tls.client_server_context``); None serves
             streams that the caller has secured, as tests do.
         random_bytes: fresh randomness, e.g. ``secrets.token_bytes``.
+        finished: is told of each request that was answered in full, whether it waited for
+            decisions, and after how many seconds.
     """
 
     def __init__(
@@ -55,7 +57,9 @@ class ApiServer:
         limits: ApiLimits,
         context: ssl.SSLContext | None,
         random_bytes: Callable[[int], bytes],
+        finished: Callable[[bool, float], None] = lambda decides, seconds: None,
     ) -> None:
+        self.finished = finished
         self.backend = backend
         self.chain = chain
         self.node_key = node_key

@@ -6,6 +6,7 @@ Not here: what is counted where it happens (``metrics``' other attributes).
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 from prometheus_client import Counter
 
+from node.telemetry import process
 from node.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -48,7 +50,9 @@ class Gauges:
         self._verifier = verifier
         self._folder = folder
         self._names = [each.agency for each in engine.identity.committee.validators]
-        self._told: dict[tuple[str, ...], int] = {}
+        self._told: dict[tuple[str, ...], float] = {}
+        self._memory_max = process.memory_max_bytes()
+        self._started = process.started_seconds()
         self._worst_seconds = 0.0
 
     async def run(self) -> None:
@@ -65,10 +69,16 @@ class Gauges:
         self._links()
         self._clients()
         self._disk()
+        self._process()
 
     def _ordering(self) -> None:
         metrics, engine = self._metrics, self._engine
-        metrics.epoch.set(engine.identity.committee.epoch)
+        committee = engine.identity.committee
+        metrics.epoch.set(committee.epoch)
+        metrics.validators.set(committee.size)
+        metrics.quorum.set(committee.quorum)
+        metrics.behind.set(engine.behind)
+        engine.coordination.refresh(engine.chronicle.time_ms())
         metrics.round.set(engine.ordering.replica.round)
         metrics.height_ordered.set(engine.ordering.replica.ordered_height)
         metrics.height_executed.set(engine.chronicle.executed)
@@ -149,12 +159,24 @@ class Gauges:
         metrics.store_bytes.set(engine.store.used_bytes)
         metrics.log_bytes.set(engine.log_bytes)
         with contextlib.suppress(OSError):  # a disk that is gone is told elsewhere
-            metrics.disk_free.set(shutil.disk_usage(self._folder).free)
+            usage = shutil.disk_usage(self._folder)
+            metrics.disk_bytes.set(usage.total)
+            metrics.disk_free.set(usage.free)
         metrics.storage_failed.set(
             1 if engine.stopped is not None and engine.stopped.storage else 0
         )
 
-    def _catch_up(self, counter: Counter, total: int, *name: str) -> None:
+    def _process(self) -> None:
+        metrics = self._metrics
+        parts = {"node": [os.getpid()], "workers": self._verifier.pids}
+        for name, pids in parts.items():
+            used = process.used(pids)
+            metrics.memory.labels(process=name).set(used.memory_bytes)
+            self._catch_up(metrics.cpu.labels(process=name), used.cpu_seconds, "cpu", name)
+        metrics.memory_max.set(self._memory_max)
+        metrics.process_start.set(self._started)
+
+    def _catch_up(self, counter: Counter, total: float, *name: str) -> None:
         """Raise a counter to what a part has counted itself."""
-        counter.inc(total - self._told.get(name, 0))
+        counter.inc(max(0, total - self._told.get(name, 0)))
         self._told[name] = total

@@ -22,6 +22,9 @@ from prometheus_client import (
 _LATENCY_SECONDS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
+_PROPOSAL_SECONDS: Final = (
+    60, 300, 900, 3_600, 14_400, 43_200, 86_400, 172_800, 345_600, 604_800, 1_209_600, 2_592_000,
+)  # fmt: skip
 _DISK_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0)
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series each, told by none
@@ -55,19 +58,30 @@ class Metrics:
             return Gauge(name, text, labels, registry=registry)
 
         def seconds(
-            name: str, text: str, labels: tuple[str, ...] = (), disk: bool = False
+            name: str,
+            text: str,
+            labels: tuple[str, ...] = (),
+            buckets: tuple[float, ...] = _LATENCY_SECONDS,
         ) -> Histogram:
             self.catalogue.append(Entry(name, "histogram", labels, text))
-            buckets = _DISK_SECONDS if disk else _LATENCY_SECONDS
             return Histogram(name, text, labels, registry=registry, buckets=buckets)
 
         # Ordering
         self.round = gauge("comity_consensus_round", "Current round")
         self.epoch = gauge("comity_consensus_epoch", "Current epoch")
+        self.validators = gauge("comity_consensus_validators", "Validators of the epoch")
+        self.quorum = gauge("comity_consensus_quorum", "How many of them must agree")
         self.height_ordered = gauge("comity_consensus_ordered_height", "Highest ordered block")
         self.height_executed = gauge("comity_consensus_executed_height", "Highest executed block")
         self.height_certified = gauge(
             "comity_consensus_certified_height", "Highest certified block"
+        )
+        self.behind = gauge(
+            "comity_consensus_behind_heights",
+            "Certified heights that this node lacks, as far as known",
+        )
+        self.certificates = counter(
+            "comity_consensus_certificates", "Certificates on a block by which heights became final"
         )
         self.votes_missing = counter(
             "comity_consensus_votes_missing",
@@ -97,10 +111,38 @@ class Metrics:
         self.transactions = counter(
             "comity_ledger_transactions", "Certified decisions by outcome code", ("code",)
         )
+        self.refusals = counter(
+            "comity_ledger_refusals",
+            "Certified refusals, by domain of the call that failed",
+            ("domain", "code"),
+        )
+        self.holds_changed = counter(
+            "comity_ledger_holds", "Holds placed and released", ("domain", "event")
+        )
+        self.holds_in_force = gauge(
+            "comity_ledger_holds_in_force",
+            "Holds in force, by domain that placed them",
+            ("domain",),
+        )
+        self.proposals_waiting = gauge(
+            "comity_ledger_proposals_waiting", "Proposals that wait for approvals", ("domain",)
+        )
+        self.proposal_oldest = gauge(
+            "comity_ledger_proposal_oldest_seconds",
+            "Age of the oldest proposal that waits, in chain time",
+            ("domain",),
+        )
+        self.proposal_seconds = seconds(
+            "comity_ledger_proposal_seconds",
+            "Chain time from a proposal to its end",
+            ("domain", "end"),
+            _PROPOSAL_SECONDS,
+        )
         self.leaves = gauge("comity_state_leaves", "Leaves of the state tree")
 
         # Pool and batches
         self.pool_bytes = gauge("comity_mempool_bytes", "Accepted bytes not yet certified")
+        self.pool_bytes_max = gauge("comity_mempool_max_bytes", "Most that the pool takes")
         self.pool_transactions = gauge(
             "comity_mempool_transactions", "Transactions not yet batched"
         )
@@ -167,6 +209,11 @@ class Metrics:
         self.requests = counter(
             "comity_client_requests", "Answers by method and status", ("method", "status")
         )
+        self.client_seconds = seconds(
+            "comity_client_seconds",
+            "From a request's receipt to its last answer, by what it waits for",
+            ("work",),
+        )
         self.client_cut = counter(
             "comity_client_cut", "Clients' connections cut at a limit, by reason", ("reason",)
         )
@@ -180,12 +227,17 @@ class Metrics:
 
         # Storage
         self.fsync_seconds = seconds(
-            "comity_log_fsync_seconds", "One group of the log: write, sync, mark", disk=True
+            "comity_log_fsync_seconds",
+            "One group of the log: write, sync, mark",
+            buckets=_DISK_SECONDS,
         )
-        self.flush_seconds = seconds("comity_store_flush_seconds", "One LMDB commit", disk=True)
+        self.flush_seconds = seconds(
+            "comity_store_flush_seconds", "One LMDB commit", buckets=_DISK_SECONDS
+        )
         self.height_flushed = gauge("comity_store_flushed_height", "Newest height in the store")
         self.store_bytes = gauge("comity_store_bytes", "Used part of the store's file")
         self.disk_free = gauge("comity_disk_free_bytes", "Free space where the data folder is")
+        self.disk_bytes = gauge("comity_disk_bytes", "Size of the disk where the data folder is")
         self.log_bytes = gauge("comity_log_bytes", "Size of the append log")
         self.storage_failed = gauge(
             "comity_storage_failed", "1 once the disk has failed; nothing is written any more"
@@ -209,6 +261,18 @@ class Metrics:
         )
 
         # Process
+        self.memory = gauge(
+            "comity_process_memory_bytes",
+            "Memory that is this node's alone: of the node itself, of its workers",
+            ("process",),
+        )
+        self.memory_max = gauge(
+            "comity_process_memory_max_bytes", "What it may take: the unit's limit, or the machine"
+        )
+        self.cpu = counter("comity_process_cpu_seconds", "Processor time taken", ("process",))
+        self.process_start = gauge(
+            "comity_process_start_seconds", "When the process began, seconds since 1970"
+        )
         self.loop_delay = gauge(
             "comity_loop_delay_seconds", "Worst delay of the main loop since the last scrape"
         )

@@ -157,6 +157,9 @@ QUIET = {
     "comity_peer_faults_total",
     "comity_peer_requests_refused_total",
     "comity_ledger_transactions_total",
+    "comity_ledger_holds_total",
+    "comity_ledger_proposal_seconds",
+    "comity_client_seconds",
 }
 """What a healthy node without clients does not show: it has labels or events that never came."""
 
