@@ -7,7 +7,7 @@
     listing.py   lists of records, in pages           session.py    one connection
     network.py   retries                              pool.py       connections
     sequence.py  numbers   keys.py  key files         errors.py     what can go wrong
-    feeds.py     following decisions                  circulars.py  signatures of several people
+    feeds.py     following the network                circulars.py  signatures of several people
     words.py     values as people read them           proposals.py  what waits for approvals
     sealing.py   values for some agencies alone
     disclosing.py  opening fields to somebody

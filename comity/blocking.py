@@ -25,7 +25,7 @@ import threading
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from queue import Empty, SimpleQueue
@@ -35,12 +35,13 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar
 import trio
 
 from comity.acting import Signed
+from comity.blocking_feeds import BlockingFeeds
 from comity.circulars import Circular
 from comity.client import Client
 from comity.errors import ClosedError, WaitsForItselfError
 from comity.keys import Key
 from comity.pool import dial_tls
-from comity.results import Cursor, Decision, Height, Outcome
+from comity.results import Outcome
 from comity.session import Dial, Parcel
 from comity.verify import Trust
 from consensus.genesis import Genesis
@@ -308,7 +309,7 @@ def _blocking(
     return wait
 
 
-class BlockingClient:
+class BlockingClient(BlockingFeeds):
     """A client of one network whose methods wait. Make one with ``connect``, and close it.
 
     Every method has the arguments, the result and the errors of its namesake in ``Client``. Beyond
@@ -465,43 +466,13 @@ class BlockingClient:
     bundle = _blocking(Client.bundle)
     receipt = _blocking(Client.receipt)
 
-    def subscribe(
-        self, from_height: int, *, decisions: bool = False
-    ) -> Generator[Height, None, None]:
-        """Yield certified heights from ``from_height`` on, each once, in order, for ever.
-
-        Reconnects and resumes by itself. With ``decisions`` each has all its decisions. It ends
-        when the client is closed, when the loop over it is left, and by Ctrl-C: then subscribe
-        again from the height after the last one.
-
-        Raises:
-            RequestError: this key may not follow that.
-            NotReachableError: no node could be reached for as long as the patience lasts.
-        """
-        self._loop.check()
-        return self._follow(
-            lambda client: aclosing(client.subscribe(from_height, decisions=decisions))
-        )
-
-    def follow(self, after: Cursor | None = None) -> Generator[Decision, None, None]:
-        """Yield every decision after a place, each once, in order, for ever.
-
-        Keep ``decision.cursor`` of the last one you have handled: another run, with another client
-        and another node, goes on right after it. Nothing is left out and nothing comes twice. It
-        ends when the client is closed, when the loop over it is left, and by Ctrl-C.
-
-        Args:
-            after: the place; ``Cursor(height)`` is before all decisions of a height; None: after
-                the newest certified height.
-
-        Raises:
-            RequestError: this key may not follow that, or no node keeps the height any more.
-            NotReachableError: no node could be reached for as long as the patience lasts.
-        """
-        self._loop.check()
-        return self._follow(lambda client: aclosing(client.follow(after)))
-
     def _follow(
+        self, subscribe: Callable[[Client], AbstractAsyncContextManager[AsyncIterator[T]]]
+    ) -> Generator[T, None, None]:
+        self._loop.check()
+        return self._followed(subscribe)
+
+    def _followed(
         self, subscribe: Callable[[Client], AbstractAsyncContextManager[AsyncIterator[T]]]
     ) -> Generator[T, None, None]:
         ready: SimpleQueue[T | None] = SimpleQueue()

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from comity.changes import ChangedHeight, verified
 from comity.results import Cursor, Decision, Height
 from comity.session import FeedItem
 from consensus.errors import VerificationError
@@ -44,13 +45,31 @@ class Feeds:
         """
 
         def read(item: FeedItem) -> Height:
-            statement, encoded = item
-            if (encoded is not None) is not decisions:
+            if (item.decisions is not None) is not decisions or item.changes is not None:
                 raise VerificationError("a subscription brings something else than asked for")
-            return self._height(statement, encoded)
+            return self._height(item.statement, item.decisions)
 
         stream = Stream.DECISIONS if decisions else Stream.STATEMENTS
         async with aclosing(self._network.follow(stream, from_height, read)) as feed:
+            async for height in feed:
+                yield height
+
+    async def changes(self, from_height: int) -> AsyncGenerator[ChangedHeight, None]:
+        """Yield certified heights from ``from_height`` on with all that they changed.
+
+        Each once, in order, for ever; none of its changes is missing, and of those that this key
+        may read the rows come too. Height 0 is what the network was founded with. Reconnects and
+        resumes by itself. Use it with ``contextlib.aclosing`` when you leave the loop early.
+
+        Raises:
+            RequestError: this key may not follow that; PRUNED: no node keeps the height any more.
+            NotReachableError: no node could be reached for as long as the patience lasts.
+        """
+
+        def read(item: FeedItem) -> ChangedHeight:
+            return verified(item, self._height(item.statement, item.decisions), self.trust)
+
+        async with aclosing(self._network.follow(Stream.CHANGES, from_height, read)) as feed:
             async for height in feed:
                 yield height
 

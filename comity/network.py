@@ -36,6 +36,8 @@ PAUSE_SECONDS_MAX: Final = 2.0
 
 _FAILED: Final = (NotReachableError, RemoteProtocolError, VerificationError)
 """What makes a client turn to another node."""
+_NOT_KEPT: Final = (Status.NOT_FOUND, Status.PRUNED)
+"""What a node says that no longer has a height; another one may."""
 
 
 class Network:
@@ -202,7 +204,7 @@ class Network:
                 began = trio.current_time()
                 try:
                     while (item := await self._item(session, feed, next_height)) is not None:
-                        if item[0].height != next_height:
+                        if item.statement.height != next_height:
                             failure = VerificationError("a height of a subscription is missing")
                             break
                         try:
@@ -223,7 +225,7 @@ class Network:
                 if isinstance(failure, ForkError):
                     raise failure
                 if isinstance(failure, RequestError) and not failure.elsewhere:
-                    if failure.status != Status.NOT_FOUND or self._pool.size == len(without) + 1:
+                    if failure.status not in _NOT_KEPT or self._pool.size == len(without) + 1:
                         raise failure
                     without[session.server.agency] = failure
                     continue

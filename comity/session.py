@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 import trio
 
@@ -23,6 +23,7 @@ from comity.results import Outcome, Refusal
 from comity.verify import Trust
 from consensus import answers, protocol
 from consensus.answers import Answer, Problem, StatementEvidence, Welcome
+from consensus.changed import Part, Shown, read_part
 from consensus.codec import Value
 from consensus.errors import (
     ComityError,
@@ -32,6 +33,7 @@ from consensus.errors import (
 )
 from consensus.hotstuff.types import Statement
 from consensus.protocol import Event, Hello, Item, Request, Status, Submit, Subscribe, Unsubscribe
+from consensus.state.changes import CHANGE_BYTES
 from consensus.state.merkle import RESULTS
 
 T = TypeVar("T")
@@ -74,11 +76,21 @@ class Server:
     certificate: bytes
 
 
-FeedItem = tuple[Statement, tuple[bytes, ...] | None]
-Feed = trio.MemoryReceiveChannel[FeedItem]
-"""Heights of a subscription: verified statements, each with its decisions if those were asked for.
+class FeedItem(NamedTuple):
+    """A height of a subscription as received: what it proves is compared by whoever takes it.
 
-The decisions are as received: whoever takes them compares their roots with the statement's."""
+    ``changes`` and ``rows`` are there in a stream of changes alone.
+    """
+
+    statement: Statement
+    evidence: StatementEvidence
+    decisions: tuple[bytes, ...] | None
+    changes: bytes | None = None
+    rows: tuple[Shown, ...] = ()
+
+
+Feed = trio.MemoryReceiveChannel[FeedItem]
+"""Heights of a subscription, in order."""
 
 Dial = Callable[[Server], Awaitable[trio.abc.Stream]]
 """Returns a stream to a server whose node key has been checked."""
@@ -195,9 +207,9 @@ class Session:
         self._statements = Statements()
         self._questions: dict[int, _Question[object]] = {}
         self._sent: dict[int, _Sent] = {}
-        self._feeds: dict[
-            int, trio.MemorySendChannel[tuple[Statement, tuple[bytes, ...] | None]]
-        ] = {}
+        self._feeds: dict[int, trio.MemorySendChannel[FeedItem]] = {}
+        self._parts: dict[int, list[Part]] = {}
+        """Of heights of which more is to come, by subscription."""
         self.in_flight = 0
         """Transactions submitted here without outcome."""
 
@@ -371,6 +383,7 @@ class Session:
 
     def unsubscribe(self, subscription_id: int) -> None:
         """End a subscription."""
+        self._parts.pop(subscription_id, None)
         feed = self._feeds.pop(subscription_id, None)
         if feed is not None:
             feed.close()
@@ -494,12 +507,38 @@ class Session:
     async def _feed(self, subscription_id: int, answer: Answer) -> None:
         if answer.status != Status.EVENT:  # the session's end closes the feed: then why is known
             raise RequestError(answer.status, answers.read_problem(answer.result))
-        event = answers.read_height_event(answer.result)
-        statement = statement_of(self._statements, event.height)
+        item = self._item(subscription_id, answer)
+        if item is None:
+            return
         try:
-            await self._feeds[subscription_id].send((statement, event.decisions))
+            await self._feeds[subscription_id].send(item)
         except trio.BrokenResourceError:
             self.unsubscribe(subscription_id)
+
+    def _item(self, subscription_id: int, answer: Answer) -> FeedItem | None:
+        """Return the height that an event ends; None if more of it is to come."""
+        result = answer.result
+        if type(result) is not list or not result or result[0] != Event.CHANGES:
+            event = answers.read_height_event(result)
+            statement = statement_of(self._statements, event.height)
+            evidence = self._statements.evidence[event.height]
+            return FeedItem(statement, evidence, event.decisions)
+        part = read_part(result)
+        before = self._parts.pop(subscription_id, [])
+        first = before[0] if before else part
+        if part.height != first.height or (part.changes is None) is not bool(before):
+            raise RemoteProtocolError("parts of a height do not belong together")
+        rows = [row for each in (*before, part) for row in each.rows]
+        if len(rows) > len(first.changes or b"") // CHANGE_BYTES:
+            raise RemoteProtocolError("a height shows more rows than it changed")
+        if part.more:
+            if not part.rows and before:
+                raise RemoteProtocolError("a part of a height brings nothing")
+            self._parts[subscription_id] = [*before, part]
+            return None
+        statement = statement_of(self._statements, part.height)
+        evidence = self._statements.evidence[part.height]
+        return FeedItem(statement, evidence, first.decisions, first.changes, tuple(rows))
 
 
 def statement_of(statements: Statements, height: int) -> Statement:

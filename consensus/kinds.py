@@ -33,6 +33,7 @@ class Event(enum.IntEnum):
     STATEMENT = 1
     RECEIPTS = 2
     HEIGHT = 3
+    CHANGES = 4
 
 
 class Item(enum.IntEnum):
@@ -47,3 +48,4 @@ class Stream(enum.IntEnum):
 
     STATEMENTS = 0
     DECISIONS = 1
+    CHANGES = 2

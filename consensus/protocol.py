@@ -361,7 +361,7 @@ _PARAMS: Final[dict[str, Shape]] = {
     "status": codec.array(),
     "committee": codec.array(codec.count),
     "statements": codec.array(codec.integer(-HEIGHTS_MAX), codec.integer(1, HEIGHTS_MAX)),
-    "subscribe": codec.array(codec.integer(Stream.STATEMENTS, Stream.DECISIONS), codec.count),
+    "subscribe": codec.array(codec.integer(Stream.STATEMENTS, Stream.CHANGES), codec.count),
     "unsubscribe": codec.array(codec.integer(1, REQUEST_ID_MAX)),
     "effect": codec.array(codec.bytes32),
     "proposal": codec.array(codec.count, codec.bytes32),

@@ -50,12 +50,13 @@ from consensus.ledger.transaction import decode_envelope
 from consensus.protocol import StateKey, Status
 from consensus.reads import Page, RuleText
 from consensus.state.record import decode_single
-from node import aside, earlier
+from node import aside, changing, earlier
 from node.api.backend import (
     Admission,
     Admitted,
     BehindError,
     CertifiedBlock,
+    ChangedRows,
     Earlier,
     Holder,
     Identity,
@@ -365,6 +366,16 @@ class Backend:
         """Return the versions of a leaf after the blocks ``first..last``, proved at ``newest``."""
         try:
             return await self._lineages.of(self._path(key), newest, first, last, limit)
+        except Pruned as error:
+            raise self._pruned(error) from error
+
+    async def changed(self, height: int, named: Sequence[StateKey]) -> ChangedRows:
+        """Return what a certified height changed, with the rows whose places are known."""
+        places = {self._path(key): key for key in named}
+        paths = self._ledger.paths
+        find = partial(changing.find, self._past, height, places, paths)
+        try:
+            return await trio.to_thread.run_sync(find, limiter=self._lineages.turn)
         except Pruned as error:
             raise self._pruned(error) from error
 

@@ -186,6 +186,11 @@ class Moment:
         after, at = self._around(height, kh)
         return None if at < 0 else self.version(kh, at, after)
 
+    def written(self, height: int, kh: bytes) -> Row | None:
+        """Return the row that a height, which ``check`` has passed, made of a key it changed."""
+        recent = self._heights.get(height)
+        return self.row(height, kh) if recent is None else recent.rows[kh]
+
     def version(self, kh: bytes, at: int, after: int | None) -> Row | None:
         """Return the row that a key got at height ``at`` and had until ``after``; None: it has it.
 

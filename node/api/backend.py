@@ -133,6 +133,23 @@ class Lineage:
     horizon: int
 
 
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A raw row that a height made; None: deleted. ``index`` is that of its change record."""
+
+    index: int
+    place: StateKey
+    raw: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedRows:
+    """All change records of a height, joined, and the rows of those whose place is known."""
+
+    changes: bytes
+    rows: Sequence[Changed]
+
+
 class PrunedError(Exception):
     """What is asked for is older than what the node keeps.
 
@@ -288,6 +305,16 @@ class ApiBackend(Protocol):
         Args:
             newest: a certified height; ``0 <= first <= last <= newest``.
             limit: most versions that came after ``first``; more cut the range.
+
+        Raises:
+            PrunedError: too old for this node.
+        """
+
+    async def changed(self, height: int, named: Sequence[StateKey]) -> ChangedRows:
+        """Return what a certified height changed.
+
+        Args:
+            named: places that it wrote; those of records and accounts are found without.
 
         Raises:
             PrunedError: too old for this node.

@@ -6,13 +6,14 @@ so a subscription is a cursor, not a queue. To resume, subscribe from the height
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from consensus import protocol
 from consensus.answers import HeightEvent, StatementEvidence
 from consensus.protocol import Status, Stream, Subscribe
-from node.api import access, reading, recording
+from node.api import access, changing, reading, recording
 from node.api.backend import CertifiedBlock
 from node.api.reading import CannotAnswer
 from node.bell import Bell
@@ -77,12 +78,13 @@ class Followers:
 
     async def _send(self, subscription_id: int) -> None:
         follower, outbox = self._following[subscription_id], self._connection.outbox
+        if follower.stream is Stream.CHANGES:
+            await self._send_changes(subscription_id, follower)
+            return
         try:
             event, evidence = await self._event(follower)
         except CannotAnswer as error:
-            if self._following.get(subscription_id) is follower:
-                self.remove(subscription_id)
-                self._connection.refuse(subscription_id, error.status, error.problem)
+            self._end(subscription_id, follower, error)
             return
         if self._following.get(subscription_id) is not follower:
             return  # ended while this height was recorded
@@ -90,11 +92,38 @@ class Followers:
         follower.next_height += 1
         outbox.put(subscription_id, Status.EVENT, event.to_value())
 
+    async def _send_changes(self, subscription_id: int, follower: Following) -> None:
+        """Send a height of a stream of changes, part by part as there is room."""
+        outbox, limits = self._connection.outbox, self._connection.hub.limits
+        height = follower.next_height
+        request = Subscribe(follower.stream, height)
+        try:
+            self._allow(request)
+            async with aclosing(changing.parts(self._connection, request, height)) as parts:
+                async for part, evidence in parts:
+                    await outbox.below(limits.outbound_bytes_max)
+                    if self._following.get(subscription_id) is not follower:
+                        return
+                    outbox.statement(height, evidence)
+                    outbox.put(subscription_id, Status.EVENT, part.to_value())
+        except CannotAnswer as error:
+            self._end(subscription_id, follower, error)
+        else:
+            follower.next_height += 1
+
+    def _end(self, subscription_id: int, follower: Following, error: CannotAnswer) -> None:
+        if self._following.get(subscription_id) is follower:
+            self.remove(subscription_id)
+            self._connection.refuse(subscription_id, error.status, error.problem)
+
+    def _allow(self, request: Subscribe) -> None:
+        if not access.allows(self._connection.access, request):
+            raise CannotAnswer(Status.DENIED, "this key may no longer read decisions")
+
     async def _event(self, follower: Following) -> tuple[HeightEvent, StatementEvidence]:
         connection, height = self._connection, follower.next_height
         backend, request = connection.hub.backend, Subscribe(follower.stream, height)
-        if not access.allows(connection.access, request):
-            raise CannotAnswer(Status.DENIED, "this key may no longer read decisions")
+        self._allow(request)
         if follower.stream is not Stream.DECISIONS:
             return HeightEvent(height, None), reading.evidence_of(backend, height)
         blocks: list[CertifiedBlock] = []

@@ -9,7 +9,7 @@ Not here: which of them rules want recorded (``recording``), and who may see the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from consensus import codec
@@ -62,6 +62,19 @@ def of_decision(identity: Identity, decision: bytes) -> Iterator[StateKey]:
     for row in codec.parse(decision, "decision")[1]:
         if type(row) is list:
             yield from of_leaf(identity, row[0], row[2])
+
+
+def written(decisions: Iterable[bytes]) -> Iterator[StateKey]:
+    """Yield the places that encoded decisions, whole ones, say were written, and moved accounts."""
+    for each in decisions:
+        for row in codec.parse(each, "decision")[1]:
+            match row[0].partition(":")[0]:
+                case "writes":
+                    for (space, components), *_ in codec.parse(row[2], row[0]):
+                        yield StateKey(space, tuple(components))
+                case "moves":
+                    for entry in codec.parse(row[2], row[0]):
+                        yield StateKey("account", tuple(entry[1]))
 
 
 def of_leaf(identity: Identity, name: str, value: bytes) -> Iterator[StateKey]:

@@ -52,7 +52,7 @@ async def history(connection: Connection, request: GetHistory) -> Value:
         try:
             found = await backend.lineage(key, proved.height, request.first, last, limit)
         except PrunedError as error:
-            raise _too_old(error) from error
+            raise too_old(error) from error
         size = sum(len(raw) for raw in found.rows if isinstance(raw, bytes))
         if size <= ROWS_BYTES_MAX or limit == 1:
             break
@@ -63,7 +63,7 @@ async def history(connection: Connection, request: GetHistory) -> Value:
     if access.logs_any(who):
         raws = [raw for raw, told in zip(found.rows, shown, strict=True) if told]
         told = [place for raw in [*raws, proved.rows[0]] for place in _tells(key, raw)]
-        await recording.record(connection, request, proved.height, dict.fromkeys(told))
+        await recording.record(connection, request, proved.height, told)
     proof = HistoryProof(found.steps, proved.proof if found.ended else None).encode()
     rows = tuple(_told(connection, key, found, index, shown[index]) for index in range(len(shown)))
     connection.outbox.statement(proved.height, reading.evidence_of(backend, proved.height))
@@ -81,7 +81,7 @@ def moment(connection: Connection, request: GetMoment) -> Value:
     try:
         found = backend.moment(request.time_ms)
     except PrunedError as error:
-        raise _too_old(error) from error
+        raise too_old(error) from error
     for height in (0,) if found is None else (found, found + 1):
         evidence = backend.evidence(height)
         if evidence is not None:
@@ -119,7 +119,8 @@ def _behind(height: int) -> CannotAnswer:
     return CannotAnswer(Status.UNAVAILABLE, said, "ask another node", BEHIND_RETRY_MS)
 
 
-def _too_old(error: PrunedError) -> CannotAnswer:
+def too_old(error: PrunedError) -> CannotAnswer:
+    """Return what is answered about heights that this node does not keep."""
     since = "" if error.time_ms is None else f" ({_time(error.time_ms)})"
     return CannotAnswer(
         Status.PRUNED,

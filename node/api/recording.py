@@ -8,7 +8,7 @@ before it is answered; if it cannot be, it is not answered:
     list                the records of a page
     decision, effect,   records and accounts that open leaves of decisions name; not of acts that
     decisions,          the reader signed
-    subscribe
+    subscribe           likewise; of changes, what the rows that come with them tell of
     reversal            what the act wrote and moved
     disclosed           the records of which fields are opened
     bundle              the leaves that the act was judged on

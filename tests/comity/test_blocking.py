@@ -118,8 +118,9 @@ OTHER_RETURNS = {
     "connect": ("AsyncIterator[Client]", "BlockingClient"),
     "subscribe": ("AsyncGenerator[Height, None]", "Generator[Height, None, None]"),
     "follow": ("AsyncGenerator[Decision, None]", "Generator[Decision, None, None]"),
+    "changes": ("AsyncGenerator[ChangedHeight, None]", "Generator[ChangedHeight, None, None]"),
 }
-OTHER_WORDS = {"connect", "subscribe", "follow", "deliver"}
+OTHER_WORDS = {"connect", "subscribe", "follow", "changes", "deliver"}
 """Methods that say more, or something else, than their namesakes."""
 
 

@@ -46,7 +46,13 @@ from tests.comity.twin import (
 )
 
 GRAMMAR = Path("docs/protocol/client.cddl").read_text(encoding="utf-8")
-EVENTS = {0: "greeting-event", 1: "statement-event", 2: "receipts-event", 3: "height-event"}
+EVENTS = {
+    0: "greeting-event",
+    1: "statement-event",
+    2: "receipts-event",
+    3: "height-event",
+    4: "changes-event",
+}
 PAY = Call("notes", "pay", {"source": "a", "target": "b", "amount": 1})
 
 
@@ -134,6 +140,10 @@ async def talk(h: Harness, client: Client) -> None:
     async with aclosing(client.subscribe(1, decisions=True)) as feed:
         async for height in feed:
             if height.height == 3:
+                break
+    async with aclosing(client.changes(0)) as changes:
+        async for changed in changes:
+            if changed.height.height == 3:
                 break
     async with aclosing(client.subscribe(1)) as feed:
         async for height in feed:
@@ -249,7 +259,7 @@ BAD_REQUESTS: list[Any] = [
     [1, "decisions", [0, 65]],
     [1, "committee", []],
     [1, "statements", [0, 0]],
-    [1, "subscribe", [2, 0]],
+    [1, "subscribe", [3, 0]],
     [1, "unsubscribe", [0]],
 ]
 

@@ -51,11 +51,13 @@ from consensus.state.history import HistoryTree, MemoryNodes
 from consensus.state.merkle import CHANGES, RESULTS
 from consensus.state.record import decode_row, decode_single
 from consensus.state.state import Applied, MemoryBackend, State
+from node import changing
 from node.api.backend import (
     Admission,
     Admitted,
     BehindError,
     CertifiedBlock,
+    ChangedRows,
     Earlier,
     Holder,
     Identity,
@@ -605,6 +607,11 @@ class Twin:
         kh = self.ledger.paths(key.namespace, key.components)
         found = gather(self.kept, kh, newest, first, last, limit)
         return self.lineages.proved(found, newest)
+
+    async def changed(self, height: int, named: Sequence[StateKey]) -> ChangedRows:
+        paths = self.ledger.paths
+        places = {paths(key.namespace, key.components): key for key in named}
+        return changing.find(self.kept, height, places, paths)
 
     def moment(self, time_ms: int) -> int | None:
         return self.lineages.at(time_ms)

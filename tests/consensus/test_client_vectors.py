@@ -17,7 +17,7 @@ import nacl.bindings
 import pycddl
 import pytest
 
-from consensus import answers, asking, past, protocol, reads, sealed
+from consensus import answers, asking, changed, past, protocol, reads, sealed
 from consensus.audit import pages
 from consensus.errors import DecodeError, RemoteProtocolError
 from consensus.evidence import disclosure_file
@@ -32,6 +32,7 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "statement-event": answers.read_statement,
     "receipts-event": answers.read_receipts,
     "height-event": answers.read_height_event,
+    "changes-event": changed.read_part,
     "problem-answer": answers.read_problem,
     "result-hello": answers.read_welcome,
     "result-submit": answers.read_tickets,

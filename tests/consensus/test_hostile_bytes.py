@@ -18,7 +18,7 @@ from typing import Any
 import cbor2
 import pytest
 
-from consensus import answers, codec, genesis, keyfile, protocol, reads
+from consensus import answers, changed, codec, genesis, keyfile, protocol, reads
 from consensus.codec import Value
 from consensus.errors import ComityError, CopyError, DecodeError, KeyFileError, ProofError
 from consensus.hotstuff import wire
@@ -97,6 +97,7 @@ READERS: tuple[Callable[[Value], object], ...] = (
     answers.read_decisions,
     answers.read_heights,
     answers.read_height_event,
+    changed.read_part,
     answers.read_status,
     answers.read_committees,
     reads.read_rows,

@@ -70,6 +70,7 @@ from tests.node.api.wire import Wire, port
 CASE: Final = StateKey("record", ("case", 1))
 NOWHERE: Final = StateKey("record", ("case", 77))
 MAIN, TARGET = StateKey("account", ("fund", "main")), StateKey("account", ("fund", "x"))
+OWN: Final = StateKey("account", ("fund", [CITIZEN_TOKEN]))
 NORTH: Final = StateKey("index", ("case.region", "north"))
 _CHIEF_READS: Final = 'read = [ { role = "care.chief" }'
 RULES: Final = (
@@ -186,6 +187,7 @@ RECORDED: Final[list[Asked]] = [
     ("a reservation", lambda o: Get(0, (o.made("set aside"),)), [MAIN]),
     ("whether it is listed", lambda _: Get(0, (listed([1]),)), [listed([1]), CASE]),
     ("history", lambda _: GetHistory(0, CASE, 0, None, 9), [CASE]),
+    ("history of a person's account", lambda _: GetHistory(0, OWN, 0, None, 9), [OWN]),
     ("history of none", lambda _: GetHistory(0, NOWHERE, 0, None, 9), [NOWHERE]),
     (
         "history of a list of holds",

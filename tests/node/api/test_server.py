@@ -424,7 +424,7 @@ async def test_frame_that_is_no_request_is_told_and_closed(payload: bytes) -> No
         ("list", ["note", None, 1001]),
         ("decisions", [-65, 1]),
         ("decisions", [0, 65]),
-        ("subscribe", [2, 0]),
+        ("subscribe", [3, 0]),
         ("subscribe", [0, -1]),
         ("hello", [1, b"x" * 32, None, None]),
         ("get", [0, [["account", ["e\u0301"]]]]),
