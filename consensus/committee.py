@@ -81,7 +81,7 @@ class Committee:
     @cached_property
     def faulty_max(self) -> int:
         """f, the number of Byzantine validators tolerated."""
-        return (len(self.validators) - 1) // 3
+        return faulty_max(len(self.validators))
 
     @cached_property
     def quorum(self) -> int:
@@ -105,6 +105,11 @@ class Committee:
     def to_value(self) -> Value:
         """Return the canonical array ``[epoch, [validator, ...]]``."""
         return [self.epoch, [validator.to_value() for validator in self.validators]]
+
+
+def faulty_max(size: int) -> int:
+    """Return f, the number of Byzantine validators that a committee of ``size`` tolerates."""
+    return (size - 1) // 3
 
 
 def from_value(value: Value) -> Committee:

@@ -1,11 +1,12 @@
 """The member file: what one agency says of itself before it is a member. Pure functions.
 
-Whoever founds a network or joins one makes its keys at home and sends this one file. Nothing in it
-is secret. Canonical CBOR:
+Whoever founds a network or joins one makes its keys at home and sends this one file, and so does a
+member that replaces its keys or moves. Nothing in it is secret. Canonical CBOR:
 
     file = ["comity member", 1, body, validator signature, node signature]
     body = bytes of [purpose, validator, [[name, principal, subject, key], ...]]
-    purpose     32 bytes: the hash of the terms of a founding
+    purpose     32 bytes: the hash of the terms of a founding; or the chain that is joined, or in
+                which a member changes its validator
     validator   as in the committee: agency, keys, certificate, addresses
     people      of the agency, ascending by name: id, the registrar's token, public key
 
@@ -95,6 +96,33 @@ def decode(data: bytes) -> Member:
             that do not ascend.
         SignatureError: somebody changed the file.
     """
+    member, body, signatures = _read(data)
+    names = [each.name for each in member.people]
+    if any(before >= after for before, after in pairwise(names)):
+        raise DecodeError("people ascend by name, each once", path="member[2]")
+    own = member.validator
+    keys = [own.key, own.node_key, *(each.key for each in member.people)]
+    if len(set(keys)) != len(keys):
+        raise DecodeError("one key is given twice", path="member")
+    for key in keys:
+        refuse_weak(key, "member")
+    signed = message(TAG_MEMBER, member.purpose, body)
+    for key, signature in zip((own.key, own.node_key), signatures, strict=True):
+        verify(key, signed, signature)
+    return member
+
+
+def peek(data: bytes) -> Member:
+    """Return what a member file says, whoever made it: ``decode`` without all that takes time.
+
+    Raises:
+        DecodeError: malformed, or of a newer version.
+    """
+    return _read(data)[0]
+
+
+def _read(data: bytes) -> tuple[Member, bytes, tuple[bytes, bytes]]:
+    """Return what a file says, the bytes that are signed, and the signatures."""
     magic, version, body, *signatures = codec.decode(
         data, _FILE, bytes_max=FILE_BYTES_MAX, what="member file"
     )
@@ -108,16 +136,4 @@ def decode(data: bytes) -> Member:
         )
     purpose, row, people = codec.decode(body, _BODY, bytes_max=FILE_BYTES_MAX, what="member")
     member = Member(purpose, Validator(*row), tuple(Named(*each) for each in people))
-    names = [each.name for each in member.people]
-    if any(before >= after for before, after in pairwise(names)):
-        raise DecodeError("people ascend by name, each once", path="member[2]")
-    own = member.validator
-    keys = [own.key, own.node_key, *(each.key for each in member.people)]
-    if len(set(keys)) != len(keys):
-        raise DecodeError("one key is given twice", path="member")
-    for key in keys:
-        refuse_weak(key, "member")
-    signed = message(TAG_MEMBER, purpose, body)
-    for key, signature in zip((own.key, own.node_key), signatures, strict=True):
-        verify(key, signed, signature)
-    return member
+    return member, body, (signatures[0], signatures[1])

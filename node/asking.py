@@ -13,6 +13,7 @@ from typing import Final
 
 from consensus import codec
 from consensus.codec import Value
+from consensus.genesis import EPOCH
 from consensus.hashing import ZERO
 from consensus.ledger.dry import DryRun
 from consensus.ledger.executor import BlockContext, BlockRun
@@ -39,6 +40,7 @@ class Asking:
         register: where proposals are found.
         height: gives the newest certified height.
         now_ms: gives its time.
+        epoch: of the blocks.
     """
 
     def __init__(
@@ -49,7 +51,9 @@ class Asking:
         height: Callable[[], int],
         now_ms: Callable[[], int],
         history_root: Callable[[int], bytes] | None = None,
+        epoch: int = EPOCH,
     ) -> None:
+        self._epoch = epoch
         self._ledger = ledger
         self._source = source
         self._register = register
@@ -158,4 +162,5 @@ class Asking:
         return BlockRun(self._ledger, self._source(), self._context(), ()).proposing
 
     def _context(self) -> BlockContext:
-        return BlockContext(1, self._height() + 1, self._now_ms(), history=self._history_root)
+        height, now_ms = self._height() + 1, self._now_ms()
+        return BlockContext(self._epoch, height, now_ms, history=self._history_root)

@@ -152,6 +152,7 @@ class Backend:
             lambda: chronicle.certified,
             chronicle.time_ms,
             self._history_root,
+            committee.epoch,
         )
 
     def advanced(self) -> None:

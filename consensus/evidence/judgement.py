@@ -36,9 +36,8 @@ from consensus.ledger import decision as decisions
 from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
 from consensus.ledger.executor import BlockContext
-from consensus.ledger.floor import floor_of
 from consensus.ledger.layout import EDIT, Balance, HoldsIndex, Paths
-from consensus.ledger.ledger import Rules, nodes_of
+from consensus.ledger.ledger import Rules
 from consensus.ledger.model import Rulebook
 from consensus.ledger.transaction import Transaction
 from consensus.ledger.view import RulesInForce
@@ -87,8 +86,7 @@ def judge(case: Case, chain: bytes) -> bool:
     decision, header, head = case.decision, case.decision.header, case.head
     if decision.code in ATTESTED:
         return False
-    floor = floor_of(head.committee, head.limits)
-    ledger = FixedRules(chain, head.limits, floor, nodes_of(head.committee))
+    ledger = FixedRules(chain, head.limits, head.committee)
     in_force = {}
     for domain, number, _, active in case.bundle.rules:
         if active:

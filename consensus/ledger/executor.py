@@ -28,7 +28,7 @@ from consensus.codec import Value
 from consensus.committee import Committee
 from consensus.errors import LocalProtocolError, invariant
 from consensus.ledger import decision as decisions
-from consensus.ledger import indexes, sealing, terms
+from consensus.ledger import indexes, membership, sealing, terms
 from consensus.ledger.authority import Granted, Power, Powerless, Standing
 from consensus.ledger.calls import Calls
 from consensus.ledger.codes import Code, Refused
@@ -184,7 +184,15 @@ class BlockRun:
         invariant(asked in (None, self.executor), f"executor {asked} is not the one in force")
         self._view.book = self._rules.book
         self._view.in_force = self._rules.in_force
-        governing = Governing(ledger.floor, ledger.compiled, self.executor, ledger.nodes)
+        governing = Governing(
+            ledger.committee,
+            ledger.limits.notice_ms,
+            ledger.chain,
+            ledger.compiled,
+            self.executor,
+            ledger.nodes,
+            membership.seats_from(self._view, ledger.committee, context.epoch),
+        )
         self._view.governing, self._notes = governing, governing.notes
         self._view.now_ms = context.time_ms
         self._view.history_root = context.history_root
@@ -244,9 +252,12 @@ class BlockRun:
         self._finished = True
         while self.step(TRANSACTIONS_MAX):
             pass
+        first, context = self._ledger.committee, self._context
+        pool, next_committee = membership.end_block(
+            self._view, first, context.epoch, context.time_ms, self._pool
+        )
         writes = self._view.finish()
-        if self._queue:
-            pool = self._pool
+        if self._queue or pool != self._pool:
             kh = self._ledger.paths.pool
             writes.append(single_write(kh, encode_bytes(pool), self._pool_salt, pool))
             writes.sort()
@@ -261,6 +272,7 @@ class BlockRun:
             tuple(self._aside),
             self.executor,
             self._notes,
+            next_committee,
         )
 
     def _in_order(self) -> tuple[Transaction, ...]:

@@ -1,18 +1,17 @@
 """The floor: what changing the rules takes at least, whatever the rules say.
 
-It follows from the genesis file alone. Quorums are those of the committee: with at most f agencies
-faulty, a quorum always has an honest one, and so has any f + 1 that object.
+It follows from the committee in force and the genesis file. Quorums are those of the committee:
+with at most f agencies faulty, a quorum always has an honest one, and so has any f + 1 that object.
 
 Not here: what it is applied to (``kernel.rulesets``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from consensus.committee import Committee
-from consensus.genesis import Limits
+from consensus.committee import faulty_max
 from consensus.ledger.layout import Agency
 
 
@@ -38,11 +37,7 @@ class Floor:
         return len({each.name for each in agencies if self.seated(each)})
 
 
-def floor_of(committee: Committee, limits: Limits) -> Floor:
-    """Return the floor of a network."""
-    return Floor(
-        tuple(validator.agency for validator in committee.validators),
-        committee.quorum,
-        committee.faulty_max + 1,
-        limits.notice_ms,
-    )
+def floor_of(seats: Sequence[str], notice_ms: int) -> Floor:
+    """Return the floor under which ``seats`` are the agencies with a validator."""
+    faulty = faulty_max(len(seats))
+    return Floor(tuple(seats), len(seats) - faulty, faulty + 1, notice_ms)

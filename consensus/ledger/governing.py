@@ -1,5 +1,8 @@
 """What calls ask of the network itself, in one block: floor, compiled rule books, node keys.
 
+Floor and node keys are those of the committee in force. In the first epoch that is the committee of
+the genesis file; later the state says it, and whoever asks for them reads its leaf.
+
 Compiling rule sets costs milliseconds, of a huge one a second. So a block does it a few times for
 each agency, and for so many bytes of what is proposed: nobody can hold it up for long.
 
@@ -12,13 +15,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+from consensus.committee import Committee
 from consensus.errors import DecodeError, RulesError
 from consensus.ledger.codes import Code, Refused
-from consensus.ledger.floor import Floor
+from consensus.ledger.floor import Floor, floor_of
 from consensus.ledger.model import Rulebook
 from consensus.ledger.rules.definition import Definition
 from consensus.ledger.rules.forms import decode_definition
 from consensus.ledger.sealing import Notes
+from consensus.ledger.seats import Seats
 
 TURNS_MAX: Final = 2
 """Acts of one agency in one block for which rule sets are compiled."""
@@ -31,29 +36,73 @@ class Governing:
     """Of one block.
 
     Args:
-        floor: of the network.
+        founded: the committee of the genesis file.
+        notice_ms: of the genesis file.
+        chain: of the network.
         compiled: returns the rule book of rule sets, domains ascending, or raises RulesError.
         executor: the number of the behaviour in force.
-        nodes: the node keys of the agencies that have a node; None: deliveries are not judged.
+        nodes: the node keys of the first epoch's agencies; None: deliveries are not judged.
+        seats: gives who has a seat now and records the read; None in the first epoch.
     """
 
-    __slots__ = ("_bytes_left", "_turns", "compiled", "executor", "floor", "nodes", "notes")
+    __slots__ = (
+        "_bytes_left",
+        "_floor",
+        "_nodes",
+        "_notice_ms",
+        "_seats",
+        "_theirs",
+        "_turns",
+        "chain",
+        "compiled",
+        "executor",
+        "founded",
+        "notes",
+    )
 
     def __init__(
         self,
-        floor: Floor,
+        founded: Committee,
+        notice_ms: int,
+        chain: bytes,
         compiled: Callable[[Sequence[bytes]], Rulebook],
         executor: int,
         nodes: Mapping[str, bytes] | None,
+        seats: Callable[[], Seats] | None,
     ) -> None:
-        self.floor = floor
+        self.founded = founded
+        self.chain = chain
         self.compiled = compiled
         self.executor = executor
-        self.nodes = nodes
         self.notes = Notes()
         """What the block did about sealed values."""
+        self._notice_ms = notice_ms
+        self._nodes = nodes
+        self._seats = seats
+        self._floor: Floor | None = None
+        self._theirs: Mapping[str, bytes] | None = None
         self._turns: dict[str, int] = {}
         self._bytes_left = PROPOSED_BYTES_MAX
+
+    @property
+    def floor(self) -> Floor:
+        """What no rule set can lower, by the committee in force."""
+        seats = None if self._seats is None else self._seats()
+        if self._floor is None:
+            founded = [each.agency for each in self.founded.validators]
+            names = founded if seats is None else seats.agencies
+            self._floor = floor_of(names, self._notice_ms)
+        return self._floor
+
+    @property
+    def nodes(self) -> Mapping[str, bytes] | None:
+        """The node keys of agencies with a seat; None where deliveries are not judged."""
+        if self._nodes is None or self._seats is None:
+            return self._nodes
+        seats = self._seats()
+        if self._theirs is None:
+            self._theirs = dict(seats.pairs)
+        return self._theirs
 
     def take_turn(self, agency: str, size_bytes: int = 0) -> None:
         """Take one of an agency's turns to have rule sets compiled; a refusal gives none back.

@@ -35,6 +35,7 @@
     reviews    [principal, role]   [[review, due_ms], ...]          unreviewed uses of a role,
     reviews    [grant]             [[review, due_ms], ...]          or of a grant
     index      [review.role, role] ...                              likewise, by who reviews
+    committee, member_key                      see ``seats``
     unique     [domain, label, *]  [txid], [null] where free again
     corrections [txid]             [txid of the transaction that took it back]
     sequence   [key]               [highest, window]
@@ -60,6 +61,7 @@ from consensus.codec import encode_bytes as encode_bytes
 from consensus.codec import encode_int as encode_int
 from consensus.errors import invariant
 from consensus.hashing import DIGEST_BYTES, derive_key, keyed
+from consensus.ledger import seats
 from consensus.ledger.types import ID_COMPONENTS_MAX
 from consensus.state.salted import TEXTS
 from consensus.table import Table
@@ -93,7 +95,7 @@ GRANT_DEPTH_MAX: Final = 3
 """Grants in a chain."""
 
 KERNEL_SPACES: Final = frozenset(
-    {"agency", "principal", "key", "role", "grant", "hold", "review", "rules"}
+    {"agency", "principal", "key", "role", "grant", "hold", "review", "rules", seats.SPACE}
 )
 """Kernel kinds that ``expects`` may name; any other kind is a kind of record."""
 
@@ -415,6 +417,8 @@ class Reservation(NamedTuple):
 
 def leaf_value(space: str, components: Sequence[Value], value: Value) -> Any:
     """Return the object that stands for the decoded value of a single leaf (a tuple always)."""
+    if space == seats.SPACE and components and type(components[0]) is int:
+        return seats.Change(*value)
     make = _LEAVES.get((space, len(components)))
     return tuple(value) if make is None else make(*value)
 
@@ -431,6 +435,7 @@ _LEAVES: Final[dict[tuple[str, int], Callable[..., Any]]] = {
     ("hold", 1): Hold,
     **{("reservation", count): Reservation for count in range(2, 2 + ID_COMPONENTS_MAX)},
     ("review", 1): Review,
+    (seats.SPACE, 0): seats.Seats,
     **{("erasure", count): Erasure for count in range(3, 3 + ID_COMPONENTS_MAX)},
 }
 
@@ -492,7 +497,7 @@ class Paths:
     ``of`` takes the components already encoded, for callers that need the encoding too.
     """
 
-    __slots__ = ("_digests", "_records", "executor", "pool", "rules")
+    __slots__ = ("_digests", "_records", "committee", "executor", "pool", "rules")
 
     def __init__(self, chain: bytes) -> None:
         invariant(len(chain) == DIGEST_BYTES, "a chain has 32 bytes")
@@ -501,6 +506,7 @@ class Paths:
         self.pool = self("pool", [])
         self.rules = self("rules", [])
         self.executor = self("rules", [EXECUTOR_HEAD])
+        self.committee = self(seats.SPACE, [])
 
     def __call__(self, space: str, components: Sequence[Value]) -> bytes:
         return self._digests[b"\x82" + TEXTS[space] + encode_id(components)]

@@ -24,7 +24,6 @@ from consensus.hashing import ZERO
 from consensus.ledger.attached import split_attached
 from consensus.ledger.authority import Authority
 from consensus.ledger.effects import Active
-from consensus.ledger.floor import Floor, floor_of
 from consensus.ledger.governing import named_definition
 from consensus.ledger.layout import EXECUTOR_HEAD, Paths, RulesHead
 from consensus.ledger.model import Rulebook
@@ -71,15 +70,15 @@ class Rules:
 class Ledger:
     """What executing blocks of one network needs beside the state.
 
-    ``chain`` is the hash of the genesis file, ``limits``, ``floor`` and ``nodes`` come from it:
-    the last are the node keys of the agencies that have a node. Without them deliveries of sealed
-    values are not judged: of a draft they come last.
+    ``chain`` is the hash of the genesis file; ``limits`` and ``committee`` come from it, and the
+    state says which committee came after. ``nodes`` are the node keys of that first committee; set
+    to None, deliveries of sealed values are not judged: of a draft they come last.
     """
 
     chain: bytes
     limits: Limits
-    floor: Floor
-    nodes: Mapping[str, bytes] | None
+    committee: Committee
+    nodes: Mapping[str, bytes] | None = field(init=False)
     paths: Paths = field(init=False)
     authority: Authority = field(init=False, default_factory=Authority)
     records: KeptRecords = field(init=False, default_factory=KeptRecords)
@@ -88,10 +87,12 @@ class Ledger:
 
     def __post_init__(self) -> None:
         self.paths = Paths(self.chain)
+        self.nodes = {each.agency: each.node_key for each in self.committee.validators}
 
     def apart(self) -> Ledger:
         """Return a ledger of the same network that has judged nothing, with the rules compiled."""
-        other = Ledger(self.chain, self.limits, self.floor, self.nodes)
+        other = Ledger(self.chain, self.limits, self.committee)
+        other.nodes = self.nodes
         other._books.update(self._books)
         if self._rules is not None:
             for book in (self._rules.book, *self._rules.ahead):
@@ -180,10 +181,4 @@ class Ledger:
 
 def of_genesis(genesis: Genesis) -> Ledger:
     """Return the ledger of the network that a genesis file founds."""
-    floor = floor_of(genesis.committee, genesis.limits)
-    return Ledger(chain_id(genesis.encode()), genesis.limits, floor, nodes_of(genesis.committee))
-
-
-def nodes_of(committee: Committee) -> dict[str, bytes]:
-    """Return the node keys of a committee, by agency."""
-    return {each.agency: each.node_key for each in committee.validators}
+    return Ledger(chain_id(genesis.encode()), genesis.limits, genesis.committee)

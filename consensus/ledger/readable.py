@@ -31,7 +31,7 @@ from consensus.ledger.view import View
 
 PERSON: Final = "person"
 """The kind of a citizen's own record."""
-_EVERYBODY: Final = ("agency", "rules")
+_EVERYBODY: Final = ("agency", "rules", "committee")
 _OWN: Final = ("principal", "role")
 
 

@@ -39,6 +39,10 @@ TIME_MS_MAX: Final = 253_402_300_799_999
 
 EVIDENCE: Final = "evidence"
 """The type of that input."""
+CHANGES: Final = "changes"
+"""Changes of the committee, see ``kernel.committee``: likewise."""
+CHANGES_BYTES_MAX: Final = 64 * 1024
+"""Longest encoding of them."""
 
 
 class InputError(Exception):
@@ -142,6 +146,13 @@ def _check_evidence(kind: Type, value: Value) -> None:
         raise InputError(f"{len(value)} bytes of evidence, at most {EVIDENCE_BYTES_MAX}")
 
 
+def _check_changes(kind: Type, value: Value) -> None:
+    if type(value) is not bytes:
+        raise _want("changes of the committee", value)
+    if len(value) > CHANGES_BYTES_MAX:
+        raise InputError(f"changes of {len(value)} bytes, at most {CHANGES_BYTES_MAX}")
+
+
 def _check_32(kind: Type, value: Value) -> None:
     if type(value) is not bytes:
         raise _want(kind.text, value)
@@ -187,10 +198,13 @@ CHECKS: Final[dict[str, Callable[[Type, Value], None]]] = {
     "token": _check_32,
     DEFINITION: _check_definition,
     EVIDENCE: _check_evidence,
+    CHANGES: _check_changes,
 }
 """``CHECKS[t.base](t, value)`` is ``t.check(value)`` without its call."""
 
-BASES: Final = tuple(base for base in CHECKS if base not in (DEFINITION, EVIDENCE))
+KERNEL_BASES: Final = (DEFINITION, EVIDENCE, CHANGES)
+"""Types that inputs of kernel actions alone have."""
+BASES: Final = tuple(base for base in CHECKS if base not in KERNEL_BASES)
 
 
 def check_id(value: Value) -> None:

@@ -130,7 +130,7 @@ def may_read(identity: Identity | None, own_key: bytes, key: StateKey, row: byte
             return disclosures.may_list(identity, components)
         case _ if member:
             return True
-        case "rules" | "agency":
+        case "rules" | "agency" | "committee" | "member_key":
             return True
         case "key" | "sequence":
             return components == (own_key,)

@@ -5,10 +5,10 @@ they do is fixed here and in this package. An action that is not listed does not
 that names it is refused when it is checked, a transaction that calls it gets ``UNKNOWN_ACTION``.
 
 Input types are those of rule sets, and ``ref`` alone (the component array of any id),
-``list:text``, ``definition`` (a rule set in its canonical form) and ``evidence`` (what an earlier
-transaction did). A type that ends in ``?`` may be null. Where an act concerns somebody of an
-agency, the agency is an input and the kernel checks that it is the right one, so a charter can say
-``where = "who.agency == input.agency"``.
+``list:text``, ``definition`` (a rule set in its canonical form), ``evidence`` (what an earlier
+transaction did) and ``changes`` (of the committee). A type that ends in ``?`` may be null. Where an
+act concerns somebody of an agency, the agency is an input and the kernel checks that it is the
+right one, so a charter can say ``where = "who.agency == input.agency"``.
 """
 
 from __future__ import annotations
@@ -100,6 +100,11 @@ KERNEL_ACTIONS: Final[dict[str, KernelAction]] = {
     "propose_rules": KernelAction((("domain", "text"), ("number", "int"), ("rules", "definition"))),
     "activate_rules": KernelAction((("domain", "text"), ("number", "int"), ("from", "time"))),
     "activate_executor": KernelAction((("number", "int"), ("from", "time"))),
+    # Under the floor likewise, after the genesis notice: see ``kernel.committee``.
+    "change_committee": KernelAction(
+        (("number", "int"), ("changes", "changes"), ("from", "time?"))  # null: after the notice
+    ),
+    "object_committee": KernelAction((("number", "int"),), protective=True),
     "object_rules": KernelAction((("domain", "text"), ("number", "int")), protective=True),
     "withdraw_rules": KernelAction((("domain", "text"), ("number", "int"))),
     # An act on a proposal names it by its txid. Objecting and withdrawing only stop.

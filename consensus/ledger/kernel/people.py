@@ -6,6 +6,7 @@ for one that never was.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -38,6 +39,9 @@ from consensus.ledger.persons import conflicts, listed_under, rules_behind
 from consensus.ledger.view import CHARTER, View
 from consensus.signing import check_key
 
+Handler = Callable[[Acting], Plan]
+"""Returns what an act is about to do."""
+
 KINDS = {"official": OFFICIAL, "system": SYSTEM, "citizen": CITIZEN}
 NAME_BYTES_MAX = 64
 TITLE_BYTES_MAX = 256
@@ -49,7 +53,7 @@ SCOPE_VALUE_BYTES_MAX = 256
 
 
 def add_agency(acting: Acting) -> Plan:
-    """Admit an agency. It has no validator by that; the committee is changed elsewhere."""
+    """Admit an agency. It has no validator by that: the committee changes by an act of its own."""
     name, title = acting.inputs["agency"], acting.inputs["title"]
     _check_name("agency", name)
     if not 0 < len(title.encode()) <= TITLE_BYTES_MAX:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from consensus.ledger.kernel import (
+    committee,
     disclosing,
     erasing,
     executors,
@@ -48,6 +49,8 @@ HANDLERS: Final[dict[str, Callable[[Acting], Plan]]] = {
     "propose_rules": rulesets.propose_rules,
     "activate_rules": rulesets.activate_rules,
     "activate_executor": executors.activate_executor,
+    "change_committee": committee.change_committee,
+    "object_committee": committee.object_committee,
     "object_rules": rulesets.object_rules,
     "withdraw_rules": rulesets.withdraw_rules,
     "approve": proposals.approve,
@@ -70,6 +73,7 @@ HANDLERS: Final[dict[str, Callable[[Acting], Plan]]] = {
 FLOORS: Final[dict[str, Callable[[Acting, Action], None]]] = {
     "activate_rules": rulesets.check_floor,
     "activate_executor": check_quorum,
+    "change_committee": committee.check_floor,
     "issue_money": money.check_floor,
     "retire_money": money.check_floor,
 }

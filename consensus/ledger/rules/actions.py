@@ -59,7 +59,7 @@ from consensus.ledger.rules.values import (
 )
 from consensus.ledger.schedule import Periods
 from consensus.ledger.terms import Reversible
-from consensus.ledger.types import DEFINITION, EVIDENCE, Type
+from consensus.ledger.types import KERNEL_BASES, Type
 
 T = TypeVar("T")
 
@@ -232,7 +232,7 @@ class _Compiler:
             here = self.place.of("inputs", name)
             try:
                 check_name(name, here, "an input", WORDS)
-                if kernel and text in (DEFINITION, EVIDENCE):
+                if kernel and text in KERNEL_BASES:
                     inputs.append(Input(name, Type(text), False))
                     continue
                 kind = parse_type(text.removesuffix("?"), here, INPUT_BASES)

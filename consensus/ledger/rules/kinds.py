@@ -33,7 +33,7 @@ from consensus.ledger.types import Type
 
 KERNEL_KINDS: Final = (
     "agency", "principal", "key", "role", "grant", "hold", "review", "rules", "proposal",
-    "reservation", "disclosure",
+    "reservation", "disclosure", "committee",
 )  # fmt: skip
 """What the kernel names as ``[kind, id]`` in expects, bases and details; no kind of record is
 called so."""

@@ -423,7 +423,7 @@ def test_whoever_has_what_a_disclosure_read_can_judge_it_again() -> None:
         assert moved == b""
         named |= {full[at : at + 32] for at in range(0, len(full), 64)}
     paths = made.ledger.paths
-    attested = {paths.pool, paths.rules, paths.executor}
+    attested = {paths.pool, paths.rules, paths.executor, paths.committee}
     attested |= {paths("sequence", [public_key(name)]) for name in ("cora", "ann's", "clerk")}
     others = {
         kh

@@ -114,7 +114,13 @@ def test_reads_of_the_decision_name_every_leaf_but_pool_window_and_moved_account
     named = {full[at : at + 32] for at in range(0, len(full), 64)}
     named |= {moved[at : at + 32] for at in range(0, len(moved), 32)}
     paths = world.ledger.paths
-    attested = {paths.pool, paths.rules, paths.executor, paths("sequence", [public_key("officer")])}
+    attested = {
+        paths.pool,
+        paths.rules,
+        paths.executor,
+        paths.committee,
+        paths("sequence", [public_key("officer")]),
+    }
     other_rules = {paths("rules", ["charter"]), paths("rules", ["charter", 1])}
     asked = set(recorded.asked)
     assert asked - named == attested | other_rules

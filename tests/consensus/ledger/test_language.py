@@ -794,7 +794,7 @@ def test_a_decision_names_all_that_was_read_for_it(
     paths = world.ledger.paths
     domains = ["charter", "identity", "benefits", "payments", "grants"]
     aside = {paths.pool, paths("sequence", [public_key("clerk")]), paths("rules", [])}
-    aside |= {paths.executor, *(paths("rules", [each]) for each in domains)}
+    aside |= {paths.executor, paths.committee, *(paths("rules", [each]) for each in domains)}
     aside |= {paths("rules", [each, 1]) for each in domains}
     # An account that the act opens was found absent: its opening is among the writes.
     aside |= {paths("account", ["fund", "new"])}

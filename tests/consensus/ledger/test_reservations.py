@@ -625,7 +625,13 @@ def test_what_was_read_suffices_to_execute_again_and_the_decision_names_it() -> 
         named |= {full[at : at + 32] for at in range(0, len(full), 64)}
         named |= {moved[at : at + 32] for at in range(0, len(moved), 32)}
     paths = world.ledger.paths
-    attested = {paths.pool, paths.rules, paths.executor, paths("sequence", [public_key("clerk")])}
+    attested = {
+        paths.pool,
+        paths.rules,
+        paths.executor,
+        paths.committee,
+        paths("sequence", [public_key("clerk")]),
+    }
     rules = {
         kh
         for each in ("charter", "identity", "benefits", "payments")
