@@ -74,7 +74,8 @@ class Proposed:
         author: the key that signed; ``principal`` and ``agency`` whose it was then.
         expires_ms: chain time after which nothing can be done with it.
         calls: (domain, action, action id) of each.
-        draft: what it would do; None where this key may not read it.
+        draft: what it would do; None where this key may not read it, and where the node does not
+            keep it any more, some time after the proposal could last take effect.
         refusal: code and detail of what would refuse it now, as one node says; None: nothing.
         lacking: what the holder of this key lacks to approve it, as one node says; empty: nothing.
     """
@@ -286,7 +287,10 @@ class ProposalActs(Acts):
         """
         was = await self.proposal(txid)
         if was.draft is None:
-            raise DraftError("this key may not read what the proposal would do")
+            raise DraftError(
+                "what the proposal would do is not shown",
+                hint="its author and who could approve it may read it, while nodes keep it",
+            )
         book = (await self.rules(refresh=True)).book
         calls: list[Call] = []
         found: list[Entry] = []

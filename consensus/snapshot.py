@@ -142,8 +142,9 @@ class Certified:
     @property
     def cut(self) -> Cut:
         """What checking its pieces takes."""
-        depth = self.head.tree_depth
-        return Cut(self.chain, depth, self.manifest.depth, self.height, self.whole)
+        depth, row_bits = self.head.tree_depth, self.manifest.depth
+        time_ms = self.statement.time_ms
+        return Cut(self.chain, depth, row_bits, self.height, self.whole, time_ms)
 
     def due(self, index: int) -> Due:
         """Return the node of one chunk."""
@@ -280,6 +281,7 @@ class Cut(NamedTuple):
         row_bits: depth of the manifest's row.
         height: of the snapshot.
         whole: every row must be there.
+        time_ms: chain time of the snapshot.
     """
 
     chain: bytes
@@ -287,6 +289,7 @@ class Cut(NamedTuple):
     row_bits: int
     height: int
     whole: bool
+    time_ms: int
 
 
 class Checker:
@@ -329,7 +332,7 @@ class Checker:
         pieces.check_chunk(self._cut.tree_depth, found, due, self._cut.height)
         if self._cut.whole and any(row is None for row in found.values):
             raise ProofError("a row is left out, which only an auditor's copy may")
-        check_rows(self._cut.chain, self.paths, found.entries, found.values)
+        check_rows(self._cut.chain, self.paths, found.entries, found.values, self._cut.time_ms)
         return found
 
 

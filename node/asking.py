@@ -15,10 +15,11 @@ from consensus import codec
 from consensus.codec import Value
 from consensus.genesis import EPOCH
 from consensus.hashing import ZERO
+from consensus.ledger.attached import cut_attached
 from consensus.ledger.dry import DryRun
 from consensus.ledger.executor import BlockContext, BlockRun
 from consensus.ledger.ledger import Ledger
-from consensus.ledger.proposals import OPEN, SPACE, Proposal
+from consensus.ledger.proposals import DRAFT, OPEN, SPACE, Proposal, decode_draft, is_bare
 from consensus.ledger.proposing import Proposing
 from consensus.ledger.transaction import Transaction
 from consensus.ledger.view import Source
@@ -68,9 +69,12 @@ class Asking:
             return None
         return Proposal(*codec.parse(decode_single(row.value)[2], SPACE))
 
-    def draft(self, proposal: Proposal) -> Transaction:
-        """Return what a proposal would do."""
-        return self._dry_run().draft(proposal)
+    def draft(self, proposal: Proposal) -> Transaction | None:
+        """Return what a proposal would do; None where its private part is not kept any more."""
+        row = self._source().get(self._ledger.paths(SPACE, [proposal.txid, DRAFT]))
+        if row is None or is_bare(row.value):
+            return None
+        return decode_draft(proposal.txid, cut_attached(row.value)[1])
 
     def outlook(self, proposal: Proposal, key: bytes) -> Outlook | None:
         """Return what would become of a proposal now; None once it has ended.
@@ -92,10 +96,10 @@ class Asking:
     def places(self, txid: bytes) -> list[tuple[str, list[Value]]]:
         """Return space and components of what a proposal's draft names and rests on now."""
         found = self.proposal(txid)
-        if found is None:
+        draft = None if found is None else self.draft(found)
+        if draft is None:
             return []
-        context, source = self._context(), self._source()
-        return DryRun(self._ledger, source, context, self.draft(found)).places
+        return DryRun(self._ledger, self._source(), self._context(), draft).places
 
     def pending(self, key: bytes, after: bytes | None, limit: int) -> ProposalPage:
         """Return open proposals that the holder of a key could approve and has not.

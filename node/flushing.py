@@ -134,6 +134,10 @@ class Flusher:
                 await self._settle(*self._chronicle.sealed_upto(upto))
             first, private = self._retention.step(upto, self._chronicle.time_ms())
             batch = self._batch(upto, state, history, numbers)
+            drafts = self._retention.drafts(self._store.view, self._paths, first)
+            if drafts.unlisted:
+                index = [*batch.index, *drafts.unlisted]
+                batch = replace(batch, index=index, bared=drafts.rows)
             if private:
                 more = [*batch.meta, *retention.meta(first)]
                 batch = replace(batch, meta=more, private=private)
@@ -141,6 +145,7 @@ class Flusher:
             self._retention.done(first)
             self._dropped(private)
             state.flushed(upto)
+            state.reread(kh for kh, _ in drafts.rows)
             history.flushed(upto)
             self._chronicle.flushed(upto)
             self._flushed(upto)

@@ -3,6 +3,7 @@
     01 ‖ domain.action ‖ 00 ‖ expires 8 ‖ txid      an open proposal, under each of its actions
     02 ‖ agency ‖ 00 ‖ state 1 ‖ proposed 8 ‖ txid  every proposal, under its author's agency
     03 ‖ txid                                       height 8 ‖ index 4 of its second decision
+    04 ‖ expires 8 ‖ txid                           every proposal whose draft has its private part
 
 These are keys of the store's index; no key of a record begins like them. What heights change that
 are certified and not yet flushed lies in memory above it, so a page is as of the newest certified
@@ -20,7 +21,7 @@ from consensus.ledger.proposals import OPEN, Proposal
 from node.storage.tables import INDEX_BYTES, height_key, height_of
 
 if TYPE_CHECKING:
-    from node.storage.store import Store
+    from node.storage.store import Store, View
 
 Change = tuple[Proposal | None, Proposal]
 """A proposal as it was before a block (None: new), and after it."""
@@ -28,6 +29,7 @@ Change = tuple[Proposal | None, Proposal]
 _BY_ACTION: Final = b"\x01"
 _BY_AGENCY: Final = b"\x02"
 _EFFECT: Final = b"\x03"
+_BY_END: Final = b"\x04"
 _PRESENT: Final = b"\x01"
 _TXID_BYTES: Final = 32
 _SCAN: Final = 256
@@ -119,6 +121,18 @@ class Register:
             start = rows[-1][0]
 
 
+def over(view: View, before_ms: int, count_max: int) -> list[tuple[bytes, bytes]]:
+    """Return ``(key, txid)`` of proposals that are still listed by their end, the oldest first.
+
+    Args:
+        before_ms: their time was over before then.
+        count_max: how many at most.
+    """
+    high = _BY_END + height_key(before_ms)
+    rows = view.records(_BY_END, count_max=count_max)
+    return [(key, key[-_TXID_BYTES:]) for key, _ in rows if key < high]
+
+
 def effect_entry(txid: bytes, height: int, index: int) -> tuple[bytes, bytes]:
     """Return the entry of the store's index that says where a second decision is."""
     return _EFFECT + txid, height_key(height) + index.to_bytes(INDEX_BYTES, "big")
@@ -141,9 +155,10 @@ def _keys(changes: Sequence[Change]) -> dict[bytes, bool]:
 
 def _keys_of(proposal: Proposal) -> list[bytes]:
     agency = _BY_AGENCY + proposal.agency.encode() + b"\x00" + bytes([proposal.state])
-    keys = [agency + height_key(proposal.proposed_ms) + proposal.txid]
+    expires = height_key(proposal.expires_ms) + proposal.txid
+    keys = [agency + height_key(proposal.proposed_ms) + proposal.txid, _BY_END + expires]
     if proposal.state == OPEN:
-        end = b"\x00" + height_key(proposal.expires_ms) + proposal.txid
+        end = b"\x00" + expires
         names = dict.fromkeys(f"{domain}.{action}" for domain, action, _ in proposal.calls)
         keys += [_BY_ACTION + name.encode() + end for name in names]
     return keys

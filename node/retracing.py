@@ -21,6 +21,7 @@ from consensus.ledger import decision as decisions
 from consensus.ledger.executor import BlockContext
 from consensus.ledger.group import Group
 from consensus.ledger.ledger import Ledger
+from consensus.ledger.proposals import is_bare
 from consensus.ledger.transaction import Transaction, decode_trusted, transaction_id
 from consensus.state.state import Row
 from node.chronicle import Chronicle
@@ -52,7 +53,10 @@ class _Source:
         self._height = height
 
     def get(self, kh: bytes) -> Row | None:
-        return self._moment.row(self._height, kh)
+        row = self._moment.row(self._height, kh)
+        if row is not None and is_bare(row.value):
+            raise NotKept("the private part of a proposal is not kept here any more")
+        return row
 
 
 class Retracing:

@@ -19,6 +19,8 @@ ATTACHED: Final = 2
 """First byte of a row with an attachment; rows of records begin with 1, of single leaves with 0."""
 _ROOT_BYTES: Final = 34
 _HEAD_BYTES: Final = 24
+ATTACHMENT_AT: Final = 1 + _HEAD_BYTES + _ROOT_BYTES
+"""Where the attachment begins."""
 
 
 def join_attached(single_row: bytes, attachment: bytes) -> bytes:
@@ -32,13 +34,13 @@ def join_attached(single_row: bytes, attachment: bytes) -> bytes:
 
 def split_attached(row: bytes) -> tuple[bytes, bytes]:
     """Return root and attachment of a row that ``join_attached`` made."""
-    end = 1 + _HEAD_BYTES + _ROOT_BYTES
+    end = ATTACHMENT_AT
     invariant(len(row) > end and row[0] == ATTACHED, "not the row of a rule set")
     return row[end - 32 : end], row[end:]
 
 
 def cut_attached(row: bytes) -> tuple[bytes, bytes]:
     """Return the single leaf's own row and the attachment of one that ``join_attached`` made."""
-    end = 1 + _HEAD_BYTES + _ROOT_BYTES
+    end = ATTACHMENT_AT
     invariant(len(row) > end and row[0] == ATTACHED, "not a row with an attachment")
     return row[1:end], row[end:]

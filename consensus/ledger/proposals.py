@@ -3,7 +3,7 @@
     proposal  [txid]           [txid, author key, principal, agency, protective, proposed_ms,
                                 expires_ms, state, [[domain, action, action_id], ...],
                                 [[key, principal, agency, time_ms, txid], ...], end | null]
-    proposal  [txid, "draft"]  txid; beside it [body, [opening, ...], seed]
+    proposal  [txid, "draft"]  txid; beside it [body, [opening, ...], seed], later perhaps [body]
 
     open ── approve (policy complete) ──> executed | stale
       ├──── withdraw ──> withdrawn        expired: open, and its time is over; derived when read
@@ -14,7 +14,8 @@ transaction, and why: words, or for a stale one ``[code, call, detail]`` of its 
 Nothing is deleted. An approval names the transaction that gave it; a cosigner's is the proposal.
 One that is renewed (``kernel.proposals``) takes the last place, and is no second one.
 
-The draft is written once and never again, so approvals cost the same for a long one.
+The draft is written once and never again, so approvals cost the same for a long one. Once its time
+is over nobody judges it any more, and a node may drop its private part: nothing certified changes.
 
 Not here: who may do what with a proposal (``kernel.proposals``), and its judgement (``proposing``).
 """
@@ -26,8 +27,9 @@ from typing import Final, NamedTuple
 
 from consensus import codec
 from consensus.codec import Value
-from consensus.errors import LocalProtocolError
+from consensus.errors import LocalProtocolError, invariant
 from consensus.hashing import ZERO
+from consensus.ledger.attached import ATTACHED, ATTACHMENT_AT, cut_attached, join_attached
 from consensus.ledger.authority import Standing
 from consensus.ledger.share import Share
 from consensus.ledger.transaction import Transaction, decode_trusted
@@ -49,6 +51,10 @@ STATES: Final = ("open", "executed", "stale", "withdrawn", "objected")
 """Words for the states, by number."""
 EXPIRED: Final = "expired"
 """The word for a proposal that is open and whose time is over."""
+
+_BODY_ALONE: Final = b"\x81"
+"""How an array of one item begins."""
+_ATTACHED: Final = bytes([ATTACHED])
 
 OWN_ACTS: Final = frozenset({"approve", "approve_protective", "object", "withdraw"})
 """Acts of the charter that nobody proposes: they are one's own word on a proposal."""
@@ -171,5 +177,28 @@ def changes(view: View, source: Source, desk: Desk) -> tuple[tuple[Proposal | No
 
 def decode_draft(txid: bytes, attachment: bytes) -> Transaction:
     """Return the transaction in what this node stored beside a draft."""
+    invariant(has_private(attachment), "the private part of a draft is gone")
     body, openings, seed = codec.parse(attachment, "draft")
     return decode_trusted(body, (), openings, seed, txid)
+
+
+def has_private(attachment: bytes) -> bool:
+    """Return whether what lies beside a draft still has its openings and seed."""
+    return attachment[:1] != _BODY_ALONE
+
+
+def is_bare(row: bytes) -> bool:
+    """Return whether a row is that of a draft without its private part."""
+    return row[:1] == _ATTACHED and not has_private(row[ATTACHMENT_AT:])
+
+
+def ended_ms(row: bytes) -> int:
+    """Return the chain time after which nobody judges the draft in a row of our own."""
+    body = codec.parse(cut_attached(row)[1], "draft")[0]
+    return int(codec.parse(body, "body")[3])
+
+
+def bared(row: bytes) -> bytes:
+    """Return the row of a draft without its private part; the leaf stays what it is."""
+    single, attachment = cut_attached(row)
+    return join_attached(single, codec.encode(codec.parse(attachment, "draft")[:1]))

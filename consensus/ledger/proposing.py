@@ -416,12 +416,10 @@ class Proposing:
     def is_quiet(self, proposal: Proposal) -> bool:
         """Return whether an action in force that a proposal calls is quiet."""
         self._view.begin()
-        found = [self._bench.action(call) for call in self.draft(proposal).calls]
+        protective = proposal.protective
+        calls = [Call(domain, name, id_, protective) for domain, name, id_ in proposal.calls]
+        found = [self._bench.action(call) for call in calls]
         return any(each is not None and each.action.quiet for each in found)
-
-    def draft(self, proposal: Proposal) -> Transaction:
-        """Return the transaction that a proposal stores."""
-        return proposals.draft_of(self._view, proposal.txid)
 
     def _why(
         self, transaction: Transaction, judged: Judged, refused: Refused

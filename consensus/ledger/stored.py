@@ -1,14 +1,15 @@
 """Rows of somebody else's store, checked against the value hashes that the state tree has.
 
 A row holds what its value hash was made of: values, salts, and hashes that follow from these. Every
-byte of it is bound, so there is one row for a value hash and no other:
+byte of it is bound, so there is one row for a value hash and no other, but for old drafts:
 
     record      each leaf hash is computed again, the root over all of them is the value hash, and
                 the row is the one that its parts encode to
     single      the leaf hash is the value hash
     attached    the same, and the attachment leads to the root that the leaf holds: the text of a
                 rule set to the root of its parts, a proposal's draft to its txid, with the private
-                part that its body commits to
+                part that its body commits to; or the body alone where its time is over: who gave
+                the row dropped the rest, and nobody judges such a draft again
     tombstone   empty, under the zero value hash
 
 Not here: which key path a value belongs to (the tree binds both), and what values mean.
@@ -26,7 +27,7 @@ from consensus.hashing import DIGEST_BYTES, ZERO, bulk
 from consensus.ledger.attached import ATTACHED, cut_attached, split_attached
 from consensus.ledger.layout import Paths, encode_bytes
 from consensus.ledger.private import CALLS_MAX
-from consensus.ledger.proposals import DRAFT
+from consensus.ledger.proposals import DRAFT, has_private
 from consensus.ledger.proposals import SPACE as PROPOSAL
 from consensus.ledger.rules import decode_definition, parts_root
 from consensus.ledger.transaction import ENVELOPE_BYTES_MAX, decode_body, with_private
@@ -48,8 +49,10 @@ _SINGLE_HEAD_BYTES: Final = 8 + SALT_BYTES
 _RECORD: Final = struct.Struct(">BHHHQ")
 _OTHER_HASH: Final = "it does not have the value hash of its entry"
 _KH_HEAD: Final = b"\x83\x58\x20"
+_BODY: Final = codec.octets(low=1, high=ENVELOPE_BYTES_MAX)
+_BARE: Final = codec.array(_BODY)
 _DRAFT: Final = codec.array(
-    codec.octets(low=1, high=ENVELOPE_BYTES_MAX),
+    _BODY,
     codec.list_of(codec.octets(low=1, high=ENVELOPE_BYTES_MAX), CALLS_MAX + 3, low=2),
     codec.octets(DIGEST_BYTES),
 )
@@ -58,7 +61,13 @@ _values = bulk("value")
 _fields = bulk("field")
 
 
-def check_rows(chain: bytes, paths: Paths, entries: bytes, values: Sequence[bytes | None]) -> None:
+def check_rows(
+    chain: bytes,
+    paths: Paths,
+    entries: bytes,
+    values: Sequence[bytes | None],
+    time_ms: int = 0,
+) -> None:
     """Check the rows of entries of the tree, each with its row or None where that is left out.
 
     Args:
@@ -66,6 +75,7 @@ def check_rows(chain: bytes, paths: Paths, entries: bytes, values: Sequence[byte
         paths: of the network.
         entries: joined, 72 bytes each.
         values: untrusted, one an entry.
+        time_ms: chain time of the state; a draft whose time was over then may be its body alone.
 
     Raises:
         ProofError: a row is not the one that its value hash was made of. Says which key.
@@ -81,12 +91,17 @@ def check_rows(chain: bytes, paths: Paths, entries: bytes, values: Sequence[byte
         if row and is_record_row(row):
             records.append((kh, vh, row))
         else:
-            check_row(chain, paths, kh, vh, row)
+            check_row(chain, paths, kh, vh, row, time_ms)
     _check_records(records)
 
 
-def check_row(chain: bytes, paths: Paths, kh: bytes, vh: bytes, row: bytes) -> None:
-    """Check that an untrusted row is the one that the value hash of a key was made of.
+def check_row(
+    chain: bytes, paths: Paths, kh: bytes, vh: bytes, row: bytes, time_ms: int = 0
+) -> None:
+    """Check that an untrusted row is one that the value hash of a key was made of.
+
+    Args:
+        time_ms: as in ``check_rows``.
 
     Raises:
         ProofError: it is not. Says which key.
@@ -98,7 +113,7 @@ def check_row(chain: bytes, paths: Paths, kh: bytes, vh: bytes, row: bytes) -> N
             _check_records([(kh, vh, row)])
             return
         elif row[0] == ATTACHED:
-            fits = _attached_hash(chain, paths, kh, row) == vh
+            fits = _attached_hash(chain, paths, kh, row, time_ms) == vh
         else:
             fits = _single_hash(kh, row) == vh
     except ComityError as error:
@@ -209,13 +224,13 @@ def _single_hash(kh: bytes, row: bytes) -> bytes:
     return single_leaf(kh, version, row[8:_SINGLE_HEAD_BYTES], row[_SINGLE_HEAD_BYTES:])
 
 
-def _attached_hash(chain: bytes, paths: Paths, kh: bytes, row: bytes) -> bytes:
+def _attached_hash(chain: bytes, paths: Paths, kh: bytes, row: bytes, time_ms: int) -> bytes:
     root, attachment = split_attached(row)
     single, _ = cut_attached(row)
     if single[_SINGLE_HEAD_BYTES:] != encode_bytes(root):
         raise ProofError("the leaf does not hold a root")
     if kh == paths(PROPOSAL, [root, DRAFT]):
-        _check_draft(chain, root, attachment)
+        _check_draft(chain, root, attachment, time_ms)
     else:
         definition = decode_definition(attachment)
         if kh != paths(_RULES, [definition.domain, definition.number]):
@@ -225,11 +240,16 @@ def _attached_hash(chain: bytes, paths: Paths, kh: bytes, row: bytes) -> bytes:
     return _single_hash(kh, single)
 
 
-def _check_draft(chain: bytes, txid: bytes, attachment: bytes) -> None:
-    body, openings, seed = codec.decode(
-        attachment, _DRAFT, bytes_max=ENVELOPE_BYTES_MAX, what="draft"
-    )
+def _check_draft(chain: bytes, txid: bytes, attachment: bytes, time_ms: int) -> None:
+    private = has_private(attachment)
+    shape = _DRAFT if private else _BARE
+    body, *rest = codec.decode(attachment, shape, bytes_max=ENVELOPE_BYTES_MAX, what="draft")
     found = decode_body(chain, body)
     if found.txid != txid:
         raise ProofError("the draft of a proposal is not the transaction that it names")
+    if not private:
+        if found.not_after_ms >= time_ms:
+            raise ProofError("a draft lacks its private part, and its time is not over yet")
+        return
+    openings, seed = rest
     with_private(chain, found, openings, seed)

@@ -274,6 +274,15 @@ class State:
             self._remember(self._blocks.popleft().rows)
         self._overlay = _newest(self._blocks)
 
+    def reread(self, keys: Iterable[bytes]) -> None:
+        """Forget what is kept of flushed rows: the store has them in another form now.
+
+        Their value hashes are the same, else the store would not be at its height any more.
+        """
+        for kh in keys:
+            self._stored.pop(kh, None)
+            self._older.pop(kh, None)
+
     def _remember(self, rows: Mapping[bytes, Row | None]) -> None:
         """Keep rows that the store has now, in place of those it had."""
         self._stored.update(rows)

@@ -342,9 +342,8 @@ class Querier:
             outlook = None
         if connection.access == answers.CITIZEN and outlook is not None:
             outlook = reads.Outlook(outlook.refusal, None)
-        draft = None
-        if shown:
-            draft = reading.draft_text(connection.hub.chain, asking.draft(found))
+        kept = asking.draft(found) if shown else None
+        draft = None if kept is None else reading.draft_text(connection.hub.chain, kept)
         return reads.Proposal(rows, draft, outlook)
 
     def _behind(self, request_id: int, height: int) -> None:

@@ -72,6 +72,7 @@ class FlushBatch:
         aside: node-local values, ``(key, value)``; None removes.
         meta: further names and values; a name does not begin with "_".
         private: digests of batches whose private parts go.
+        bared: state rows without what their value hashes do not cover; the store has them whole.
         forget: rows that heights up to this one replaced are forgotten; -1: none.
     """
 
@@ -83,6 +84,7 @@ class FlushBatch:
     aside: Sequence[tuple[bytes, bytes | None]] = ()
     meta: Sequence[tuple[bytes, bytes]] = ()
     private: Sequence[bytes] = ()
+    bared: Sequence[tuple[bytes, Row]] = ()
     forget: int = -1
 
 
@@ -125,6 +127,7 @@ def write(txn: lmdb.Transaction[bytes], opened: Tables, batch: FlushBatch) -> No
         txn.put(name, value, db=opened.meta)
     for digest in batch.private:
         txn.delete(digest, db=opened.private)
+    _put_rows(txn, opened.state, batch.bared, {})
     versions.forget(txn, opened, horizon, batch.forget)
     txn.put(tables.META_HEIGHT, height_key(batch.height), db=opened.meta)
 

@@ -192,7 +192,7 @@ def test_an_imported_store_is_the_state_with_an_index_made_from_its_rows(
         assert history.root() == before.root()
         tip = opening.stored_tip(store, TOWN.block)
         assert (tip.block, tip.commit_cert) == (TOWN.block, TOWN.certificate)
-        listed = {key: kh for key, kh in view.records(b"", count_max=1000) if key[0] > 3}
+        listed = {key: kh for key, kh in view.records(b"", count_max=1000) if key[0] > 4}
         assert listed[index_key("file", ["f"])] == Paths(TOWN.chain)("record", ["file", "f"])
         assert index_key("principal", [token("ada")]) in listed
         opened = list(Register(store).open_for("desk.send", TOWN.block.time_ms, b""))
@@ -206,7 +206,7 @@ def test_what_is_listed_is_what_a_flush_of_the_same_rows_lists() -> None:
     paths = Paths(TOWN.chain)
     rows = [(kh, row) for kh, row in sorted(TOWN.rows.items()) if row.value]
     expected = dict(index_entries(rows, lambda kh: False, paths))
-    found = {key: kh for key, kh in listed(paths, TOWN.chunk(1)) if key[0] > 3}
+    found = {key: kh for key, kh in listed(paths, TOWN.chunk(1)) if key[0] > 4}
     assert found == expected
     assert len(found) > 20
 
