@@ -29,7 +29,8 @@ class NodeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[node]``: who this node is and where its files are.
 
     ``passphrase_file`` opens key files that are sealed under a passphrase (``node.keyring``).
-    Without ``votes`` it follows: for an agency whose key must not sign any more.
+    Without ``votes`` it follows: for an agency whose key must not sign any more. The files of the
+    next keys need not exist: they are used from the epoch on whose committee names them.
     """
 
     agency: str
@@ -37,9 +38,16 @@ class NodeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data: str = "data"
     validator_key: str = "keys/validator.key"
     node_key: str = "keys/node.key"
+    validator_key_next: str = "keys/validator-next.key"
+    node_key_next: str = "keys/node-next.key"
     sealed_key: str = "keys/sealed.key"
     passphrase_file: str = ""
     votes: bool = True
+    role: str = "validator"
+    """``joining``: follows until a committee names its key, and then votes. ``observer``: follows,
+    and has no validator key."""
+    recheck_signatures: bool = False
+    """Whether a node without a vote checks every client's signature of what it executes."""
 
 
 class ListenSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,6 +66,19 @@ class LimitsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     author_transactions_max: int = 8192
     author_bytes_max: int = 16 * 2**20
     pool_bytes_max: int = 128 * 2**20
+
+
+class ObserversSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[observers]``: nodes without a vote that this node lets in, by their certificates.
+
+    ``listen`` is ``host:port`` of their door; empty: there is none. Every ``*.crt`` file in
+    ``folder`` is the certificate of one that is admitted, from the moment it lies there.
+    """
+
+    listen: str = ""
+    folder: str = "observers"
+    connections_max: int = 8
+    bytes_per_second_max: int = 8 * 2**20
 
 
 class TuningSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,7 +113,11 @@ class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole file. ``peers`` overrides the ``host:port`` of other agencies' nodes by name."""
+    """The whole file.
+
+    ``peers`` overrides the ``host:port`` of other agencies' nodes by name. ``follow`` names their
+    doors for observers, for a node without a vote.
+    """
 
     node: NodeSection
     listen: ListenSection = ListenSection()
@@ -101,7 +126,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retention: RetentionSection = RetentionSection()
     history: HistorySection = HistorySection()
     log: LogSection = LogSection()
+    observers: ObserversSection = ObserversSection()
     peers: dict[str, str] = {}
+    follow: dict[str, str] = {}
     folder: str = "."
     """Set by ``load``: the folder of the file."""
 
@@ -119,7 +146,12 @@ _SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "retention": RetentionSection,
     "history": HistorySection,
     "log": LogSection,
+    "observers": ObserversSection,
 }
+_ADDRESSES: Final = ("peers", "follow")
+"""Sections of ``agency = "host:port"``."""
+_ROLES: Final = ("validator", "joining", "observer")
+OBSERVERS_MAX: Final = 64
 _LEVELS: Final = ("debug", "info", "warning", "error")
 _FORMATS: Final = ("auto", "json", "text")
 
@@ -183,12 +215,12 @@ class _Places:
 
 def _refuse_unknown(tree: dict[str, Any], places: _Places) -> None:
     for section, rows in tree.items():
-        known = (*_SECTIONS, "peers")
+        known = (*_SECTIONS, *_ADDRESSES)
         if section not in known:
             raise ConfigError(f"{places.of(section)}: unknown key {_near(section, known)}")
         if not isinstance(rows, dict):
             raise ConfigError(f"{places.of(section)}: {section} is a section: write [{section}]")
-        if section == "peers":
+        if section in _ADDRESSES:
             continue
         fields = _SECTIONS[section].__struct_fields__
         for key in rows:
@@ -253,5 +285,14 @@ def _check_ranges(config: Config, places: _Places) -> None:
         address = getattr(config.listen, key)
         if address or key == "telemetry":
             split_address(address, f"{places.of('listen', key)}: listen.{key}")
-    for name, address in config.peers.items():
-        split_address(address, f"{places.of('peers', name)}: peers.{name}")
+    for section in _ADDRESSES:
+        for name, address in getattr(config, section).items():
+            split_address(address, f"{places.of(section, name)}: {section}.{name}")
+    node, observers = config.node, config.observers
+    require(node.role in _ROLES, "node", "role", f"is one of {', '.join(_ROLES)}")
+    count, rate = observers.connections_max, observers.bytes_per_second_max
+    require(1 <= count <= OBSERVERS_MAX, "observers", "connections_max", f"is 1 to {OBSERVERS_MAX}")
+    require(rate >= 2**16, "observers", "bytes_per_second_max", "is at least 65536")
+    if observers.listen:
+        place = places.of("observers", "listen")
+        split_address(observers.listen, f"{place}: observers.listen")

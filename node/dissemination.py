@@ -17,10 +17,11 @@ from typing import Final, Protocol
 import trio
 
 from consensus.errors import ComityError, RemoteProtocolError, SignatureError
-from consensus.hotstuff.types import Block, PayloadItem
+from consensus.hotstuff.types import Block, PayloadItem, epoch_of_number
+from consensus.ledger import batch as formats
 from consensus.ledger.batch import Item
 from node import batch_wire
-from node.batch_wire import Absent, Announce, Push, Request, Response
+from node.batch_wire import Absent, Announce, BatchMessage, Push, Request, Response
 from node.batches import BatchStore, Drop, Payload, Verify
 from node.checked import CheckedBatch
 from node.mempool import Mempool
@@ -66,6 +67,9 @@ class Dissemination:
         complete: is told of each block whose batches are now all held.
         now_ms: this node's clock.
         names: of the validators, for metrics.
+        trusts: whether the signatures in batches that were asked for are taken as checked: those
+            of blocks that validators have certified, on a node without a vote.
+        doubted: is told of a batch of a block in which a signature is wrong.
     """
 
     def __init__(
@@ -82,6 +86,9 @@ class Dissemination:
         now_ms: Callable[[], int],
         metrics: Metrics,
         names: Sequence[str],
+        *,
+        trusts: bool = False,
+        doubted: Callable[[str], None] = lambda reason: None,
     ) -> None:
         self._batch_bytes_max = batch_bytes_max
         self.batches = batches
@@ -96,6 +103,8 @@ class Dissemination:
         self._metrics = metrics
         self._check_seconds = metrics.stage_seconds.labels(stage="batch")
         self._names = names
+        self._trusts = trusts
+        self._doubted = doubted
         self._bell = trio.Event()
         self._fetch_bell = trio.Event()
         self._announce_bell = trio.Event()
@@ -148,18 +157,24 @@ class Dissemination:
         Raises:
             RemoteProtocolError: malformed, or the peer did what an honest one never does.
         """
-        match batch_wire.decode(payload, self._batch_bytes_max):
+        match self.decode(payload):
             case Push(public, private):
-                self._offer(peer, public, private, solicited=False)
+                if self.batches.own is not None:  # else all that is wanted is asked for
+                    self._offer(peer, public, private, solicited=False)
             case Request(digests):
-                self._serve(peer, digests)
+                self.serve(peer, digests)
             case Response(public, private):
                 self._offer(peer, public, private, solicited=True)
             case Absent(digests):
                 self.batches.absent(digests, self._now_ms())
                 self._fetch_bell.set()
             case Announce(counts, digests):
-                self._hear(peer, counts, digests)
+                if self.batches.own is not None:
+                    self._hear(peer, counts, digests)
+
+    def decode(self, payload: bytes) -> BatchMessage:
+        """Return the message in a frame. Raises DecodeError."""
+        return batch_wire.decode(payload, self._batch_bytes_max)
 
     def _offer(self, peer: int, public: bytes, private: bytes, *, solicited: bool) -> None:
         wanted = self.batches.offer(peer, public, private, solicited=solicited)
@@ -187,10 +202,14 @@ class Dissemination:
             request = await self._checks_out.receive()
             begin = time.monotonic()
             try:
-                batch = await self._verifier.check_batch(request.public, request.private)
+                batch = await self._verifier.check_batch(
+                    request.public, request.private, signatures=not self._trusts
+                )
             except ComityError as error:
                 self.batches.failed(request, error, self._now_ms())
-                if isinstance(error, RemoteProtocolError | SignatureError):
+                if self.batches.own is None and isinstance(error, SignatureError):
+                    self._doubted(f"{error.message} in batch {request.digest.hex()}")
+                elif isinstance(error, RemoteProtocolError | SignatureError):
                     name = self._names[request.sender]
                     self._metrics.batches_rejected.labels(peer=name).inc()
                     self._links.close_link(request.sender, f"a batch was refused: {error}")
@@ -211,11 +230,13 @@ class Dissemination:
         self._changed()
         self._ring_announcing()
 
-    def peer_holds(self, peer: int, counts: tuple[int, ...], own: int) -> None:
+    def peer_holds(self, peer: int, counts: tuple[int, ...]) -> None:
         """A peer told how many batches it holds: push again what it lacks of ours."""
+        own = self.batches.own
         if self.batches.take_counts(peer, counts):
             self._changed()
-        if own < len(counts):  # a vote's counts are not signed and may have any length
+        # The counts of a vote are not signed and may have any length.
+        if own is not None and own < len(counts):
             for batch in self.batches.peer_held(peer, counts[own], self._now_ms()):
                 self._links.send(
                     peer, Class.BATCH, batch_wire.encode(Push(batch.public, batch.private))
@@ -225,7 +246,7 @@ class Dissemination:
 
     def _hear(self, peer: int, counts: tuple[int, ...], digests: tuple[bytes, ...]) -> None:
         if self.batches.own is not None:
-            self.peer_holds(peer, counts, self.batches.own)
+            self.peer_holds(peer, counts)
         ignored = self.batches.hear(peer, digests, self._now_ms())
         if ignored:
             self._metrics.batches_dropped.labels(reason="announced").inc(ignored)
@@ -239,7 +260,7 @@ class Dissemination:
 
     async def run_announcing(self) -> None:
         """Tell peers of batches that stay unproposed, and of what was fetched, until cancelled."""
-        while True:
+        while self.batches.own is not None:
             now_ms, counts = self._now_ms(), self.batches.held_counts()
             for peer, digests in self.batches.announcements(now_ms, sorted(self._links.connected)):
                 message = batch_wire.encode(Announce(counts, digests))
@@ -284,10 +305,17 @@ class Dissemination:
                     await self._fetch_bell.wait()
             self._fetch_bell = trio.Event()
 
-    def _serve(self, peer: int, digests: Iterable[bytes]) -> None:
+    def serve(self, peer: int, digests: Iterable[bytes], upto: int | None = None) -> None:
+        """Give batches to a peer, as long as they find room.
+
+        Args:
+            upto: the last epoch whose batches it may have; None: any.
+        """
         absent: list[bytes] = []
         for digest in digests:
             parts = self._parts(digest)
+            if parts is not None and upto is not None and _epoch(parts[0]) > upto:
+                parts = None
             if parts is None:
                 absent.append(digest)
             elif not self._links.send(peer, Class.SYNC, batch_wire.encode(Response(*parts))):
@@ -325,3 +353,8 @@ class Dissemination:
     def unproposed(self) -> tuple[PayloadItem, ...]:
         """Return every batch that could be proposed, in proposing order."""
         return self.batches.proposable()
+
+
+def _epoch(public: bytes) -> int:
+    _, number, _ = formats.read_header(public)
+    return epoch_of_number(number)

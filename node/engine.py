@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Protocol
 
 import trio
 from structlog.typing import FilteringBoundLogger
@@ -27,7 +27,7 @@ from structlog.typing import FilteringBoundLogger
 from consensus import codec
 from consensus.errors import ComityError
 from consensus.hotstuff.certificates import Verifier as MessageVerifier
-from consensus.hotstuff.events import Halt, PayloadHeld, Started
+from consensus.hotstuff.events import FOLLOWER, Halt, PayloadHeld, Started
 from consensus.hotstuff.types import Block, CommitCert
 from consensus.keyfile import KeyPair
 from consensus.ledger.codes import Code
@@ -39,12 +39,16 @@ from node.batches import BatchStore
 from node.checked import CheckedBatch
 from node.chronicle import Chronicle
 from node.config import HistorySection, LimitsSection, TuningSection
-from node.dissemination import Dissemination, Links
+from node.dissemination import Dissemination
+from node.dissemination import Links as MemberLinks
 from node.errors import StorageFailedError
 from node.execution import Execution
 from node.flushing import Flusher
+from node.guests import Guests
+from node.guests import Links as GuestLinks
 from node.identity import Identity
 from node.mempool import Mempool, PoolLimits
+from node.network.guests import GUESTS_FROM
 from node.network.wire import Class
 from node.ordering import Ordering
 from node.outbox import Outbox, Outgoing
@@ -61,13 +65,15 @@ from node.steady import SteadyClock
 from node.storage import kinds
 from node.storage.disk import SYSTEM_DISK, Disk
 from node.storage.flush import BatchData
-from node.storage.recovery import open_signer, recover
+from node.storage.recovery import recover
 from node.storage.writer import LogWriter
 from node.telemetry.coordination import Coordination
 from node.telemetry.metrics import Metrics
 from node.verifier import Verifier
 
-MARK_FILE: Final = "signer.mark"
+
+class Links(MemberLinks, GuestLinks, Protocol):
+    """What is needed of ``node.network.peers.PeerNetwork``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,7 @@ class Engine:
     """The engine of one node. Opening it recovers; ``start`` runs it; ``close`` releases the data.
 
     Args:
-        identity, key: who it is.
+        identity, keys: who it is; of the keys the one that the epoch's committee names signs.
         folder: its data; made if absent.
         tuning, limits, history: of its configuration.
         links: to the other validators.
@@ -92,7 +98,8 @@ class Engine:
         now_ms: this machine's clock, milliseconds since 1970.
         disk: the system calls of log and signer's mark.
         retention_ms: for how long private parts of transactions are kept; 0: for good.
-        votes: whether the key signs; without, the node follows and makes no batches.
+        votes: False: the node follows and signs nothing, although it may have a vote.
+        rechecks: whether a node without a vote checks clients' signatures in what it executes.
         ended: is told that the epoch is over: this engine is to be finished and closed, and another
             one opened on the same folder.
 
@@ -103,7 +110,7 @@ class Engine:
     def __init__(
         self,
         identity: Identity,
-        key: KeyPair,
+        keys: Sequence[KeyPair],
         folder: Path,
         tuning: TuningSection,
         limits: LimitsSection,
@@ -118,10 +125,13 @@ class Engine:
         history: HistorySection = HistorySection(),  # noqa: B008 (frozen)
         *,
         votes: bool = True,
+        rechecks: bool = False,
         ended: Callable[[], None] = lambda: None,
     ) -> None:
         self._retention_ms = retention_ms
-        self.votes = votes
+        self._rechecks = rechecks
+        self.doubt = ""
+        """What a node without a vote found wrong in a certified block; empty: nothing."""
         self.ledger = of_genesis(identity.genesis)
         self.stopped: Stopped | None = None
         self.epoch_over = False
@@ -143,12 +153,11 @@ class Engine:
             if self.store.height < 0:
                 opening.found(self.store, identity)
             self.identity = identity.at(epochs.kept(self.store.view))
+            self.votes = votes and self.identity.index != FOLLOWER
             self.signer = (
-                open_signer(
-                    self._recovered, key, folder / MARK_FILE, chain=identity.chain, disk=disk
-                )
-                if votes
-                else SilentSigner(key, identity.chain)
+                opening.signer_of(self._recovered, keys, self.identity, folder, disk)
+                if self.votes
+                else SilentSigner(None, identity.chain)
             )
         except BaseException:
             self._recovered.close()
@@ -225,14 +234,17 @@ class Engine:
             genesis.limits,
         )
         numbers = opening.delivered_numbers(store, identity.committee, tip)
-        batches = BatchStore(identity.committee.size, identity.index, identity.committee.epoch)
+        follows = identity.index == FOLLOWER
+        own = None if follows else identity.index
+        batches = BatchStore(identity.committee.size, own, identity.committee.epoch)
         undelivered = opening.logged_batches(recovered, identity.chain, numbers)
         current, earlier = opening.by_epoch(undelivered, identity)
         batches.restore(numbers, current, self._steady_ms())
         for batch in current:
-            if batch.origin == identity.index:
+            if batch.origin == own:
                 pool.adopt(batch.decode(identity.chain).transactions)
-        opening.batch_again(earlier, pool, identity, self._steady_ms())
+        if not follows:  # else clients send it to somebody who has a vote
+            opening.batch_again(earlier, pool, identity, self._steady_ms())
         self.dissemination = Dissemination(
             genesis.limits.batch_bytes_max,
             batches,
@@ -246,6 +258,8 @@ class Engine:
             self._steady_ms,
             metrics,
             [each.agency for each in identity.committee.validators],
+            trusts=follows and not self._rechecks,
+            doubted=self._doubted,
         )
         self.execution = Execution(
             identity.chain,
@@ -256,7 +270,7 @@ class Engine:
             self._find_batch,
             self.ordering.post,
             metrics,
-            identity.committee.validators[identity.index].node_key,
+            (identity.holder.node_keys[0] if identity.row is None else identity.row.node_key),
         )
         self.ordering.dissemination = self.dissemination
         self.ordering.execution = self.execution
@@ -266,6 +280,7 @@ class Engine:
         self.snapshots = SnapshotServer(
             identity, store, lambda: self.execution.state, links, self._log.info, metrics
         )
+        self.guests = Guests(self.ordering, self.dissemination, self.snapshots, links, metrics)
         self.flusher = Flusher(
             store,
             recovered.log,
@@ -316,6 +331,7 @@ class Engine:
             self.flusher.run,
             self.snapshots.run,
             self.coordination.count_holds,
+            self.guests.run,
         ):
             nursery.start_soon(task)
         book = self.ledger.rules(self.execution.state, self.chronicle.time_ms()).book
@@ -329,7 +345,9 @@ class Engine:
         Raises:
             RemoteProtocolError, VerificationError: malformed or forged.
         """
-        if self.keeper is not None and sealed_wire.is_known(payload):
+        if peer >= GUESTS_FROM:
+            self.guests.receive(peer, cls, payload)
+        elif self.keeper is not None and sealed_wire.is_known(payload):
             self.keeper.receive(peer, payload)
         elif cls is Class.SYNC and snapshot_wire.is_known(payload):
             self.snapshots.receive(peer, payload)
@@ -418,6 +436,7 @@ class Engine:
                 if index not in signers:
                     missing.inc()
             self._announce(self.chronicle.announced())
+            self.guests.advanced()
         self.flusher.ring()
 
     def _halted(self, halt: Halt) -> None:
@@ -430,6 +449,16 @@ class Engine:
         self._stop(Stopped(error.code, error.message, storage=True))
         self.outbox.close()
         self.execution.rewind()
+
+    def _doubted(self, reason: str) -> None:
+        """A client's signature is wrong in what a quorum has certified: say so, and go no further.
+
+        Its batch is refused, so the block is never executed here.
+        """
+        self._metrics.signatures_doubted.inc()
+        if not self.doubt:
+            self._log.error("a certified block holds a wrong signature", reason=reason)
+        self.doubt = reason
 
     def _epoch_over(self) -> None:
         """The epoch ended: what was delivered is flushed by ``finish``, and a new start goes on."""

@@ -21,10 +21,11 @@ from consensus.errors import ComityError
 from node import config as configs
 from node import hardening
 from node.config import Config, ConfigError, split_address
+from node.epochs import stored
 from node.errors import SnapshotError
-from node.identity import Identity, load_identity, load_keys
+from node.identity import Identity, check_role, load_identity, load_keys, place_words
 from node.keyring import Keyring, asking
-from node.runtime import Node, wall_ms
+from node.runtime import Node, clients_address, new_verifier, wall_ms
 from node.sealed.vault import load_key
 from node.snapshots.phase import join
 from node.telemetry import logs
@@ -92,10 +93,12 @@ async def _run(config: Config, log: FilteringBoundLogger, keyring: Keyring) -> N
         nursery.start_soon(_watch_signals, stopping.set, log)
         nursery.start_soon(_stop_when, stopping, notifier.stopping)
         nursery.start_soon(notifier.beat)
+        verifier = new_verifier(config, load_identity(config, load_keys(config, keyring)))
+        nursery.start_soon(verifier.run)  # outlives the epochs
         join_at = 0.0
         failures = 0
         while not stopping.is_set():
-            node = Node(config, log, may_join_at=join_at, keyring=keyring)
+            node = Node(config, log, verifier=verifier, may_join_at=join_at, keyring=keyring)
             _check_addresses(config, node.identity)  # to name the one in use; binding does not
             async with trio.open_nursery() as running:
                 running.start_soon(_stop_when, stopping, node.stop)
@@ -145,15 +148,21 @@ def check(path: Path) -> list[str]:
         ComityError: the first thing that is not.
     """
     config = configs.load(path, os.environ)
-    identity = load_identity(config)
-    own = identity.committee.validators[identity.index]
+    keyring = Keyring.of(config, os.environ, ask=asking())
+    keys = load_keys(config, keyring)
+    first = load_identity(config, keys)
+    identity = first.at(stored(config.path(config.node.data), first.chain))
+    check_role(config, identity)
     found = [
         f"{path}: every key known and in range",
         f"genesis: network {identity.genesis.network!r}, chain {identity.chain.hex()}",
     ]
-    keyring = Keyring.of(config, os.environ, ask=asking())
-    load_keys(config, identity, keyring)
-    found.append(f"keys: those of {own.agency} in the genesis file")
+    if identity.row is None:
+        found.append(f"no vote: {place_words(identity)}; this node follows")
+    elif identity.ended:
+        found.append(f"keys: those of {identity.agency} in epoch {identity.committee.epoch}")
+    else:
+        found.append(f"keys: those of {identity.agency} in the genesis file")
     if (sealed_key := config.path(config.node.sealed_key)).exists():
         load_key(sealed_key, keyring)
     if keyring.opened:
@@ -169,22 +178,28 @@ def check(path: Path) -> list[str]:
 
 
 def _check_addresses(config: Config, identity: Identity) -> list[str]:
-    own = identity.committee.validators[identity.index]
+    own = identity.row
     doors = {
-        "peers": (config.listen.peers, (own.peer_host, own.peer_port)),
-        "clients": (config.listen.clients, (own.client_host, own.client_port)),
-        "telemetry": (config.listen.telemetry, ("127.0.0.1", 0)),
+        "listen.clients": clients_address(config, identity),
+        "listen.telemetry": split_address(config.listen.telemetry, "listen.telemetry"),
     }
+    if own is not None:
+        given = config.listen.peers
+        peers = split_address(given, "listen.peers") if given else (own.peer_host, own.peer_port)
+        doors = {"listen.peers": peers, **doors}
+        if config.observers.listen:
+            door = split_address(config.observers.listen, "observers.listen")
+            doors["observers.listen"] = door
     found = []
-    for name, (given, fallback) in doors.items():
-        host, port = split_address(given, f"listen.{name}") if given else fallback
+    for name, (host, port) in doors.items():
         try:
             with socket.create_server((host, port)):
-                found.append(f"listen.{name}: {host}:{port} is free")
+                found.append(f"{name}: {host}:{port} is free")
         except OSError as error:
             raise ConfigError(
-                f"listen.{name}: cannot listen on {host}:{port}: {error.strerror}",
-                hint="stop what uses the address, or name another under [listen]",
+                f"{name}: cannot listen on {host}:{port}: {error.strerror}",
+                hint="stop what uses the address, or name another under "
+                f"[{name.partition('.')[0]}]",
             ) from error
     return found
 

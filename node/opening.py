@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
+from typing import Final
 
 from consensus import codec
 from consensus.committee import Committee
+from consensus.genesis import Genesis
 from consensus.hotstuff import wire
 from consensus.hotstuff.events import (
     NEVER,
@@ -27,6 +30,7 @@ from consensus.hotstuff.types import (
     next_record,
     number_before,
 )
+from consensus.keyfile import KeyPair
 from consensus.ledger import batch as formats
 from consensus.ledger.genesis_state import first_result, genesis_state
 from consensus.ledger.layout import Paths
@@ -37,14 +41,18 @@ from node.checked import CheckedBatch
 from node.config import TuningSection
 from node.errors import PromisesLostError
 from node.flushing import META_NUMBERS
-from node.identity import Identity
+from node.identity import Identity, chosen
 from node.listed import index_entries
 from node.mempool import Busy, Mempool
 from node.signer import SignedBody, Signer
+from node.silent import SilentSigner
 from node.storage import kinds
+from node.storage.disk import Disk
 from node.storage.flush import BlockData, FlushBatch
-from node.storage.recovery import Recovered
+from node.storage.recovery import Recovered, open_signer
 from node.storage.store import Store
+
+MARK_FILE: Final = "signer.mark"
 
 
 class StoreNodes:
@@ -107,6 +115,36 @@ def refuse_rollback(recovered: Recovered, signer: Signer) -> None:
         raise PromisesLostError(
             f"the log ends in round {current[1]}, but this key signed in round {lost[0].round}"
         )
+
+
+def signer_of(
+    recovered: Recovered, keys: Sequence[KeyPair], identity: Identity, folder: Path, disk: Disk
+) -> Signer:
+    """Return the signer of the key that the epoch's committee names; a silent one without a vote.
+
+    A key of the first committee has its mark from the first start on. A later one gets it when its
+    first epoch begins here: until then this node followed, and signed nothing.
+
+    Raises:
+        SignerError, StorageError: as ``open_signer``.
+    """
+    key = chosen(keys, identity)
+    if key is None:
+        return SilentSigner(None, identity.chain)
+    before = identity.committees[:-1]
+    used = any(row.key == key.public for committee in before for row in committee.validators)
+    epoch = identity.committee.epoch
+    signed = any(each.epoch == epoch for each in signed_bodies(recovered))
+    first = bool(before) and not used and not signed
+    mark = mark_path(folder, identity.genesis, key)
+    return open_signer(recovered, key, mark, chain=identity.chain, disk=disk, first=first)
+
+
+def mark_path(folder: Path, genesis: Genesis, key: KeyPair) -> Path:
+    """Return where the mark of a key lies: each key has one of its own."""
+    if any(row.key == key.public for row in genesis.committee.validators):
+        return folder / MARK_FILE
+    return folder / f"signer-{key.public.hex()[:16]}.mark"
 
 
 def signed_bodies(recovered: Recovered) -> list[SignedBody]:

@@ -87,6 +87,8 @@ RECEIVED_MAX: Final = 1024
 """Blocks whose receipt is timed; of those never delivered the oldest are forgotten first."""
 EVIDENCE_MAX: Final = 256
 """Pairs of contradicting messages kept; the first of them, since one already convicts."""
+GUEST_LABEL: Final = "guest"
+"""What all nodes without a vote are called together in metrics."""
 NEVER_MS: Final = 2**63
 CHECK_SECONDS_MAX: Final = 0.5
 """A timer is looked at again at least this often, because the wall clock may be set."""
@@ -271,7 +273,7 @@ class Ordering:
                     end = Certificates(epoch, None, None, self._ends[epoch])
                     self._links.send(peer, Class.CONSENSUS, wire.encode_message(end))
             case PeerHeld(peer, counts):
-                dissemination.peer_holds(peer, counts, self._own)
+                dissemination.peer_holds(peer, counts)
             case SetTimer(token, at_ms):
                 self._timers[token] = at_ms
                 if at_ms < self._looks_at_ms:
@@ -381,7 +383,8 @@ class Ordering:
             return
         if not self.replica.wants(message):
             return
-        if isinstance(message, BlocksRequest) and not self._may_ask(peer):
+        if isinstance(message, BlocksRequest):
+            self.ask(peer, message)
             return
         if isinstance(message, Proposal):
             skew = message.block.time_ms - self._now_ms()
@@ -393,14 +396,27 @@ class Ordering:
         else:
             self.post(Received(peer, verified))
 
+    def ask(self, peer: int, request: BlocksRequest) -> None:
+        """Take a request for blocks of this epoch or an earlier one, from a peer or a guest.
+
+        Raises:
+            VerificationError: it is of a later epoch.
+        """
+        if self._may_ask(peer):
+            self.post(Received(peer, self._verifier.verify(request, peer)))
+
     def _may_ask(self, peer: int) -> bool:
         """Whether a peer's request is answered; who asks more has to ask again."""
         now = trio.current_time()
         if self._serves.spend(peer, 1, now) <= 0:
             return True
         self._serves.spend(peer, -1, now)
-        self._metrics.peer_refused.labels(peer=self._committee.validators[peer].agency).inc()
+        self._metrics.peer_refused.labels(peer=self._name(peer)).inc()
         return False
+
+    def _name(self, peer: int) -> str:
+        validators = self._committee.validators
+        return validators[peer].agency if peer < len(validators) else GUEST_LABEL
 
     def _look_for_own(self, message: Message) -> None:
         """Stop if peers hold what this key has signed and forgotten."""

@@ -21,15 +21,17 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from consensus import genesis
+from consensus.hotstuff.events import FOLLOWER
 from node.api.limits import ApiLimits
 from node.api.server import ApiServer
 from node.backend import Backend
 from node.config import Config, split_address
 from node.engine import Engine
 from node.epochs import stored
-from node.identity import load_identity, load_keys
+from node.identity import Identity, check_role, chosen_node, load_identity, load_keys, place_words
 from node.keyring import Keyring
-from node.links import network_config
+from node.links import network_config, own_certificate
+from node.network.guests import GUESTS_FROM
 from node.network.peers import Class, Hello, HelloState, PeerNetwork
 from node.network.tls import client_server_context
 from node.ordering import FAULTS
@@ -56,12 +58,27 @@ def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def new_verifier(config: Config, identity: Identity) -> Verifier:
+    """Return the workers that check client signatures, not running yet."""
+    limits = identity.genesis.limits
+    return Verifier(identity.chain, limits, processes=config.tuning.verifier_processes)
+
+
+def clients_address(config: Config, identity: Identity) -> tuple[str, int]:
+    """Return where this node listens for clients; without a place and a setting on loopback."""
+    if config.listen.clients:
+        return split_address(config.listen.clients, "listen.clients")
+    row = identity.row or identity.last_row
+    return ("127.0.0.1", 0) if row is None else (row.client_host, row.client_port)
+
+
 class Node:
     """One validator. ``run`` starts everything and returns after ``stop``.
 
     Args:
         config: of this node.
         log: its logger.
+        verifier: runs already, and outlives this node; None: it has one of its own.
         may_join_at: from this moment of the monotonic clock on it ends, ``far_behind``, when a
             snapshot would bring it up sooner.
         keyring: opens its key files.
@@ -75,6 +92,7 @@ class Node:
         config: Config,
         log: FilteringBoundLogger,
         *,
+        verifier: Verifier | None = None,
         may_join_at: float = math.inf,
         keyring: Keyring | None = None,
     ) -> None:
@@ -85,23 +103,22 @@ class Node:
         self._moved = (0, time.monotonic())
         self.log = log
         self.metrics = Metrics()
-        identity = load_identity(config)
+        keys = load_keys(config, keyring)
+        identity = load_identity(config, keys)
         self.identity = identity.at(stored(config.path(config.node.data), identity.chain))
+        check_role(config, self.identity)
         self._stopping = trio.Event()
         self._started_at = time.monotonic()
-        key, self.node_key = load_keys(config, self.identity, keyring)
-        self.verifier = Verifier(
-            self.identity.chain,
-            self.identity.genesis.limits,
-            processes=config.tuning.verifier_processes,
-        )
+        self.node_key = chosen_node(keys.nodes, self.identity)
+        self._owns_verifier = verifier is None
+        self.verifier = verifier or new_verifier(config, self.identity)
         self._broken = False
         self.network = PeerNetwork(
             network_config(config, self.identity, self.node_key, self._hello), self
         )
         self.engine = Engine(
             self.identity,
-            key,
+            keys.validators,
             config.path(config.node.data),
             config.tuning,
             config.limits,
@@ -114,6 +131,7 @@ class Node:
             retention_ms=config.retention.private_days * DAY_MS,
             history=config.history,
             votes=config.node.votes,
+            rechecks=config.node.recheck_signatures,
             ended=self.stop,
         )
         self._serve_clients()
@@ -136,7 +154,6 @@ class Node:
 
     def _serve_clients(self) -> None:
         config, engine = self.config, self.engine
-        own = self.identity.committee.validators[self.identity.index]
         self.backend = Backend(
             engine.ledger,
             self.identity.committee,
@@ -161,7 +178,9 @@ class Node:
                 connections_per_address_max=config.limits.connections_per_address_max,
                 requests_in_flight_max=config.limits.requests_in_flight_max,
             ),
-            client_server_context(own.certificate, self.node_key.seed),
+            client_server_context(
+                own_certificate(self.identity, self.node_key), self.node_key.seed
+            ),
             secrets.token_bytes,
             self._finished,
         )
@@ -218,12 +237,10 @@ class Node:
 
     async def _start(self, nursery: trio.Nursery) -> None:
         config = self.config
-        own = self.identity.committee.validators[self.identity.index]
-        clients = own.client_host, own.client_port
-        if config.listen.clients:
-            clients = split_address(config.listen.clients, "listen.clients")
+        clients = clients_address(config, self.identity)
         listeners = await trio.open_tcp_listeners(clients[1], host=clients[0])
-        nursery.start_soon(self.verifier.run)
+        if self._owns_verifier:
+            nursery.start_soon(self.verifier.run)
         self.engine.start(nursery)
         nursery.start_soon(self._sweep)
         nursery.start_soon(self.keeper.reconcile)
@@ -236,12 +253,16 @@ class Node:
         await nursery.start(
             serve_telemetry, app, host, port, self._stopping.wait, lambda why: cut(why).inc()
         )
+        if not self.votes:
+            self.log.warning("this node follows without a vote", reason=self._no_vote())
         self.log.info(
             "started",
-            validator=self.identity.index,
+            validator=self.identity.index if self.votes else None,
+            epoch=self.identity.committee.epoch,
             height=self.engine.chronicle.certified,
             round=self.engine.ordering.replica.round,
-            clients=f"{clients[0]}:{clients[1]}",
+            clients=f"{clients[0]}:{listeners[0].socket.getsockname()[1]}",
+            observers=self.network.observers_port or None,
         )
 
     def stop(self) -> None:
@@ -255,6 +276,7 @@ class Node:
             lapsed = self.engine.expire()
             if lapsed:
                 self.api.lapsed(lapsed)
+            self.network.recheck()
             self._look_behind()
 
     def _look_behind(self) -> None:
@@ -278,6 +300,10 @@ class Node:
 
     def connected(self, peer: int, hello: Hello) -> None:
         """Take up with a peer."""
+        if peer >= GUESTS_FROM:
+            self.log.info("guest connected", peer=self._name(peer), epoch=hello.epoch)
+            self._from_peer(peer, self.engine.guests.connected, peer, hello.epoch)
+            return
         self._from_peer(peer, self.engine.ordering.connected, peer, hello.extras)
         self._look_behind()
 
@@ -320,17 +346,38 @@ class Node:
             self.identity.committee.epoch, engine.chronicle.certified, engine.ordering.extras()
         )
 
-    def _name(self, index: int) -> str:
-        return self.identity.committee.validators[index].agency
+    def _name(self, number: int) -> str:
+        guest = self.network.guest(number)
+        return self.identity.committee.validators[number].agency if guest is None else guest.name
+
+    @property
+    def votes(self) -> bool:
+        """Whether this node signs in this epoch, while nothing stops it."""
+        return self.engine.votes
 
     # --- what it says of itself -----------------------------------------------------------------
 
     def _refusing(self) -> str | None:
         """Return why no transaction is taken, or None."""
         problem = self._not_serving()
-        if problem is None and not self.engine.votes:
-            return "this node follows without voting and takes no transactions"
+        if problem is None and not self.votes:
+            where = ", ".join(
+                f"{each.agency} ({each.client_host}:{each.client_port})"
+                for each in self.identity.committee.validators
+                if each.agency != self.identity.agency
+            )
+            return (
+                f"this node follows without a vote and takes no transactions ({self._no_vote()}): "
+                f"submit to {where}"
+            )
         return problem
+
+    def _no_vote(self) -> str:
+        if self.identity.index != FOLLOWER:
+            return "votes = false"
+        if self.config.node.role == "observer":
+            return "an observer"
+        return place_words(self.identity)
 
     def _not_serving(self) -> str | None:
         stopped = self.engine.stopped
@@ -342,21 +389,37 @@ class Node:
 
     def readiness(self) -> Readiness:
         """Return whether the node takes part and serves."""
-        connected = len(self.network.connected) + 1
         behind = self.engine.ordering.replica.ordered_height - self.engine.chronicle.executed
-        problem = self._not_serving()
-        if problem is None and connected < self.identity.committee.quorum:
-            problem = f"{connected} of {self.identity.committee.quorum} validators are connected"
+        problem = self._not_serving() or self._not_linked()
+        if problem is None and self.engine.doubt:
+            problem = f"a certified block holds a wrong signature: {self.engine.doubt}"
         if problem is None and behind > BEHIND_HEIGHTS_MAX:
             problem = f"{behind} heights behind"
-        told = {"problem": problem, "votes": self.engine.votes, **self.status()}
+        told = {"problem": problem, "votes": self.votes, **self.status()}
         return Readiness(problem is None, told)
+
+    def _not_linked(self) -> str | None:
+        """Return what links are missing: a quorum of them, or one for a node without a vote."""
+        connected = len(self.network.connected)
+        if self.identity.index != FOLLOWER:
+            quorum = self.identity.committee.quorum
+            if connected + 1 >= quorum:
+                return None
+            return f"{connected + 1} of {quorum} validators are connected"
+        if connected:
+            return None
+        errors = [each.last_error for each in self.network.stats.peers.values() if each.last_error]
+        why = f": {errors[0]}" if errors else ""
+        return f"no member of the committee is connected{why}"
 
     def summary(self) -> str:
         """Return the node's state in one line, for whoever runs it."""
         readiness = self.readiness()
         known = readiness.detail["problem"] or "ready"
         return f"{known}; certified {self.engine.chronicle.certified}"
+
+    def _role(self) -> str:
+        return self.config.node.role if self.identity.index == FOLLOWER else "validator"
 
     def status(self) -> dict[str, Any]:
         """Return what the node says of itself: plain values."""
@@ -366,7 +429,8 @@ class Node:
             "network": self.identity.genesis.network,
             "chain": self.identity.chain.hex(),
             "agency": self.config.node.agency,
-            "validator": self.identity.index,
+            "validator": None if self.identity.index == FOLLOWER else self.identity.index,
+            "role": self._role(),
             "epoch": committee.epoch,
             "round": engine.ordering.replica.round,
             "ordered": engine.ordering.replica.ordered_height,
@@ -377,6 +441,7 @@ class Node:
             "state_root": chronicle.state_root(chronicle.certified).hex(),
             "leaves": engine.execution.state.key_count,
             "peers": [self._name(peer) for peer in sorted(self.network.connected)],
+            "observers": sorted(self._name(each) for each in self.network.guests),
             "validators": [validator.agency for validator in committee.validators],
             "pool": engine.dissemination.pool.waiting,
             "uptime_ms": int((time.monotonic() - self._started_at) * 1000),

@@ -81,6 +81,7 @@ class _Request:
 
     public: bytes
     data: bytes
+    signatures: bool = True
     attempts: int = 0
     verdict: Verdict | None = None
     done: trio.Event = field(default_factory=trio.Event)
@@ -186,8 +187,13 @@ class Verifier:
                 found.append(error)
         return found
 
-    async def check_batch(self, public: bytes, private: bytes) -> CheckedBatch:
+    async def check_batch(
+        self, public: bytes, private: bytes, *, signatures: bool = True
+    ) -> CheckedBatch:
         """Return a batch from a peer, fully checked.
+
+        Args:
+            signatures: False where validators vouch for those of the clients.
 
         Raises:
             DecodeError, SignatureError: its origin is to blame.
@@ -198,10 +204,10 @@ class Verifier:
         self._require_running()
         if self._is_small(len(public) + len(private)):
             try:
-                return from_batch(self._judge.check_batch(public, private))
+                return from_batch(self._judge.check_batch(public, private, signatures))
             except (DecodeError, CopyError, VerificationError) as error:
                 raise _error(worker.refusal(error)) from error
-        request = _Request(public, private)
+        request = _Request(public, private, signatures)
         await self._check([request])
         found = _accepted(request)
         return CheckedBatch(
@@ -386,7 +392,7 @@ class _Worker:
 def _encode(requests: Sequence[_Request]) -> bytes:
     first = requests[0]
     if first.public:
-        return msgspec.msgpack.encode(Job(True, [first.public, first.data]))
+        return msgspec.msgpack.encode(Job(True, [first.public, first.data], first.signatures))
     return msgspec.msgpack.encode(Job(False, [request.data for request in requests]))
 
 

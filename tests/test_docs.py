@@ -215,14 +215,14 @@ def test_the_example_configuration_has_every_option_with_its_default() -> None:
     shown = tomllib.loads(path.read_text(encoding="utf-8"))
     config = configs.load(path, {})
     for section in msgspec.structs.fields(configs.Config):
-        if section.name in ("folder", "peers"):
+        if section.name in ("folder", "peers", "follow"):
             continue
         fields = msgspec.structs.fields(section.type)
         assert list(shown[section.name]) == [field.name for field in fields]
         for field in fields:
             if field.default is not msgspec.NODEFAULT:
                 assert getattr(getattr(config, section.name), field.name) == field.default
-    assert shown["peers"] == {}
+    assert shown["peers"] == shown["follow"] == {}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -230,7 +230,7 @@ def test_environment_variables_that_are_named_exist(page: Path) -> None:
     known = {keys.FILE_VARIABLE, keys.PASSPHRASE_VARIABLE, GENESIS_VARIABLE, SERVERS_VARIABLE}
     known |= {keys.PASSPHRASE_FILE_VARIABLE, keyring.VARIABLE}
     for section in msgspec.structs.fields(configs.Config):
-        if section.name not in ("folder", "peers"):
+        if section.name not in ("folder", "peers", "follow"):
             fields = msgspec.structs.fields(section.type)
             known |= {f"COMITY_{section.name}_{field.name}".upper() for field in fields}
     named = set(re.findall(r"\bCOMITY_[A-Z_]*[A-Z]\b", page.read_text(encoding="utf-8")))

@@ -7,6 +7,8 @@
     link.py      one authenticated connection: introduction, then traffic
     listener.py  incoming connections before they are known, bounded
     peers.py     one link a pair: who dials, backoff, events to the runtime
+    guests.py    nodes without a vote that are let in, and the observers' door
+    pace.py      how fast observers' links may send together
     stats.py     plain counters that telemetry reads
     errors.py    what can go wrong, in the project's one tree
 

@@ -16,6 +16,7 @@ Not here: deadlines and the TLS handshake itself (``peers.py``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -42,16 +43,18 @@ async def introduce(
     stats: LinkStats,
     *,
     dialled: bool,
+    welcome: Callable[[Hello], None] = lambda hello: None,
 ) -> Link:
     """Return the link of a stream at whose other end TLS has shown member ``peer``.
 
     Args:
         stream: nothing but the TLS handshake has happened on it.
-        peer: committee index.
+        peer: its number: the committee index; NO_INDEX and above have none.
         ours: with a nonce of its own for this connection.
         limits: for the link.
         stats: of all links with this peer.
         dialled: we are D, else A.
+        welcome: raises LinkRefused where the hello of the other side is a reason to decline.
 
     Raises:
         LinkRefused: one side declined; if it was ours, the other side has been told.
@@ -68,6 +71,7 @@ async def introduce(
             await writer.send(pack(wire.encode_hello(ours)))
         hello = wire.decode_hello(await _expect(reader, wire.HELLO))
         _check_hello(hello, ours, peer)
+        welcome(hello)
         echo = pack(bytes([wire.ECHO]) + hello.nonce)
         if not dialled:
             await writer.send(pack(wire.encode_hello(ours)) + echo)
@@ -115,9 +119,10 @@ def _check_hello(hello: Hello, ours: Hello, peer: int) -> None:
             f"the peer is of chain {hello.chain.hex()[:16]}, this node of {ours.chain.hex()[:16]}",
             reason=Refusal.OTHER_CHAIN,
         )
-    if hello.index != peer and hello.epoch == ours.epoch:  # places change with the committee
+    index = min(peer, wire.NO_INDEX)
+    if hello.index != index and hello.epoch == ours.epoch:  # places change with the committee
         raise LinkRefused(
-            f"the peer says it is number {hello.index}, its key is that of number {peer}",
+            f"the peer says it is number {hello.index}, its key is that of number {index}",
             reason=Refusal.NOT_A_MEMBER,
         )
 

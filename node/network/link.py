@@ -30,6 +30,7 @@ from node.network.errors import (
 )
 from node.network.framing import FrameReader, FrameWriter, watch
 from node.network.outbound import Outbound, QueueLimits
+from node.network.pace import Pace
 from node.network.stats import LinkStats
 from node.network.wire import Class, Hello
 
@@ -67,6 +68,7 @@ class LinkLimits:
         idle_seconds_max: silence of the peer; several times ``ping_seconds``.
         send_seconds_max: the peer taking one send of at most 256 KiB.
         ping_seconds: between measurements of the round trip.
+        pace: bounds the bytes sent, together with all other links of this pace; None: no bound.
     """
 
     frame_bytes_max: Mapping[Class, int] = field(default_factory=_frames)
@@ -76,10 +78,11 @@ class LinkLimits:
     idle_seconds_max: float = 10.0
     send_seconds_max: float = 10.0
     ping_seconds: float = 2.0
+    pace: Pace | None = None
 
 
 class Link:
-    """An introduced connection with committee member ``peer``; lives through one ``run``."""
+    """An introduced connection with the node of number ``peer``; lives through one ``run``."""
 
     def __init__(
         self,
@@ -147,6 +150,10 @@ class Link:
                 nursery.start_soon(self._guard, watch, self._reader, self._writer)
                 nursery.start_soon(self._ping)
 
+    def has_room(self, cls: Class) -> bool:
+        """Whether the queue of a class is at most half full; for work that is lost otherwise."""
+        return not self._closed and self._outbound.has_room(cls)
+
     async def aclose(self) -> None:
         """Close the stream in bounded time and forget what is queued."""
         self._closed = True
@@ -199,6 +206,8 @@ class Link:
             await self._outbound.bell.heard()
             while data := self._outbound.take():
                 await self._writer.send(data)
+                if self._limits.pace is not None:
+                    await self._limits.pace.spend(len(data))
 
     async def _ping(self) -> None:
         # An unanswered ping is repeated, not renumbered: the measurement counts from the first, and

@@ -32,7 +32,7 @@ class Doorstep:
     def __init__(self, places_max: int, seconds_max: float, stats: ListenerStats) -> None:
         self._places_max = places_max
         self._seconds_max = seconds_max
-        self._stats = stats
+        self.stats = stats
         self._places: dict[Place, None] = {}  # oldest first
 
     def take(self, host: str) -> Place:
@@ -45,14 +45,14 @@ class Doorstep:
         deadline = trio.current_time() + self._seconds_max
         place = Place(host, trio.CancelScope(deadline=deadline))
         self._places[place] = None
-        self._stats.accepted += 1
-        self._stats.pending = len(self._places)
+        self.stats.accepted += 1
+        self.stats.pending = len(self._places)
         return place
 
     def leave(self, place: Place) -> None:
         """Give a place back; it may have been taken away already."""
         self._places.pop(place, None)
-        self._stats.pending = len(self._places)
+        self.stats.pending = len(self._places)
 
     def _evict(self) -> None:
         counts: dict[str, int] = {}
@@ -62,5 +62,5 @@ class Doorstep:
         oldest = next(place for place in self._places if place.host == busiest)
         oldest.evicted = True
         oldest.scope.cancel()
-        self._stats.evicted += 1
+        self.stats.evicted += 1
         self.leave(oldest)

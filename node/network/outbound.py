@@ -58,6 +58,12 @@ class Outbound:
         self.bell.ring()
         return True
 
+    def has_room(self, cls: Class) -> bool:
+        """Whether a queue is at most half full, in frames and in bytes."""
+        stats, limits = self._stats[cls], self._limits[cls]
+        frames, size = 2 * stats.queued_frames, 2 * stats.queued_bytes
+        return frames <= limits.frames_max and size <= limits.bytes_max
+
     def offer_control(self, kind: int, body: bytes) -> None:
         """Queue a control frame ahead of everything; it replaces a waiting one of its kind."""
         self._control[kind] = body

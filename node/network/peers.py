@@ -6,26 +6,35 @@ is left alone for longer, by both sides: the acceptor refuses it until then. A n
 connection of a peer replaces the older one, because only that peer holds its key and it would not
 dial twice with the first one working.
 
+Two nodes in different epochs number each other by different committees, and both or neither may
+think it their turn to dial. So whoever stays without a link for KNOCK_SECONDS dials whatever the
+numbers, and is let in where the epochs differ. If both did so at once, the link that the node with
+the lower key has dialled stays.
+
 The runtime hears of each link that it is ``connected``, what it ``received``, and that it is
 ``disconnected``, in this order; ``send`` never blocks. The link's own task calls the runtime, and
 reads no further while that works: what comes too fast waits in the kernel and at the peer. Links
 take turns, ``FRAMES_AT_ONCE_MAX`` frames each at most.
 
-Not here: what payloads mean; observers; what is sent again after a reconnect.
+Not here: what payloads mean; who else is let in (``guests``); what is sent again after a
+reconnect.
 """
 
 from __future__ import annotations
 
 import random
 import secrets
+import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final, Protocol
 
 import trio
 
 from consensus.errors import ComityError, RemoteProtocolError, invariant
 from node.network.errors import LINK_ERRORS, ConnectionLost, LinkRefused, WrongPeer
+from node.network.guests import GUESTS_FROM, Guest, ObserverDoor
 from node.network.introduction import introduce, refuse
 from node.network.link import Link, LinkLimits, close_stream, is_fault
 from node.network.listener import Doorstep, Place
@@ -38,7 +47,7 @@ from node.network.tls import (
     presented_certificate,
 )
 from node.network.transport import TlsStream
-from node.network.wire import NONCE_BYTES, Class, Hello, Refusal
+from node.network.wire import NO_INDEX, NONCE_BYTES, Class, Hello, Refusal
 
 __all__ = [
     "Class",
@@ -53,6 +62,8 @@ __all__ = [
 
 BACKLOG_MAX: Final = 128
 """Connections the kernel may hold for us before they are accepted."""
+KNOCK_SECONDS: Final = 3.0
+"""Without a link for so long, a node dials a member whose turn it is to dial."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +75,7 @@ class PeerAddress:
         name: of the agency; the common name of its node's certificate.
         host, port: where to dial it.
         node_key: Ed25519 public key that its certificate must hold.
+        others: further addresses, tried in turn after the first.
     """
 
     index: int
@@ -71,6 +83,7 @@ class PeerAddress:
     host: str
     port: int
     node_key: bytes
+    others: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +100,12 @@ class NetworkConfig:
     """Everything the links of one node depend on.
 
     Args:
-        own_index: of this node in the committee.
+        own_index: of this node in the committee; below 0 without a vote there.
         peers: the committee; an entry for the own index is ignored.
         contexts: from ``tls.peer_contexts`` over the same committee.
         chain: hash of the genesis file.
-        listen_host, listen_port: where to accept; port 0 lets the system choose.
+        listen_host, listen_port: where to accept; port 0 lets the system choose, below 0 nobody
+            is accepted.
         hello: asked for every introduction.
         jitter: source of the random part of pauses; nothing secret depends on it.
         limits: of each link.
@@ -99,6 +113,9 @@ class NetworkConfig:
         backoff_seconds_base, backoff_seconds_max: pause after the first failure, and the longest.
         fault_seconds_base, fault_seconds_max: the same after a fault of the peer.
         stable_seconds: a link that lasted so long ends the row of failures before it.
+        own_key: the public node key of this node.
+        former: nodes that only earlier committees name; ``contexts`` trust them as well.
+        observers: a door for those whom the operator admits; None: there is none.
     """
 
     own_index: int
@@ -116,6 +133,9 @@ class NetworkConfig:
     fault_seconds_base: float = 1.0
     fault_seconds_max: float = 60.0
     stable_seconds: float = 10.0
+    own_key: bytes = b""
+    former: tuple[Guest, ...] = ()
+    observers: ObserverDoor | None = None
 
 
 class Runtime(Protocol):
@@ -159,16 +179,43 @@ class PeerNetwork:
         self._by_key = {peer.node_key: peer for peer in peers}
         invariant(len(self._peers) == len(self._by_key) == len(peers), "two peers are one")
         self._links: dict[int, Link] = {}
+        self._guest_links: dict[int, Link] = {}
+        self._guests: dict[int, Guest] = {}
+        self._numbers: dict[tuple[bytes, bool], int] = {}
+        self._former = {guest.node_key: guest for guest in config.former}
+        self._dialled: dict[int, float] = {}
+        """When the present link with a peer was made, if from here."""
         self._standing = {index: _Standing() for index in self._peers}
         self.stats = NetworkStats(ListenerStats(), {index: LinkStats() for index in self._peers})
         self._doorstep = Doorstep(
             config.pending_max, config.limits.handshake_seconds_max, self.stats.listener
         )
+        self._observers_doorstep = Doorstep(
+            1 if config.observers is None else config.observers.pending_max,
+            config.limits.handshake_seconds_max,
+            self.stats.observers,
+        )
+        self.observers_port = 0
+        """Where observers connect, once this runs; 0: nowhere."""
 
     @property
     def connected(self) -> frozenset[int]:
         """Committee indices of the peers that are connected now."""
         return frozenset(self._links)
+
+    @property
+    def guests(self) -> tuple[int, ...]:
+        """Numbers of the guests that are connected now."""
+        return tuple(self._guest_links)
+
+    def guest(self, number: int) -> Guest | None:
+        """Return who has a number; None for members."""
+        return self._guests.get(number)
+
+    def has_room(self, peer: int, cls: Class) -> bool:
+        """Whether an answer to a peer, which costs work, would find room in its queue."""
+        link = self._link(peer)
+        return link is not None and link.has_room(cls)
 
     def send(self, peer: int, cls: Class, payload: bytes) -> bool:
         """Queue a payload for one peer, never blocking; return whether it was taken.
@@ -181,19 +228,35 @@ class PeerNetwork:
 
         Cost: about 1 µs.
         """
-        link = self._links.get(peer)
+        link = self._link(peer)
         return link is not None and link.offer(cls, payload)
 
     def broadcast(self, cls: Class, payload: bytes) -> None:
-        """Queue a payload for every connected peer, as ``send`` does."""
+        """Queue a payload for every connected member, as ``send`` does; guests get none."""
         for link in self._links.values():
             link.offer(cls, payload)
 
     def close_link(self, peer: int, reason: str, code: str = RemoteProtocolError.code) -> None:
         """Close the link with a peer for what it sent, and leave it alone for a while."""
-        link = self._links.get(peer)
+        link = self._link(peer)
         if link is not None:
             link.close(reason, fault=code)
+
+    def recheck(self) -> None:
+        """Close the links of observers that are not admitted any more."""
+        door = self._config.observers
+        if door is None or not self._guest_links:
+            return
+        admitted = door.admitted()
+        keys = {} if admitted is None else admitted.guests
+        for number, link in self._guest_links.items():
+            guest = self._guests[number]
+            if guest.upto is None and guest.node_key not in keys:
+                link.close("this observer is not admitted any more")
+
+    def _link(self, peer: int) -> Link | None:
+        links = self._links if peer < GUESTS_FROM else self._guest_links
+        return links.get(peer)
 
     async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen, dial and carry traffic until cancelled. Reports the port it listens on.
@@ -201,27 +264,69 @@ class PeerNetwork:
         Raises:
             OSError: the address cannot be bound.
         """
-        config = self._config
-        listeners = await trio.open_tcp_listeners(
-            config.listen_port, host=config.listen_host, backlog=BACKLOG_MAX
-        )
-        task_status.started(listeners[0].socket.getsockname()[1])
+        config, door = self._config, self._config.observers
+        listeners: list[trio.SocketListener] = []
+        if config.listen_port >= 0:
+            listeners = await trio.open_tcp_listeners(
+                config.listen_port, host=config.listen_host, backlog=BACKLOG_MAX
+            )
+        doors: list[trio.SocketListener] = []
+        if door is not None:
+            doors = await trio.open_tcp_listeners(
+                door.listen_port, host=door.listen_host, backlog=BACKLOG_MAX
+            )
+            self.observers_port = doors[0].socket.getsockname()[1]
+        task_status.started(listeners[0].socket.getsockname()[1] if listeners else 0)
         async with trio.open_nursery() as nursery:
             for peer in self._peers.values():
-                if peer.index > config.own_index:
-                    nursery.start_soon(self._keep_dialling, peer)
-            await trio.serve_listeners(self._answer, listeners)
+                nursery.start_soon(self._keep_dialling, peer)
+            if door is not None:
+                nursery.start_soon(
+                    trio.serve_listeners, partial(self._answer_observer, door), doors
+                )
+            if listeners:
+                await trio.serve_listeners(self._answer_member, listeners)
+            await trio.sleep_forever()
 
     # --- dialling -----------------------------------------------------------------------------
 
     async def _keep_dialling(self, peer: PeerAddress) -> None:
         standing = self._standing[peer.index]
+        addresses = ((peer.host, peer.port), *peer.others)
+        turn = 0
         while True:
             await trio.sleep_until(standing.dial_at)
-            link = await self._dial(peer)
-            if link is not None:
+            if peer.index < self._config.own_index:
+                await trio.sleep(KNOCK_SECONDS)
+            if (other := self._links.get(peer.index)) is not None:
+                await other.gone.wait()
+                continue
+            host, port = addresses[turn % len(addresses)]
+            link = await self._dial(replace(peer, host=host, port=port))
+            if link is None:
+                turn += 1
+            elif await self._prevails(link, peer):
                 self._links[peer.index] = link
+                self._dialled[peer.index] = trio.current_time()
                 await self._attend(link)
+
+    async def _prevails(self, link: Link, peer: PeerAddress) -> bool:
+        """Whether a link that was dialled is to be used, although the peer may have dialled too."""
+        if peer.index in self._links and peer.node_key < self._config.own_key:
+            await link.aclose()
+            return False
+        await self._make_way(peer)
+        return True
+
+    async def _make_way(self, peer: PeerAddress) -> None:
+        links = self._table(peer.index)
+        while (older := links.get(peer.index)) is not None:
+            older.close("replaced by a newer connection of the peer")
+            self.stats.peers[peer.index].replaced += 1
+            await older.gone.wait()
+
+    def _table(self, peer: int) -> dict[int, Link]:
+        return self._links if peer < GUESTS_FROM else self._guest_links
 
     async def _dial(self, peer: PeerAddress) -> Link | None:
         stream: TlsStream | None = None
@@ -231,7 +336,7 @@ class PeerNetwork:
                 stream = TlsStream(await _connect(peer), self._config.contexts.dial)
                 await _handshake(stream)
                 check_peer_key(stream, peer.node_key)
-                link = await self._introduce(stream, peer, dialled=True)
+                link = await self._introduce(stream, peer, self._config.limits)
         except LINK_ERRORS as error:
             self._note_failure(peer, error)
         except trio.TooSlowError:
@@ -243,76 +348,139 @@ class PeerNetwork:
 
     # --- accepting ----------------------------------------------------------------------------
 
-    async def _answer(self, tcp: trio.SocketStream) -> None:
+    async def _answer_member(self, tcp: trio.SocketStream) -> None:
+        """Answer at the peers' door."""
+        tls = (tcp, self._config.contexts.accept)
+        await self._answer(*tls, self._doorstep, self._known, self._config.limits)
+
+    async def _answer_observer(self, door: ObserverDoor, tcp: trio.SocketStream) -> None:
+        """Answer at the observers' door."""
+        admitted = door.admitted()
+        if admitted is None:
+            self.stats.observers.failed += 1
+            await trio.aclose_forcefully(tcp)
+            return
+
+        def known(key: bytes) -> PeerAddress | None:
+            guest = admitted.guests.get(key)
+            return None if guest is None else self._numbered(guest)
+
+        tls = (tcp, admitted.context)
+        await self._answer(*tls, self._observers_doorstep, known, door.limits)
+
+    def _known(self, key: bytes) -> PeerAddress | None:
+        """Return the member, or the member of earlier epochs, that has a node key."""
+        guest = self._former.get(key)
+        return self._by_key.get(key) if guest is None else self._numbered(guest)
+
+    def _numbered(self, guest: Guest) -> PeerAddress:
+        who = guest.node_key, guest.upto is None  # one may come to either door
+        number = self._numbers.setdefault(who, GUESTS_FROM + len(self._numbers))
+        self._guests[number] = guest
+        self._standing.setdefault(number, _Standing())
+        self.stats.peers.setdefault(number, LinkStats())
+        return PeerAddress(number, guest.name, "", 0, guest.node_key)
+
+    async def _answer(
+        self,
+        tcp: trio.SocketStream,
+        context: ssl.SSLContext,
+        doorstep: Doorstep,
+        known: Callable[[bytes], PeerAddress | None],
+        limits: LinkLimits,
+    ) -> None:
         link: Link | None = None
         try:
             host = tcp.socket.getpeername()[0]
         except OSError:  # it is gone already
             host = ""
-        tls = TlsStream(tcp, self._config.contexts.accept, server_side=True)
-        place = self._doorstep.take(host)
+        tls = TlsStream(tcp, context, server_side=True)
+        place = doorstep.take(host)
         try:
             with place.scope:
-                link = await self._admit(tls)
+                link = await self._admit(tls, doorstep, known, limits)
                 if link is not None:
-                    self._links[link.peer] = link
+                    self._table(link.peer)[link.peer] = link
+                    self._dialled.pop(link.peer, None)
         finally:
-            self._doorstep.leave(place)
+            doorstep.leave(place)
             if link is None:
-                await self._turn_away(tls, place)
+                await self._turn_away(tls, place, doorstep)
         if link is not None:
             await self._attend(link)
 
-    async def _admit(self, tls: TlsStream) -> Link | None:
+    async def _admit(
+        self,
+        tls: TlsStream,
+        doorstep: Doorstep,
+        known: Callable[[bytes], PeerAddress | None],
+        limits: LinkLimits,
+    ) -> Link | None:
         """Return the link of an incoming connection, its predecessor gone; None if it is none."""
         peer: PeerAddress | None = None
         try:
             await _handshake(tls)
-            peer = self._member(tls)
-            await self._check_welcome(tls, peer)
-            link = await self._introduce(tls, peer, dialled=False)
+            peer = known(certificate_key(presented_certificate(tls)))
+            if peer is None:
+                raise WrongPeer("the certificate's key is of nobody who is let in here")
+            await self._check_pause(tls, peer)
+            link = await self._introduce(tls, peer, limits, partial(self._welcome, peer))
         except LINK_ERRORS as error:
             if peer is None:
-                self.stats.listener.failed += 1
+                doorstep.stats.failed += 1
             else:
                 self._note_failure(peer, error)
             return None
-        while (older := self._links.get(peer.index)) is not None:
-            older.close("replaced by a newer connection of the peer")
-            self.stats.peers[peer.index].replaced += 1
-            await older.gone.wait()
+        await self._make_way(peer)
         return link
 
-    async def _check_welcome(self, tls: TlsStream, peer: PeerAddress) -> None:
+    async def _check_pause(self, tls: TlsStream, peer: PeerAddress) -> None:
         paused_seconds = self._standing[peer.index].refused_until - trio.current_time()
-        if peer.index > self._config.own_index:
-            text, reason = "the member with the lower index dials", Refusal.WRONG_DIRECTION
-        elif paused_seconds > 0:
-            text, reason = f"for {paused_seconds:.1f} s more, after a fault", Refusal.PAUSED
-        else:
-            return
-        refusal = LinkRefused(text, reason=reason)
-        await refuse(tls, refusal)
-        raise refusal
+        if paused_seconds > 0:
+            text = f"for {paused_seconds:.1f} s more, after a fault"
+            refusal = LinkRefused(text, reason=Refusal.PAUSED)
+            await refuse(tls, refusal)
+            raise refusal
 
-    async def _turn_away(self, tls: TlsStream, place: Place) -> None:
+    def _welcome(self, peer: PeerAddress, hello: Hello) -> None:
+        """Refuse whoever connects and has no reason to, by what it says of itself."""
+        config, guest = self._config, self._guests.get(peer.index)
+        if guest is None:
+            same = hello.epoch == config.hello().epoch
+            if same and 0 <= config.own_index < peer.index:
+                text = "the member with the lower index dials"
+                raise LinkRefused(text, reason=Refusal.WRONG_DIRECTION)
+            made = self._dialled.get(peer.index, -KNOCK_SECONDS)
+            fresh = peer.index in self._links and trio.current_time() - made < KNOCK_SECONDS
+            if fresh and config.own_key < peer.node_key:
+                raise LinkRefused("a link stands already", reason=Refusal.WRONG_DIRECTION)
+        elif guest.upto is not None and hello.epoch > guest.upto:
+            text = f"no vote since epoch {guest.upto}; be admitted as an observer to follow on"
+            raise LinkRefused(text, reason=Refusal.NO_VOTE_ANY_MORE)
+        elif guest.upto is None and config.observers is not None:
+            others = [n for n in self._guest_links if self._guests[n].upto is None]
+            if len({*others} - {peer.index}) >= config.observers.connections_max:
+                text = f"{len(others)} observers are connected, as many as may be"
+                raise LinkRefused(text, reason=Refusal.CROWDED)
+
+    async def _turn_away(self, tls: TlsStream, place: Place, doorstep: Doorstep) -> None:
         if place.scope.cancelled_caught:
             if not place.evicted:
-                self.stats.listener.expired += 1
+                doorstep.stats.expired += 1
             await trio.aclose_forcefully(tls)
         else:
             await close_stream(tls)
 
     # --- both ---------------------------------------------------------------------------------
 
-    def _member(self, tls: TlsStream) -> PeerAddress:
-        """Return the member that the certificate of an incoming connection belongs to."""
-        peer = self._by_key.get(certificate_key(presented_certificate(tls)))
-        if peer is None:
-            raise WrongPeer("the certificate's key is of no other member")
-        return peer
-
-    async def _introduce(self, tls: TlsStream, peer: PeerAddress, *, dialled: bool) -> Link:
+    async def _introduce(
+        self,
+        tls: TlsStream,
+        peer: PeerAddress,
+        limits: LinkLimits,
+        welcome: Callable[[Hello], None] | None = None,
+    ) -> Link:
+        """Return the link of a stream that TLS has made; with ``welcome`` we accept, else dial."""
         name = certificate_name(presented_certificate(tls))
         if name != peer.name:
             raise WrongPeer(f"the certificate is for {name!r}, the key is of {peer.name!r}")
@@ -320,9 +488,10 @@ class PeerNetwork:
             tls,
             peer.index,
             self._own_hello(),
-            self._config.limits,
+            limits,
             self.stats.peers[peer.index],
-            dialled=dialled,
+            dialled=welcome is None,
+            welcome=welcome or (lambda hello: None),
         )
 
     def _own_hello(self) -> Hello:
@@ -331,7 +500,7 @@ class PeerNetwork:
             chain=self._config.chain,
             epoch=state.epoch,
             height=state.height,
-            index=self._config.own_index,
+            index=self._config.own_index if self._config.own_index >= 0 else NO_INDEX,
             nonce=secrets.token_bytes(NONCE_BYTES),
             extras=state.extras,
         )
@@ -345,7 +514,7 @@ class PeerNetwork:
             self._runtime.connected(link.peer, link.hello)
             await link.run(self._runtime.received)
         finally:
-            del self._links[link.peer]
+            del self._table(link.peer)[link.peer]
             await link.aclose()
             stats.connected_since_seconds = None
             stats.round_trip_seconds = None

@@ -77,4 +77,6 @@ class NetworkStats:
 
     listener: ListenerStats
     peers: dict[int, LinkStats]
-    """By committee index."""
+    """By number: committee index, or that of a guest."""
+    observers: ListenerStats = field(default_factory=ListenerStats)
+    """At the observers' door."""

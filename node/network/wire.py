@@ -33,6 +33,8 @@ REFUSED_BYTES_MAX: Final = 512
 REASON_BYTES_MAX: Final = 200
 NONCE_BYTES: Final = 16
 PING_BYTES: Final = 8
+NO_INDEX: Final = 255
+"""The index in the hello of a node without a vote in its epoch."""
 
 HELLO: Final = 1
 ECHO: Final = 2
@@ -61,6 +63,8 @@ class Refusal(enum.IntEnum):
     WRONG_DIRECTION = 4
     PAUSED = 5
     MALFORMED = 6
+    CROWDED = 7
+    NO_VOTE_ANY_MORE = 8
 
 
 _REFUSAL_NAMES: Final = {int(refusal): refusal.name for refusal in Refusal}
@@ -84,7 +88,7 @@ class Hello:
     Args:
         chain: hash of the genesis file.
         epoch, height: where the sender is; what it is not proved to be.
-        index: of the sender in the committee.
+        index: of the sender in the committee of its epoch; NO_INDEX without a vote there.
         nonce: fresh for this connection; the other side echoes it.
         extras: opaque here (the replica's highest certificates), at most EXTRAS_BYTES_MAX.
     """

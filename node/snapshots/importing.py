@@ -20,10 +20,10 @@ from consensus.errors import invariant
 from consensus.snapshot import Piece, Reader
 from consensus.state.snapshot import Chunk, decode_piece
 from node import config as configs
-from node.engine import MARK_FILE
 from node.errors import SnapshotError
-from node.identity import load_identity, load_keys
+from node.identity import check_role, chosen, load_identity, load_keys
 from node.keyring import Keyring, asking
+from node.opening import mark_path
 from node.snapshots import begin
 from node.snapshots.checking import Pool, processes_for
 from node.snapshots.filling import Filler, Listed
@@ -64,8 +64,15 @@ def import_file(
         ComityError, OSError: configuration, keys or disk.
     """
     config = configs.load(config_file, os.environ)
-    identity = load_identity(config)
-    key, _ = load_keys(config, identity, Keyring.of(config, os.environ, ask=asking()))
+    keys = load_keys(config, Keyring.of(config, os.environ, ask=asking()))
+    identity = load_identity(config, keys)
+    check_role(config, identity)
+    key = chosen(keys.validators, identity)
+    if new_key and key is None:
+        raise SnapshotError(
+            f"no key of {identity.agency} votes yet, so none needs to be called new",
+            hint="leave --new-key away: the node follows until a committee names its key",
+        )
     folder = config.path(config.node.data)
     if folder.exists() and any(folder.iterdir()):
         raise SnapshotError(
@@ -86,8 +93,9 @@ def import_file(
         new = begin.room(folder)
         try:
             entries = fill(reader, new, progress)
-            if new_key:
-                begin.first_mark(folder, folder / MARK_FILE, key, certified)
+            if new_key and key is not None:
+                mark = mark_path(folder, identity.genesis, key)
+                begin.first_mark(folder, mark, key, certified)
         except BaseException:
             begin.room(folder)
             raise

@@ -135,7 +135,13 @@ def recover_log(
 
 
 def open_signer(
-    recovered: Recovered, key: KeyPair, mark: Path, *, chain: bytes, disk: Disk = SYSTEM_DISK
+    recovered: Recovered,
+    key: KeyPair,
+    mark: Path,
+    *,
+    chain: bytes,
+    disk: Disk = SYSTEM_DISK,
+    first: bool = False,
 ) -> Signer:
     """Open the signer, checked against the recovered log. See ``Signer.open`` for what it raises.
 
@@ -145,6 +151,7 @@ def open_signer(
         mark: path of the signer's mark file.
         chain: 32 bytes.
         disk: the system calls of the mark file.
+        first: the node has run here, and never signed with this key.
     """
     return Signer.open(
         key,
@@ -152,7 +159,7 @@ def open_signer(
         chain=chain,
         log_identity=recovered.log.identity,
         log_end=recovered.log.end,
-        fresh=recovered.fresh,
+        fresh=recovered.fresh or first,
         disk=disk,
     )
 

@@ -106,7 +106,10 @@ class Gauges:
     def _links(self) -> None:
         metrics = self._metrics
         metrics.peers_connected.set(len(self._network.connected))
+        self._observers()
         for index, stats in self._network.stats.peers.items():
+            if index >= len(self._names):
+                continue
             peer = self._names[index]
             if stats.round_trip_seconds is not None:
                 metrics.peer_seconds.labels(peer=peer).set(stats.round_trip_seconds)
@@ -138,6 +141,24 @@ class Gauges:
         ):
             strangers = metrics.peer_strangers.labels(reason=reason)
             self._catch_up(strangers, count, "strangers", reason)
+
+    def _observers(self) -> None:
+        metrics, stats = self._metrics, self._network.stats
+        metrics.observers_connected.set(len(self._network.guests))
+        guests = [each for number, each in stats.peers.items() if number >= len(self._names)]
+        sent = sum(by.bytes_sent for each in guests for by in each.by_class.values())
+        self._catch_up(metrics.observer_bytes, sent, "observer bytes")
+        for reason, count in (
+            ("slow", sum(each.slow for each in guests)),
+            ("unread", sum(each.consensus_overflows for each in guests)),
+            ("fault", sum(each.faults.total() for each in guests)),
+            ("declined", sum(each.refused for each in guests)),
+            ("stranger", stats.observers.failed),
+            ("evicted", stats.observers.evicted),
+            ("expired", stats.observers.expired),
+        ):
+            cut = metrics.observer_cut.labels(reason=reason)
+            self._catch_up(cut, count, "observer cut", reason)
 
     def _clients(self) -> None:
         metrics, api = self._metrics, self._api

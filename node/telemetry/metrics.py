@@ -193,6 +193,25 @@ class Metrics:
         self.peer_queued = gauge(
             "comity_peer_queued_bytes", "Bytes waiting to be sent to a peer", ("peer",)
         )
+        self.observers_connected = gauge(
+            "comity_observers_connected", "Links to nodes without a vote, at either door"
+        )
+        self.observer_bytes = counter(
+            "comity_observers_bytes", "Bytes of frames sent to nodes without a vote"
+        )
+        self.observer_refused = counter(
+            "comity_observers_requests_refused",
+            "Questions of nodes without a vote beyond what they get together",
+        )
+        self.observer_cut = counter(
+            "comity_observers_cut",
+            "Connections of nodes without a vote that were ended or declined, by reason",
+            ("reason",),
+        )
+        self.signatures_doubted = counter(
+            "comity_observer_bad_signatures",
+            "Batches of certified blocks with a client's signature that is wrong",
+        )
         self.queue_depth = gauge("comity_queue_depth_items", "Items waiting in a queue", ("queue",))
 
         self.telemetry_cut = counter(

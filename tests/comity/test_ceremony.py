@@ -148,8 +148,7 @@ def test_a_merged_folder_is_one_that_a_node_starts_from(enrolled: Desk) -> None:
     from node.keyring import Keyring
 
     loaded = config.load(Path("social/node.toml"), {})
-    identity = load_identity(loaded)
-    load_keys(loaded, identity, Keyring.of(loaded, {}))
+    identity = load_identity(loaded, load_keys(loaded, Keyring.of(loaded, {})))
     assert identity.committee.validators[identity.index].agency == "social"
 
 

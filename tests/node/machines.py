@@ -23,6 +23,7 @@ from consensus import genesis, keyfile
 from consensus.committee import Committee, Validator
 from consensus.genesis import Agency, Genesis, Limits, Principal
 from consensus.hotstuff import wire
+from consensus.hotstuff.events import FOLLOWER
 from consensus.hotstuff.types import (
     Block,
     CommitVote,
@@ -38,7 +39,8 @@ from consensus.ledger.rules import encode_definition, load_toml
 from consensus.ledger.transaction import Transaction
 from node.config import LimitsSection, TuningSection
 from node.engine import Engine
-from node.identity import Identity
+from node.identity import Identity, Own
+from node.network.guests import GUESTS_FROM, Guest
 from node.network.wire import Class
 from node.ordering import FAULTS
 from node.storage.own_thread import OwnThread
@@ -150,17 +152,39 @@ class Links:
         self._own = own
 
     @property
-    def connected(self) -> frozenset[int]:
+    def _numbers(self) -> list[int]:
+        """Of all machines that this one has a link with."""
         town = self._town
-        return frozenset(
+        return [
             town.machines[self._own].number_of(m.index)
             for m in town.machines
             if m.index != self._own and m.powered and not town.is_cut(self._own, m.index)
-        )
+        ]
+
+    @property
+    def connected(self) -> frozenset[int]:
+        return frozenset(number for number in self._numbers if number < GUESTS_FROM)
+
+    @property
+    def guests(self) -> tuple[int, ...]:
+        return tuple(number for number in self._numbers if number >= GUESTS_FROM)
+
+    def guest(self, number: int) -> Guest | None:
+        if number < GUESTS_FROM:
+            return None
+        index = number - GUESTS_FROM
+        own = self._town.machines[index].own
+        upto = None if index in self._town.admitted else self._town.last_vote(self._own, own)
+        return Guest(own.agency, own.node_keys[0], upto)
+
+    def has_room(self, peer: int, cls: Class) -> bool:
+        return True
 
     def send(self, peer: int, cls: Class, payload: bytes) -> bool:
-        self._town.carry(self._own, self._town.machines[self._own].at(peer), cls, payload)
-        return peer in self.connected
+        to = self._town.machines[self._own].at(peer)
+        if to is not None:
+            self._town.carry(self._own, to, cls, payload)
+        return peer in self._numbers
 
     def broadcast(self, cls: Class, payload: bytes) -> None:
         for peer in sorted(self.connected):
@@ -181,11 +205,31 @@ class Machine:
     metrics: Metrics = field(default_factory=Metrics)
     powered: bool = False
     retention_ms: int = 0
+    rechecks: bool = False
+    own: Own = field(init=False)
+    keys: list[keyfile.KeyPair] = field(init=False)
+    """Validator keys that it holds; the first ones are those of its place at the beginning."""
     engine: Engine = field(init=False)
     sent: list[Message] = field(default_factory=list)
     """Signed messages that left, of all lives."""
     certified: dict[int, bytes] = field(default_factory=dict)
     """Statements announced, by height, of all lives."""
+
+    def __post_init__(self) -> None:
+        self.hold(f"agency-{self.index}", pair_of(40 + self.index, KeyKind.VALIDATOR))
+
+    def hold(self, agency: str, *keys: keyfile.KeyPair) -> None:
+        """Be the machine of an agency with these validator keys, from the next epoch on."""
+        self.keys = list(keys)
+        node_key = pair_of(60 + self.index, KeyKind.NODE).public
+        self.own = Own(agency, tuple(key.public for key in keys), (node_key,))
+
+    @property
+    def row(self) -> Validator:
+        """This machine in a committee, under its newest key."""
+        own = self.own
+        places = b"certificate", "host", 1, "host", 2
+        return Validator(own.agency, own.keys[-1], own.node_keys[0], *places)
 
     @property
     def height(self) -> int:
@@ -195,16 +239,17 @@ class Machine:
     def epoch(self) -> int:
         return self.engine.identity.committee.epoch
 
-    def _agencies(self) -> list[str]:
-        return [each.agency for each in self.engine.identity.committee.validators]
-
     def number_of(self, index: int) -> int:
-        """What the engine calls another machine: its place in the epoch's committee."""
-        return self._agencies().index(f"agency-{index}")
+        """What the engine calls another machine: its place in the epoch's committee, if any."""
+        place = self.town.machines[index].own.place(self.engine.identity.committee)
+        return GUESTS_FROM + index if place == FOLLOWER else place
 
-    def at(self, number: int) -> int:
-        """The machine at a place in the epoch's committee."""
-        return int(self._agencies()[number].removeprefix("agency-"))
+    def at(self, number: int) -> int | None:
+        """The machine of a number; None for a member that does not run here."""
+        if number >= GUESTS_FROM:
+            return number - GUESTS_FROM
+        machines = self.town.machines
+        return next((m.index for m in machines if self.number_of(m.index) == number), None)
 
     def announce(self, heights: range) -> None:
         for height in heights:
@@ -215,21 +260,22 @@ class Machine:
 
     def open(self) -> None:
         """Recover, without running."""
-        verifier = Verifier(CHAIN, GENESIS.limits, inline_bytes_max=1 << 24)
+        self.verifier = Verifier(CHAIN, GENESIS.limits, inline_bytes_max=1 << 24)
         self.engine = Engine(
-            Identity(GENESIS, CHAIN, self.index),
-            pair_of(40 + self.index, KeyKind.VALIDATOR),
+            Identity(GENESIS, CHAIN, self.own.place(GENESIS.committee), (), self.own),
+            self.keys,
             self.folder,
             TuningSection(flush_blocks=2, heartbeat_ms=1000),
             LimitsSection(),
             Links(self.town, self.index),
-            verifier,
+            self.verifier,
             self.announce,
             self.town.now_ms,
             structlog.get_logger(),
             self.metrics,
             self.disk,
             self.retention_ms,
+            rechecks=self.rechecks,
             ended=self._epoch_ended,
         )
 
@@ -288,8 +334,10 @@ class Machine:
 class Town:
     """The machines and what is between them."""
 
-    def __init__(self, folder: Path) -> None:
-        self.machines = [Machine(self, index, folder / str(index)) for index in range(SIZE)]
+    def __init__(self, folder: Path, *, size: int = SIZE) -> None:
+        self.machines = [Machine(self, index, folder / str(index)) for index in range(size)]
+        self.admitted: set[int] = set()
+        """Machines that may observe."""
         self.faults: list[tuple[int, int, str]] = []
         self.statements: dict[int, bytes] = {}
         self.signed: dict[tuple[str, int, int, int], bytes] = {}
@@ -306,6 +354,11 @@ class Town:
 
     def now_ms(self) -> int:
         return START_MS + self.clocks_ms + int(trio.current_time() * 1000)
+
+    def last_vote(self, at: int, own: Own) -> int:
+        """The last epoch in which a machine had a vote, as another one knows; 0: none."""
+        committees = self.machines[at].engine.identity.committees
+        return max((c.epoch for c in committees if own.place(c) != FOLLOWER), default=0)
 
     def is_cut(self, one: int, other: int) -> bool:
         return frozenset({one, other}) in self.cuts
@@ -341,9 +394,16 @@ class Town:
         own = self.machines[index].engine.ordering
         for machine in self.machines:
             if machine.index != index and machine.powered:
-                other = machine.engine.ordering
-                other.connected(machine.number_of(index), own.extras())
-                own.connected(self.machines[index].number_of(machine.index), other.extras())
+                self._hear(machine, self.machines[index], own.extras())
+                self._hear(self.machines[index], machine, machine.engine.ordering.extras())
+
+    def _hear(self, machine: Machine, other: Machine, extras: bytes) -> None:
+        """A machine is connected with another one, as the runtime tells its engine."""
+        number = machine.number_of(other.index)
+        if number >= GUESTS_FROM:
+            machine.engine.guests.connected(number, other.epoch)
+        else:
+            machine.engine.ordering.connected(number, extras)
 
     def submit(self, at: int, count: int = 1, **options: Any) -> list[bytes]:
         """Give transactions to one node; return their ids."""

@@ -15,6 +15,7 @@ from consensus.committee import Committee, from_value
 from consensus.errors import CertificateError
 from consensus.evidence.trust import Chain
 from consensus.hotstuff import wire
+from consensus.hotstuff.events import FOLLOWER
 from consensus.hotstuff.types import (
     BlocksRequest,
     BlocksResponse,
@@ -25,7 +26,6 @@ from consensus.ledger import batch as formats
 from consensus.ledger.executor import BlockResult, BlockRun
 from node import epochs, execution
 from node.batches import BatchStore, Drop
-from node.config import ConfigError
 from node.epochs import Ended
 from node.errors import DamagedStoreError
 from node.identity import Identity
@@ -284,7 +284,7 @@ def test_batch_of_another_epoch_is_dropped_without_blame() -> None:
     assert BatchStore(4, 0, epoch=2).offer(1, early.public, b"") is Drop.ELSEWHERE
 
 
-def test_agency_finds_its_place_in_each_epoch_or_is_told_that_it_has_none() -> None:
+def test_agency_finds_its_place_in_each_epoch_or_follows() -> None:
     first = Identity(GENESIS, CHAIN, 0)
     one = ended(1)
     second = first.at((one,))
@@ -293,6 +293,6 @@ def test_agency_finds_its_place_in_each_epoch_or_is_told_that_it_has_none() -> N
     assert second.agency == first.agency
     assert second.first_block == first.first_block
     assert (second.start.epoch, second.start.round) == (2, 0)
-    gone = replace(one, committee=Committee(2, one.committee.validators[:3]))
-    with pytest.raises(ConfigError, match="no validator since height"):
-        first.at((gone,))
+    gone = first.at((replace(one, committee=Committee(2, one.committee.validators[:3])),))
+    assert (gone.index, gone.row, gone.index_in(1), gone.index_in(2)) == (FOLLOWER, None, 0, None)
+    assert (gone.agency, gone.last_row) == (first.agency, first.row)

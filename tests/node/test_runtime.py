@@ -22,8 +22,8 @@ from consensus.hotstuff.types import (
 )
 from consensus.keyfile import KeyKind
 from node import flushing, opening
-from node.engine import MARK_FILE
 from node.identity import Identity
+from node.opening import MARK_FILE
 from node.storage import kinds
 from node.storage.log import Log
 from node.storage.recovery import Recovered, open_signer, recover

@@ -22,7 +22,6 @@ from consensus.state.snapshot import encode_chunk
 from consensus.state.state import State
 from node import opening
 from node.chronicle import Chronicle
-from node.engine import MARK_FILE
 from node.errors import (
     DamagedStoreError,
     ForeignDataError,
@@ -32,6 +31,7 @@ from node.errors import (
 )
 from node.flushing import META_NUMBERS
 from node.listed import index_entries, index_key
+from node.opening import MARK_FILE
 from node.register import Register
 from node.snapshots import begin, source
 from node.snapshots.export import WHOLE, Selection, export

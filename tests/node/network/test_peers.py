@@ -237,6 +237,7 @@ async def test_the_higher_index_must_not_dial() -> None:
     listening = node(2, [address(COMMITTEE[3], NOWHERE)], port=unused_port())
     async with running(listening):
         peer = await ByHand.dial(COMMITTEE[3], listening)
+        await peer.send(wire.encode_hello(Hello(CHAIN, 1, 0, 3, bytes(16))))
         refusal = wire.decode_refused((await peer.receive())[0])
         assert refusal.reason == Refusal.WRONG_DIRECTION
         await peer.tls.aclose()

@@ -69,6 +69,8 @@ def test_the_kinds_are_fixed() -> None:
         "WRONG_DIRECTION",
         "PAUSED",
         "MALFORMED",
+        "CROWDED",
+        "NO_VOTE_ANY_MORE",
     ]
 
 
