@@ -94,7 +94,7 @@ class Disk:
         self.batches = {d: None for d in self.batches if d not in self.store.batches}
 
     def compare(self, found: Found, blocks: Iterable[Block], where: str) -> None:
-        """Check what a start has found against what was synced, and note that from now on.
+        """Check what a start has found against what was synced.
 
         Args:
             blocks: those found, decoded.
@@ -109,7 +109,10 @@ class Disk:
                 synced = item.digest in self.batches
                 again = item.digest in found.batches and item.digest in found.private
                 require(again or not synced, FOUND_AGAIN, f"{where}: no batch of {block.height}")
+
+    def started(self, found: Found, blocks: Iterable[Block]) -> None:
+        """A start has synced all that it found; until then a power cut may take what was not."""
         self.record = found.safety
-        self.blocks = ids
+        self.blocks = {block.id: block for block in blocks}
         self.batches = {digest: None for digest in found.private if digest in found.batches}
         self.writing = ()

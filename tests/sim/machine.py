@@ -10,7 +10,7 @@ on disk after the time that the syncs take (``files``).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -140,8 +140,8 @@ class Machine:
         self.effects_left = None
         self._steady_ms = SteadyClock(self.now_ms)
         try:
-            recovered = self._recover()
-            life = self._open(recovered)
+            recovered, blocks = self._recover()
+            life = self._open(recovered, blocks)
         except StorageFailedError as error:
             self._marks.reach("no start from a failed disk")
             self._clock.trace(f"{self.index} cannot start: {error}")
@@ -157,11 +157,12 @@ class Machine:
             self._cut_off(power=self._clock.chance(0.5))
             return False
         self.disk.files.settle()
+        self.disk.started(recovered.found, blocks)
         self.life = life
         self._begin(life)
         return True
 
-    def _recover(self) -> Recovered:
+    def _recover(self) -> tuple[Recovered, list[Block]]:
         disk, options = self.disk, self._options
         recovered = recover_log(
             cast(Any, disk.store),
@@ -175,9 +176,9 @@ class Machine:
         self._simulation.blocks.update({block.id: block for block in blocks})
         if recovered.log.cut_bytes:
             self._marks.reach("torn tail of the log cut")
-        return recovered
+        return recovered, blocks
 
-    def _open(self, recovered: Recovered) -> Life:
+    def _open(self, recovered: Recovered, blocks: Sequence[Block]) -> Life:
         founded, store, found = self._founded, self.disk.store, recovered.found
         signer = cast(
             Signer,
@@ -209,7 +210,7 @@ class Machine:
             ev.RecoveredState(
                 record_of_genesis(founded.first) if record is None else wire.decode_record(record),
                 ev.CertifiedTip(tip, certificate),
-                tuple(self.disk.blocks.values()),
+                tuple(blocks),
             ),
         )
         make = EagerOutbox if self._simulation.mutant.eager_outbox else Outbox
@@ -355,7 +356,9 @@ class Machine:
 
     def _turn_log(self, life: Life) -> None:
         """Begin a new segment and drop the others, as ``node.flushing`` does."""
-        life.log.rotate(self.carried(life))
+        carried = self.carried(life)
+        self.disk.writing = carried
+        life.log.rotate(carried)
         life.grown_from = life.log.synced
         life.log.drop_before(life.log.synced)
         self._marks.reach("log turned")
@@ -363,6 +366,7 @@ class Machine:
         def through() -> None:
             life.at_disk = False
             self.disk.files.settle()
+            self.disk.synced(self._simulation.blocks)
 
         life.at_disk = True
         self.soon(self._sync_ms() + self._sync_ms(), through)
