@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
-import subprocess
 import tomllib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -267,27 +265,17 @@ def test_codes_in_the_operators_table_exist() -> None:
 def metric_names() -> set[str]:
     names: set[str] = set()
     for family in Metrics().registry.collect():
-        suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
+        suffixes = {"counter": ("_total",), "histogram": ("", "_bucket", "_sum", "_count")}
         names |= {family.name + suffix for suffix in suffixes.get(family.type, ("",))}
     return names
 
 
-@pytest.mark.parametrize("place", ["deploy/prometheus/rules.yml", "docs/operating.md"])
+@pytest.mark.parametrize("place", ["docs/operating.md", "docs/monitoring.md"])
 def test_metrics_that_are_named_exist(place: str) -> None:
     known = metric_names()
     named = set(re.findall(r"\bcomity_[a-z_]+", (ROOT / place).read_text(encoding="utf-8")))
     assert named
     assert named - known == set()
-
-
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
-def test_alert_rules_are_accepted_and_fire_when_they_should() -> None:
-    folder = ROOT / "deploy" / "prometheus"
-    for words in (["check", "rules", "rules.yml"], ["test", "rules", "rules_test.yml"]):
-        done = subprocess.run(
-            ["promtool", *words], cwd=folder, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
 
 
 # --- examples -----------------------------------------------------------------------------------

@@ -78,6 +78,8 @@ class Gauges:
         metrics.validators.set(committee.size)
         metrics.quorum.set(committee.quorum)
         metrics.behind.set(engine.behind)
+        for name in self._names:
+            metrics.timeouts.labels(leader=name)  # shown before the first, so that it is a rise
         engine.coordination.refresh(engine.chronicle.time_ms())
         metrics.round.set(engine.ordering.replica.round)
         metrics.height_ordered.set(engine.ordering.replica.ordered_height)
@@ -111,6 +113,8 @@ class Gauges:
             if index >= len(self._names):
                 continue
             peer = self._names[index]
+            for first in (metrics.batches_rejected, metrics.peer_refused):
+                first.labels(peer=peer)  # shown before the first, so that the first is a rise
             if stats.round_trip_seconds is not None:
                 metrics.peer_seconds.labels(peer=peer).set(stats.round_trip_seconds)
             self._catch_up(

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -43,6 +44,7 @@ def memory_max_bytes() -> float:
     return min([_machine_bytes(), *_group_limits()])
 
 
+@cache
 def started_seconds() -> float:
     """Return when this process began, in seconds since 1970."""
     try:

@@ -2,10 +2,14 @@
 
     --clock MILLISECONDS   its wall clock is so much ahead (negative: behind)
     --lie SEED             it lies to its peers, with its own key, as far as signatures let it
+    --withhold             it tells nobody which results it came to
+    --slow WHAT SECONDS    each ``sync`` of its log, ``flush`` of its store or ``execute`` of a
+                           block takes so much longer
+    --memory BYTES         it takes this for all memory that it may use
 
-The product has no hook for either. The clock is what Python tells the node, ``time.time_ns``; the
-lies take the place of messages on the way to the links (``tests.sim.byzantine``, the same traitor
-as in the simulator). Workers of the node check signatures and are as they should be.
+The product has no hook for any of it. The clock is what Python tells the node, ``time.time_ns``;
+the lies take the place of messages on the way to the links (``tests.sim.byzantine``, the same
+traitor as in the simulator). Workers of the node check signatures and are as they should be.
 """
 
 from __future__ import annotations
@@ -16,16 +20,25 @@ import sys
 import time
 from pathlib import Path
 
+import trio
+
 from comity.keys import Key
 from consensus import genesis
 from consensus.errors import ComityError
 from consensus.hotstuff import wire
+from consensus.hotstuff.events import ExecutionResult
+from consensus.hotstuff.types import Block, CommitVote
 from consensus.keyfile import KeyKind
 from node import config as configs
 from node import keyfiles
+from node.execution import Execution
 from node.main import run
 from node.network.peers import PeerNetwork
 from node.network.wire import Class
+from node.storage.disk import SystemDisk
+from node.storage.flush import FlushBatch
+from node.storage.store import Store
+from node.telemetry import process
 from tests.sim.byzantine import Traitor
 
 
@@ -81,17 +94,75 @@ def lie(path: Path, seed: int) -> None:
     PeerNetwork.broadcast = broadcast  # type: ignore[method-assign]
 
 
+def withhold() -> None:
+    """Have no vote on a result leave."""
+    send, broadcast = PeerNetwork.send, PeerNetwork.broadcast
+
+    def is_one(cls: Class, payload: bytes) -> bool:
+        return cls is Class.CONSENSUS and isinstance(wire.decode_message(payload), CommitVote)
+
+    def tell(network: PeerNetwork, peer: int, cls: Class, payload: bytes) -> bool:
+        return is_one(cls, payload) or send(network, peer, cls, payload)
+
+    def tell_all(network: PeerNetwork, cls: Class, payload: bytes) -> None:
+        if not is_one(cls, payload):
+            broadcast(network, cls, payload)
+
+    PeerNetwork.send = tell  # type: ignore[method-assign]
+    PeerNetwork.broadcast = tell_all  # type: ignore[method-assign]
+
+
+def slow(what: str, seconds: float) -> None:
+    """Have one kind of work take longer, in the thread that does it or as long for the loop."""
+    match what:
+        case "sync":
+            sync = SystemDisk.sync
+
+            def slow_sync(disk: SystemDisk, handle: int) -> None:
+                time.sleep(seconds)
+                sync(disk, handle)
+
+            SystemDisk.sync = slow_sync  # type: ignore[method-assign]
+        case "flush":
+            flush = Store.flush
+
+            async def slow_flush(store: Store, batch: FlushBatch) -> None:
+                await trio.sleep(seconds)
+                await flush(store, batch)
+
+            Store.flush = slow_flush  # type: ignore[method-assign]
+        case "execute":
+            execute = Execution._execute
+
+            async def slow_execute(execution: Execution, block: Block) -> ExecutionResult:
+                await trio.sleep(seconds)
+                return await execute(execution, block)
+
+            Execution._execute = slow_execute  # type: ignore[method-assign]
+        case _:
+            raise ValueError(what)
+
+
 def main() -> None:
     """Run the node of a configuration file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clock", type=int, default=0)
     parser.add_argument("--lie", type=int)
+    parser.add_argument("--withhold", action="store_true")
+    parser.add_argument("--slow", nargs=2)
+    parser.add_argument("--memory", type=int)
     parser.add_argument("config", type=Path)
     options = parser.parse_args()
     if options.clock:
         shift_clock(options.clock)
     if options.lie is not None:
         lie(options.config, options.lie)
+    if options.withhold:
+        withhold()
+    if options.slow:
+        slow(options.slow[0], float(options.slow[1]))
+    if options.memory:
+        process.memory_max_bytes = lambda: float(options.memory)
     try:
         run(options.config)
     except ComityError as error:

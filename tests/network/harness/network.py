@@ -54,6 +54,11 @@ def as_liar(town: LocalNetwork, agency: str, seed: int) -> None:
     town.programs[agency] = (LAUNCH, f"--lie={seed}")
 
 
+def handicapped(town: LocalNetwork, agency: str, *options: str) -> None:
+    """Have a node that is started from now on be as ``launch`` understands these options."""
+    town.programs[agency] = (LAUNCH, *options)
+
+
 def honest(town: LocalNetwork, agency: str) -> None:
     """Have a node that is started from now on be as it should be."""
     town.programs.pop(agency, None)

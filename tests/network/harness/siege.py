@@ -151,6 +151,10 @@ class Siege:
         wanted = tuple(StateKey("account", ("wallet", number)) for number in range(64))
         await self.talk([Get(0, wanted)], self.keys[0], True)
 
+    async def doors(self) -> None:
+        """Ask, as nobody, for what nobody may see."""
+        await self.talk([GetDecisions(1, 2)], None, True)
+
     async def unread(self) -> None:
         """Subscriptions from the beginning and long answers, none of which is read."""
         asked: list[Request] = [Subscribe(Stream.DECISIONS, 1)] * 4
