@@ -35,6 +35,7 @@ from consensus.ledger.ledger import of_genesis
 from consensus.state.history import HistoryTree
 from consensus.state.state import State
 from node import batch_wire, epochs, opening
+from node.backup import restored
 from node.batches import BatchStore
 from node.checked import CheckedBatch
 from node.chronicle import Chronicle
@@ -146,6 +147,7 @@ class Engine:
         self._metrics = metrics
         self._commit_seconds = metrics.stage_seconds.labels(stage="commit")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        restored.refuse_unfinished(folder)
         begin.mend(folder)
         self._recovered = recover(folder, chain=identity.chain, disk=disk)
         try:
@@ -153,7 +155,8 @@ class Engine:
             if self.store.height < 0:
                 opening.found(self.store, identity)
             self.identity = identity.at(epochs.kept(self.store.view))
-            self.votes = votes and self.identity.index != FOLLOWER
+            self.restored = restored.found(folder, self.store.view)
+            self.votes = votes and self.identity.index != FOLLOWER and self._may_sign()
             self.signer = (
                 opening.signer_of(self._recovered, keys, self.identity, folder, disk)
                 if self.votes
@@ -167,6 +170,14 @@ class Engine:
         except BaseException:
             self.close()
             raise
+
+    def _may_sign(self) -> bool:
+        """Whether the key of this epoch is none that a restored backup must not sign with."""
+        row, record = self.identity.row, self.restored
+        if row is None or record is None or row.key not in record.keys:
+            return True
+        self._log.warning("restored from a backup: follows", height=record.height)
+        return False
 
     def _wire_up(
         self,

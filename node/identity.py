@@ -142,6 +142,17 @@ def load_identity(config: Config, keys: Keys) -> Identity:
     Raises:
         ComityError: the genesis file cannot be read or used.
     """
+    found, data = load_genesis(config)
+    own = keys.own(config.node.agency)
+    return Identity(found, genesis.chain_id(data), own.place(found.committee), (), own)
+
+
+def load_genesis(config: Config) -> tuple[Genesis, bytes]:
+    """Return what the genesis file founds, and its bytes.
+
+    Raises:
+        ComityError: the file cannot be read or used.
+    """
     path = config.path(config.node.genesis)
     try:
         data = path.read_bytes()
@@ -157,8 +168,7 @@ def load_identity(config: Config, keys: Keys) -> Identity:
             f"{path} cannot be used: {error.message}",
             hint="copy the genesis file again, and compare its hash with the other agencies'",
         ) from error
-    own = keys.own(config.node.agency)
-    return Identity(found, genesis.chain_id(data), own.place(found.committee), (), own)
+    return found, data
 
 
 def load_keys(config: Config, keyring: Keyring) -> Keys:

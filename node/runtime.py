@@ -22,6 +22,7 @@ from structlog.typing import FilteringBoundLogger
 
 from consensus import genesis
 from consensus.hotstuff.events import FOLLOWER
+from consensus.release import VERSION
 from node.api.limits import ApiLimits
 from node.api.server import ApiServer
 from node.backend import Backend
@@ -374,7 +375,7 @@ class Node:
 
     def _no_vote(self) -> str:
         if self.identity.index != FOLLOWER:
-            return "votes = false"
+            return "restored from a backup" if self.config.node.votes else "votes = false"
         if self.config.node.role == "observer":
             return "an observer"
         return place_words(self.identity)
@@ -395,7 +396,7 @@ class Node:
             problem = f"a certified block holds a wrong signature: {self.engine.doubt}"
         if problem is None and behind > BEHIND_HEIGHTS_MAX:
             problem = f"{behind} heights behind"
-        told = {"problem": problem, "votes": self.votes, **self.status()}
+        told = {"problem": problem, **self.status()}
         return Readiness(problem is None, told)
 
     def _not_linked(self) -> str | None:
@@ -426,6 +427,7 @@ class Node:
         committee, engine = self.identity.committee, self.engine
         chronicle = engine.chronicle
         return {
+            "version": VERSION,
             "network": self.identity.genesis.network,
             "chain": self.identity.chain.hex(),
             "agency": self.config.node.agency,
@@ -438,6 +440,9 @@ class Node:
             "certified": chronicle.certified,
             "flushed": engine.store.height,
             "private_from": engine.retention.first,
+            "past_from": engine.store.view.horizon,
+            "votes": engine.votes,
+            "restored_at": None if engine.restored is None else engine.restored.height,
             "state_root": chronicle.state_root(chronicle.certified).hex(),
             "leaves": engine.execution.state.key_count,
             "peers": [self._name(peer) for peer in sorted(self.network.connected)],

@@ -36,14 +36,18 @@ from consensus.ledger.batch import Batch, Item
 from consensus.ledger.decision import Decision
 from consensus.ledger.executor import BlockContext, BlockRun
 from consensus.ledger.genesis_state import first_result, genesis_state
+from consensus.ledger.layout import Paths
 from consensus.ledger.ledger import Ledger, of_genesis
 from consensus.ledger.transaction import ORDINARY
 from consensus.state.history import HistoryTree, MemoryNodes
-from consensus.state.state import MemoryBackend, State
+from consensus.state.snapshot import Chunk
+from consensus.state.state import Applied, MemoryBackend, State
 from node.flushing import META_NUMBERS
+from node.snapshots.filling import listed
 from node.storage.flush import BatchData, BlockData, FlushBatch
 from node.storage.recovery import STORE_FOLDER
 from node.storage.store import Store
+from node.storage.tables import height_key
 
 FLUSH_HEIGHTS: Final = 64
 
@@ -80,8 +84,11 @@ class Chain:
         self.history_nodes: list[tuple[int, int, bytes]] = []
         self.round = 0
         self.decisions: list[Decision] = []
+        self.applied: list[Applied] = []
+        """What each height wrote."""
         first = genesis_block(self.chain, founded.committee.hash, founded.time_ms)
         applied = self.state.apply(genesis_state(founded))
+        self.applied.append(applied)
         result = first_result(applied, self.history.root())
         statement = statement_of(self.chain, first, result)
         self._take(Recorded(0, first.encoded, statement.encoded, None, [], codec.encode([]), b""))
@@ -134,6 +141,7 @@ class Chain:
         transactions = [each for batch in made for each in batch.transactions]
         outcome = BlockRun(self.ledger, self.state, context, transactions).finish()
         applied = self.state.apply(outcome.writes)
+        self.applied.append(applied)
         statement = statement_of(
             self.chain,
             block,
@@ -229,11 +237,14 @@ class Chain:
                 for kh, _, _ in self.backend.entries()
                 if (row := self.backend.get(kh)) is not None
             ]
+            entries = b"".join([kh + row.vh + height_key(row.changed_height) for kh, row in rows])
+            chunk = Chunk(1, entries, [row.value for _, row in rows])
             store.write(
                 FlushBatch(
                     height=heights[-1].height,
                     rows=rows,
-                    blocks=[_block_data(each) for each in heights],
+                    blocks=[_block_data(each, self.applied[each.height]) for each in heights],
+                    index=listed(Paths(self.chain), chunk),
                     history=self.history_nodes,
                     meta=[(META_NUMBERS, codec.encode([self._number, *[0] * (size - 1)]))],
                 )
@@ -242,7 +253,10 @@ class Chain:
             store.close()
 
 
-def _block_data(recorded: Recorded) -> BlockData:
+def _block_data(recorded: Recorded, applied: Applied) -> BlockData:
+    changes = b"".join(applied.changes)
+    told = recorded.changes or b""
+    known = told == changes or recorded.height == 0
     transactions = [
         (row[0], index) for index, row in enumerate(codec.parse(recorded.decisions or b"\x80"))
     ]
@@ -250,7 +264,7 @@ def _block_data(recorded: Recorded) -> BlockData:
         recorded.height,
         codec.encode([recorded.block, recorded.statement]),
         recorded.decisions or b"",
-        recorded.changes or b"",
+        changes if known else told,
         recorded.certificate,
         list(dict(transactions).items()),
         [
@@ -258,4 +272,6 @@ def _block_data(recorded: Recorded) -> BlockData:
             for public, private in recorded.batches
             if public is not None
         ],
+        applied.rows if known else {},
+        applied.before if known else (),
     )

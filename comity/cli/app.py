@@ -40,6 +40,7 @@ from comity.cli import (
     statement,
     verifying,
 )
+from comity.cli import backup as backup  # these add commands to `node`
 from comity.cli import ceremony as ceremony  # these add commands to `network`
 from comity.cli import rule_changes as rule_changes  # and these to `rules`
 from comity.cli import rule_diff as rule_diff

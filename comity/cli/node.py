@@ -23,7 +23,7 @@ def run(config: Config = CONFIG, /, *, output: Output = OUTPUT) -> None:
     """Run a node until SIGTERM or Ctrl-C."""
     from node import main
 
-    main.run(_file(config))
+    main.run(file_of(config))
 
 
 @app.command(help_epilogue=examples("comity node check network/treasury"))
@@ -31,7 +31,7 @@ def check(config: Config = CONFIG, /, *, output: Output = OUTPUT) -> None:
     """Check files, keys, ports, clock and disk before a start."""
     from node import main
 
-    found = main.check(_file(config))
+    found = main.check(file_of(config))
     shown = table("in order")
     for each in found:
         shown.add_row(each)
@@ -44,5 +44,6 @@ def status(*, reach: Reach = REACH, output: Output = OUTPUT) -> None:
     reads.status(reach=reach, output=output)
 
 
-def _file(config: Path) -> Path:
+def file_of(config: Path) -> Path:
+    """Return the configuration that is named by itself or by its folder."""
     return config / CONFIG.name if config.is_dir() else config

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
 from cyclopts import App, Parameter
 from rich.console import Group
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from comity import snapshots
+from comity.cli.bars import bar
 from comity.cli.node import CONFIG
 from comity.cli.options import (
     OUTPUT,
@@ -28,7 +26,7 @@ from comity.cli.options import (
     examples,
     genesis_bytes,
 )
-from comity.cli.show import emit, err, pairs
+from comity.cli.show import emit, pairs
 from comity.cli.values import time_word
 from consensus import genesis as genesis_file
 
@@ -37,10 +35,6 @@ app = App(name="snapshot", help="The certified state of one height, as a file.")
 GENESIS_WORD: Final = "--genesis is the network's hash (64 hex digits) or its genesis file"
 _HASH: Final = re.compile(r"(0x)?[0-9a-f]{64}")
 _BITS: Final = re.compile(r"[01]{1,16}")
-_SHOWN_SECONDS: Final = 0.1
-
-Told = Callable[[int, int], None]
-"""``(done, of)``."""
 
 
 @app.command(
@@ -87,7 +81,7 @@ def export(
         if not _BITS.fullmatch(each):
             raise UsageError(f"{each!r} is no prefix", hint="write 1 to 16 bits, such as 0110")
     store, data = _node(node, genesis)
-    with _bar("rows", output) as told:
+    with bar("rows", output) as told:
         found = write(store, data, to, told, Selection(prefix, kind))
     value = {
         "file": str(to),
@@ -116,7 +110,7 @@ def verify(file: Path, /, *, genesis: str, output: Output = OUTPUT) -> None:
         genesis: the network's hash (64 hex digits), or its genesis file.
     """
     chain = _chain(genesis)
-    with _bar("chunks", output) as told:
+    with bar("chunks", output) as told:
         found = snapshots.verify(file, chain, told)
     statement = found.statement
     value = {
@@ -169,7 +163,7 @@ def import_(
     """
     from node.snapshots.importing import import_file
 
-    with _bar("rows", output) as told:
+    with bar("rows", output) as told:
         found = import_file(file, _file(node), told, new_key=new_key)
     value = {
         "folder": str(found.folder),
@@ -204,21 +198,3 @@ def _chain(text: str) -> bytes:
     if not Path(text).exists():
         raise UsageError(f"{text!r} is neither a hash nor a file", hint=GENESIS_WORD)
     return genesis_file.chain_id(genesis_bytes(Reach(genesis=Path(text))))
-
-
-@contextmanager
-def _bar(what: str, output: Output) -> Iterator[Told]:
-    """Show how far long work is, on a terminal."""
-    console = err()
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=output.json or not console.is_terminal,
-        refresh_per_second=1 / _SHOWN_SECONDS,
-    ) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, of: bar.update(task, completed=done, total=of)

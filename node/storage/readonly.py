@@ -62,7 +62,7 @@ def open_store(directory: Path, *, chain: bytes) -> tuple[lmdb.Environment, View
     except lmdb.Error as error:
         raise DamagedStoreError(f"cannot open the store in {directory}: {error}") from error
     try:
-        _check_size(environment, data)
+        check_size(environment, data)
         return environment, _view(environment, directory, chain)
     except lmdb.Error as error:
         environment.close()
@@ -86,7 +86,8 @@ def _refuse_in_use(lock: Path) -> None:
         os.close(handle)
 
 
-def _check_size(environment: lmdb.Environment, data: Path) -> None:
+def check_size(environment: lmdb.Environment, data: Path) -> None:
+    """Raise DamagedStoreError unless a file is as long as it says: reading beyond is fatal."""
     used = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
     size = data.stat().st_size
     if size < used:

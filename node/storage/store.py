@@ -378,8 +378,12 @@ class Store:
         return self.view.height
 
     def _commit(self, batch: FlushBatch | bulk.Rows | bulk.Index | bulk.Beginning) -> bool:
-        """Write and commit; False if the map is full, and then nothing is written."""
+        """Write and commit; False if the map is full, and then nothing is written.
+
+        Pages that a killed backup or export was reading are given free first.
+        """
         try:
+            self._environment.reader_check()
             with self._environment.begin(write=True) as txn:
                 if isinstance(batch, FlushBatch):
                     flush.write(txn, self._opened, batch)
