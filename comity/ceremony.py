@@ -38,7 +38,7 @@ from consensus.memberfile import Member, Named
 TREE_DEPTHS: Final = range(4, 25, 2)
 NOTICE_MS: Final = range(1000, 366 * 86_400_000 + 1)
 _UNIT_MS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _KIND_NAMES: Final = {number: name for name, number in founding.KINDS.items()}
 
 _H_TERMS: Final = context("founding terms")
@@ -220,7 +220,7 @@ def _check_agencies(path: Path, names: Sequence[str]) -> None:
             hint="below 4 not a single faulty node could be tolerated",
         )
     for name in names:
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise DraftError(f"{path}: {name!r} is no name of an agency", hint="use a-z, 0-9, - _")
     _refuse_twice(path, names, "two agencies are named")
 
@@ -228,7 +228,7 @@ def _check_agencies(path: Path, names: Sequence[str]) -> None:
 def _check_people(path: Path, terms: Terms) -> None:
     known = [each.name for each in terms.agencies]
     for each in terms.people:
-        if not _NAME.fullmatch(each.name):
+        if not NAME.fullmatch(each.name):
             raise DraftError(
                 f"{path}: {each.name!r} is no name of a key file", hint="use a-z, 0-9, - _"
             )

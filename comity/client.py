@@ -30,6 +30,7 @@ from comity.feeds import Feeds
 from comity.inquiry import Inquiries
 from comity.keys import Key
 from comity.listing import Lists
+from comity.members import MemberActs
 from comity.network import Network
 from comity.past import Recollections
 from comity.pool import Pool, dial_tls, servers_of
@@ -91,6 +92,7 @@ class Client(
     Lists,
     Feeds,
     RuleActs,
+    MemberActs,
     Reviews,
     ReversalActs,
     DisclosureActs,

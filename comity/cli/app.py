@@ -42,6 +42,7 @@ from comity.cli import (
 )
 from comity.cli import backup as backup  # these add commands to `node`
 from comity.cli import ceremony as ceremony  # these add commands to `network`
+from comity.cli import members as members
 from comity.cli import rule_changes as rule_changes  # and these to `rules`
 from comity.cli import rule_diff as rule_diff
 from comity.cli import rule_tests as rule_tests

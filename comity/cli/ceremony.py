@@ -1,4 +1,4 @@
-"""``comity network terms | enrol | merge``: found a network with nobody to trust."""
+"""``comity network terms | enrol | merge``: found a network with nobody to trust, or join one."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.text import Text
 
 from comity import founding, keys
 from comity.ceremony import (
+    NAME,
     Address,
     Enrolment,
     Merged,
@@ -28,7 +29,9 @@ from comity.cli.network import app
 from comity.cli.options import OUTPUT, Output, UsageError, examples
 from comity.cli.show import emit, pairs, table
 from comity.errors import DraftError
-from consensus import keyfile, memberfile
+from comity.joining import new_member
+from consensus import genesis, keyfile, memberfile
+from consensus.errors import DecodeError
 from consensus.keyfile import KeyKind
 
 SUFFIX: Final = ".member"
@@ -76,6 +79,8 @@ def terms_(file: Path, /, *, output: Output = OUTPUT) -> None:
         "--clients 10.3.0.5:7401 -o treasury",
         "comity network enrol terms.toml --agency registry --peers 10.1.0.5:7400 "
         "--clients 10.1.0.5:7401 --person registrar=registrar.key -o registry",
+        "comity network enrol genesis.cbor --agency health --peers 10.5.0.5:7400 "
+        "--clients 10.5.0.5:7401 --person chief -o health",
     ),
 )
 def enrol_(
@@ -92,7 +97,8 @@ def enrol_(
         tuple[str, ...],
         Parameter(
             help="NAME=KEY of somebody who made a key already: its file, or its public half in "
-            "hex. May be repeated. Keys of the others are made here."
+            "hex. May be repeated. Keys of the others are made here. To join a network, NAME alone "
+            "too: who acts for the agency from the start."
         ),
     ] = (),
     passphrase_file: Annotated[
@@ -104,12 +110,15 @@ def enrol_(
     """Make an agency's keys on its own machine, and the one public file that the others need.
 
     Args:
-        file: the terms that all agreed on.
+        file: the terms that all agreed on; or, to join a network, its genesis file.
     """
     from node.network.tls import make_certificate
 
+    if file.suffix != ".toml":
+        _join(file, agency, peers, clients, folder, person, passphrase_file, output)
+        return
     terms = read_terms(file)
-    address = Address(*_address(peers, "--peers"), *_address(clients, "--clients"))
+    address = Address(*address_of(peers, "--peers"), *address_of(clients, "--clients"))
     given = dict(_given(each) for each in person)
     if len(given) != len(person):
         raise UsageError("a person is named twice", hint="give each --person once")
@@ -132,6 +141,69 @@ def enrol_(
     ]
     steps = Text("next: when all files are there, comity network merge")
     emit(output, value, Group(pairs(shown), Text(), steps))
+
+
+def _join(
+    file: Path,
+    agency: str,
+    peers: str,
+    clients: str,
+    folder: Path,
+    person: Sequence[str],
+    passphrase_file: Path | None,
+    output: Output,
+) -> None:
+    """Make the keys of an agency that joins a network, or of a member whose machine is lost."""
+    from node.network.tls import make_certificate
+
+    data = _genesis(file)
+    address = Address(*address_of(peers, "--peers"), *address_of(clients, "--clients"))
+    people: dict[str, bytes | None] = {}
+    for each in person:
+        who, key = _given(each) if "=" in each else (each, None)
+        if not NAME.fullmatch(who) or who in people:
+            raise UsageError(f"--person {each!r} is no name of its own", hint="use a-z, 0-9, - _")
+        people[who] = key
+    if not NAME.fullmatch(agency):
+        raise UsageError(f"{agency!r} is no name of an agency", hint="use a-z, 0-9, - _")
+    passphrase = None if passphrase_file is None else keys.read_passphrase(passphrase_file)
+    chain = genesis.chain_id(data)
+    made = new_member(chain, agency, address, people, make_certificate=make_certificate)
+    name, text = folder / f"{agency}{SUFFIX}", founding.config(agency, agency, TELEMETRY)
+    _lay_keys(made, folder, passphrase)
+    files = {founding.CONFIG_NAME: text.encode(), name.name: made.member}
+    lay_down(folder, {**files, founding.GENESIS_NAME: data})
+    digest = memberfile.digest(made.member)
+    value = {
+        "agency": agency,
+        "member": str(name),
+        "digest": digest,
+        "keys": sorted(str(folder / "keys" / f"{each}.key") for each in made.files),
+        "chain": chain,
+    }
+    shown = [
+        ("agency", agency),
+        ("network's chain", spoken(chain)),
+        ("send to a member", str(name)),
+        ("its hash", spoken(digest)),
+        ("keep to yourself", str(folder / "keys")),
+    ]
+    step = Text("next: an administrator of a member proposes it: comity network propose-member")
+    emit(output, value, Group(pairs(shown), Text(), step))
+
+
+def _genesis(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+        genesis.decode(data)
+    except OSError as error:
+        raise DraftError(f"cannot read {path}: {error.strerror}", hint="name the file") from error
+    except DecodeError as error:
+        raise UsageError(
+            f"{path} is neither terms in TOML nor a genesis file: {error.message}",
+            hint="to found a network name terms.toml, to join one its genesis.cbor",
+        ) from error
+    return data
 
 
 @app.command(
@@ -167,7 +239,7 @@ def merge_(
     merged = merge(terms, files, certificate_key)
     own = _own(terms, merged, folder)
     text = transcript(terms, merged)
-    _lay_down(folder, {founding.GENESIS_NAME: merged.genesis, TRANSCRIPT_NAME: text.encode()})
+    lay_down(folder, {founding.GENESIS_NAME: merged.genesis, TRANSCRIPT_NAME: text.encode()})
     value = {
         "network": terms.network,
         "chain": merged.chain,
@@ -202,7 +274,12 @@ def merge_(
     emit(output, value, Group(head, Text(), shown, Text(), Text(step)))
 
 
-def _address(word: str, option: str) -> tuple[str, int]:
+def address_of(word: str, option: str) -> tuple[str, int]:
+    """Return host and port of an option's word.
+
+    Raises:
+        UsageError: it is none.
+    """
     host, _, port = word.rpartition(":")
     if not host or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
         raise UsageError(f"{option} {word!r} is not host:port", hint="write it as 10.3.0.5:7400")
@@ -225,9 +302,15 @@ def _given(word: str) -> tuple[str, bytes]:
 def _write(
     terms: Terms, agency: str, made: Enrolment, folder: Path, passphrase: str | None
 ) -> None:
+    title = next(each.title for each in terms.agencies if each.name == agency)
+    _lay_keys(made, folder, passphrase)
+    config = founding.config(agency, title, TELEMETRY)
+    lay_down(folder, {founding.CONFIG_NAME: config.encode(), f"{agency}{SUFFIX}": made.member})
+
+
+def _lay_keys(made: Enrolment, folder: Path, passphrase: str | None) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise DraftError(f"{folder} is not empty", hint="name a new folder with --output")
-    title = next(each.title for each in terms.agencies if each.name == agency)
     try:
         (folder / "keys").mkdir(parents=True, mode=0o700)
     except OSError as error:
@@ -235,17 +318,19 @@ def _write(
     for name, pair in made.files.items():
         sealed = None if pair.kind is KeyKind.CLIENT else passphrase
         keys.create(folder / "keys" / f"{name}.key", pair, sealed)
-    config = founding.config(agency, title, TELEMETRY)
-    _lay_down(folder, {founding.CONFIG_NAME: config.encode(), f"{agency}{SUFFIX}": made.member})
 
 
-def _lay_down(folder: Path, files: dict[str, bytes]) -> None:
-    """Write public files, each whole or not at all; the same bytes again are no mistake."""
+def lay_down(folder: Path, files: dict[str, bytes], *, replace: bool = False) -> None:
+    """Write public files, each whole or not at all; the same bytes again are no mistake.
+
+    Args:
+        replace: whether others may lie there.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
             place = folder / name
-            if place.exists() and place.read_bytes() != data:
+            if not replace and place.exists() and place.read_bytes() != data:
                 raise DraftError(
                     f"{place} exists and says something else",
                     hint="find out which is right; to begin anew, move it away",

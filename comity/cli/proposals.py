@@ -69,7 +69,7 @@ def propose(
         decision = await client.propose(
             call, reads=reads, under=grants, reason=reason, not_after_ms=not_after_ms
         )
-        return _show_act(decision, book, output)
+        return show_act(decision, book, output)
 
     return with_client(reach, work)
 
@@ -151,7 +151,7 @@ def approve(
     async def work(client: Client) -> int:
         book = (await client.rules()).book
         decision = await client.approve(wanted, reason=reason)
-        status = _show_act(decision, book, output)
+        status = show_act(decision, book, output)
         if not decision.applied or output.json:
             return status
         try:
@@ -188,7 +188,7 @@ def object_(
 
     async def work(client: Client) -> int:
         book = (await client.rules()).book
-        return _show_act(await client.object_to(wanted, why), book, output)
+        return show_act(await client.object_to(wanted, why), book, output)
 
     return with_client(reach, work)
 
@@ -210,7 +210,7 @@ def withdraw(
 
     async def work(client: Client) -> int:
         book = (await client.rules()).book
-        return _show_act(await client.withdraw(wanted, reason=reason), book, output)
+        return show_act(await client.withdraw(wanted, reason=reason), book, output)
 
     return with_client(reach, work)
 
@@ -241,7 +241,7 @@ def redraft(
         if not yes and not _agreed():
             show.err().print("nothing was sent")
             return 1
-        return _show_act(await client.submit(client.sign(again.unsigned)), book, output)
+        return show_act(await client.submit(client.sign(again.unsigned)), book, output)
 
     return with_client(reach, work)
 
@@ -372,7 +372,8 @@ def _show_page(title: str, page: ProposedPage, output: Output) -> None:
     show.emit(output, value, show.titled(head, shown if count else Text(""), foot))
 
 
-def _show_act(decision: Decision, book: Rulebook, output: Output) -> int:
+def show_act(decision: Decision, book: Rulebook, output: Output) -> int:
+    """Show what became of an act; return the exit status."""
     table = show.decision_table(decision, _names(book))
     show.emit(output, show.decision_value(decision), table)
     return 1 if decision.state == "refused" else 0

@@ -15,12 +15,15 @@ from comity.authority import KINDS
 from comity.cli.options import Output
 from comity.cli.refusals import sentence
 from comity.cli.values import date_word, plain, time_word
+from comity.members import wanted_words
 from comity.results import Decision, Entry, Holds, Listing
 from comity.words import id_word, place_word, word
 from consensus.codec import Value
+from consensus.errors import DecodeError
 from consensus.ledger import layout
+from consensus.ledger.kernel.committee import decode_changes
 from consensus.ledger.model import Kind, Rulebook
-from consensus.ledger.types import Type
+from consensus.ledger.types import CHANGES, Type
 from consensus.state.record import HOLDS
 
 STYLES: Final = {"applied": "green", "refused": "red", "proposed": "yellow"}
@@ -328,11 +331,21 @@ def typed_word(value: Value, kind: Type | None) -> str:
 
 def input_word(value: Value, kind: Type | None) -> str:
     """Return an input for whoever is to consent to it: times and months in words, ids in full."""
+    if isinstance(value, bytes) and kind is not None and kind.base == CHANGES:
+        return changes_word(value)
     if isinstance(value, bytes) and len(value) > INPUT_BYTES_MAX:
         return f"{len(value)} bytes, {word(value, short=True)}"
     if isinstance(value, int | list) and kind is not None and kind.base not in ("ref", "sealed"):
         return typed_word(value, kind)
     return word(value)
+
+
+def changes_word(data: bytes) -> str:
+    """Return changes of the committee for whoever is to consent to them."""
+    try:
+        return "\n".join(wanted_words(decode_changes(data)))
+    except DecodeError as error:
+        return f"not in order: {error.message}"
 
 
 def _kernel_rows(entry: Entry, book: Rulebook | None) -> list[tuple[str, Any]]:

@@ -168,6 +168,8 @@ def _typed(text: str, kind: Type) -> Value:
             if moment.tzinfo is None:
                 raise ValueError
             return round(moment.timestamp() * 1000)
+        case "changes":
+            raise ValueError
         case "definition":
             return encode_definition(load_toml(Path(text).read_text(encoding="utf-8"), text))
         case "ref":
@@ -201,6 +203,7 @@ _FORMS: Final = {
     "commitment": "write 0x and 64 hex digits",
     "token": "write 0x and 64 hex digits",
     "definition": "name the TOML file of a rule set",
+    "changes": "use `comity network propose-member`, leave or rotate",
 }
 
 

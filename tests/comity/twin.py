@@ -367,6 +367,8 @@ class Twin:
         self.unrecordable = False
         self.rejection: Rejected | None = None
         self.paused = False
+        self.committee = self.genesis.committee
+        self.steps: list[answers.EpochStep] = []
         nothing = RESULTS.root([])
         self._apply([tuple(w) for w in genesis_state(self.genesis)], nothing, [], START_MS)
         while not self.certificates:
@@ -374,13 +376,20 @@ class Twin:
 
     # --- making blocks ------------------------------------------------------------------------
 
-    def _apply(self, writes: Any, results_root: bytes, decisions: Any, time_ms: int) -> None:
+    def _apply(
+        self,
+        writes: Any,
+        results_root: bytes,
+        decisions: Any,
+        time_ms: int,
+        elected: Committee | None = None,
+    ) -> None:
         applied = self.state.apply(writes)
         self.applied.append(applied)
         height = self.state.height
         statement = Statement(
             self.chain,
-            1,
+            self.committee.epoch,
             height,
             height,
             codec.encode(height).rjust(32, b"\0"),
@@ -390,7 +399,7 @@ class Twin:
             results_root,
             applied.changes_root,
             self.history.root(),
-            None,
+            None if elected is None else elected.hash,
         )
         self.history.append(statement.hash)
         self.statements.append(statement)
@@ -404,7 +413,11 @@ class Twin:
         self.uncertified.append(height)
         self.results[height] = decisions
         if height and height % self.certify_every == 0:
-            self.certificates[height] = certify(statement)
+            self.certificates[height] = certify(statement, range(self.committee.quorum))
+            if elected is not None:  # who signs on must be among those who founded the network
+                step = answers.EpochStep(self.certificates[height], elected.to_value())
+                self.steps.append(step)
+                self.committee = elected
             for each in self.uncertified:
                 self._deliver(each, self.results[each])
             self.uncertified.clear()
@@ -430,10 +443,10 @@ class Twin:
         """Execute and certify a block; return its height."""
         self.now_ms += 1000
         self.payloads[self.state.height + 1] = transactions
-        context = BlockContext(1, self.state.height + 1, self.now_ms, history=self.history.root)
+        epoch, height = self.committee.epoch, self.state.height + 1
+        context = BlockContext(epoch, height, self.now_ms, history=self.history.root)
         run = BlockRun(self.ledger, self.state, context, transactions)
         result = run.finish()
-        height = context.height
         self.register.certified(height, result.proposals)
         for each in result.aside:
             self.aside[each.txid] = {
@@ -448,6 +461,7 @@ class Twin:
             result.results_root,
             result.decisions,
             self.now_ms,
+            result.next_committee,
         )
         return self.state.height
 
@@ -694,7 +708,7 @@ class Twin:
         ]
 
     def committees(self, after_epoch: int, limit: int) -> Sequence[answers.EpochStep]:
-        return []
+        return self.steps[after_epoch - 1 :][:limit]
 
     def status(self) -> dict[str, Any]:
         return {"height": self.height, "agency": "north", "ready": True}

@@ -187,6 +187,8 @@ def change_committee(acting: Acting) -> Plan:
     else:
         _, failed = membership.after(view, governing.founded, changes)
 
+    _check_entering(acting, wanted)
+
     def write() -> None:
         fault = membership.expiry_fault(changes, from_ms)
         if fault is not None:
@@ -267,21 +269,35 @@ def _wanted(acting: Acting) -> list[Wanted]:
 # --- who comes with a validator -----------------------------------------------------------------
 
 
+def _check_entering(acting: Acting, wanted: list[Wanted]) -> None:
+    """Check that those who are to be admitted are agencies, or become some that can act.
+
+    Raises:
+        Refused: NOT_FOUND: there is no such agency, and it is given no title. NOT_UNIQUE: there is,
+            and it is given one. BAD_INPUT: a new agency without people.
+    """
+    for each in wanted:
+        if each.kind != ADMIT:
+            continue
+        known = acting.view.single("agency", [each.agency]) is not None
+        if each.title is None and not known:
+            raise Refused(Code.NOT_FOUND, ["changes", ["agency", [each.agency]]])
+        if each.title is not None and known:
+            raise Refused(Code.NOT_UNIQUE, [["agency", [each.agency]]])
+        if each.title is not None and not (each.member and each.member.people):
+            raise bad("changes", f"{each.agency}: a new agency needs somebody who acts for it")
+
+
 def _enter(acting: Acting, wanted: Wanted) -> None:
     """Make an agency of the ledger, if it is none, and people of it who can act.
 
     Raises:
-        Refused: NOT_UNIQUE: the agency, a person's id or a key is there already. NOT_FOUND: there
-            is no such agency, and it is given no title. BAD_INPUT: a new agency without people.
+        Refused: NOT_UNIQUE: a person's id or a key is there already.
     """
     agency, member = wanted.agency, wanted.member
     named = () if member is None else member.people
     if wanted.title is not None:
-        if not named:
-            raise bad("changes", f"{agency}: a new agency needs somebody who acts for it")
         _do(acting, people.add_agency, {"agency": agency, "title": wanted.title})
-    elif acting.view.single("agency", [agency]) is None:
-        raise Refused(Code.NOT_FOUND, ["changes", ["agency", [agency]]])
     action = acting.view.book.rule_sets[CHARTER].actions[_ACT]
     roles = [action.actor.role] if action.actor.role else roles_of(action)
     for each in named:

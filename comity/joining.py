@@ -1,0 +1,135 @@
+"""Keys and member files of an agency that joins a network, or of a member that replaces its own.
+
+    new_member   all keys, for an agency that joins; the file brings its people too. Or for a member
+                 whose machine is lost
+    renewed      the next keys of a validator, or the same keys with another address
+
+Each is made on the agency's own machine. The file is for one network alone and signed by both keys
+that it brings; what it asks for takes a quorum of the members (``members``).
+
+Not here: a founding, where nobody is a member yet (``ceremony``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from comity import founding, keys
+from comity.ceremony import Address, Enrolment
+from comity.errors import DraftError
+from comity.founding import Person
+from consensus import genesis, memberfile
+from consensus.committee import Validator
+from consensus.keyfile import KeyKind, KeyPair
+from consensus.ledger.kernel.committee import PEOPLE_MAX
+from consensus.memberfile import Member, Named
+
+NEXT: Final = "-next"
+"""What the names of the next keys end in, beside those in use."""
+
+
+def new_member(
+    chain: bytes,
+    agency: str,
+    address: Address,
+    people: Mapping[str, bytes | None],
+    *,
+    make_certificate: founding.MakeCertificate,
+) -> Enrolment:
+    """Make the keys of an agency that joins, and the file by which the members know them.
+
+    Args:
+        people: who acts for it from the start, with public keys; None: the key is made here. A
+            member whose machine is lost brings none.
+
+    Raises:
+        DraftError: too many would act for it.
+    """
+    if len(people) > PEOPLE_MAX:
+        raise DraftError(
+            f"{len(people)} people, at most {PEOPLE_MAX} act for a new member at first",
+            hint="name its administrators; they admit the others later",
+        )
+    files = {"validator": keys.new_pair(KeyKind.VALIDATOR), "node": keys.new_pair(KeyKind.NODE)}
+    named = []
+    for name, given in sorted(people.items()):
+        if name in files:
+            raise DraftError(f"nobody can be named {name}", hint="choose another name")
+        key = given
+        if key is None:
+            files[name] = keys.new_pair(KeyKind.CLIENT)
+            key = files[name].public
+        admitted = founding.admit(Person(name, agency, genesis.OFFICIAL), key)
+        named.append(Named(name, admitted.principal, admitted.subject, key))
+    own = _validator(agency, files["validator"], files["node"], address, make_certificate)
+    return Enrolment(_file(chain, own, tuple(named), files["validator"], files["node"]), files)
+
+
+def renewed(
+    chain: bytes,
+    before: Validator,
+    address: Address,
+    kept: Mapping[str, KeyPair],
+    *,
+    make_certificate: founding.MakeCertificate,
+) -> Enrolment:
+    """Make the next keys of a member's validator, and the file that asks for them.
+
+    Args:
+        before: as the committee has it.
+        kept: the present keys that stay, by name: ``validator``, ``node``, both or none.
+
+    Raises:
+        DraftError: a kept key is not the one in the committee, or nothing would change.
+    """
+    for name, public in (("validator", before.key), ("node", before.node_key)):
+        if name in kept and kept[name].public != public:
+            raise DraftError(
+                f"the {name} key that is to stay is not the one that the committee names",
+                hint="the next keys take effect with a change of the committee; "
+                "until then the present ones stay where they are",
+            )
+    files = {
+        f"{name}{NEXT}": keys.new_pair(kind)
+        for name, kind in (("validator", KeyKind.VALIDATOR), ("node", KeyKind.NODE))
+        if name not in kept
+    }
+    validator = kept.get("validator") or files[f"validator{NEXT}"]
+    node = kept.get("node") or files[f"node{NEXT}"]
+    own = _validator(before.agency, validator, node, address, make_certificate)
+    if own == before:
+        raise DraftError(
+            "nothing would change", hint="make a new key, or name another address with --peers"
+        )
+    return Enrolment(_file(chain, own, (), validator, node), files)
+
+
+def _validator(
+    agency: str,
+    validator: KeyPair,
+    node: KeyPair,
+    address: Address,
+    make_certificate: founding.MakeCertificate,
+) -> Validator:
+    return Validator(
+        agency,
+        validator.public,
+        node.public,
+        make_certificate(node.seed, agency),
+        address.peer_host,
+        address.peer_port,
+        address.client_host,
+        address.client_port,
+    )
+
+
+def _file(
+    chain: bytes,
+    own: Validator,
+    people: tuple[Named, ...],
+    validator: KeyPair,
+    node: KeyPair,
+) -> bytes:
+    member = Member(chain, own, people)
+    return memberfile.encode(member, keys.Key(validator).sign, keys.Key(node).sign)

@@ -1,0 +1,301 @@
+"""The committee through clients and commands: proposed, consented to, in force, followed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from comity import Client, DraftError, keys
+from comity.members import wanted_words
+from consensus import keyfile, memberfile
+from consensus.errors import ProofError
+from consensus.genesis import Genesis, Limits, Principal, RoleGiven
+from consensus.keyfile import KeyKind
+from consensus.ledger import seats
+from consensus.ledger.kernel.committee import decode_changes
+from consensus.ledger.rules import encode_definition, load_toml
+from tests.comity.shell import Said, Shell, open_shell
+from tests.comity.twin import (
+    ADMINISTRATOR,
+    AGENCIES,
+    CHARTER,
+    NODES,
+    RULES,
+    VALIDATORS,
+    Twin,
+    harness,
+    key_of,
+    make_genesis,
+)
+
+NOTICE_MS = 60_000
+ACTS = """
+[actions.change_committee]
+kernel = true
+actor = { role = "charter.administrator" }
+approvals = { role = "charter.administrator", distinct = "agency" }
+
+[actions.object_committee]
+kernel = true
+actor = { role = "charter.administrator" }
+
+[actions.approve]
+kernel = true
+actor = { self = "who.principal" }
+"""
+CHIEFS = {"east": 61, "south": 62, "west": 63}
+
+
+def genesis() -> Genesis:
+    """Return a network with an administrator in each of its four agencies."""
+    made = make_genesis()
+    ids = {agency: bytes([number]) * 32 for agency, number in CHIEFS.items()}
+    people = [Principal(ids[name], name, 0, bytes([CHIEFS[name]]) * 32) for name in CHIEFS]
+    return replace(
+        made,
+        limits=Limits(notice_ms=NOTICE_MS),
+        principals=(*made.principals, *people),
+        keys=(*made.keys, *((key_of(CHIEFS[name]).public, ids[name]) for name in CHIEFS)),
+        roles=(*made.roles, *(RoleGiven(ids[name], "charter.administrator") for name in CHIEFS)),
+        rules=tuple(encode_definition(load_toml(text)) for text in (CHARTER + ACTS, RULES)),
+    )
+
+
+@pytest.fixture
+def town(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Shell:
+    """A shell of the administrator of ``north``, with the keys of the others at hand."""
+    found = open_shell(Twin(genesis=genesis()), tmp_path, monkeypatch, capsys)
+    monkeypatch.setenv("COMITY_KEY_FILE", "administrator.key")
+    for name, seed in CHIEFS.items():
+        pair = keyfile.from_seed(KeyKind.CLIENT, bytes([seed]) * 32)
+        keys.create(found.folder / f"{name}.key", pair)
+    return found
+
+
+def as_(who: str, *words: str) -> tuple[str, ...]:
+    return (*words, "--key", f"{who}.key")
+
+
+def enrol(town: Shell, agency: str = "health", *more: str) -> Said:
+    said = town(
+        "network", "enrol", "genesis.cbor", "--agency", agency, "--peers", f"{agency}:7400",
+        "--clients", f"{agency}:7401", "-o", agency, *more, "--json",
+    )  # fmt: skip
+    assert said.status == 0, said.err
+    return said
+
+
+def node_folder(town: Shell, index: int = 3) -> Path:
+    """Lay down the folder of a node, as founding made it."""
+    folder = town.folder / AGENCIES[index]
+    (folder / "keys").mkdir(parents=True)
+    for name, key in (("validator", VALIDATORS[index]), ("node", NODES[index])):
+        kind = KeyKind.VALIDATOR if name == "validator" else KeyKind.NODE
+        seed = 1 + index if name == "validator" else 11 + index
+        assert keyfile.from_seed(kind, bytes([seed]) * 32).public == key.public
+        keys.create(folder / "keys" / f"{name}.key", keyfile.from_seed(kind, bytes([seed]) * 32))
+    (folder / "node.toml").write_text(
+        f'[node]\nagency = "{AGENCIES[index]}"\ngenesis = "genesis.cbor"\n'
+    )
+    return folder
+
+
+def consent(town: Shell, txid: str, *who: str) -> None:
+    for each in who:
+        assert town(*as_(each, "approve", txid)).status == 0
+
+
+def pass_notice(town: Shell) -> None:
+    town.twin.now_ms += NOTICE_MS
+    town.twin.make_block()
+
+
+def test_an_agency_joins_by_one_file_one_proposal_and_a_quorum_of_approvals(town: Shell) -> None:
+    made = enrol(town, "health", "--person", "chief")
+    assert sorted(Path(each).name for each in made.json["keys"]) == [
+        "chief.key", "node.key", "validator.key",
+    ]  # fmt: skip
+    assert (town.folder / "health" / "genesis.cbor").read_bytes() == town.twin.genesis.encode()
+    proposed = town(
+        "network", "propose-member", "health/health.member", "--title", "Health Agency",
+        "--scope", "roles=health.", "--reason", "as agreed",
+    )  # fmt: skip
+    assert proposed.status == 0, proposed.err
+    assert made.json["digest"].removeprefix("0x")[:8] in proposed.out.replace(" ", "")
+    value = town("network", "members", "--json").json
+    (waiting,) = value["proposed"]
+    assert waiting["consented"] == ["north"]
+    assert waiting["missing"] == ["east", "south", "west"]
+    assert waiting["needed"] == 2
+    txid = waiting["proposal"]
+    shown = town("network", "members").out
+    assert "2 more of east, south, west" in shown
+    assert "health is admitted, a new agency: Health Agency" in shown
+    assert "60 s after the last consent" in shown
+    assert "acts for it: chief" in shown
+    assert "roles=health." in town(*as_("east", "proposal", txid)).out
+    consent(town, txid, "east")
+    assert town("network", "members", "--json").json["proposed"][0]["needed"] == 1
+    consent(town, txid, "west")
+    value = town("network", "members", "--json").json
+    assert value["proposed"] == []
+    assert value["coming"]["number"] == 1
+    assert value["coming"]["from_ms"] == town.twin.now_ms + NOTICE_MS
+    assert "2 more would end it" in town("network", "members").out
+    again = town("network", "leave", "east")
+    assert again.status == 2
+    assert "change 1 of the committee is still to come" in again.err
+    pass_notice(town)
+    value = town("network", "members", "--json").json
+    assert [each["agency"] for each in value["validators"]] == [*AGENCIES, "health"]
+    assert (value["epoch"], value["quorum"], value["coming"]) == (2, 4, None)
+    assert "no change is agreed or proposed" in town("network", "members").out
+    own = ("--key", "health/keys/chief.key")
+    assert "charter.administrator" in town("authority", *own).out
+
+
+def test_a_member_rotates_its_keys_in_its_own_folder(town: Shell) -> None:
+    folder = node_folder(town)
+    places = ("--peers", "west:7400", "--clients", "west:7401")
+    said = town(*as_("west", "network", "rotate", "west", *places))
+    assert said.status == 0, said.err
+    assert sorted(each.name for each in (folder / "keys").iterdir()) == [
+        "node-next.key", "node.key", "validator-next.key", "validator.key",
+    ]  # fmt: skip
+    twice = town(*as_("west", "network", "rotate", "west", *places))
+    assert twice.status == 2
+    assert "keys were made for a change already" in twice.err
+    txid = town("network", "members", "--json").json["proposed"][0]["proposal"]
+    shown = town("network", "members").out
+    assert "west has another validator" in shown
+    consent(town, txid, "east", "south")
+    pass_notice(town)
+    row = town.twin.committee.validators[3]
+    key = keys.open_pair(folder / "keys" / "validator-next.key")
+    assert (row.key, row.peer_host) == (key.public, "west")
+
+
+def test_an_address_changes_and_both_keys_stay(town: Shell) -> None:
+    folder = node_folder(town)
+    said = town(
+        "network", "rotate", "west", "--keep", "validator", "--keep", "node",
+        "--peers", "10.9.0.1:7400", "--clients", "10.9.0.1:7401", "--json",
+    )  # fmt: skip
+    assert said.status == 0, said.err
+    assert not list((folder / "keys").glob("*next*"))
+    member = memberfile.decode((folder / "west.member").read_bytes())
+    assert (member.validator.key, member.validator.node_key) == (
+        VALIDATORS[3].public,
+        NODES[3].public,
+    )
+    shown = town("network", "members").out
+    assert f"{VALIDATORS[3].public.hex()} (as before)" in shown
+
+
+def test_without_a_key_rotating_makes_the_file_and_members_shows_the_committee(
+    town: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node_folder(town)
+    monkeypatch.delenv("COMITY_KEY_FILE")
+    said = town("network", "rotate", "west", "--peers", "w:1", "--clients", "w:2")
+    assert said.status == 0, said.err
+    assert "comity network propose-member west/west.member" in said.out
+    shown = town("network", "members")
+    assert "epoch 1: 3 of 4 signatures certify" in shown.out
+    assert "add --key" in shown.out
+
+
+def test_f_plus_one_agencies_object_on_the_command_line(town: Shell) -> None:
+    enrol(town, "health", "--person", "chief")
+    town("network", "propose-member", "health/health.member", "--title", "Health")
+    txid = town("network", "members", "--json").json["proposed"][0]["proposal"]
+    consent(town, txid, "east", "south")
+    assert town(*as_("west", "network", "object", "1")).status == 0
+    assert "west; 1 more would end it" in town("network", "members").out
+    assert town(*as_("east", "network", "object", "1")).status == 0
+    pass_notice(town)
+    assert town("network", "members", "--json").json["epoch"] == 1
+
+
+def test_a_lost_machine_is_replaced_by_enrolling_again(town: Shell) -> None:
+    enrol(town, "south")
+    said = town("network", "propose-member", "south/south.member", "--reason", "lost")
+    assert said.status == 0, said.err
+    titled = town("network", "propose-member", "south/south.member", "--title", "South")
+    assert titled.status == 2
+    assert "south is a member" in titled.err
+
+
+def test_mistakes_are_one_sentence_of_what_and_one_of_what_to_do(town: Shell) -> None:
+    node_folder(town)
+    enrol(town, "health", "--person", "chief")
+    file = town.folder / "health" / "health.member"
+    other = town.folder / "other.member"
+    for words, what, hint in (
+        (("propose-member", "absent.member"), "cannot read absent.member", "name the file"),
+        (("propose-member", "genesis.cbor"), "the member file cannot be used", "make it again"),
+        (("leave", "nobody"), "'nobody' has no validator", "members are north"),
+        (("leave", "west", "--from", "soon"), "--from", "2026-07-03"),
+        (("rotate", "west", "--keep", "client"), "no key of a node", "validator or node"),
+        (("rotate", "west", "--peers", "nowhere", "--clients", "w:2"), "host:port", "10.3.0.5"),
+        (("rotate", "absent"), "cannot read", "node.toml"),
+        (("propose-member", str(file), "--scope", "roles"), "not NAME=VALUE", "roles="),
+        (("enrol", "node.toml.cbor", "--agency", "a", "--peers", "a:1", "--clients", "a:2",
+          "-o", "x"), "cannot read", "name the file"),
+        (("enrol", "administrator.key", "--agency", "a", "--peers", "a:1", "--clients", "a:2",
+          "-o", "x"), "neither terms in TOML nor a genesis file", "genesis.cbor"),
+    ):  # fmt: skip
+        said = town("network", *words)
+        assert said.status == 2, (words, said.out, said.err)
+        assert what in said.err, (words, said.err)
+        assert hint in said.err, (words, said.err)
+    data = file.read_bytes()
+    other.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    forged = town("network", "propose-member", "other.member", "--title", "Health")
+    assert forged.status == 2
+    assert "was changed after it was made" in forged.err
+    without = town("network", "propose-member", str(file))
+    assert without.status == 1
+    assert "health" in without.out
+    assert town("network", "object", "9").status == 1
+    assert town("network", "leave", "west").status == 0  # it fails when the quorum is there
+
+
+async def test_a_state_that_names_other_members_than_the_certificates_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    twin = Twin(genesis=genesis())
+    async with harness(twin) as net, net.client(ADMINISTRATOR) as client:
+        assert isinstance(client, Client)
+        found = await client.members()
+        assert (found.latest, found.coming, found.committee.epoch) == (0, None, 1)
+        entry = await client.get("committee")
+        pairs = [[each.agency, bytes(32)] for each in found.committee.validators]
+        lie = replace(entry, value=list(seats.Seats(1, pairs, 0, None)), version=1, present=True)
+
+        async def lying(namespace: str, *components: object) -> object:
+            return lie
+
+        monkeypatch.setattr(client, "get", lying)
+        with pytest.raises(ProofError, match="other members"):
+            await client.members()
+
+
+async def test_what_is_asked_for_is_told_in_words_and_checked_before_it_is_sent() -> None:
+    twin = Twin(genesis=genesis())
+    async with harness(twin) as net, net.client(ADMINISTRATOR) as client:
+        with pytest.raises(DraftError, match="cannot be used"):
+            await client.propose_member(b"nothing")
+        decision = await client.propose_leave("west")
+        (waiting,) = await client.proposed_changes()
+        assert waiting.proposed.txid == decision.txid
+        assert waiting.wanted is not None
+        assert wanted_words(waiting.wanted) == ["west leaves"]
+        assert await client.committee_change(1) is None
+        data = waiting.proposed.draft
+        assert data is not None
+        assert decode_changes(data.inputs(0)[0][1])[0].agency == "west"
