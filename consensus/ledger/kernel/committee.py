@@ -187,7 +187,8 @@ def change_committee(acting: Acting) -> Plan:
     else:
         _, failed = membership.after(view, governing.founded, changes)
 
-    _check_entering(acting, wanted)
+    if failed is None:
+        _check_entering(acting, wanted)
 
     def write() -> None:
         fault = membership.expiry_fault(changes, from_ms)

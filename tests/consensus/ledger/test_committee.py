@@ -19,6 +19,7 @@ from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
 from consensus.ledger.kernel.committee import encode_changes
 from consensus.ledger.seats import BEGUN, COMING, DROPPED, OBJECTED
+from consensus.ledger.transaction import Ack
 from tests.consensus.ledger.governed import NOTICE_MS
 from tests.consensus.ledger.members import (
     Members,
@@ -488,9 +489,18 @@ def test_a_certificate_must_be_good_when_the_change_takes_effect() -> None:
 
 def test_sealed_values_are_acknowledged_by_the_node_in_force() -> None:
     world = Members()
+
+    def noted(node: bytes) -> Decision:
+        ack = Ack(0, 0, "treasury", node, bytes(64))  # its signature is checked before a block
+        call = ("payments.sealed_note", bytes(range(32)))
+        return world.one(world.draft("clerk", call, acks=[ack]))
+
+    old, new = public_key("node treasury"), public("node treasury 1")
+    assert noted(old).code == Code.APPLIED
     world.agreed(world.replacing("treasury"))
     world.pass_notice()
-    assert world.seats.pairs[0] == ("treasury", public("node treasury 1"))
+    assert noted(old).code == Code.NOT_DELIVERED
+    assert noted(new).code == Code.APPLIED
 
 
 def test_decisions_of_the_first_epoch_do_not_rest_on_the_committee() -> None:
