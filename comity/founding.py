@@ -483,11 +483,17 @@ def write(founding: Founding, folder: Path) -> None:
         keys.create(place / f"{name}.key", pair)
 
 
-def config(agency: str, title: str, telemetry: str) -> str:
-    """Return the text of a node's configuration file, which lies beside genesis and keys."""
+def config(agency: str, title: str, telemetry: str, *, joins: bool = False) -> str:
+    """Return the text of a node's configuration file, which lies beside genesis and keys.
+
+    Args:
+        joins: whether it is of an agency that no committee names yet.
+    """
+    role = 'role = "joining"                # follow until a committee names its keys\n'
+    first = role if joins else ""
     return f"""# The node of {title}.
 [node]
-agency = "{agency}"
+{first}agency = "{agency}"
 genesis = "{GENESIS_NAME}"
 data = "data"
 validator_key = "keys/validator.key"

@@ -169,9 +169,12 @@ def _join(
     passphrase = None if passphrase_file is None else keys.read_passphrase(passphrase_file)
     chain = genesis.chain_id(data)
     made = new_member(chain, agency, address, people, make_certificate=make_certificate)
-    name, text = folder / f"{agency}{SUFFIX}", founding.config(agency, agency, TELEMETRY)
+    name = folder / f"{agency}{SUFFIX}"
+    text = founding.config(agency, agency, TELEMETRY, joins=True)
     _lay_keys(made, folder, passphrase)
+    certificate = memberfile.peek(made.member).validator.certificate
     files = {founding.CONFIG_NAME: text.encode(), name.name: made.member}
+    files[f"{agency}.crt"] = certificate
     lay_down(folder, {**files, founding.GENESIS_NAME: data})
     digest = memberfile.digest(made.member)
     value = {
@@ -184,7 +187,7 @@ def _join(
     shown = [
         ("agency", agency),
         ("network's chain", spoken(chain)),
-        ("send to a member", str(name)),
+        ("send to a member", f"{name}, and {agency}.crt to follow before it votes"),
         ("its hash", spoken(digest)),
         ("keep to yourself", str(folder / "keys")),
     ]

@@ -16,6 +16,7 @@ from consensus.keyfile import KeyKind
 from consensus.ledger import seats
 from consensus.ledger.kernel.committee import decode_changes
 from consensus.ledger.rules import encode_definition, load_toml
+from node.config import load
 from tests.comity.shell import Said, Shell, open_shell
 from tests.comity.twin import (
     ADMINISTRATOR,
@@ -120,6 +121,9 @@ def test_an_agency_joins_by_one_file_one_proposal_and_a_quorum_of_approvals(town
         "chief.key", "node.key", "validator.key",
     ]  # fmt: skip
     assert (town.folder / "health" / "genesis.cbor").read_bytes() == town.twin.genesis.encode()
+    assert load(town.folder / "health" / "node.toml", {}).node.role == "joining"
+    member = memberfile.decode((town.folder / "health" / "health.member").read_bytes())
+    assert (town.folder / "health" / "health.crt").read_bytes() == member.validator.certificate
     proposed = town(
         "network", "propose-member", "health/health.member", "--title", "Health Agency",
         "--scope", "roles=health.", "--reason", "as agreed",
