@@ -173,6 +173,11 @@ class Chronicle:
         position = bisect_left(heights, height + 1)
         return heights[position - 1] if position else 0
 
+    def first_provable(self) -> int:
+        """Return the lowest height with a certificate that is not flushed; 0 if none is new."""
+        heights = self._certificates.heights
+        return heights[0] if heights else 0
+
     def announced(self) -> range:
         """Return the heights that the newest certificate made provable, each once."""
         first, self._announced = self._announced + 1, self.provable()

@@ -159,7 +159,9 @@ class Flusher:
             upto = height // boundary * boundary + boundary
             if self._chronicle.provable_upto(upto) == upto:
                 return upto
-        return self._chronicle.provable_upto(height + HEIGHTS_PER_FLUSH_MAX)
+        upto = self._chronicle.provable_upto(height + HEIGHTS_PER_FLUSH_MAX)
+        # One certificate may cover more, as after a start with much that was not flushed.
+        return upto or self._chronicle.first_provable()
 
     def _batch(
         self, upto: int, state: State, history: HistoryTree, numbers: list[int]

@@ -18,7 +18,7 @@ from consensus.state.record import encode_single
 from consensus.state.state import Row
 from node import chronicle, execution, flushing
 from node.chronicle import Height
-from node.flushing import META_NUMBERS
+from node.flushing import META_NUMBERS, Flusher
 from node.listed import id_of, index_entries, index_key
 from tests.node.machines import SIZE, Machine, Town, running, transaction
 from tests.node.machines import inline_threads as inline_threads
@@ -220,6 +220,33 @@ async def test_a_flush_ends_where_a_certificate_is_and_counts_delivered_numbers(
                 numbers[item.origin] = max(numbers[item.origin], item.number)
         assert codec.parse(view.meta(META_NUMBERS) or b"") == numbers
         assert sum(numbers) > 4
+
+
+async def test_whatever_was_not_flushed_before_a_crash_is_flushed_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    """After a start one certificate covers all of it: more heights than one flush is to write."""
+    monkeypatch.setattr(flushing, "HEIGHTS_PER_FLUSH_MAX", 3)
+    flush = Flusher.flush
+    stuck: list[Flusher] = []
+
+    async def held_up(flusher: Flusher) -> bool:
+        if flusher in stuck:
+            await trio.sleep_forever()
+        return await flush(flusher)
+
+    monkeypatch.setattr(Flusher, "flush", held_up)
+    town = Town(tmp_path)
+    machine = town.machines[0]
+    async with running(town) as nursery:
+        stuck.append(machine.engine.flusher)
+        await town.until_certified(9)
+        assert machine.engine.store.height == 0
+        machine.cut_power()
+        await town.until(lambda: not machine.powered)
+        machine.lose()
+        await nursery.start(machine.run)
+        await town.until(lambda: machine.engine.store.height >= 9)
 
 
 def record_row(id_: list[codec.Value], *, writes: int = 1) -> Row:
