@@ -118,13 +118,15 @@ class Prometheus:
     def __enter__(self) -> Prometheus:
         words = [
             PROGRAM,
-            f"--config.file={self.folder / 'prometheus.yml'}",
-            f"--storage.tsdb.path={self.folder / 'data'}",
+            "--config.file=prometheus.yml",
+            "--storage.tsdb.path=data",
             f"--web.listen-address=127.0.0.1:{self.port}",
             "--log.level=warn",
         ]
         with (self.folder / "log").open("wb") as log:
-            self._process = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
+            self._process = subprocess.Popen(
+                words, cwd=self.folder, stdout=log, stderr=log, start_new_session=True
+            )
         deadline = time.monotonic() + START_SECONDS_MAX
         while time.monotonic() < deadline and self._process.poll() is None:
             try:

@@ -33,6 +33,7 @@ from node.network.framing import pack
 from node.network.wire import Class
 from scripts.localnet import ROOT, LocalNetwork
 from tests.consensus.ledger.authors import Author, signed
+from tests.network.harness.disk import TMPFS, Disk
 from tests.network.harness.network import as_liar, handicapped, honest, with_clock
 from tests.network.harness.relay import Relays
 from tests.network.town import OPENING, children, client, eventually, kill, metric, start
@@ -44,6 +45,8 @@ OTHER = "integrity"
 STOLEN = "registry"
 DISK_MIB = 16_384
 """Of each node's file system; tmpfs takes memory for what is written only."""
+ROOM_BYTES = 8 * 2**20
+"""What is left of a disk that is then filled."""
 
 GONE = {"ComityPeerMissing", "ComityMarginLost", "ComityLeaderFails", "ComityVotesMissing"}
 """What others see of a node that does not take part."""
@@ -270,9 +273,12 @@ async def started_again(stage: Stage, until: Until) -> None:
 
 
 async def disk_full(stage: Stage, until: Until) -> None:
-    stage.resize(BROKEN, stage.used_bytes(BROKEN))
+    disk = Disk(stage.town, BROKEN, TMPFS)
+    stage.resize(BROKEN, stage.used_bytes(BROKEN) + ROOM_BYTES)
+    disk.fill()
     await until()
     stage.resize(BROKEN, DISK_MIB * 2**20)
+    disk.free()
     await stage.again(BROKEN)
 
 
@@ -344,7 +350,8 @@ async def hostile_member(stage: Stage, until: Until) -> None:
                         await link.data(b"\xff" * 9)
                     elif what == "forgery":
                         item = signed(Author(9), number, chain=thief.chain).signed([bytes(64)])
-                        public = batch.encode_public(thief.index, number, 0, [item])
+                        origin = (thief.index + 1) % len(stage.town.agencies)
+                        public = batch.encode_public(origin, number, 0, [item])
                         made = [batch_wire.KIND_PUSH, public, batch.encode_private([item])]
                         await link.data(codec.encode(made), Class.BATCH)
                     else:
@@ -378,8 +385,13 @@ async def small_pool(stage: Stage, until: Until) -> None:
     config.write_text(f"{before}\n[limits]\npool_bytes_max = 65536\n", "utf-8")
     try:
         await stage.again(BROKEN)
-        stage.relays.isolate(BROKEN)
         async with stage.attack("authors", BROKEN):
+
+            async def has_begun() -> bool:
+                return await metric(town, BROKEN, "comity_mempool_bytes") > 0
+
+            await eventually(has_begun, "somebody submits")
+            stage.relays.isolate(BROKEN)
             await until()
     finally:
         stage.relays.heal()
@@ -572,6 +584,7 @@ SCENES = (
 """In this order; the first two bring nothing."""
 
 NOT_PROVOKED = {
+    "ComityBadSignatures": "a quorum of validators must certify what no client signed",
     "ComityProposalsWait": "a proposal must have waited for a week of chain time",
 }
 """Alerts that a run of minutes on one machine cannot bring about; promtool alone tests them."""
