@@ -10,7 +10,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -48,6 +48,17 @@ class NodeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     and has no validator key."""
     recheck_signatures: bool = False
     """Whether a node without a vote checks every client's signature of what it executes."""
+
+
+class SignerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[signer]``: the socket of the process that holds the validator key, in place of
+    ``validator_key``, and the key's public half in hex. ``…_next``: of the next key, while keys are
+    exchanged. Empty: this node signs itself."""
+
+    socket: str = ""
+    key: str = ""
+    socket_next: str = ""
+    key_next: str = ""
 
 
 class ListenSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -120,6 +131,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     node: NodeSection
+    signer: SignerSection = SignerSection()
     listen: ListenSection = ListenSection()
     limits: LimitsSection = LimitsSection()
     tuning: TuningSection = TuningSection()
@@ -137,9 +149,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Path(self.folder, relative)
 
 
+Whole = TypeVar("Whole", bound=msgspec.Struct)
 KEEP_DAYS_MAX: Final = 36_525
 _SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "node": NodeSection,
+    "signer": SignerSection,
     "listen": ListenSection,
     "limits": LimitsSection,
     "tuning": TuningSection,
@@ -162,6 +176,28 @@ def load(path: Path, environment: Mapping[str, str]) -> Config:
     Raises:
         ConfigError: unreadable, not TOML, an unknown key, a wrong type or a value out of range.
     """
+    tree, places = _parsed(path)
+    config = _convert(tree, places, environment, Config, _SECTIONS, _ADDRESSES)
+    _check_ranges(config, places)
+    return config
+
+
+def read(
+    path: Path,
+    environment: Mapping[str, str],
+    kind: type[Whole],
+    sections: Mapping[str, type[msgspec.Struct]],
+) -> Whole:
+    """Return a configuration of another kind, read in the same way: ``kind`` with its ``sections``.
+
+    Raises:
+        ConfigError: unreadable, not TOML, an unknown key or a wrong type.
+    """
+    tree, places = _parsed(path)
+    return _convert(tree, places, environment, kind, sections)
+
+
+def _parsed(path: Path) -> tuple[dict[str, Any], _Places]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -171,16 +207,23 @@ def load(path: Path, environment: Mapping[str, str]) -> Config:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    places = _Places(path, text)
-    _refuse_unknown(tree, places)
-    _override(tree, environment, places)
-    tree["folder"] = str(path.resolve().parent)
+    return tree, _Places(path, text)
+
+
+def _convert(
+    tree: dict[str, Any],
+    places: _Places,
+    environment: Mapping[str, str],
+    kind: type[Whole],
+    sections: Mapping[str, type[msgspec.Struct]],
+    tables: tuple[str, ...] = (),
+) -> Whole:
+    _refuse_unknown(tree, places, sections, tables)
+    _override(tree, environment, places, sections)
     try:
-        config = msgspec.convert(tree, Config)
+        return msgspec.convert({**tree, "folder": places.folder}, kind)
     except msgspec.ValidationError as error:
         raise ConfigError(_wrong_type(str(error), places)) from error
-    _check_ranges(config, places)
-    return config
 
 
 def split_address(address: str, what: str) -> tuple[str, int]:
@@ -200,6 +243,7 @@ class _Places:
 
     def __init__(self, path: Path, text: str) -> None:
         self._file = str(path)
+        self.folder = str(path.resolve().parent)
         self._found: dict[TomlPath, str] = {
             where: f"{path}:{line}" for where, line in locate(text).items()
         }
@@ -213,16 +257,21 @@ class _Places:
         return nearest(self._found, where) or self._file
 
 
-def _refuse_unknown(tree: dict[str, Any], places: _Places) -> None:
+def _refuse_unknown(
+    tree: dict[str, Any],
+    places: _Places,
+    sections: Mapping[str, type[msgspec.Struct]],
+    tables: tuple[str, ...],
+) -> None:
     for section, rows in tree.items():
-        known = (*_SECTIONS, *_ADDRESSES)
+        known = (*sections, *tables)
         if section not in known:
             raise ConfigError(f"{places.of(section)}: unknown key {_near(section, known)}")
         if not isinstance(rows, dict):
             raise ConfigError(f"{places.of(section)}: {section} is a section: write [{section}]")
-        if section in _ADDRESSES:
+        if section in tables:
             continue
-        fields = _SECTIONS[section].__struct_fields__
+        fields = sections[section].__struct_fields__
         for key in rows:
             if key not in fields:
                 place = places.of(section, key)
@@ -235,8 +284,13 @@ def _near(key: str, known: tuple[str, ...]) -> str:
     return f"{key!r}; {advice}"
 
 
-def _override(tree: dict[str, Any], environment: Mapping[str, str], places: _Places) -> None:
-    for section, kind in _SECTIONS.items():
+def _override(
+    tree: dict[str, Any],
+    environment: Mapping[str, str],
+    places: _Places,
+    sections: Mapping[str, type[msgspec.Struct]],
+) -> None:
+    for section, kind in sections.items():
         for field in msgspec.structs.fields(kind):
             name = f"COMITY_{section}_{field.name}".upper()
             text = environment.get(name)

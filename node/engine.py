@@ -54,6 +54,7 @@ from node.network.wire import Class
 from node.ordering import Ordering
 from node.outbox import Outbox, Outgoing
 from node.past import Past
+from node.remote_signer import RemoteKey, RemoteSigner
 from node.retention import META_PRIVATE, Retention
 from node.sealed import wire as sealed_wire
 from node.sealed.keeper import Keeper
@@ -111,7 +112,7 @@ class Engine:
     def __init__(
         self,
         identity: Identity,
-        keys: Sequence[KeyPair],
+        keys: Sequence[KeyPair | RemoteKey],
         folder: Path,
         tuning: TuningSection,
         limits: LimitsSection,
@@ -158,7 +159,7 @@ class Engine:
             self.restored = restored.found(folder, self.store.view)
             self.votes = votes and self.identity.index != FOLLOWER and self._may_sign()
             self.signer = (
-                opening.signer_of(self._recovered, keys, self.identity, folder, disk)
+                opening.signer_of(self._recovered, keys, self.identity, folder, disk, self._remote)
                 if self.votes
                 else SilentSigner(None, identity.chain)
             )
@@ -178,6 +179,10 @@ class Engine:
             return True
         self._log.warning("restored from a backup: follows", height=record.height)
         return False
+
+    def _remote(self, key: RemoteKey) -> RemoteSigner:
+        seconds = self._metrics.signer_seconds.observe
+        return RemoteSigner(key, self.identity.chain, self._recovered.log, self._log, seconds)
 
     def _wire_up(
         self,
@@ -347,6 +352,9 @@ class Engine:
             nursery.start_soon(task)
         book = self.ledger.rules(self.execution.state, self.chronicle.time_ms()).book
         self.coordination.begin(self.chronicle.proposals, book, self.chronicle.time_ms())
+        if isinstance(self.signer, RemoteSigner):
+            self.ordering.signer_away()
+            nursery.start_soon(self.signer.run, self.ordering)
         self.ordering.payload_changed()
         self.ordering.post(Started())
 
@@ -414,6 +422,11 @@ class Engine:
         if self.outbox.newest_record is not None:
             entries.append(kinds.safety(self.outbox.newest_record))
         return entries
+
+    @property
+    def signer_away(self) -> str:
+        """Why the signer in another process does not sign; "" if it does, or there is none."""
+        return self.signer.why if isinstance(self.signer, RemoteSigner) else ""
 
     @property
     def behind(self) -> int:

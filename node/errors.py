@@ -12,6 +12,7 @@ ComityError
     ├── SignerError
     │   ├── SigningRefusedError  a second, different body for one slot
     │   ├── PromisesLostError    what this key signed is no longer known
+    │   ├── KeyStoreError        the key cannot be reached: its token is gone or refuses
     │   └── DamagedMarkError     neither slot of the signer's mark can be read
     ├── SnapshotError            a snapshot cannot be made, taken or joined by here
     ├── SealedKeyError           the sealed values here are under another key
@@ -115,6 +116,13 @@ class PromisesLostError(SignerError):
         f"from a backup, {READMIT}: this key does not vote again, but with `votes = false` under "
         "[node] and an empty data folder the node follows"
     )
+
+
+class KeyStoreError(SignerError):
+    """The key's store cannot be used: no module, no token, no such key, a wrong PIN."""
+
+    code = "KEY_STORE"
+    advice = "check [token] in the signer's configuration, and that the token is there"
 
 
 class DamagedMarkError(SignerError):

@@ -10,6 +10,7 @@ Not here: the format of key files (``consensus.keyfile``), and signing (``signer
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,7 @@ from node.config import Config, ConfigError
 from node.epochs import Ended
 from node.keyfiles import NodeKey
 from node.keyring import Keyring
+from node.remote_signer import RemoteKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ class Keys:
     An observer has no validator key.
     """
 
-    validators: tuple[KeyPair, ...]
+    validators: tuple[KeyPair | RemoteKey, ...]
     nodes: tuple[NodeKey, ...]
 
     def own(self, agency: str) -> Own:
@@ -174,6 +176,8 @@ def load_genesis(config: Config) -> tuple[Genesis, bytes]:
 def load_keys(config: Config, keyring: Keyring) -> Keys:
     """Return the keys in the files that the configuration names.
 
+    With ``[signer] socket`` the validator's is another process's, to be asked for there.
+
     Raises:
         ComityError: a file cannot be used.
     """
@@ -184,10 +188,29 @@ def load_keys(config: Config, keyring: Keyring) -> Keys:
         return [keyring.load(each, kind) for each in paths if each.exists() or each is paths[0]]
 
     nodes = held(KeyKind.NODE, section.node_key, section.node_key_next)
-    validators: list[KeyPair] = []
-    if section.role != "observer":
-        validators = held(KeyKind.VALIDATOR, section.validator_key, section.validator_key_next)
+    validators: list[KeyPair | RemoteKey] = []
+    if section.role != "observer" and config.signer.socket:
+        validators = _remote_keys(config)
+    elif section.role != "observer":
+        validators += held(KeyKind.VALIDATOR, section.validator_key, section.validator_key_next)
     return Keys(tuple(validators), tuple([NodeKey(each) for each in nodes]))
+
+
+def _remote_keys(config: Config) -> list[KeyPair | RemoteKey]:
+    given = config.signer
+    named = [("", given.key, given.socket), ("_next", given.key_next, given.socket_next)]
+    keys: list[KeyPair | RemoteKey] = []
+    for suffix, key, place in named:
+        if not key and not place:
+            continue
+        if not place or not re.fullmatch("(0x)?[0-9a-f]{64}", key):
+            raise ConfigError(
+                f"[signer] key{suffix} = {key!r} is not the public key of the signer at "
+                f"socket{suffix} = {place!r}: 64 hexadecimal digits",
+                hint="`comity signer check` shows it",
+            )
+        keys.append(RemoteKey(bytes.fromhex(key.removeprefix("0x")), config.path(place)))
+    return keys
 
 
 def check_role(config: Config, identity: Identity) -> None:
@@ -242,7 +265,7 @@ def _row(committee: Committee, agency: str) -> Validator | None:
     return next((each for each in committee.validators if each.agency == agency), None)
 
 
-def chosen(keys: Sequence[KeyPair], identity: Identity) -> KeyPair | None:
+def chosen(keys: Sequence[KeyPair | RemoteKey], identity: Identity) -> KeyPair | RemoteKey | None:
     """Return the validator key that the epoch's committee names; None without a vote."""
     row = identity.row
     return None if row is None else next(each for each in keys if each.public == row.key)

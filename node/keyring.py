@@ -134,15 +134,17 @@ class Keyring:
         )
 
 
-def read_passphrase(path: Path) -> str:
+def read_passphrase(path: Path, what: str = "passphrase file") -> str:
     """Return the passphrase in a file that is its user's alone, as a key file has to be.
+
+    ``what`` it is, for the error.
 
     Raises:
         KeyAccessError: absent, unreadable, or others have access to it.
         PassphraseError: it holds none.
     """
     try:
-        return keyfile.passphrase_in(keyfiles.read_bytes(path, "passphrase file"))
+        return keyfile.passphrase_in(keyfiles.read_bytes(path, what))
     except PassphraseError as error:
         raise PassphraseError(f"{path}: {error.message}") from error
 

@@ -163,6 +163,8 @@ def check(path: Path) -> list[str]:
         found.append(f"keys: those of {identity.agency} in epoch {identity.committee.epoch}")
     else:
         found.append(f"keys: those of {identity.agency} in the genesis file")
+    if config.signer.socket:
+        found.append(check_signer(config))
     if (sealed_key := config.path(config.node.sealed_key)).exists():
         load_key(sealed_key, keyring)
     if keyring.opened:
@@ -175,6 +177,24 @@ def check(path: Path) -> list[str]:
         )
     found.append("clock: after the genesis time")
     return found
+
+
+def check_signer(config: Config) -> str:
+    """Look whether the signer listens; return what was found.
+
+    Raises:
+        ConfigError: nobody answers there.
+    """
+    path = config.path(config.signer.socket)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError as error:
+            raise ConfigError(
+                f"[signer] socket: nobody answers at {path}: {error.strerror or error}",
+                hint="start the signer, or run `comity signer check` on its configuration",
+            ) from error
+    return f"signer: answers at {path}"
 
 
 def _check_addresses(config: Config, identity: Identity) -> list[str]:

@@ -5,7 +5,7 @@ Not here: opening the files (``node.storage.recovery``), and running (``runtime`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -44,6 +44,7 @@ from node.flushing import META_NUMBERS
 from node.identity import Identity, chosen
 from node.listed import index_entries
 from node.mempool import Busy, Mempool
+from node.remote_signer import RemoteKey
 from node.signer import SignedBody, Signer
 from node.silent import SilentSigner
 from node.storage import kinds
@@ -118,12 +119,18 @@ def refuse_rollback(recovered: Recovered, signer: Signer) -> None:
 
 
 def signer_of(
-    recovered: Recovered, keys: Sequence[KeyPair], identity: Identity, folder: Path, disk: Disk
+    recovered: Recovered,
+    keys: Sequence[KeyPair | RemoteKey],
+    identity: Identity,
+    folder: Path,
+    disk: Disk,
+    remote: Callable[[RemoteKey], Signer],
 ) -> Signer:
     """Return the signer of the key that the epoch's committee names; a silent one without a vote.
 
     A key of the first committee has its mark from the first start on. A later one gets it when its
-    first epoch begins here: until then this node followed, and signed nothing.
+    first epoch begins here: until then this node followed, and signed nothing. ``remote`` makes the
+    signer of a key that another process holds.
 
     Raises:
         SignerError, StorageError: as ``open_signer``.
@@ -131,6 +138,8 @@ def signer_of(
     key = chosen(keys, identity)
     if key is None:
         return SilentSigner(None, identity.chain)
+    if isinstance(key, RemoteKey):
+        return remote(key)  # whose mark is with the key
     before = identity.committees[:-1]
     used = any(row.key == key.public for committee in before for row in committee.validators)
     epoch = identity.committee.epoch

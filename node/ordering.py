@@ -20,7 +20,7 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from consensus.committee import Committee
-from consensus.errors import RemoteProtocolError, VerificationError
+from consensus.errors import ComityError, RemoteProtocolError, VerificationError
 from consensus.hotstuff import wire
 from consensus.hotstuff.certificates import Verifier
 from consensus.hotstuff.epochs import elsewhere
@@ -48,6 +48,8 @@ from consensus.hotstuff.events import (
     SetTimer,
     Sign,
     Signed,
+    SignerAway,
+    SignerBack,
     Timer,
     TimerFired,
     Undo,
@@ -74,7 +76,8 @@ from node.execution import Execution
 from node.network.wire import Class
 from node.outbox import Outbox, Outgoing
 from node.promises import check_remembered
-from node.signer import Signer
+from node.remote_signer import RemoteSigner
+from node.signer import SignedBody, Signer
 from node.storage import kinds
 from node.telemetry.metrics import Metrics
 
@@ -146,6 +149,7 @@ class Ordering:
         self._own = own
         self._verifier = verifier
         self._signer = signer
+        self._remote = signer if isinstance(signer, RemoteSigner) else None
         self._outbox = outbox
         self._links = links
         self._chronicle = chronicle
@@ -160,6 +164,8 @@ class Ordering:
             metrics.clock_skew.labels(validator=each.agency) for each in committee.validators
         ]
         self._events: deque[Event] = deque()
+        self._of_signer: deque[Event] = deque()
+        """What a signer in another process tells; goes before all other events."""
         self._stepping = False
         self._closed = False
         self._payload_changed = False
@@ -193,6 +199,7 @@ class Ordering:
         """Take up nothing any more."""
         self._closed = True
         self._events.clear()
+        self._of_signer.clear()
         self._timers.clear()
 
     def _drain(self) -> None:
@@ -201,9 +208,16 @@ class Ordering:
         self._stepping = True
         try:
             while not self._closed:
+                if self._of_signer:
+                    self._step(self._of_signer.popleft())
+                    continue
+                if self._awaited:
+                    break
                 if self._payload_changed and self.dissemination is not None:
                     self._payload_changed = False
                     self._tell_payload(self.dissemination)
+                    if self._awaited:
+                        break
                 if not self._events:
                     break
                 self._step(self._events.popleft())
@@ -225,6 +239,8 @@ class Ordering:
         while waiting:
             for effect in self.replica.step(waiting.popleft(), self._now_ms()):
                 match effect:
+                    case Sign() if self._remote is not None:
+                        self._ask(self._remote, effect)
                     case Sign():
                         waiting.append(self._sign(effect))
                     case Persist() | Broadcast() | Send() | Deliver() | EndEpoch():
@@ -237,6 +253,10 @@ class Ordering:
         signature = self._signer.sign(
             kind, request.epoch, round_, body, two_chain=request.two_chain
         )
+        return self._signed(request, signature)
+
+    def _signed(self, request: Sign, signature: bytes) -> Signed:
+        kind, round_, body = request.kind, request.round, request.body
         self._verifier.remember(kind, self._own, body, signature)
         held: tuple[int, ...] = ()
         if kind is SignKind.VOTE and self.dissemination is not None:
@@ -245,6 +265,50 @@ class Ordering:
             name = self._committee.validators[self._committee.leader(round_)].agency
             self._metrics.timeouts.labels(leader=name).inc()
         return Signed(kind, body, signature, held)
+
+    # --- a signer in another process ------------------------------------------------------------
+
+    @property
+    def _awaited(self) -> bool:
+        """Whether a signature is under way: until it comes, nothing else is taken up."""
+        return self._remote is not None and self._remote.awaited > 0
+
+    def _ask(self, signer: RemoteSigner, request: Sign) -> None:
+        """Ask for a signature; of a timeout once the log holds what it rests on."""
+        if request.kind is SignKind.TIMEOUT:
+            self._outbox.log_record(request.record)
+            self._outbox.after_sync(signer.ask(request, ready=False))
+        else:
+            signer.ask(request)
+
+    def signed(self, request: Sign, signature: bytes) -> None:
+        """Take the signature for the oldest request."""
+        self._of_signer.append(self._signed(request, signature))
+        self._drain()
+
+    def signer_away(self) -> None:
+        """Go on without a vote; what is under way is not answered."""
+        self._of_signer.append(SignerAway())
+        self._drain()
+
+    def signer_back(self, bodies: Iterable[SignedBody]) -> None:
+        """Vote again, with what the signer says that this key has signed last."""
+        epoch = self.replica.epoch
+        later = [body for body in bodies if body.epoch > epoch]
+        if later:
+            self.refused(
+                PromisesLostError(
+                    f"this key signed in epoch {later[0].epoch}, the log ends in epoch {epoch}"
+                )
+            )
+            return
+        signed = tuple((each.kind, each.round, each.body) for each in bodies if each.epoch == epoch)
+        self._of_signer.append(SignerBack(signed))
+        self._drain()
+
+    def refused(self, error: ComityError) -> None:
+        """The signer will not sign: stop."""
+        self._halted(Halt(error.code, error.message))
 
     # --- effects out --------------------------------------------------------------------------
 

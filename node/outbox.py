@@ -115,6 +115,12 @@ class Outbox:
         if not self._closed:
             self._entries.append(entry)
 
+    def log_record(self, record: bytes) -> None:
+        """Append a safety record that promises nothing new with the next sync."""
+        if not self._closed:
+            self._entries.append(kinds.safety(record))
+            self.newest_record = record
+
     def put(self, effect: Outgoing | Persist) -> None:
         """Take one effect, in order."""
         if self._closed:

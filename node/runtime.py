@@ -392,6 +392,8 @@ class Node:
         """Return whether the node takes part and serves."""
         behind = self.engine.ordering.replica.ordered_height - self.engine.chronicle.executed
         problem = self._not_serving() or self._not_linked()
+        if problem is None and self.engine.signer_away:
+            problem = f"nothing is signed: {self.engine.signer_away}"
         if problem is None and self.engine.doubt:
             problem = f"a certified block holds a wrong signature: {self.engine.doubt}"
         if problem is None and behind > BEHIND_HEIGHTS_MAX:

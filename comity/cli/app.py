@@ -36,6 +36,7 @@ from comity.cli import (
     reviews,
     rules,
     sealing,
+    signer,
     snapshots,
     statement,
     verifying,
@@ -58,7 +59,7 @@ USAGE: Final = 2
 UNREACHABLE: Final = 3
 INTERRUPTED: Final = 130
 
-_BAD_INPUT_CODES: Final = ("BAD_CONFIG", "DATA_ACCESS", "KEY_ACCESS")
+_BAD_INPUT_CODES: Final = ("BAD_CONFIG", "DATA_ACCESS", "KEY_ACCESS", "KEY_STORE")
 """Of errors of ``node``, which is loaded only by the commands that run one."""
 
 _BAD_INPUT: Final = (
@@ -80,7 +81,7 @@ app = App(
     help_format="plaintext",
     default_parameter=Parameter(negative=(), show_default=False),
 )
-for _part in (network, node, keys, rules, snapshots):
+for _part in (network, node, signer, keys, rules, snapshots):
     app.command(_part.app)
 
 app.command(acts.submit, help_epilogue=acts.EXAMPLES)

@@ -3,7 +3,8 @@
 ``Replica.step(event, now_ms)`` returns effects in order. The contract of whoever runs them:
 
 - A list is obeyed to its end, in order. Then each ``Sign`` in it is answered by ``Signed``, in
-  order, before any other event. Refusal to sign stops the node.
+  order, before any other event, or all that are left by ``SignerAway``. Refusal to sign stops the
+  node.
 - ``Persist``, ``Broadcast``, ``Send``, ``Deliver`` and ``EndEpoch`` form one first-in-first-out
   queue over all steps: what follows a ``Persist`` leaves only when that is durable. Everything else
   may run at once, so the processor goes on while the disk syncs. Syncs may be merged.
@@ -231,6 +232,20 @@ class Signed:
 
 
 @dataclass(frozen=True, slots=True)
+class SignerAway:
+    """Whoever signs is gone: no ``Sign`` is answered, and none comes, until ``SignerBack``."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignerBack:
+    """Whoever signs is there again. ``signed``: the last body of each kind in this epoch that the
+    key has signed, as ``(kind, round, body)``; this process may not know of them.
+    """
+
+    signed: tuple[tuple[SignKind, int, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Connected:
     """A link to ``peer`` stands. ``certificates`` are those of its hello, verified, if it sent any.
 
@@ -265,6 +280,8 @@ Event = (
     | PayloadHeld
     | Executed
     | Signed
+    | SignerAway
+    | SignerBack
     | Connected
     | BlocksFetched
     | OtherEpoch
@@ -276,13 +293,19 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """Sign ``body`` under its tag. ``two_chain``: a commit vote may be below the last one."""
+    """Sign ``body`` under its tag. ``two_chain``: a commit vote may be below the last one.
+
+    ``block``: of a proposal, whose body is the block's id. ``record``: of a timeout, the safety
+    record with the certificates that it rests on; nothing is promised by it that was not before.
+    """
 
     kind: SignKind
     epoch: int
     round: int
     body: bytes
     two_chain: bool = False
+    block: Block | None = None
+    record: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

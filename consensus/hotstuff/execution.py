@@ -113,6 +113,11 @@ class Execution:
             request = self._safety.commit_vote(node.statement, proof)
         node.commit_asked = self._outbox.sign(request, node)
 
+    def vote_again(self) -> None:
+        """Sign what was executed while nothing could be signed, from the oldest on."""
+        for node in self._tree.path(self._tree.root, self._tree.executed):
+            self.commit_vote(node)
+
     def certify(self, node: Node, certificate: CommitCert) -> None:
         """Take note of a commit certificate on this very block."""
         if node.commit_cert is None:

@@ -26,6 +26,7 @@ from __future__ import annotations
 from typing import Final
 
 from consensus.committee import Committee
+from consensus.hotstuff import absence
 from consensus.hotstuff.answers import Answers
 from consensus.hotstuff.blocktree import BlockTree, Node
 from consensus.hotstuff.epochs import Boundary
@@ -49,6 +50,8 @@ from consensus.hotstuff.events import (
     Send,
     ServeBlocks,
     Signed,
+    SignerAway,
+    SignerBack,
     Started,
     Timer,
     TimerFired,
@@ -272,6 +275,8 @@ class Replica:
                 self._execution.executed(event)
             case Signed():
                 return self._signed(event)
+            case SignerAway() | SignerBack():
+                return absence.take(event, self._safety, self._execution, self._outbox)
             case Connected(peer, certificates):
                 self._connected(peer)
                 if certificates is not None:
@@ -404,7 +409,8 @@ class Replica:
         if node is None:
             self._orphans[block.id] = message
             while len(self._orphans) > ORPHANS_MAX:
-                del self._orphans[min(self._orphans, key=self._orphan_round)]
+                oldest = min(self._orphans.items(), key=lambda item: item[1].block.round)
+                del self._orphans[oldest[0]]
         else:
             self._execution.require(node)
 
@@ -576,9 +582,6 @@ class Replica:
         return node
 
     # --- those behind, and what we lack ---
-
-    def _orphan_round(self, block_id: bytes) -> int:
-        return self._orphans[block_id].block.round
 
     def _tell_leader(self, message: Certificates, round_: int) -> None:
         leader = self._committee.leader(round_)

@@ -251,7 +251,7 @@ class Rounds:
         """Whether we lead the round and have neither proposed in it nor given it up (rule 1)."""
         safety = self._safety
         round_ = safety.round
-        free = max(safety.proposed_round, safety.timeout_round) < round_
+        free = max(safety.proposed_round, safety.timeout_round) < round_ and not safety.away
         return free and self._committee.leader(round_) == self._own and not self._tree.full
 
     def _propose(self, parent: Node, situation: Situation, now_ms: int) -> None:

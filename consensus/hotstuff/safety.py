@@ -16,10 +16,12 @@ Sources: Jolteon (arXiv 2106.10362) fig. 3; Aptos ``safety-rules`` and its order
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
+from consensus import codec
 from consensus.committee import Committee
 from consensus.errors import CertificateError, invariant
 from consensus.hotstuff.certificates import check_block
@@ -39,7 +41,7 @@ from consensus.hotstuff.types import (
     timeout_body,
     vote_body,
 )
-from consensus.hotstuff.wire import COMMIT_VOTES_MAX, SIGNED_TIMEOUTS_MAX
+from consensus.hotstuff.wire import COMMIT_VOTES_MAX, SIGNED_TIMEOUTS_MAX, encode_record
 
 PENDING_MAX: Final = 16
 """Signatures asked for and not yet given."""
@@ -50,6 +52,9 @@ class Refused:
     """No signature; ``rule`` says which promise forbids it."""
 
     rule: str
+
+
+_AWAY: Final = Refused("whoever signs is away")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,15 @@ class Safety:
         self._commit_rounds = dict.fromkeys(self._commit_votes)
         self._silent_upto = 0
         self._pending: deque[tuple[Sign, Block | Timeout | Statement]] = deque()
+        self.away = False
+        """Whether whoever signs is gone, so that nothing may be asked for."""
+        self._unanswered: list[tuple[Sign, Block | Timeout | Statement]] = []
+        """Asked for before the signer went; what is promised stays promised."""
+        self._recorded = record.high_qc
+        self._lost_timeout = (0, 0)
+        """``(round, high_round)`` of a timeout that the key signed and that is not known here."""
+        self._lost_commit = (0, b"")
+        """``(round, body)`` of such a commit vote."""
         if own == FOLLOWER:
             self.hold_back(NEVER)
 
@@ -131,6 +145,61 @@ class Safety:
         self.proposed_round = max(self.proposed_round, round_)
         self._silent_upto = max(self._silent_upto, round_)
 
+    # --- a signer that goes and comes ---
+
+    def leave(self) -> None:
+        """Ask for nothing until ``come_back``; what was asked for stays promised."""
+        self.away = True
+        self._unanswered += self._pending
+        self._pending.clear()
+
+    def come_back(self, signed: Iterable[tuple[SignKind, int, bytes]]) -> list[Sign]:
+        """Ask again; return the requests of before that still count, in their order.
+
+        Args:
+            signed: ``(kind, round, body)``: the last of each kind that the key has signed in this
+                epoch. What is not known here was signed by a process that died before it could
+                log it, or was logged in a folder that is gone; either way it is promised.
+
+        Raises:
+            LocalProtocolError: a body is not of its kind.
+        """
+        self.away = False
+        for kind, round_, body in signed:
+            self._promised_elsewhere(kind, round_, body)
+        again = [each for each in self._unanswered if self._counts(*each)]
+        self._unanswered = []
+        self._pending.extend(again)
+        return [request for request, _ in again]
+
+    def _promised_elsewhere(self, kind: SignKind, round_: int, body: bytes) -> None:
+        match kind:
+            case SignKind.PROPOSAL:
+                self.proposed_round = max(self.proposed_round, round_)
+            case SignKind.VOTE:
+                self.voted_round = max(self.voted_round, round_)
+            case SignKind.TIMEOUT if round_ > max(self.timeout_round, self._lost_timeout[0]):
+                fields = codec.parse(body, "timeout")
+                invariant(fields[:2] == [self._committee.epoch, round_], "a body of another round")
+                self._lost_timeout = round_, fields[2]
+                self.voted_round = max(self.voted_round, round_)
+                self.proposed_round = max(self.proposed_round, round_)
+                self._note_timeout(*self._lost_timeout)
+            case SignKind.COMMIT_VOTE if round_ not in self._commit_rounds:
+                settled = 0 if self.commit_cert is None else self.commit_cert.statement.round
+                if round_ > max(settled, self._commit_floor):
+                    self._commit_rounds[round_] = None
+                    self._lost_commit = round_, body
+            case _:
+                pass
+
+    def _counts(self, request: Sign, subject: Block | Timeout | Statement) -> bool:
+        """Whether an unanswered request can still bring anything, and is still in order."""
+        if isinstance(subject, Statement):
+            settled = 0 if self.commit_cert is None else self.commit_cert.statement.round
+            return request.round > max(settled, self._commit_floor)
+        return request.round == self.round
+
     # --- what is learned ---
 
     def learn_quorum(self, certificate: QuorumCert) -> bool:
@@ -150,6 +219,8 @@ class Safety:
         self._signed_timeouts = [pair for pair in self._signed_timeouts if pair[0] > round_]
         self._commit_votes = {r: vote for r, vote in self._commit_votes.items() if r > round_}
         self._commit_rounds = {r: None for r in self._commit_rounds if r > round_}
+        if self._lost_commit[0] <= round_:
+            self._lost_commit = 0, b""
         return True
 
     def enter(self, certificate: QuorumCert | TimeoutCert) -> bool:
@@ -173,6 +244,8 @@ class Safety:
 
     def propose(self, block: Block) -> Sign | Refused:
         """Allow the leader's block, once per round (rule 1)."""
+        if self.away:
+            return _AWAY
         if self._committee.leader(block.round) != self._own:
             return Refused("not the leader of the round")
         if block.round != self.round:
@@ -188,6 +261,8 @@ class Safety:
 
     def vote(self, block: Block) -> Sign | Refused:
         """Allow a vote (rule 2). That the round's leader signed the block was verified before."""
+        if self.away:
+            return _AWAY
         if block.round != self.round:
             return Refused("not the current round")
         if block.round <= self.voted_round:
@@ -202,29 +277,43 @@ class Safety:
 
     def timeout(self) -> Sign | Refused:
         """Allow giving up the current round, with the highest certificate (rule 6)."""
+        if self.away:
+            return _AWAY
         round_, high = self.round, self.high_qc
         if round_ <= self.timeout_round:
             return Refused("this round was given up already")
-        if round_ < self.voted_round:
+        if round_ < max(self.voted_round, self._lost_timeout[0]):
             return Refused("below the last voted round")
+        if round_ == self._lost_timeout[0]:
+            known = [qc for qc in (high, self._recorded) if qc.round == self._lost_timeout[1]]
+            if not known:
+                return Refused("given up already, with a certificate that is not known here")
+            high = known[0]
+        elif high.round < self._lost_commit[0]:
+            return Refused("a certificate that was commit-voted on is not known here")
         entry = None
         if high.round != round_ - 1:
+            if high is not self.high_qc and not isinstance(self.entry_cert, TimeoutCert):
+                return Refused("given up already, before it was known how the round began")
             invariant(isinstance(self.entry_cert, TimeoutCert), "round entered without proof")
             entry = self.entry_cert if isinstance(self.entry_cert, TimeoutCert) else None
         invariant(high.round < round_, "the highest certificate is beyond the round")
         self.timeout_round = round_
-        if self._signed_timeouts and self._signed_timeouts[-1][1] == high.round:
-            self._signed_timeouts.pop()
-        self._signed_timeouts.append((round_, high.round))
-        if len(self._signed_timeouts) > SIGNED_TIMEOUTS_MAX:
-            # Merged towards the stricter: as late as the second, as ignorant as the first.
-            (_, low), (late, _) = self._signed_timeouts[:2]
-            self._signed_timeouts[:2] = [(late, low)]
+        self._note_timeout(round_, high.round)
         message = Timeout(
             self._committee.epoch, round_, high.round, self._own, b"", high, entry, self.commit_cert
         )
         body = timeout_body(message.epoch, round_, high.round)
         return self._ask(SignKind.TIMEOUT, round_, body, message)
+
+    def _note_timeout(self, round_: int, high_round: int) -> None:
+        while self._signed_timeouts and self._signed_timeouts[-1][1] >= high_round:
+            self._signed_timeouts.pop()
+        self._signed_timeouts.append((round_, high_round))
+        if len(self._signed_timeouts) > SIGNED_TIMEOUTS_MAX:
+            # Merged towards the stricter: as late as the second, as ignorant as the first.
+            (_, low), (late, _) = self._signed_timeouts[:2]
+            self._signed_timeouts[:2] = [(late, low)]
 
     def commit_vote(self, statement: Statement, proof: TwoChain | None) -> Sign | Refused:
         """Allow a commit vote on an ordered and executed block (rule 4).
@@ -238,18 +327,23 @@ class Safety:
         """
         round_ = statement.round
         invariant(statement.epoch == self._committee.epoch, "statement of another epoch")
+        if self.away:
+            return _AWAY
         if self.commit_cert is not None and round_ <= self.commit_cert.statement.round:
             return Refused("certified already")
         if round_ <= self._commit_floor:
             return Refused("at or below the commit vote floor")
         if round_ <= self._silent_upto:
             return Refused("nothing is signed for this round here")
-        if round_ in self._commit_rounds:
+        again = (round_, statement.encoded) == self._lost_commit
+        if round_ in self._commit_rounds and not again:
             return Refused("commit-voted in this round already")
         if self.high_qc.round < round_:
             return Refused("the block's quorum certificate is not kept")
         exempt = False
-        if not self._guard_allows(round_):
+        if again:
+            self._lost_commit = 0, b""
+        elif not self._guard_allows(round_):
             if proof is None:
                 return Refused("a timeout reported a lower certificate, and no two-chain")
             check_two_chain(proof, statement.block_id)
@@ -286,7 +380,9 @@ class Safety:
         two_chain: bool = False,
     ) -> Sign:
         invariant(len(self._pending) < PENDING_MAX, "signatures asked for and never given")
-        request = Sign(kind, self._committee.epoch, round_, body, two_chain)
+        block = subject if kind is SignKind.PROPOSAL and isinstance(subject, Block) else None
+        record = encode_record(self.record()) if kind is SignKind.TIMEOUT else b""
+        request = Sign(kind, self._committee.epoch, round_, body, two_chain, block, record)
         self._pending.append((request, subject))
         return request
 

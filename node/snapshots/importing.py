@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, cast
 
 from consensus.errors import invariant
+from consensus.keyfile import KeyPair
 from consensus.snapshot import Piece, Reader
 from consensus.state.snapshot import Chunk, decode_piece
 from node import config as configs
@@ -93,7 +94,7 @@ def import_file(
         new = begin.room(folder)
         try:
             entries = fill(reader, new, progress)
-            if new_key and key is not None:
+            if new_key and isinstance(key, KeyPair):  # else the mark is the signer's
                 mark = mark_path(folder, identity.genesis, key)
                 begin.first_mark(folder, mark, key, certified)
         except BaseException:

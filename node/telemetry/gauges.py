@@ -88,7 +88,8 @@ class Gauges:
         metrics.leaves.set(engine.execution.state.key_count)
         metrics.loop_delay.set(self._worst_seconds)
         self._worst_seconds = 0.0
-        metrics.signing.set(1 if engine.stopped is None and engine.votes else 0)
+        signs = engine.stopped is None and engine.votes and not engine.signer_away
+        metrics.signing.set(1 if signs else 0)
 
     def _queues(self) -> None:
         metrics, dissemination = self._metrics, self._engine.dissemination

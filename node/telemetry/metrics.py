@@ -296,6 +296,10 @@ class Metrics:
             "comity_loop_delay_seconds", "Worst delay of the main loop since the last scrape"
         )
         self.signing = gauge(
-            "comity_node_signing", "1 while the node may vote, 0 after a failed disk or a halt"
+            "comity_node_signing",
+            "1 while the node may vote, 0 after a failed disk or a halt, or without its signer",
+        )
+        self.signer_seconds = seconds(
+            "comity_signer_seconds", "From a request to another process's signature", disk=True
         )
         self.ready = gauge("comity_node_ready", "1 while the node takes part and serves")
