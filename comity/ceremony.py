@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Protocol
 
 import msgspec
 
@@ -257,6 +257,27 @@ def _refuse_twice(path: Path, names: Sequence[str], what: str) -> None:
         raise DraftError(f"{path}: {what} {twice!r}", hint="give each a name of its own")
 
 
+class KeyHolder(Protocol):
+    """What has a validator key and signs with it: a signer's key file or token."""
+
+    @property
+    def public(self) -> bytes:
+        """The public half."""
+        ...
+
+    def seal(self, message: bytes) -> bytes:
+        """Return the signature over bytes from ``signing.message``."""
+        ...
+
+
+class _InMemory(keys.Key):
+    """A key that was made here."""
+
+    def seal(self, message: bytes) -> bytes:
+        """Return the signature."""
+        return self.sign(message)
+
+
 def enrol(
     terms: Terms,
     agency: str,
@@ -264,6 +285,7 @@ def enrol(
     given: Mapping[str, bytes],
     *,
     make_certificate: founding.MakeCertificate,
+    holder: KeyHolder | None = None,
 ) -> Enrolment:
     """Make the keys of one agency, and the file by which the others know them.
 
@@ -273,6 +295,7 @@ def enrol(
         address: of its node.
         given: public keys of people who made their own, by name; the others' are made here.
         make_certificate: of node keys.
+        holder: of a validator key that is kept elsewhere; without one the key is made here.
 
     Raises:
         DraftError: no such agency, or a key for somebody whom the terms do not name.
@@ -289,7 +312,11 @@ def enrol(
                 f"the terms name nobody {name!r} at {agency}",
                 hint=f"people are {', '.join(people)}" if people else "they name nobody there",
             )
-    files = {"validator": keys.new_pair(KeyKind.VALIDATOR), "node": keys.new_pair(KeyKind.NODE)}
+    files = {"node": keys.new_pair(KeyKind.NODE)}
+    validator = holder
+    if validator is None:
+        files["validator"] = keys.new_pair(KeyKind.VALIDATOR)
+        validator = _InMemory(files["validator"])
     named = []
     for name, person in people.items():
         key = given.get(name)
@@ -298,7 +325,7 @@ def enrol(
             key = files[name].public
         admitted = founding.admit(person, key)
         named.append(Named(name, admitted.principal, admitted.subject, key))
-    validator, node = files["validator"], files["node"]
+    node = files["node"]
     own = Validator(
         agency,
         validator.public,
@@ -310,7 +337,7 @@ def enrol(
         address.client_port,
     )
     member = Member(terms.digest, own, tuple(named))
-    data = memberfile.encode(member, keys.Key(validator).sign, keys.Key(node).sign)
+    data = memberfile.encode(member, validator.seal, keys.Key(node).sign)
     return Enrolment(data, files)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -17,6 +18,7 @@ from comity.ceremony import (
     NAME,
     Address,
     Enrolment,
+    KeyHolder,
     Merged,
     Terms,
     enrol,
@@ -105,6 +107,10 @@ def enrol_(
         Path | None,
         Parameter(help="Seal the keys of the validator and the node with the passphrase in it."),
     ] = None,
+    signer: Annotated[
+        Path | None,
+        Parameter(help="Configuration of the signer that holds the validator key, file or token."),
+    ] = None,
     output: Output = OUTPUT,
 ) -> None:
     """Make an agency's keys on its own machine, and the one public file that the others need.
@@ -123,7 +129,10 @@ def enrol_(
     if len(given) != len(person):
         raise UsageError("a person is named twice", hint="give each --person once")
     passphrase = None if passphrase_file is None else keys.read_passphrase(passphrase_file)
-    made = enrol(terms, agency, address, given, make_certificate=make_certificate)
+    with _holder(signer) as holder:
+        made = enrol(
+            terms, agency, address, given, make_certificate=make_certificate, holder=holder
+        )
     name = folder / f"{agency}{SUFFIX}"
     _write(terms, agency, made, folder, passphrase)
     value = {
@@ -277,6 +286,21 @@ def merge_(
     emit(output, value, Group(head, Text(), shown, Text(), Text(step)))
 
 
+@contextmanager
+def _holder(signer: Path | None) -> Iterator[KeyHolder | None]:
+    """Yield the key of a signer that is not running."""
+    if signer is None:
+        yield None
+        return
+    from node.signing.main import member_key
+
+    key = member_key(signer)
+    try:
+        yield key
+    finally:
+        key.close()
+
+
 def address_of(word: str, option: str) -> tuple[str, int]:
     """Return host and port of an option's word.
 
@@ -362,9 +386,12 @@ def _own(terms: Terms, merged: Merged, folder: Path) -> str | None:
     place = folder / "keys"
     if not place.is_dir():
         return None
-    given = keyfile.describe(keys.read_file(place / "validator.key")).public
+    own = place / "validator.key"
+    if not own.exists():  # a signer has it
+        own = place / "node.key"
+    given = keyfile.describe(keys.read_file(own)).public
     for member in merged.members:
-        if member.validator.key == given:
+        if given in (member.validator.key, member.validator.node_key):
             _check_people(place, member.people)
             return member.validator.agency
     raise DraftError(

@@ -300,6 +300,8 @@ class Metrics:
             "1 while the node may vote, 0 after a failed disk or a halt, or without its signer",
         )
         self.signer_seconds = seconds(
-            "comity_signer_seconds", "From a request to another process's signature", disk=True
+            "comity_signer_seconds",
+            "From a request to another process's signature",
+            buckets=_DISK_SECONDS,
         )
         self.ready = gauge("comity_node_ready", "1 while the node takes part and serves")

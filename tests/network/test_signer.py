@@ -86,7 +86,7 @@ def keeper(own_town: LocalNetwork) -> Iterator[SignerProcess]:
     begun = init(found.config, took_from=data(own_town, AGENT) / "signer.mark")
     assert begun.took_over
     with config_path(own_town, AGENT).open("a", encoding="utf-8") as file:
-        file.write(f'\n[signer]\nsocket = "{found.socket}"\n')
+        file.write(f'\n[signer]\nsocket = "{found.socket}"\nkey = "{begun.public.hex()}"\n')
     own_town.key_file(AGENT, "validator").rename(home(own_town, AGENT) / "moved.key")
     (data(own_town, AGENT) / "signer.mark").unlink()
     found.start()
