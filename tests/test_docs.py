@@ -196,8 +196,11 @@ def test_every_dependency_has_its_reason() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     text = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
     used, developing = text.split("Only for development:")
+    extras = [
+        each for names in project["project"]["optional-dependencies"].values() for each in names
+    ]
     for part, required in (
-        (used, project["project"]["dependencies"]),
+        (used, [*project["project"]["dependencies"], *extras]),
         (developing, project["dependency-groups"]["dev"]),
     ):
         rows = re.findall(r"^\| ([a-z].*?) \| (.+) \|$", part, flags=re.MULTILINE)
