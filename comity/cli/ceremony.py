@@ -121,6 +121,11 @@ def enrol_(
     from node.network.tls import make_certificate
 
     if file.suffix != ".toml":
+        if signer is not None:
+            raise UsageError(
+                "--signer is for founding a network, not for joining one",
+                hint="enrol with a key file, and give that to the signer: docs/keys.md",
+            )
         _join(file, agency, peers, clients, folder, person, passphrase_file, output)
         return
     terms = read_terms(file)
