@@ -530,6 +530,12 @@ NODE_ROWS: Final[Sequence[tuple[str, Sequence[Plot]]]] = [
                 bad_from=0.05,
             ),
             Plot(
+                "Signer: from request to signature",
+                [quantile(share, "comity_signer_seconds") for share in (0.5, 0.99)],
+                "s",
+                bad_from=0.05,
+            ),
+            Plot(
                 "One commit of the store",
                 [quantile(share, "comity_store_flush_seconds") for share in (0.5, 0.99)],
                 "s",
