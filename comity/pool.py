@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import trio
@@ -112,6 +112,9 @@ class Pool:
         purpose: str = "",
     ) -> None:
         self._places = [_Place(server) for server in servers]
+        self._committee = trust.committee
+        named = {server.agency for server in servers}
+        self._all = all(each.agency in named for each in trust.committee.validators)
         self._others: list[_Place] = []
         """Nodes that are only asked what no other is to be asked."""
         self._trust = trust
@@ -139,6 +142,7 @@ class Pool:
             NotReachableError: there is none left.
             ForkError: the network contradicts itself.
         """
+        self._follow()
         now = trio.current_time()
         places = self._places
         if self._spread:
@@ -151,6 +155,29 @@ class Pool:
             if session is not None:
                 return session
         raise NotReachableError("no node could be reached")
+
+    def _follow(self) -> None:
+        """Take keys and addresses from the newest committee, and its new members if all serve.
+
+        An address of the client's own stays. Who has left is asked on: its node may serve reads.
+        """
+        committee, before = self._trust.committee, self._committee
+        if committee.epoch == before.epoch:
+            return
+        self._committee = committee
+        old = {each.agency: each for each in servers_of(before)}
+        new = {each.agency: each for each in servers_of(committee)}
+        for place in (*self._places, *self._others):
+            now, was = new.pop(place.server.agency, None), old.get(place.server.agency)
+            if now is None or now == was:
+                continue
+            host, port = place.server.host, place.server.port
+            if was is not None and (host, port) != (was.host, was.port):
+                now = replace(now, host=host, port=port)
+            place.server = now
+            place.avoided_until = 0.0
+        if self._all:
+            self._places += [_Place(server) for server in new.values()]
 
     async def at(self, server: Server) -> Session:
         """Return a session to the node of one agency, at the client's own address for it if any.

@@ -6,10 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trio
 
 from comity import Client, DraftError, keys
+from comity.errors import NotReachableError
 from comity.members import wanted_words
+from comity.pool import Pool, servers_of
+from comity.session import Server
+from comity.verify import Trust
 from consensus import keyfile, memberfile
+from consensus.committee import Committee
 from consensus.errors import ProofError
 from consensus.genesis import Genesis, Limits, Principal, RoleGiven
 from consensus.keyfile import KeyKind
@@ -303,3 +309,33 @@ async def test_what_is_asked_for_is_told_in_words_and_checked_before_it_is_sent(
         data = waiting.proposed.draft
         assert data is not None
         assert decode_changes(data.inputs(0)[0][1])[0].agency == "west"
+
+
+async def test_a_client_asks_the_nodes_of_the_committee_that_it_has_followed() -> None:
+    first = make_genesis(ports=(1, 2, 3, 4)).committee
+    trust = Trust(bytes(32), first)
+    servers = servers_of(first)
+    own = (servers[0], replace(servers[1], host="relay", port=9), *servers[2:])
+    asked: list[Server] = []
+
+    async def dial(server: Server) -> trio.abc.Stream:
+        asked.append(server)
+        raise NotReachableError("nobody is there")
+
+    async with trio.open_nursery() as nursery:
+        pool = Pool(own, trust, None, nursery, dial)
+        some = Pool(own[:2], trust, None, nursery, dial)
+        rows = [
+            replace(each, node_key=bytes([7]) * 32, client_port=70) for each in first.validators
+        ]
+        rows[3] = replace(rows[3], agency="health")
+        trust._committees[2], trust._epoch = Committee(2, tuple(rows)), 2
+        for each in (pool, some):
+            asked.clear()
+            with pytest.raises(NotReachableError):
+                await each.pick(())
+            found = {server.agency: server for server in asked}
+            assert (found["north"].port, found["north"].node_key) == (70, bytes([7]) * 32)
+            assert (found["east"].host, found["east"].port) == ("relay", 9)
+            assert found["east"].node_key == bytes([7]) * 32
+            assert set(found) == ({*AGENCIES, "health"} if each is pool else {"north", "east"})
