@@ -1,7 +1,7 @@
 """Where a signer's key lies: a key file, or a token (``token``). One process at a time has it.
 
-A key file is locked for as long as the process lives (``flock(2)``), by a node that signs itself
-too, so that two processes of one machine never sign with one file. A token keeps the number of the
+A key file is locked for as long as the signer lives (``flock(2)``), so that two signers of one
+machine never sign with one file. A token keeps the number of the
 mark that was begun with its key, and a mark is locked by whoever has it open.
 
 Not here: the format of key files (``consensus.keyfile``), and what may be signed (``node.signer``).
