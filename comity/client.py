@@ -153,7 +153,14 @@ class Client(
             client = cls(
                 genesis,
                 lambda trust: Pool(
-                    chosen, trust, key, nursery, dial, spread=spread, purpose=purpose
+                    chosen,
+                    trust,
+                    key,
+                    nursery,
+                    dial,
+                    spread=spread,
+                    purpose=purpose,
+                    grows=servers is None,
                 ),
                 key,
                 patience_seconds,

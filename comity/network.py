@@ -166,6 +166,10 @@ class Network:
                 await delivery.settled()
             if not delivery.left:
                 self._pool.praised(session)
+            elif (refusal := _unavailable(delivery)) is not None:
+                tried[session.server.agency] = None
+                self._pool.failed(session, refusal)
+                delivery.pause_ms, delivery.deferred = 0, None
             elif delivery.deferred is not None and not scope.cancelled_caught:
                 wait = max(delivery.pause_ms / 1000, PAUSE_SECONDS)
                 delivery.pause_ms, delivery.deferred = 0, None
@@ -324,3 +328,11 @@ def _silent(session: Session) -> NotReachableError:
 
 def _jitter() -> float:
     return random.uniform(0.5, 1.5)  # noqa: S311 (spreads retries, guards nothing)
+
+
+def _unavailable(delivery: Delivery) -> NotReachableError | None:
+    """Return why a node takes nothing at all, if it said that: it has halted, or has no vote."""
+    refusal = delivery.deferred
+    if refusal is None or refusal.status != Status.UNAVAILABLE:
+        return None
+    return NotReachableError(refusal.message)

@@ -180,7 +180,8 @@ class Dissemination:
         wanted = self.batches.offer(peer, public, private, solicited=solicited)
         if isinstance(wanted, Drop):
             self._metrics.batches_dropped.labels(reason=wanted.name.lower()).inc()
-            if wanted.fault:
+            asked = self.batches.own is None and wanted is Drop.REFUSED  # of two peers at once
+            if wanted.fault and not asked:
                 self._metrics.batches_rejected.labels(peer=self._names[peer]).inc()
                 raise RemoteProtocolError(f"a batch: {wanted.sentence}")
             return

@@ -141,7 +141,8 @@ class Guests:
                 if (guest.upto is None or message.epoch <= guest.upto) and self._may_ask(peer):
                     self._ordering.ask(peer, message)
             case Certificates() if other is None:
-                self._greet(peer, own)
+                if guest.upto is None:
+                    self._greet(peer, own)
             case _ if other is not None:
                 self._greet(peer, other)
             case _:

@@ -22,7 +22,7 @@ from typing import Final
 from comity import founding, keys
 from comity.founding import Member, Person
 from comity.keys import Key
-from consensus.genesis import OpeningBalance
+from consensus.genesis import Limits, OpeningBalance
 from node.network.tls import make_certificate
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -209,6 +209,7 @@ def found(
     agencies: Sequence[str] = tuple(AGENCIES),
     tuning: str = "",
     network: str = "local",
+    limits: Limits | None = None,
 ) -> LocalNetwork:
     """Make keys, configurations and the genesis file of a new network.
 
@@ -220,6 +221,7 @@ def found(
         agencies: names of four or more; titles are those of AGENCIES.
         tuning: lines for the section ``[tuning]`` of every node's configuration.
         network: its name.
+        limits: of the genesis file; None: the defaults.
     """
     size = len(agencies)
     ports = free_ports(founding.PORTS_PER_NODE * size)
@@ -235,6 +237,7 @@ def found(
         accounts,
         time_ms=time.time_ns() // 1_000_000,
         make_certificate=make_certificate,
+        limits=limits,
     )
     founding.write(made, folder)
     if tuning:

@@ -38,9 +38,7 @@ class Books:
 
     async def pay(self, clerk: Client) -> Decision:
         """Pay once, sending the same bytes until they are decided, and enter the outcome."""
-        number = next(self._numbers)
-        source, target, amount = number % WALLETS, (number * 7 + 3) % WALLETS, number % 90 + 1
-        call = Call("desk", "pay", {"source": source, "target": target, "amount": amount})
+        source, target, amount, call = self._call()
         signed = clerk.sign(await clerk.draft(call))
         while True:
             try:
@@ -55,6 +53,16 @@ class Books:
             self.balances[source] -= amount
             self.balances[target] += amount
         return decision
+
+    def _call(self) -> tuple[int, int, int, Call]:
+        number = next(self._numbers)
+        source, target, amount = number % WALLETS, (number * 7 + 3) % WALLETS, number % 90 + 1
+        inputs = {"source": source, "target": target, "amount": amount}
+        return source, target, amount, Call("desk", "pay", inputs)
+
+    async def pay_once(self, clerk: Client) -> Decision:
+        """Pay with one try, at a node that must refuse; nothing is entered."""
+        return await clerk.submit(clerk.sign(await clerk.draft(self._call()[3])))
 
     async def grown(self, count: int, what: str) -> None:
         """Wait until this many more decisions are in the books."""
