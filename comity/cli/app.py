@@ -9,7 +9,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Final, Literal
 
 from cyclopts import App, CycloptsError, Parameter
@@ -52,6 +51,7 @@ from comity.cli.show import err
 from comity.errors import DraftError, KeyUnusableError, NotReachableError, UndecidedError
 from consensus.audit.divergence import NotAuditableError
 from consensus.errors import ComityError, DecodeError, KeyFileError
+from consensus.release import VERSION
 
 DONE: Final = 0
 REFUSED: Final = 1
@@ -77,7 +77,7 @@ app = App(
     help_epilogue="Exit status: 0 done, 1 refused or invalid, 2 usage or bad input, "
     "3 no node reachable.\n\nComity finds the network by --genesis or COMITY_GENESIS and signs "
     "with the key of --key or COMITY_KEY_FILE. `comity COMMAND --help` has examples.",
-    version=lambda: f"comity {version('comity')}",
+    version=f"comity {VERSION}",
     help_format="plaintext",
     default_parameter=Parameter(negative=(), show_default=False),
 )

@@ -19,6 +19,8 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+from consensus.release import VERSION
+
 _LATENCY_SECONDS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
@@ -65,6 +67,11 @@ class Metrics:
         ) -> Histogram:
             self.catalogue.append(Entry(name, "histogram", labels, text))
             return Histogram(name, text, labels, registry=registry, buckets=buckets)
+
+        self.build = gauge(
+            "comity_build_info", "1; the version of the software is its label", ("version",)
+        )
+        self.build.labels(version=VERSION).set(1)
 
         # Ordering
         self.round = gauge("comity_consensus_round", "Current round")
