@@ -78,20 +78,23 @@ class ReadLog:
 
     Raises:
         StorageError: the log is damaged before its end.
-        OSError: the disk.
+        StorageFailedError: the disk; whoever may not be recorded is not answered, so nobody is.
     """
 
     def __init__(self, folder: Path, disk: Disk = SYSTEM_DISK) -> None:
         self._disk = disk
-        path = folder / FILE_NAME
-        if not disk.exists(path):
-            disk.close(disk.create(path))
-            disk.sync_folder(folder)
-        self._handle = disk.open(path)
         self._end, self._last = 0, bytes(DIGEST_BYTES)
         self._turn = trio.CapacityLimiter(1)
         self._failed = False
-        self._recover()
+        path = folder / FILE_NAME
+        try:
+            if not disk.exists(path):
+                disk.close(disk.create(path))
+                disk.sync_folder(folder)
+            self._handle = disk.open(path)
+            self._recover()
+        except OSError as error:
+            raise StorageFailedError(f"cannot open the log of reads {path}: {error}") from error
 
     def _recover(self) -> None:
         disk, handle = self._disk, self._handle
