@@ -21,7 +21,6 @@ Source: docs/protocol/transaction.cddl.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -31,6 +30,7 @@ from consensus.hotstuff.announcing import Announcer
 from consensus.hotstuff.types import LANE_PROTECTIVE, PayloadItem, epoch_of_number, number_before
 from consensus.ledger import batch as formats
 from consensus.ledger.batch import Item
+from node.batch_verdicts import Drop, Payload, Verify
 from node.batch_wire import DIGESTS_MAX
 from node.checked import CheckedBatch, from_batch
 
@@ -47,55 +47,13 @@ REFUSED_MAX: Final = 4096
 REQUIRED_MAX: Final = 1024
 """Blocks whose batches are needed; the oldest is forgotten first."""
 FETCH_RETRY_MS: Final = 250
+FETCH_RETRY_MS_MAX: Final = 1000
 ABSENT_RETRY_MS: Final = 20
 FETCH_PEERS: Final = 2
 FETCH_ATTEMPTS_MAX: Final = 8
 """How often a batch is asked for that no block needs any more."""
 RESEND_MS: Final = 1000
 RESEND_BYTES_MAX: Final = 1024 * 1024
-
-
-class Drop(enum.Enum):
-    """Why a batch was not even looked into. The second value: the sender is at fault."""
-
-    KNOWN = ("it is held, or was delivered", False)
-    IN_CHECK = ("it is being checked", False)
-    UNASKED = ("it is no answer to a question", False)
-    NO_ROOM = ("as many batches of its origin or sender wait as may wait", False)
-    TOO_FAR = ("its number is too far ahead", False)
-    REFUSED = ("it was refused before", True)
-    ELSEWHERE = ("it is of another epoch", False)
-    MALFORMED = ("its header cannot be read", True)
-    FOREIGN = ("its origin is not who sent it", True)
-    SECOND = ("its origin gave that number to another batch", False)  # or lost its log's end
-
-    @property
-    def sentence(self) -> str:
-        """For the log."""
-        return self.value[0]
-
-    @property
-    def fault(self) -> bool:
-        """Whether an honest sender never does that."""
-        return self.value[1]
-
-
-@dataclass(frozen=True, slots=True)
-class Verify:
-    """Have a worker check this batch; then call ``checked`` or ``failed``."""
-
-    sender: int
-    digest: bytes
-    public: bytes
-    private: bytes
-
-
-class Payload(enum.Enum):
-    """What is known of a block's batches."""
-
-    COMPLETE = "all are held"
-    MISSING = "some are being fetched"
-    INVALID = "one is invalid or is not what the block says; the block gets no vote"
 
 
 @dataclass(slots=True)
@@ -125,6 +83,8 @@ class _Want:
     item: PayloadItem
     next_ms: int
     attempts: int = 0
+    height: int | None = None
+    """Of the lowest ordered block that names it: then f + 1 honest nodes have checked it."""
 
 
 class BatchStore:
@@ -197,7 +157,7 @@ class BatchStore:
         At most RESEND_BYTES_MAX each RESEND_MS, and none younger than that. When f + 1 peers hold
         more than we ever made, our log lost its end: their numbers are not used a second time.
         """
-        if self.own is None:
+        if self.own is None or not self._of_epoch([count]):
             return []
         self._peer_counts[peer] = count
         faulty_max = (len(self._origins) - 1) // 3
@@ -329,11 +289,18 @@ class BatchStore:
     # --- blocks ---
 
     def require(
-        self, block_id: bytes, payload: Sequence[PayloadItem], height: int, now_ms: int
+        self,
+        block_id: bytes,
+        payload: Sequence[PayloadItem],
+        height: int,
+        now_ms: int,
+        *,
+        ordered: bool = False,
     ) -> Payload:
         """Say whether a block's batches are held, and have the missing ones fetched.
 
-        When it was MISSING, ``held`` names the block once it is complete. ``settle`` ends it.
+        When it was MISSING, ``held`` names the block once it is complete. ``settle`` ends it. What
+        an ``ordered`` block lacks counts as proved from now on.
         """
         missing: set[bytes] = set()
         for item in payload:
@@ -344,8 +311,10 @@ class BatchStore:
                 return Payload.INVALID
             if entry is None or not entry.held:
                 missing.add(item.digest)
-                if entry is None and item.digest not in self._wanted:
-                    self._wanted[item.digest] = _Want(item, now_ms)
+                if entry is None:
+                    want = self._wanted.setdefault(item.digest, _Want(item, now_ms))
+                    if ordered and (want.height is None or height < want.height):
+                        want.height = height
         self._required[block_id] = tuple(payload)
         self._heights[block_id] = height
         while len(self._required) > REQUIRED_MAX:
@@ -354,6 +323,14 @@ class BatchStore:
             return Payload.COMPLETE
         self._missing[block_id] = missing
         return Payload.MISSING
+
+    def proved_at(self, digest: bytes) -> int | None:
+        """Return the height of the lowest ordered block that lacks a batch, or None.
+
+        The signatures in such a batch need no check of ours.
+        """
+        want = self._wanted.get(digest)
+        return None if want is None else want.height
 
     def settle(self, height: int) -> None:
         """A block of this height is final: those up to it are delivered or abandoned.
@@ -379,21 +356,26 @@ class BatchStore:
                 self._wanted.pop(item.digest, None)
 
     def fetches(self, now_ms: int, peers: Sequence[int]) -> list[tuple[int, tuple[bytes, ...]]]:
-        """Return the requests to send now: (peer, digests). Each batch is asked of two peers.
+        """Return the requests to send now: (peer, digests).
+
+        A batch that a vote waits for is asked of two peers at once. One that an ordered block lacks
+        is asked of one first: whoever is behind has no time for everything twice. Each retry asks
+        the next two, and waits twice as long for them, up to FETCH_RETRY_MS_MAX.
 
         Args:
-            peers: connected ones. Each retry asks the next two.
+            peers: connected ones.
         """
         self._give_up()
         by_peer: dict[int, list[bytes]] = {}
         for digest, want in self._wanted.items():
             if want.next_ms > now_ms or digest in self._checking:
                 continue
-            for turn in range(min(FETCH_PEERS, len(peers))):
+            first = want.height is not None and not want.attempts
+            for turn in range(min(1 if first else FETCH_PEERS, len(peers))):
                 at = (digest[0] + want.attempts * FETCH_PEERS + turn) % len(peers)
                 by_peer.setdefault(peers[at], []).append(digest)
+            want.next_ms = now_ms + min(FETCH_RETRY_MS << want.attempts, FETCH_RETRY_MS_MAX)
             want.attempts += 1 if peers else 0
-            want.next_ms = now_ms + FETCH_RETRY_MS
         for peer, digest in self.announcer.asks(now_ms, peers, self._checking.__contains__):
             if digest not in by_peer.setdefault(peer, []):
                 by_peer[peer].append(digest)
@@ -459,6 +441,11 @@ class BatchStore:
         rows.sort()  # no two have the same lane, turn and origin
         return tuple([row[4] for row in rows])
 
+    def _of_epoch(self, counts: Sequence[int]) -> bool:
+        """Whether held counts speak of this epoch: who announces may be in another one."""
+        low, high = number_before(self._epoch), number_before(self._epoch + 1)
+        return all(low <= count < high for count in counts)
+
     def undelivered(self) -> list[CheckedBatch]:
         """Return every batch that is not delivered, held or about to be, whatever its number."""
         return [entry.batch for entry in self._entries.values()]
@@ -467,7 +454,11 @@ class BatchStore:
 
     def take_counts(self, peer: int, counts: Sequence[int]) -> bool:
         """Take a peer's held counts; return whether more may be proposable for them."""
-        return self.announcer.take_counts(peer, counts) and self._lacks_acknowledgements
+        return (
+            self._of_epoch(counts)
+            and self.announcer.take_counts(peer, counts)
+            and self._lacks_acknowledgements
+        )
 
     def hear(self, peer: int, digests: Sequence[bytes], now_ms: int) -> int:
         """Take an announcement of a peer; return how many of its digests are ignored."""

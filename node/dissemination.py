@@ -10,6 +10,7 @@ Not here: which batches exist and what they may cost (``batches``), and blocks (
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, Protocol
@@ -21,8 +22,9 @@ from consensus.hotstuff.types import Block, PayloadItem, epoch_of_number
 from consensus.ledger import batch as formats
 from consensus.ledger.batch import Item
 from node import batch_wire
+from node.batch_verdicts import Drop, Payload, Verify
 from node.batch_wire import Absent, Announce, BatchMessage, Push, Request, Response
-from node.batches import BatchStore, Drop, Payload, Verify
+from node.batches import BatchStore
 from node.checked import CheckedBatch
 from node.mempool import Mempool
 from node.network.wire import Class
@@ -110,12 +112,13 @@ class Dissemination:
         self._announce_bell = trio.Event()
         self._announces_at_ms = 0
         """When ``run_announcing`` looks again by itself; only what is due earlier need wake it."""
-        self._checks, self._checks_out = trio.open_memory_channel[Verify](BACKLOG_MAX)
+        self._checks: deque[Verify] = deque()
+        self._to_check = trio.Semaphore(0)
 
     @property
     def depth(self) -> int:
         """Batches of peers that wait to be checked."""
-        return self._checks.statistics().current_buffer_used
+        return len(self._checks)
 
     # --- own batches --------------------------------------------------------------------------
 
@@ -185,12 +188,13 @@ class Dissemination:
                 self._metrics.batches_rejected.labels(peer=self._names[peer]).inc()
                 raise RemoteProtocolError(f"a batch: {wanted.sentence}")
             return
-        try:
-            self._checks.send_nowait(wanted)
-        except trio.WouldBlock:
+        if len(self._checks) >= BACKLOG_MAX:
             self._metrics.batches_dropped.labels(reason="backlog").inc()
             busy = ComityError("too many batches wait to be checked")
             self.batches.failed(wanted, busy, self._now_ms())
+        else:
+            self._checks.append(wanted)
+            self._to_check.release()
 
     async def run_checking(self) -> None:
         """Have batches checked by the workers, several at a time, until cancelled."""
@@ -200,11 +204,14 @@ class Dissemination:
 
     async def _check_each(self) -> None:
         while True:
-            request = await self._checks_out.receive()
+            await self._to_check.acquire()
+            request, proved = self._next_check()
+            # A node without a vote that does not trust its validators checks everything.
+            vouched = self._trusts or (proved and self.batches.own is not None)
             begin = time.monotonic()
             try:
                 batch = await self._verifier.check_batch(
-                    request.public, request.private, signatures=not self._trusts
+                    request.public, request.private, signatures=not vouched
                 )
             except ComityError as error:
                 self.batches.failed(request, error, self._now_ms())
@@ -220,6 +227,19 @@ class Dissemination:
             self.batches.checked(request, batch, self._now_ms())
             self._log(batch)
             self._held(batch.digest)
+
+    def _next_check(self) -> tuple[Verify, bool]:
+        """Take the batch to be checked next, and whether an ordered block names it.
+
+        Those go first, in the order of execution, and their signatures were checked by f + 1 honest
+        nodes, so that whoever is behind has less to do than those that it follows.
+        """
+        heights = [self.batches.proved_at(request.digest) for request in self._checks]
+        proved = [(height, at) for at, height in enumerate(heights) if height is not None]
+        _, at = min(proved, default=(0, 0))
+        request = self._checks[at]
+        del self._checks[at]
+        return request, bool(proved)
 
     def _log(self, batch: CheckedBatch) -> None:
         self._outbox.log(kinds.batch(batch.digest, batch.public))
@@ -277,9 +297,10 @@ class Dissemination:
 
     # --- blocks' batches ------------------------------------------------------------------------
 
-    def require(self, block: Block) -> None:
+    def require(self, block: Block, *, ordered: bool = False) -> None:
         """Hold the batches of a block; ``complete`` is told once they are."""
-        match self.batches.require(block.id, block.payload, block.height, self._now_ms()):
+        batches, now_ms = self.batches, self._now_ms()
+        match batches.require(block.id, block.payload, block.height, now_ms, ordered=ordered):
             case Payload.COMPLETE:
                 self._complete(block.id)
             case Payload.MISSING:

@@ -260,7 +260,10 @@ class Engine:
             if batch.origin == own:
                 pool.adopt(batch.decode(identity.chain).transactions)
         if not follows:  # else clients send it to somebody who has a vote
-            opening.batch_again(earlier, pool, identity, self._steady_ms())
+            known = self.chronicle.find
+            opening.batch_again(
+                earlier, pool, identity, lambda txid: known(txid) is not None, self._steady_ms()
+            )
         self.dissemination = Dissemination(
             genesis.limits.batch_bytes_max,
             batches,

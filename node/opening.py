@@ -276,14 +276,25 @@ def by_epoch(
 
 
 def batch_again(
-    earlier: Sequence[CheckedBatch], pool: Mempool, identity: Identity, now_ms: int
+    earlier: Sequence[CheckedBatch],
+    pool: Mempool,
+    identity: Identity,
+    is_decided: Callable[[bytes], bool],
+    now_ms: int,
 ) -> None:
-    """Put what own batches of earlier epochs hold back into the pool, as it came from clients."""
+    """Put what own batches of earlier epochs hold back into the pool, as it came from clients.
+
+    Args:
+        is_decided: of a txid; the log holds such batches until it begins a new segment, and by then
+            what they hold may long have gone into others.
+    """
     for batch in earlier:
         decoded = formats.decode(
             identity.chain, batch.public, batch.private, identity.genesis.limits
         )
         for item in decoded.items:
+            if all(is_decided(each.txid) for each in item.transactions):
+                continue
             with suppress(Busy):  # whoever sent it does so again
                 pool.add(item, now_ms)
 

@@ -175,6 +175,8 @@ class Ordering:
         self._looks_at_ms = 0
         """When ``run_timers`` looks again by itself; only an earlier timer need wake it."""
         self._received: dict[bytes, float] = {}
+        self._voted: set[int] = set()
+        """Rounds whose vote was signed in this life and is not yet sent."""
         self.dissemination: Dissemination | None = None
         self.execution: Execution | None = None
 
@@ -260,6 +262,7 @@ class Ordering:
         self._verifier.remember(kind, self._own, body, signature)
         held: tuple[int, ...] = ()
         if kind is SignKind.VOTE and self.dissemination is not None:
+            self._voted.add(round_)
             held = self.dissemination.batches.held_counts()
         elif kind is SignKind.TIMEOUT:
             name = self._committee.validators[self._committee.leader(round_)].agency
@@ -317,11 +320,11 @@ class Ordering:
         if execution is None or dissemination is None:
             return
         match effect:
-            case RequirePayload(block):
+            case RequirePayload(block, ordered):
                 self._received.setdefault(block.id, time.monotonic())
                 if len(self._received) > RECEIVED_MAX:
                     del self._received[next(iter(self._received))]
-                dissemination.require(block)
+                dissemination.require(block, ordered=ordered)
             case Execute(block):
                 execution.start(block)
             case Undo(block_id):
@@ -363,8 +366,9 @@ class Ordering:
         match effect:
             case Broadcast(Vote(block_id=block_id) as vote):
                 begin = self._received.get(block_id)
-                if begin is not None:
+                if begin is not None and vote.round in self._voted:
                     self._vote_seconds.observe(time.monotonic() - begin)
+                self._voted.discard(vote.round)
                 self._links.broadcast(Class.CONSENSUS, wire.encode_message(vote))
             case Broadcast(message):
                 self._links.broadcast(Class.CONSENSUS, wire.encode_message(message))

@@ -13,11 +13,13 @@ Not here: what a worker checks (``verifier_worker``), and which batches are wort
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -55,6 +57,8 @@ ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
 ANSWER_SECONDS_MAX: Final = 60.0
 """A worker that answers nothing for so long, with work in hand, is replaced."""
 RESTART_SECONDS: Final = 0.2
+PIPE_BYTES: Final = 1 << 20
+"""Room on the way to a worker, for a whole batch, so that one turn of either process is enough."""
 ATTEMPTS_MAX: Final = 2
 
 WORKER_MODULE: Final = "node.verifier_worker"
@@ -410,8 +414,10 @@ async def _start() -> tuple[trio.Process, trio.abc.SendStream, trio.abc.ReceiveS
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
     )
     stdin, stdout = process.stdin, process.stdout
-    if stdin is None or stdout is None:
+    if not isinstance(stdin, trio.lowlevel.FdStream) or stdout is None:
         raise LocalProtocolError("a worker was started without pipes")
+    with suppress(OSError):  # where the system allows less, a batch takes several turns
+        fcntl.fcntl(stdin.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     return process, stdin, stdout
 
 

@@ -26,7 +26,8 @@ class Node:
         ordered: a certificate on it or a descendant is known.
         qc: its quorum certificate, once known.
         commit_cert: a commit certificate on this very block.
-        held: its payload is held, valid and logged; ``required``: that was asked for.
+        held: its payload is held, valid and logged; ``required``: that was
+            asked for (1), and since it is ordered (2).
         logged: an earlier ``Persist`` contains it.
         statement: its result, while executed.
         commit_asked: a commit vote on it was signed since start.
@@ -41,7 +42,7 @@ class Node:
     qc: QuorumCert | None = None
     commit_cert: CommitCert | None = None
     held: bool = False
-    required: bool = False
+    required: int = 0
     logged: bool = False
     statement: Statement | None = None
     commit_asked: bool = False

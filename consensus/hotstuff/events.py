@@ -333,9 +333,14 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class RequirePayload:
-    """Hold the block's batches; ask other nodes for what is missing."""
+    """Hold the block's batches; ask other nodes for what is missing.
+
+    ``ordered``: a certificate shows that f + 1 honest nodes hold them and have checked them. One
+    that is required before it is ordered, and still lacks some then, is required once more.
+    """
 
     block: Block
+    ordered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,10 +53,11 @@ class Execution:
         """The delivered block that ended the epoch, with the certificate on it."""
 
     def require(self, node: Node) -> None:
-        """Ask for the payload of a block, once."""
-        if not node.held and not node.required:
-            node.required = True
-            self._outbox.emit(RequirePayload(node.block))
+        """Ask for the payload of a block, once, and once more when it is ordered."""
+        stage = 2 if node.ordered else 1
+        if not node.held and node.required < stage:
+            node.required = stage
+            self._outbox.emit(RequirePayload(node.block, node.ordered))
 
     def advance(self) -> None:
         """Undo and execute towards the highest ordered block, as far as possible now."""
@@ -117,6 +118,17 @@ class Execution:
         """Sign what was executed while nothing could be signed, from the oldest on."""
         for node in self._tree.path(self._tree.root, self._tree.executed):
             self.commit_vote(node)
+
+    def child_ordered(self, node: Node) -> None:
+        """Commit-vote for a block if what was refused so far is allowed by its ordered child.
+
+        The block that ends the epoch has no descendant that is ever executed, and so none whose
+        certificate would cover it: any two-chain above it counts, however far above.
+        """
+        self.commit_vote(node)
+        tip = self._tree.executed
+        if tip.ends_epoch and tip is not node and tip is not self._tree.root:
+            self.commit_vote(tip)
 
     def certify(self, node: Node, certificate: CommitCert) -> None:
         """Take note of a commit certificate on this very block."""

@@ -274,5 +274,5 @@ def _log(run: CrashRun, index: int, when: str) -> DamagedLog:
     node = run.nodes[index]
     assert isinstance(node, DyingNode)
     node.disk.files.settle()
-    signed = [(kind, round_) for who, kind, round_ in run.watch._slots if who == index]
+    signed = [(kind, round_) for who, kind, _, round_ in run.watch._slots if who == index]
     return DamagedLog(f"log of node {index} {when}", node, run.founded.chain, signed)

@@ -19,11 +19,12 @@ from consensus.errors import (
     LocalProtocolError,
     SignatureError,
 )
-from consensus.hotstuff.types import PayloadItem
+from consensus.hotstuff.types import PayloadItem, number_before
 from consensus.ledger.batch import Batch
 from node import batch_wire, batches
+from node.batch_verdicts import Drop, Payload, Verify
 from node.batch_wire import Absent, Announce, Push, Request, Response
-from node.batches import BatchStore, Drop, Payload, Verify
+from node.batches import BatchStore
 from node.checked import CheckedBatch, from_batch, from_log
 from tests.consensus.ledger.authors import (
     ANNA,
@@ -401,8 +402,7 @@ def test_missing_batch_is_asked_of_two_peers_at_once_then_of_the_next() -> None:
     it, batch = store(), made(1, 1)
     it.require(b"B" * 32, [named(batch)], 1, NOW)
     asked: list[int] = []
-    for turn in range(3):
-        now_ms = NOW + turn * batches.FETCH_RETRY_MS
+    for now_ms in (NOW, NOW + 250, NOW + 750):
         assert it.next_fetch_ms() == now_ms
         requests = it.fetches(now_ms, [1, 2, 3])
         assert [digests for _, digests in requests] == [(batch.digest,)] * 2
@@ -413,6 +413,31 @@ def test_missing_batch_is_asked_of_two_peers_at_once_then_of_the_next() -> None:
     assert sorted(asked) == [1, 1, 2, 2, 3, 3]
     assert it.fetches(NOW + 10_000, [2]) == [(2, (batch.digest,))]
     assert it.fetches(NOW + 20_000, []) == []
+
+
+def test_counts_of_a_peer_in_another_epoch_move_no_number() -> None:
+    """Simulator, seed 30: own batches of the old epoch got numbers of the next one."""
+    it = store()
+    for peer in range(1, 4):
+        assert not it.take_counts(peer, [number_before(2)] * 4)
+        assert it.peer_held(peer, number_before(2) + 5, NOW) == []
+    assert it.add_own(0, [signed(ANNA, 1)], NOW).number == 1
+    late = BatchStore(4, 0, 2)
+    late.restore([number_before(2)] * 4, [], NOW)
+    for peer in range(1, 4):
+        assert late.peer_held(peer, 7, NOW) == []
+    assert late.add_own(0, [signed(ANNA, 2)], NOW).number == number_before(2) + 1
+
+
+def test_what_an_ordered_block_lacks_is_asked_of_one_peer_first_then_of_two() -> None:
+    it, batch = store(), made(1, 1)
+    it.require(b"B" * 32, [named(batch)], 1, NOW, ordered=True)
+    asked = []
+    for now_ms in (NOW, NOW + 250, NOW + 750, NOW + 1750):
+        assert it.next_fetch_ms() == now_ms
+        asked.append([peer for peer, _ in it.fetches(now_ms, [1, 2, 3])])
+    assert [len(peers) for peers in asked] == [1, 2, 2, 2]
+    assert {peer for peers in asked for peer in peers} == {1, 2, 3}
 
 
 def test_requests_are_cut_to_the_messages_size() -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trio
 
 from consensus.committee import Committee, from_value
 from consensus.errors import CertificateError
@@ -25,7 +26,8 @@ from consensus.hotstuff.types import (
 from consensus.ledger import batch as formats
 from consensus.ledger.executor import BlockResult, BlockRun
 from node import epochs, execution
-from node.batches import BatchStore, Drop
+from node.batch_verdicts import Drop
+from node.batches import BatchStore
 from node.epochs import Ended
 from node.errors import DamagedStoreError
 from node.identity import Identity
@@ -183,6 +185,36 @@ async def test_what_was_batched_and_not_delivered_goes_into_batches_of_the_next_
         await town.until(lambda: all(is_decided(town, txid) for txid in txids))
         numbers = town.machines[0].engine.dissemination.batches.held_counts()
         assert max(numbers) > number_before(2)
+
+
+async def test_what_is_decided_by_now_is_not_batched_once_more_at_every_start(
+    tmp_path: Path,
+) -> None:
+    town = Town(tmp_path)
+    machine, lost = town.machines[2], True
+
+    def tap(sender: int, peer: int, cls: Class, payload: bytes) -> bool:
+        return not (lost and sender == 2 and cls is Class.BATCH)
+
+    town.taps.append(tap)
+    async with running(town) as nursery:
+        txids = town.submit(2, 3)
+        await town.until(lambda: machine.engine.dissemination.batches.size_bytes > 0)
+        elect(town, 0, 1, 2, 3, 0)
+        await town.until(lambda: in_epoch(town, 2))
+        lost = False
+        await town.until(lambda: all(is_decided(town, txid) for txid in txids))
+        at = machine.height
+        await town.until(lambda: machine.engine.store.height > at)
+        made = machine.engine.dissemination.batches.held_counts()
+        machine.cut_power()
+        await town.until(lambda: not machine.powered)
+        machine.lose()
+        await nursery.start(machine.run)
+        await trio.sleep(1)
+        own = machine.engine.identity.index
+        assert machine.engine.dissemination.batches.held_counts()[own] == made[own]
+        assert machine.engine.dissemination.pool.waiting == 0
 
 
 async def test_those_cut_off_at_the_boundary_follow_through_two_epochs(tmp_path: Path) -> None:

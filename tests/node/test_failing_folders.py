@@ -16,7 +16,7 @@ import pytest
 from consensus.protocol import StateKey
 from node.errors import StorageFailedError
 from node.readlog import ReadLog
-from node.sealed.vault import KEPT, WAITING, Destroyed, Erase, Held, Vault
+from node.sealed.vault import KEPT, WAITING, Change, Destroyed, Erase, Held, Vault
 from node.storage.disk import SystemDisk
 from tests.node.sealed.test_vault import CHAIN, KEY, OTHER, PLACE, SEEN, delivered, kept, opening
 from tests.node.test_readlog import CASE, read
@@ -109,7 +109,7 @@ async def test_what_a_block_did_is_told_again_once_the_disk_is_mended(
     one, two = opening(1), opening(2)
     await vault.deliver([delivered(one, 10**6), delivered(two, 10**6)])
     await vault.settle([kept(one)], 500, SEEN)
-    done = [kept(two, (OTHER, 1)), Erase(PLACE, 1, one.commitment, b"T" * 32)]
+    done: list[Change] = [kept(two, (OTHER, 1)), Erase(PLACE, 1, one.commitment, b"T" * 32)]
     disk.failing = failure
     with pytest.raises(StorageFailedError):
         await vault.settle(done, 600, SEEN)

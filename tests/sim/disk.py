@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from consensus.hotstuff import wire
 from consensus.hotstuff.types import Block, CommitCert, Statement
 from consensus.state.history import MemoryNodes
 from consensus.state.state import MemoryBackend
 from node.checked import CheckedBatch
 from node.storage.kinds import AtHeight, BatchPart, Entry, Kind
 from node.storage.recovery import Found
+from tests.sim.epochs import Ended
 from tests.sim.errors import require
 from tests.sim.files import Files
 
@@ -31,7 +33,10 @@ class Store:
     blocks: list[tuple[Block, Statement, CommitCert | None]]
     """By height."""
     numbers: list[int]
+    """Of the highest batch delivered, by origin."""
     batches: dict[bytes, CheckedBatch] = field(default_factory=dict)
+    ended: list[Ended] = field(default_factory=list)
+    """The ends of epochs, from the first on."""
 
     @property
     def height(self) -> int:
@@ -67,6 +72,13 @@ class Disk:
     blocks: dict[bytes, Block] = field(default_factory=dict)
     batches: dict[bytes, None] = field(default_factory=dict)
     writing: Sequence[Entry] = ()
+    marks: set[bytes] = field(default_factory=set)
+    """Keys that have a mark here."""
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the record on disk."""
+        return 1 if self.record is None else wire.decode_record(self.record).epoch
 
     def synced(self, known: dict[bytes, Block]) -> None:
         """The sync under way has returned.

@@ -75,7 +75,7 @@ def draw_script(options: Options) -> Script:
     for _ in range(options.all_crashes):
         at_ms = rng.randrange(options.safety_ms)
         effects = AT_ONCE if rng.random() < 0.5 else rng.randint(0, EFFECTS_MAX)
-        faults.append(Fault(at_ms, "all", (rng.randrange(options.size), effects)))
+        faults.append(Fault(at_ms, "all", (rng.randrange(options.machines), effects)))
     if options.away_ms:
         at_ms = rng.randrange(max(1, options.safety_ms - options.away_ms))
         gone = rng.sample(range(options.size), options.faulty_max + 1)
@@ -87,7 +87,7 @@ Numbers = Callable[[], tuple[int, ...]]
 
 
 def _kinds(options: Options, rng: random.Random) -> list[tuple[int, str, Numbers]]:
-    size = options.size
+    size = options.machines
 
     def cut() -> tuple[int, ...]:
         group = rng.sample(range(size), rng.randint(1, size - 1))

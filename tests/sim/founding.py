@@ -16,7 +16,7 @@ from consensus.ledger.ledger import Ledger, of_genesis
 from consensus.ledger.rules import encode_definition, load_toml
 from consensus.ledger.view import Write
 from tests.sim.clock import START_MS
-from tests.sim.keys import pair
+from tests.sim.keys import key_name, pair
 
 CHARTER = """\
 domain = "charter"
@@ -84,9 +84,10 @@ class Founded:
         return self.ledger.chain
 
 
-def names_of(size: int) -> list[str]:
-    """Return everybody who signs in a network of ``size`` validators."""
-    return [*(f"validator {index}" for index in range(size)), *CLERKS]
+def names_of(machines: int, keys: int = 1) -> list[str]:
+    """Return everybody who signs in a network of so many machines with so many keys each."""
+    validators = [key_name(index, key) for index in range(machines) for key in range(keys)]
+    return [*validators, *CLERKS]
 
 
 def genesis_of(size: int) -> Genesis:

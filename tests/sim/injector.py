@@ -132,12 +132,12 @@ class Injector:
     def _cut(self, duration_ms: int, way: int, group: tuple[int, ...]) -> None:
         if group == (LEADER,):
             leaders = [
-                node.alive.replica.leader
+                node.alive.roster.at(node.alive.replica.leader)
                 for node in self._simulation.nodes
                 if node.life is not None
             ]
             group = tuple(leaders[:1])
-        rest = [index for index in range(self._options.size) if index not in group]
+        rest = [index for index in range(self._options.machines) if index not in group]
         pairs = [(a, b) for a in group for b in rest]
         if way == BOTH_WAYS:
             pairs += [(b, a) for a, b in pairs]
@@ -149,7 +149,7 @@ class Injector:
 
     def _ring(self, duration_ms: int, *, one_way: bool) -> None:
         """Let each hear its neighbours only, or only the one before it."""
-        size = self._options.size
+        size = self._options.machines
         heard = {(a, (a + 1) % size) for a in range(size)}
         if not one_way:
             heard |= {(b, a) for a, b in heard}

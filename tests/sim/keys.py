@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import cache
+from typing import Final
 
 import nacl.bindings
 
@@ -21,10 +22,20 @@ def seed_of(name: str) -> bytes:
     return hashlib.sha256(name.encode()).digest()
 
 
+KEYS_EACH: Final = 3
+"""Keys that a machine has; it votes with one of them in an epoch."""
+
+
+def key_name(index: int, key: int = 0) -> str:
+    """Return the name of one of a machine's keys."""
+    return f"validator {index}" + (f" key {key}" if key else "")
+
+
 @cache
-def validator_key(index: int) -> KeyPair:
-    """Return the key with which a validator signs."""
-    name = f"validator {index}"
+def validator_key(index: int, public: bytes = b"") -> KeyPair:
+    """Return the key of a machine whose public half this is, or else its first."""
+    names = [key_name(index, key) for key in range(KEYS_EACH)]
+    name = next((each for each in names if pair(each)[0] == public), names[0])
     return KeyPair(KeyKind.VALIDATOR, pair(name)[0], seed_of(name))
 
 

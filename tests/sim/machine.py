@@ -15,12 +15,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from consensus.committee import Committee
 from consensus.errors import ComityError
 from consensus.hotstuff import events as ev
 from consensus.hotstuff import wire
 from consensus.hotstuff.certificates import Verifier
+from consensus.hotstuff.events import FOLLOWER
 from consensus.hotstuff.replica import Replica
-from consensus.hotstuff.types import Block, CommitCert, PayloadItem, Statement, genesis_cert
+from consensus.hotstuff.types import (
+    Block,
+    CommitCert,
+    PayloadItem,
+    Statement,
+    epoch_of_number,
+    genesis_cert,
+    next_record,
+    number_before,
+    start_cert,
+)
 from consensus.hotstuff.types import first_record as record_of_genesis
 from consensus.state.history import HistoryTree
 from consensus.state.state import State
@@ -29,11 +41,14 @@ from node.batches import BatchStore
 from node.checked import CheckedBatch
 from node.errors import PromisesLostError, StorageError, StorageFailedError
 from node.outbox import Outbox, Outgoing
+from node.signer import Signer as RealSigner
+from node.silent import SilentSigner
 from node.steady import SteadyClock
 from node.storage import kinds
 from node.storage.log import Log
 from node.storage.recovery import Recovered, recover_log
 from tests.sim.disk import Disk
+from tests.sim.epochs import Roster
 from tests.sim.errors import Crash, Violation
 from tests.sim.keys import validator_key
 from tests.sim.signer import Signer
@@ -68,14 +83,16 @@ class Height:
     statement: Statement
     batches: tuple[CheckedBatch, ...]
     certificate: CommitCert | None = None
+    elected: Committee | None = None
 
 
 @dataclass
 class Life:
     """Everything that a crash takes."""
 
+    roster: Roster
     replica: Replica
-    signer: Signer
+    signer: RealSigner
     log: Log
     verifier: Verifier
     outbox: Outbox
@@ -86,6 +103,8 @@ class Life:
     executed: int
     tip: Block
     evidence: list[bytes]
+    earlier: list[CheckedBatch]
+    """Own batches of earlier epochs, to be made anew."""
     heights: dict[int, Height] = field(default_factory=dict)
     events: deque[ev.Event] = field(default_factory=deque)
     stepping: bool = False
@@ -101,7 +120,32 @@ class Life:
     """A new log segment is asked for."""
     grown_from: int = 0
     stopped: bool = False
-    """The disk failed: nothing leaves any more."""
+    """The disk failed, or the epoch is over: nothing leaves any more."""
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that this life is of."""
+        return self.roster.committee.epoch
+
+    @property
+    def votes(self) -> bool:
+        """Whether the machine is a member of its epoch's committee."""
+        return self.own != FOLLOWER
+
+    @property
+    def own(self) -> int:
+        """The machine's place among the members, or ``FOLLOWER``."""
+        return self.batches.own if self.batches.own is not None else FOLLOWER
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a batch of its own is not delivered."""
+        return any(each.origin == self.own for each in self.batches.undelivered())
+
+    @property
+    def peers(self) -> list[int]:
+        """The other members, by place."""
+        return [number for number in range(self.roster.size) if number != self.own]
 
 
 class Machine:
@@ -131,6 +175,8 @@ class Machine:
         self.effects_left: int | None = None
         """Power fails when this many further effects have begun."""
         self.crashed: Callable[[], None] = lambda: None
+        self._logged: bytes | None = None
+        """The record that the log held when an epoch was begun without it (a mutant)."""
 
     # --- power --------------------------------------------------------------------------------
 
@@ -150,7 +196,8 @@ class Machine:
         except (PromisesLostError, StorageError) as error:
             raise Violation("no promise is lost", f"node {self.index}: {error}") from error
         options = self._options
-        may_crash = options.crash_every_ms and not self._simulation.healed
+        healed = self._simulation.healed
+        may_crash = (options.crash_every_ms or options.elect_every_ms) and not healed
         if may_crash and self._clock.chance(BOOT_CRASH):
             self._marks.reach("power failed during recovery")
             self._clock.trace(f"{self.index} fails while it starts")
@@ -158,6 +205,10 @@ class Machine:
             return False
         self.disk.files.settle()
         self.disk.started(recovered.found, blocks)
+        if self._simulation.mutant.hasty_epoch:
+            self.disk.record = self._logged
+        if life.votes:
+            self.disk.marks.add(life.signer.public)
         self.life = life
         self._begin(life)
         return True
@@ -180,65 +231,100 @@ class Machine:
 
     def _open(self, recovered: Recovered, blocks: Sequence[Block]) -> Life:
         founded, store, found = self._founded, self.disk.store, recovered.found
-        signer = cast(
-            Signer,
-            Signer.open(
-                validator_key(self.index),
-                MARK,
-                chain=founded.chain,
-                log_identity=recovered.log.identity,
-                log_end=recovered.log.end,
-                fresh=recovered.fresh,
-                disk=self.disk.files,
-            ),
-        )
-        signer.keys = self._simulation.keys
+        mutant = self._simulation.mutant
+        roster = Roster(store.ended[-1].committee if store.ended else founded.committee)
+        committee, own = mutant.committee(roster.committee), roster.own(self.index)
+        signer = self._open_signer(recovered, roster)
+        tip = ev.CertifiedTip(store.blocks[-1][0], store.blocks[-1][2])
+        self._begin_epoch(recovered, tip)
         opening.refuse_rollback(recovered, signer)
         before = signer.snapshot()
         signer.adopt(opening.signed_bodies(recovered))
         if signer.snapshot() != before:
             self._marks.reach("log ahead of the signer's mark")
-        batches = BatchStore(self._options.size, self.index)
+        if tip.ends(committee.epoch - 1):
+            store.numbers = [number_before(committee.epoch)] * committee.size
+        batches = BatchStore(committee.size, None if own == ev.FOLLOWER else own, committee.epoch)
         logged = opening.logged_batches(recovered, founded.chain, store.numbers)
-        batches.restore(store.numbers, logged, self.steady_ms())
-        tip, _, certificate = store.blocks[-1]
+        current = [each for each in logged if epoch_of_number(each.number) == committee.epoch]
+        batches.restore(store.numbers, current, self.steady_ms())
         record = found.safety
         replica = Replica(
             self._simulation.config,
-            self._simulation.committee,
-            self.index,
+            committee,
+            own,
             ev.RecoveredState(
                 record_of_genesis(founded.first) if record is None else wire.decode_record(record),
-                ev.CertifiedTip(tip, certificate),
-                tuple(blocks),
+                tip,
+                tuple([block for block in blocks if block.epoch == committee.epoch]),
             ),
         )
-        make = EagerOutbox if self._simulation.mutant.eager_outbox else Outbox
+        make = EagerOutbox if mutant.eager_outbox else Outbox
         outbox = make(
             cast(Any, None), signer, self.act, record, [each.value for each in found.blocks]
         )
         if found.blocks:
             self._marks.reach("restart with blocks above the store")
+        start = genesis_cert(founded.first)
+        if store.ended:
+            start = start_cert(store.ended[-1].certificate.statement)
         return Life(
+            roster=roster,
             replica=replica,
             signer=signer,
             log=recovered.log,
-            verifier=Verifier(
-                founded.chain,
-                self._simulation.committee,
-                genesis_cert(founded.first),
-                verify=self._simulation.keys.verify,
-            ),
+            verifier=Verifier(founded.chain, committee, start, verify=self._simulation.keys.verify),
             outbox=outbox,
             batches=batches,
             state=State(store.backend, founded.genesis.tree_depth, store.height),
             history=HistoryTree(store.nodes, store.height + 1),
             certified=store.height,
             executed=store.height,
-            tip=tip,
+            tip=tip.block,
             evidence=list(found.evidence),
+            earlier=self._earlier(logged, committee.epoch),
             grown_from=recovered.log.end - recovered.log.segment_bytes,
         )
+
+    def _open_signer(self, recovered: Recovered, roster: Roster) -> RealSigner:
+        """Open the signer of the key that votes in this epoch; each key has a mark of its own."""
+        founded, own = self._founded, roster.own(self.index)
+        if own == ev.FOLLOWER:
+            return SilentSigner(validator_key(self.index), founded.chain)
+        public = roster.committee.keys[own]
+        signer = Signer.open(
+            validator_key(self.index, public),
+            MARK if public == validator_key(self.index).public else MARK.with_name(public.hex()),
+            chain=founded.chain,
+            log_identity=recovered.log.identity,
+            log_end=recovered.log.end,
+            fresh=recovered.fresh or public not in self.disk.marks,
+            disk=self.disk.files,
+        )
+        cast(Signer, signer).keys = self._simulation.keys
+        return signer
+
+    def _begin_epoch(self, recovered: Recovered, tip: ev.CertifiedTip) -> None:
+        """Make the epoch's first record durable if the stored tip ended the one before."""
+        found, certificate = recovered.found, tip.commit_cert
+        if certificate is not None and tip.ends(tip.block.epoch):
+            record = wire.encode_record(next_record(certificate))
+            if self._simulation.mutant.hasty_epoch:
+                self._logged, found.safety = found.safety, record
+                return
+            self.disk.writing = (*self.disk.writing, kinds.safety(record))
+        self._logged = found.safety
+        opening.begin_epoch(recovered, tip)
+
+    def _earlier(self, logged: list[CheckedBatch], epoch: int) -> list[CheckedBatch]:
+        """Return own batches of earlier epochs that the log holds: they were never delivered."""
+        places = [self._founded.committee, *[each.committee for each in self.disk.store.ended]]
+        return [
+            each
+            for each in logged
+            if (of := epoch_of_number(each.number)) < epoch
+            and Roster(places[of - 1]).own(self.index) == each.origin
+        ]
 
     def _begin(self, life: Life) -> None:
         """Take up what was recovered."""
@@ -307,6 +393,39 @@ class Machine:
             self.effects_left -= 1
             if self.effects_left < 0:
                 raise Crash
+
+    def end_epoch(self) -> None:
+        """The epoch is over: once what was delivered is stored, the machine starts into the next.
+
+        The process goes on, but nothing of its memory does; so this is a start like any other.
+        """
+        life = self.alive
+        life.stopped = True
+        life.outbox.close()
+        life.events.clear()
+        life.timers.clear()
+        self.soon(self._clock.random.randint(0, 20), self._store_epoch)
+
+    def _store_epoch(self) -> None:
+        life = self.alive
+        if life.at_disk or life.flushing:
+            self.soon(2, self._store_epoch)
+            return
+        if self.disk.files.failing:
+            self.fail(life, "the last flush of an epoch failed")
+            return
+        self.store_heights(life, life.certified)
+        self.begin_effect(life)
+        self._clock.trace(f"{self.index} leaves epoch {life.epoch}")
+        self.disk.files.kill()  # all calls are through: no more than closing
+        self.life = None
+        self.number += 1
+        self.begin_effect(life)
+        self._simulation.next_epoch(self.index)
+
+    def store_heights(self, life: Life, upto: int) -> None:
+        """Flush the heights up to this one."""
+        raise NotImplementedError
 
     @property
     def alive(self) -> Life:

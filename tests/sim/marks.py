@@ -60,6 +60,18 @@ SOMETIMES: Final = (
     "batch pushed again",
     "batch announced",
     "announcement answered",
+    # epochs
+    "epoch changed",
+    "election while a node was down",
+    "a member left",
+    "a member joined",
+    "a member with another key",
+    "members changed places",
+    "several epochs behind",
+    "a new member voted",
+    "blocks ordered beyond the end of an epoch",
+    "old epoch's message answered",
+    "batch of an earlier epoch made anew",
     # ledger
     "INSUFFICIENT",
     "SEQUENCE_SPENT",
@@ -69,7 +81,7 @@ SOMETIMES: Final = (
     "hold beats payment in one block",
     "batch expired undecided",
 )
-RARELY: Final = ("two timeouts for one round",)
+RARELY: Final = ("two timeouts for one round", "end of an epoch undone")
 """Noted when reached, not asked for."""
 
 

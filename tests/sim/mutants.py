@@ -32,6 +32,8 @@ class Mutant:
         weak_quorum: q - 1 signatures suffice.
         miscounting: this node's executor writes something else.
         on_boot: changes a replica that was just made.
+        hasty_epoch: an epoch's first record is used before it is on disk.
+        forgets_earlier: what an earlier epoch left undecided is not batched again.
         ignore: promises that notice at once and are not asked, so that others must.
     """
 
@@ -40,6 +42,8 @@ class Mutant:
     weak_quorum: bool = False
     miscounting: int | None = None
     on_boot: Callable[[Replica], None] = _same
+    hasty_epoch: bool = False
+    forgets_earlier: bool = False
     ignore: tuple[str, ...] = ()
 
     def committee(self, real: Committee) -> Committee:

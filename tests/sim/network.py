@@ -105,7 +105,7 @@ class Network:
 
     def replay(self, count: int) -> int:
         """Have recorded messages come again; return how many."""
-        rng, size = self._clock.random, self._options.size
+        rng, size = self._clock.random, self._options.machines
         chosen = rng.sample(self._recorded, min(count, len(self._recorded)))
         for sender, parcel in chosen:
             receiver = rng.choice([index for index in range(size) if index != sender])
@@ -163,7 +163,7 @@ class Network:
 
     def restarted(self, index: int) -> None:
         """A node is up: its links stand anew soon."""
-        size = self._options.size
+        size = self._options.machines
         self._renew([tuple(sorted((index, peer))) for peer in range(size) if peer != index])  # type: ignore[misc]
 
     def _renew(self, pairs: list[tuple[int, int]]) -> None:

@@ -13,25 +13,30 @@ from typing import TYPE_CHECKING
 
 from consensus.hotstuff import events as ev
 from consensus.hotstuff import wire
+from consensus.hotstuff.epochs import elsewhere
 from consensus.hotstuff.execution import statement_of
 from consensus.hotstuff.types import (
     Block,
     BlocksRequest,
     BlocksResponse,
+    Certificates,
     CommitCert,
     Message,
     QuorumCert,
+    Statement,
 )
+from consensus.ledger.codes import Code
 from consensus.ledger.executor import EXECUTOR, BlockContext, BlockRun
 from consensus.ledger.transaction import Transaction
+from node.batch_verdicts import Drop, Payload, Verify
 from node.batch_wire import DIGESTS_MAX, Absent, Announce, Push, Request, Response
-from node.batches import Drop, Payload, Verify
 from node.checked import CheckedBatch
 from node.errors import SigningRefusedError
 from node.outbox import Outgoing
 from node.storage import kinds
 from tests.sim.byzantine import Traitor
 from tests.sim.disk import Disk
+from tests.sim.epochs import Ended
 from tests.sim.errors import Violation, require
 from tests.sim.machine import Height, Life, Machine
 from tests.sim.network import Parcel
@@ -66,9 +71,12 @@ class SimNode(Machine):
         self._clock.trace(
             f"{self.index} boots at {life.certified}, round {life.replica.round}, "
             f"{len(self.disk.blocks)} blocks, {len(self.disk.batches)} batches"
+            + (f", epoch {life.epoch}" if life.epoch > 1 else "")
         )
         life.payload_changed = True
         self.enter(partial(self.post, ev.Started()))
+        if life.votes and not self._simulation.mutant.forgets_earlier:
+            self._make_anew(life)
         self.repeat(SWEEP_MS, self._sweep)
         self.repeat(FLUSH_MS, self._flush)
 
@@ -116,8 +124,8 @@ class SimNode(Machine):
                 self.begin_effect(effect)
                 if isinstance(effect, ev.Sign):
                     signature = self._sign(life, effect)
-                    life.verifier.remember(effect.kind, self.index, effect.body, signature)
-                    self._watch.signed(self.index, effect)
+                    life.verifier.remember(effect.kind, life.own, effect.body, signature)
+                    self._watch.signed(self.index, effect, self.disk)
                     self._clock.trace(f"{self.index} signs {effect.kind.name} {effect.round}")
                     held = life.batches.held_counts()
                     waiting.append(ev.Signed(effect.kind, effect.body, signature, held))
@@ -142,10 +150,10 @@ class SimNode(Machine):
             case ev.Persist():
                 self._simulation.blocks.update({block.id: block for block in effect.blocks})
                 life.outbox.put(effect)
-            case ev.Broadcast() | ev.Send() | ev.Deliver():
+            case ev.Broadcast() | ev.Send() | ev.Deliver() | ev.EndEpoch():
                 life.outbox.put(effect)
-            case ev.RequirePayload(block):
-                self._require(life, block)
+            case ev.RequirePayload(block, ordered):
+                self._require(life, block, ordered=ordered)
             case ev.Execute(block):
                 options = self._options
                 most_ms = options.execute_ms
@@ -160,6 +168,10 @@ class SimNode(Machine):
                     self._send(peer, request)
             case ev.ServeBlocks(peer, request):
                 self._serve(life, peer, request)
+            case ev.ServeEnd(peer, epoch):
+                self._marks.reach("old epoch's message answered")
+                end = self.disk.store.ended[epoch - 1].certificate
+                self._send(peer, Certificates(epoch, None, None, end))
             case ev.PeerHeld(peer, counts):
                 self._peer_holds(life, peer, counts)
             case ev.SetTimer(token, at_ms):
@@ -186,15 +198,20 @@ class SimNode(Machine):
         match effect:
             case ev.Broadcast(message):
                 self._watch.sends(self.index, message, self.disk)
-                for peer in range(self._options.size):
-                    if peer != self.index:
+                for machine in range(self._options.machines):
+                    if machine != self.index:
                         self.begin_effect(message)
-                        self._tell(peer, message)
+                        self._tell(self.alive.roster.number(machine), message)
             case ev.Send(peer, message):
                 self._watch.sends(self.index, message, self.disk)
                 self._tell(peer, message)
             case ev.Deliver(block, certificate):
                 self._deliver(self.alive, block, certificate)
+            case ev.EndEpoch(block):
+                self._watch.leaves(self.index, block)
+                if self.alive.replica.ordered_height > block.height:
+                    self._marks.reach("blocks ordered beyond the end of an epoch")
+                self.end_epoch()
 
     def _tell(self, peer: int, message: Message) -> None:
         if self._traitor is None:
@@ -205,13 +222,16 @@ class SimNode(Machine):
             self._send(peer, said)
 
     def _send(self, peer: int, parcel: Parcel) -> None:
-        self._simulation.network.send(self.index, peer, parcel)
+        self._simulation.network.send(self.index, self.alive.roster.at(peer), parcel)
 
     # --- messages in --------------------------------------------------------------------------
 
-    def receive(self, sender: int, parcel: Parcel) -> None:
+    def receive(self, machine: int, parcel: Parcel) -> None:
         """Take what a link brings."""
         life = self.alive
+        sender = life.roster.number(machine)
+        if isinstance(parcel, Push | Announce) and sender >= life.roster.size:
+            return  # of one who makes no batches
         match parcel:
             case Push(public, private):
                 self._offer(life, sender, public, private, solicited=False)
@@ -228,7 +248,12 @@ class SimNode(Machine):
                 self._fetch()
                 self._announce()
             case _:
-                if life.replica.wants(parcel):
+                if (epoch := elsewhere(parcel, life.epoch)) is not None:
+                    self._clock.trace(f"{self.index} hears of epoch {epoch} from {sender}")
+                    if epoch > life.epoch + 1:
+                        self._marks.reach("several epochs behind")
+                    self.post(ev.OtherEpoch(sender, epoch))
+                elif life.replica.wants(parcel):
                     verified = life.verifier.verify(parcel, sender)
                     self._clock.trace(f"{self.index} takes {type(parcel).__name__} of {sender}")
                     if isinstance(parcel, BlocksResponse):
@@ -236,10 +261,16 @@ class SimNode(Machine):
                     else:
                         self.post(ev.Received(sender, verified))
 
-    def connected(self, peer: int, peer_life: Life) -> None:
+    def connected(self, machine: int, peer_life: Life) -> None:
         """A link stands; the peer's hello has its highest certificates."""
+        life = self.alive
+        peer = life.roster.number(machine)
         hello = wire.decode_message(wire.encode_message(peer_life.replica.certificates()))
-        self.post(ev.Connected(peer, self.alive.verifier.verify(hello, peer)))
+        epoch = elsewhere(hello, life.epoch)
+        verified = life.verifier.verify(hello, peer) if epoch is None else None
+        self.post(ev.Connected(peer, verified))
+        if epoch is not None:
+            self.post(ev.OtherEpoch(peer, epoch))
 
     def _serve(self, life: Life, peer: int, request: BlocksRequest) -> None:
         if request.block_id is not None:
@@ -249,7 +280,7 @@ class SimNode(Machine):
         proved = 0
         for height in range(request.from_height, request.from_height + request.count):
             found = self._ordered(life, height)
-            if found is None:
+            if found is None or found[0].epoch != request.epoch:
                 break
             blocks.append(found[0])
             if found[1] is not None:
@@ -280,12 +311,29 @@ class SimNode(Machine):
         life.outbox.after_sync(partial(self._push, batch))
         return batch
 
+    def _make_anew(self, life: Life) -> None:
+        """Make batches of what earlier epochs left, each transaction once, as the pool sees to."""
+        known = set(self._simulation.known(self.index))
+        for batch in life.batches.undelivered():
+            if batch.origin == life.own:
+                known |= {each.txid for each in self._simulation.decoded(batch)}
+        for batch in life.earlier:
+            left = [each for each in self._simulation.decoded(batch) if each.txid not in known]
+            known |= {each.txid for each in left}
+            if left:
+                self._marks.reach("batch of an earlier epoch made anew")
+                self.enter(partial(self._submit_again, life, batch.lane, left))
+
+    def _submit_again(self, life: Life, lane: int, transactions: list[Transaction]) -> None:
+        if self.life is life and not life.stopped:
+            self.submit(lane, transactions)
+
     def _push(self, batch: CheckedBatch) -> None:
-        for peer in range(self._options.size):
-            if peer != self.index:
-                push = Push(batch.public, batch.private)
-                self.begin_effect(push)
-                self._send(peer, push)
+        self._simulation.accepted(self.index, batch)
+        for peer in self.alive.peers:
+            push = Push(batch.public, batch.private)
+            self.begin_effect(push)
+            self._send(peer, push)
         self._held(batch.digest)
 
     def _offer(
@@ -318,16 +366,17 @@ class SimNode(Machine):
     def _peer_holds(self, life: Life, peer: int, counts: tuple[int, ...]) -> None:
         if life.batches.take_counts(peer, counts):
             self._changed()
-        if self.index < len(counts):
-            for batch in life.batches.peer_held(peer, counts[self.index], self.steady_ms()):
+        if life.votes and life.own < len(counts):
+            for batch in life.batches.peer_held(peer, counts[life.own], self.steady_ms()):
                 self._marks.reach("batch pushed again")
                 self._send(peer, Push(batch.public, batch.private))
 
     def _announce(self) -> None:
         life, now_ms = self.alive, self.steady_ms()
-        peers = [peer for peer in range(self._options.size) if peer != self.index]
+        if not life.votes:
+            return
         counts = life.batches.held_counts()
-        for peer, digests in life.batches.announcements(now_ms, peers):
+        for peer, digests in life.batches.announcements(now_ms, life.peers):
             self._marks.reach("batch announced" if digests else "announcement answered")
             self._send(peer, Announce(counts, digests))
         due_ms = life.batches.announcer.next_ms()
@@ -339,8 +388,9 @@ class SimNode(Machine):
         self.alive.announce_ms = None
         self._announce()
 
-    def _require(self, life: Life, block: Block) -> None:
-        match life.batches.require(block.id, block.payload, block.height, self.steady_ms()):
+    def _require(self, life: Life, block: Block, *, ordered: bool) -> None:
+        batches, now_ms = life.batches, self.steady_ms()
+        match batches.require(block.id, block.payload, block.height, now_ms, ordered=ordered):
             case Payload.COMPLETE:
                 self.post(ev.PayloadHeld(block.id))
             case Payload.MISSING:
@@ -350,8 +400,7 @@ class SimNode(Machine):
 
     def _fetch(self) -> None:
         life, now_ms = self.alive, self.steady_ms()
-        peers = [peer for peer in range(self._options.size) if peer != self.index]
-        for peer, digests in life.batches.fetches(now_ms, peers):
+        for peer, digests in life.batches.fetches(now_ms, life.peers):
             self._marks.reach("batch fetched")
             self._send(peer, Request(digests[:DIGESTS_MAX]))
         due_ms = life.batches.next_fetch_ms()
@@ -378,6 +427,11 @@ class SimNode(Machine):
 
     def _execute(self, block: Block) -> None:
         life = self.alive
+        if life.stopped:
+            return
+        before = self._statement(life, block.height - 1)
+        beyond = before.next_committee_hash is not None and before.epoch == block.epoch
+        require(not beyond, "nothing is executed beyond the end of an epoch", f"{block.height}")
         batches: list[CheckedBatch] = []
         transactions: list[Transaction] = []
         for item in block.payload:
@@ -389,25 +443,35 @@ class SimNode(Machine):
         context = BlockContext(block.epoch, block.height, block.time_ms, EXECUTOR)
         outcome = BlockRun(self._founded.ledger, life.state, context, transactions).finish()
         applied = life.state.apply(self._simulation.mutant.writes(self.index, outcome.writes))
+        orders = [each.header.txid for each in outcome.decisions if each.code is Code.APPLIED]
+        elected = self._simulation.committees.elected(block.epoch, orders)
         result = ev.ExecutionResult(
             executor=EXECUTOR,
             state_root=applied.state_root,
             results_root=outcome.results_root,
             changes_root=applied.changes_root,
             history_root=life.history.root(),
+            next_committee_hash=None if elected is None else elected.hash,
         )
         statement = statement_of(self._founded.chain, block, result)
         life.history.append(statement.hash)
         life.executed += 1
         require(block.height == life.executed, "executed in order", f"height {block.height}")
-        life.heights[block.height] = Height(block, statement, tuple(batches))
+        life.heights[block.height] = Height(block, statement, tuple(batches), elected=elected)
         self._clock.trace(f"{self.index} executes {block.height} {statement.hash[:4].hex()}")
         self.post(ev.Executed(block.id, result))
+
+    def _statement(self, life: Life, height: int) -> Statement:
+        """Return what an executed height came to."""
+        stored = self.disk.store.blocks
+        return stored[height][1] if height < len(stored) else life.heights[height].statement
 
     def _undo(self, life: Life, block_id: bytes) -> None:
         height = life.heights.pop(life.executed)
         require(height.block.id == block_id, "only the tip is undone", f"{life.executed}")
         require(life.executed > life.certified, "what is certified stays", f"{life.executed}")
+        if height.elected is not None:
+            self._marks.reach("end of an epoch undone")
         life.executed -= 1
         life.state.undo()
         life.history.truncate(life.history.size - 1)
@@ -448,17 +512,25 @@ class SimNode(Machine):
         self.soon(delay_ms, lambda: self._flushed(max(proved)))
 
     def _flushed(self, upto: int) -> None:
-        life, store = self.alive, self.disk.store
+        life = self.alive
         life.flushing = False
         if self.disk.files.failing:  # the store lies on the same disk
             self.fail(life, "a flush failed")
-        if life.stopped:
+        if not life.stopped:
+            self.store_heights(life, upto)
+
+    def store_heights(self, life: Life, upto: int) -> None:
+        """Flush the heights up to this one, which has a certificate of its own."""
+        store = self.disk.store
+        if upto <= store.height:
             return
         store.backend.write(life.state.pending(upto))
         store.nodes.write(life.history.pending(upto))
         for number in range(store.height + 1, upto + 1):
             height = life.heights.pop(number)
             store.blocks.append((height.block, height.statement, height.certificate))
+            if height.elected is not None and height.certificate is not None:
+                store.ended.append(Ended(height.certificate, height.elected))
             for item, batch in zip(height.block.payload, height.batches, strict=True):
                 store.numbers[item.origin] = max(store.numbers[item.origin], item.number)
                 store.batches[batch.digest] = batch

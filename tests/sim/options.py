@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 
@@ -43,6 +43,8 @@ class Options:
         healed_loss: messages lost even then.
         late: a validator that is away until healing, or None.
         traitor: a validator that lies, or None; it counts among the f.
+        spare: machines without a vote at first. ``elect_every_ms``: mean interval of elections, 0
+            for never; ``elect_again``: how often the next one follows at once.
     """
 
     seed: int
@@ -93,6 +95,14 @@ class Options:
     healed_loss: float = 0.0
     late: int | None = None
     traitor: int | None = None
+    spare: int = 0
+    elect_every_ms: int = 0
+    elect_again: float = 0.0
+
+    @property
+    def machines(self) -> int:
+        """Machines, with those that have no vote at first."""
+        return self.size + self.spare
 
     @property
     def faulty_max(self) -> int:
@@ -132,7 +142,7 @@ class Options:
 
     def skew_of(self, index: int) -> int:
         """Return what a node's clock shows beyond virtual time in the beginning."""
-        return self.skew_ms[index] if self.skew_ms else 0
+        return self.skew_ms[index] if index < len(self.skew_ms) else 0
 
 
 def draw(seed: int, size: int | None = None) -> Options:
@@ -146,7 +156,24 @@ def draw(seed: int, size: int | None = None) -> Options:
     kind = rng.random()
     if kind < 0.05:
         return _long(rng, seed, size)
-    return _short(rng, seed, size, late=kind > 0.9)
+    return _electing(_short(rng, seed, size, late=kind > 0.9))
+
+
+def _electing(options: Options) -> Options:
+    """Return the same for three seeds of four, and else with committees that change.
+
+    There a member less may be all that a quorum can spare, so one fault is the most that stays.
+    """
+    rng = random.Random(f"epochs {options.seed}")
+    if rng.random() >= 0.25 or options.traitor is not None or options.late is not None:
+        return options
+    return replace(
+        options,
+        spare=rng.choice((0, 1, 1, 2)),
+        elect_every_ms=rng.choice((300, 600, 1500)),
+        elect_again=rng.choice((0.0, 0.3, 0.7)),
+        stay_dead=min(options.stay_dead, 1),
+    )
 
 
 def _short(rng: random.Random, seed: int, size: int, *, late: bool) -> Options:

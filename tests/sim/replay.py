@@ -19,6 +19,7 @@ from consensus.ledger.transaction import Transaction
 from consensus.state.history import HistoryTree, MemoryNodes
 from consensus.state.record import decode_single
 from consensus.state.state import MemoryBackend, Row, State
+from tests.sim.epochs import Committees
 from tests.sim.errors import require
 from tests.sim.founding import OPENING, PURSES, Founded, genesis_of
 from tests.sim.load import Books, Intent
@@ -39,8 +40,11 @@ class Replay:
         first: the hash of the statement of height 0.
     """
 
-    def __init__(self, founded: Founded, seed: int, marks: Marks, first: bytes) -> None:
+    def __init__(
+        self, founded: Founded, committees: Committees, seed: int, marks: Marks, first: bytes
+    ) -> None:
         self._founded = founded
+        self._committees = committees
         self._ledger = _ledger(founded.committee.size)
         self._rng = random.Random(f"replay {seed}")
         self._marks = marks
@@ -72,6 +76,8 @@ class Replay:
             run.step(self._rng.randint(1, 4))
         outcome = run.finish()
         applied = self._state.apply(outcome.writes)
+        orders = [each.header.txid for each in outcome.decisions if each.code.name == "APPLIED"]
+        elected = self._committees.elected(block.epoch, orders)
         statement = Statement(
             self._founded.chain,
             block.epoch,
@@ -84,7 +90,7 @@ class Replay:
             outcome.results_root,
             applied.changes_root,
             self._history.root(),
-            None,
+            None if elected is None else elected.hash,
         )
         require(statement == said, "the same when executed again", where)
         self._history.append(statement.hash)

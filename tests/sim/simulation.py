@@ -25,12 +25,13 @@ from consensus.state.state import MemoryBackend, Row, State
 from node.checked import CheckedBatch, from_batch
 from tests.sim.clock import START_MS, Clock
 from tests.sim.disk import Disk, Store
+from tests.sim.epochs import Ballot, Committees
 from tests.sim.errors import require
 from tests.sim.faults import Script, draw_script
 from tests.sim.files import Files
 from tests.sim.founding import found, names_of
 from tests.sim.injector import Injector
-from tests.sim.keys import Keys
+from tests.sim.keys import KEYS_EACH, Keys
 from tests.sim.load import Load
 from tests.sim.marks import Marks
 from tests.sim.mutants import NONE, Mutant
@@ -42,12 +43,20 @@ from tests.sim.watch import Watch
 
 WORK_MS_MAX: Final = 30_000
 """After healing, new work is certified at every node within this time."""
-ROUNDS_MAX: Final = 5
-"""Of those in which it could have been, some with a dead or a false leader."""
-TIMEOUT_MS: Final = 1000
+ROUNDS_BEYOND: Final = 3
+"""And within so many rounds and f more: see ``rounds_max``."""
+ROUND_MS_ENOUGH: Final = 500
+"""No healed round needs more: to be entered by all (20), a proposal (20), batches that the first
+peer lacks (250 + 45), two syncs of 40, votes (20), and an execution under way (30)."""
+ROUNDS_LOST: Final = 3
+"""What messages that are lost even then may cost; nothing certain can be said of chance."""
 REST_MS_MAX: Final = 60_000
 """And everything else that waits is decided within this further time."""
 LOOK_MS: Final = 50
+AGAIN_MS: Final = 3000
+"""Clients whose node is in another epoch by now ask again after this time."""
+LAPSE_MS: Final = 60_000
+"""Clocks are apart, and batches whose transactions lapse soon are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,22 +100,29 @@ class Simulation:
         self.clock = Clock(seed, echo)
         self.marks = Marks()
         self.founded = found(self.options.size)
-        self.committee = mutant.committee(self.founded.committee)
-        self.keys = Keys(names_of(self.options.size), real=self.options.real_signatures)
+        self.committees = Committees(self.founded.committee)
+        names = names_of(self.options.machines, KEYS_EACH)
+        self.keys = Keys(names, real=self.options.real_signatures)
         self.config = self._config()
-        self.watch = Watch(self.options, self.founded, self.keys, self.marks, mutant.ignore)
+        self.watch = Watch(
+            self.options, self.founded, self.committees, self.keys, self.marks, mutant.ignore
+        )
         self.network = Network(self.options, self.clock, self._receive, self._connect)
         self.blocks: dict[bytes, Block] = {}
         """Every block that some machine has logged, by id."""
-        disks = [self._first_disk() for _ in range(self.options.size)]
+        disks = [self._first_disk() for _ in range(self.options.machines)]
         first = disks[0].store.blocks[0][1].hash
-        self.replay = Replay(self.founded, seed, self.marks, first)
+        self.replay = Replay(self.founded, self.committees, seed, self.marks, first)
+        self._ballot = Ballot(self.options.machines, self.options.size, self.clock.random)
         self.load = Load(
             self.founded, self.options, self.keys, self.replay.books, self.clock.random
         )
         self.nodes = [self._node(index, disk) for index, disk in enumerate(disks)]
         self._checked: dict[bytes, tuple[CheckedBatch, Batch]] = {}
-        self._delivered: list[dict[bytes, None]] = [{} for _ in self.nodes]
+        self._delivered: list[set[bytes]] = [set() for _ in self.nodes]
+        """Transactions, by node."""
+        self._accepted: dict[bytes, int] = {}
+        """Transactions of batches that are on the disk of the node that made them."""
         self._injector = Injector(self)
         self._dead: tuple[int, ...] = ()
 
@@ -161,6 +177,7 @@ class Simulation:
                 start_ms = clock.random.randint(0, 200)
                 clock.after(start_ms, partial(self._injector.boot, node))
         self._plan_load()
+        self._plan_election()
         self._injector.plan(self.script)
         clock.run_until(START_MS + options.safety_ms)
         self._heal()
@@ -189,64 +206,107 @@ class Simulation:
     def _heal(self) -> None:
         options, clock = self.options, self.clock
         clock.trace("heals")
-        mortal = [index for index in range(options.size) if index != options.traitor]
+        mortal = [index for index in range(options.machines) if index != options.traitor]
         self._dead = tuple(clock.random.sample(mortal, options.stay_dead))
         self._injector.heal(self._dead)
 
     @property
     def survivors(self) -> list[SimNode]:
-        """The honest nodes that take part after healing."""
+        """The honest nodes that are up after healing."""
         gone = {*self._dead, self.options.traitor}
         return [node for node in self.nodes if node.index not in gone]
+
+    @property
+    def members(self) -> list[SimNode]:
+        """Those survivors that vote in the newest epoch and are there by now."""
+        epoch, roster = max(self.watch.epochs.items())
+        return [
+            node
+            for node in self.survivors
+            if node.index in roster.machines and node.life is not None and node.life.epoch == epoch
+        ]
 
     def _certify_new_work(self) -> tuple[int, int]:
         """Submit something; return after how long all have it certified, and the rounds it took.
 
         Rounds are counted from the moment when a quorum of honest nodes has executed what was
-        ordered at healing, up to that of the first block with payload. One round may be under way
-        and lost, f leaders in a row may be dead or false, one round orders the block, and one more
-        may pass without payload since what is ordered is not yet certified: f + 3, which is 5 for
-        seven.
+        ordered at healing, up to that of the first block with payload. If the epoch ends meanwhile,
+        they are counted from the beginning of the next one.
         """
         clock, options = self.clock, self.options
         start_ms = clock.now_ms
-        node = clock.random.choice(self.survivors)
+        clock.run_until(start_ms + WORK_MS_MAX, lambda: bool(self.members))
+        require(bool(self.members), "a quorum catches up", self._standing())
+        node = clock.random.choice(self.members)
         self.load.now_ms = clock.now_ms
-        digests: list[bytes] = []
         work = [self.load.lasting()]
-        node.enter(lambda: digests.append(node.submit(ORDINARY, work).digest))
-        ordered = max(each.alive.replica.ordered_height for each in self.survivors)
+        node.enter(lambda: _nothing(node.submit(ORDINARY, work)))
+        ordered = max(each.alive.replica.ordered_height for each in self.members)
 
         def together() -> bool:
-            up = [each for each in self.survivors if each.alive.executed >= ordered]
-            return len(up) >= options.quorum
+            up = [each for each in self.members if each.alive.executed >= ordered]
+            return len(up) >= max(self.watch.epochs.items())[1].quorum
 
         clock.run_until(start_ms + WORK_MS_MAX, together)
         require(together(), "a quorum catches up", self._standing())
-        start_round = max(each.alive.replica.round for each in self.survivors)
-        work_ms = self._await(
-            lambda: all(digests[0] in self._delivered[node.index] for node in self.survivors),
-            start_ms,
-            WORK_MS_MAX,
-            "new work is certified",
+        start = max((each.alive.epoch, each.alive.replica.round) for each in self.members)
+
+        again_ms = clock.now_ms + AGAIN_MS
+
+        def done() -> bool:
+            nonlocal again_ms
+            if options.elect_every_ms and clock.now_ms >= again_ms and self.members:
+                # What a node had not on disk when its epoch ended is gone, or it left: they ask
+                # another one.
+                again_ms = clock.now_ms + AGAIN_MS
+                other = clock.random.choice(self.members)
+                other.enter(lambda: _nothing(other.submit(ORDINARY, work)))
+            return all(work[0].txid in self._delivered[each.index] for each in self.survivors)
+
+        work_ms = self._await(done, start_ms, WORK_MS_MAX, "new work is certified")
+        first = min(
+            [(b.epoch, b.round) for b in self.watch.chain.values() if b.payload],
+            key=lambda at: (at <= start, at),
+            default=start,
         )
-        later = [b.round - start_round for b in self.watch.chain.values() if b.payload]
-        rounds = min([count for count in later if count > 0], default=0)
-        as_built = options.timeout_base_ms >= TIMEOUT_MS and not options.healed_loss
-        if as_built:  # rounds of the product's length; links lose nothing while they stand
-            promise = "new work is certified within 5 rounds"
-            require(rounds <= ROUNDS_MAX, promise, f"{rounds} from round {start_round}")
+        rounds = max(0, first[1] - (start[1] if first[0] == start[0] else 0))
+        most = rounds_max(options, self.watch.epochs[first[0]].faulty_max)
+        promise = "new work is certified within so many rounds"
+        require(rounds <= most, promise, f"{rounds} from round {start}, at most {most}")
         return work_ms, rounds
 
     def _decide_the_rest(self) -> int:
         def settled() -> bool:
             last = max(self.watch.chain)
             return all(
-                node.alive.certified == last and not node.alive.batches.proposable()
+                node.life is not None
+                and node.life.certified == last
+                and not node.life.batches.proposable()
+                and not node.life.waiting
                 for node in self.survivors
             )
 
-        return self._await(settled, self.clock.now_ms, REST_MS_MAX, "all that waits is decided")
+        took_ms = self._await(settled, self.clock.now_ms, REST_MS_MAX, "all that waits is decided")
+        self._check_accepted()
+        return took_ms
+
+    def _check_accepted(self) -> None:
+        """Check that nothing was lost that a living node took, if it could still be decided.
+
+        Whoever has left a committee makes no batches, and of what it took no new ones either.
+        """
+        members = {node.index for node in self.members}
+        for roster in self.watch.epochs.values():
+            members &= {*roster.machines}
+        last_ms = self.clock.now_ms + LAPSE_MS
+        lost = [
+            txid
+            for txid, index in self._accepted.items()
+            if index in members
+            and txid not in self.replay.decided
+            and self.load.intents[txid].not_after_ms > last_ms
+        ]
+        require(not lost, "what was accepted is decided", f"{len(lost)} transactions")
 
     def _await(self, done: Callable[[], bool], start_ms: int, most_ms: int, promise: str) -> int:
         clock = self.clock
@@ -257,9 +317,11 @@ class Simulation:
 
     def _standing(self) -> str:
         return "; ".join(
-            f"{node.index}: round {node.alive.replica.round}, ordered "
+            f"{node.index}: round {node.alive.epoch}/{node.alive.replica.round}, ordered "
             f"{node.alive.replica.ordered_height}, executed {node.alive.executed}, certified "
             f"{node.alive.certified}, {len(node.alive.batches.proposable())} batches"
+            if node.life is not None
+            else f"{node.index}: off"
             for node in self.survivors
         )
 
@@ -286,9 +348,41 @@ class Simulation:
             self._submit(lane, again)
         self._plan_load()
 
+    def _plan_election(self) -> None:
+        options, clock = self.options, self.clock
+        if options.elect_every_ms and not self.healed:
+            again = clock.chance(options.elect_again)
+            every_ms = 50 if again else options.elect_every_ms
+            clock.after(1 + int(clock.random.expovariate(1 / every_ms)), self._elect)
+
+    def _elect(self) -> None:
+        if self.healed:
+            return
+        self.load.now_ms = self.clock.now_ms
+        order, members = self.load.lasting(), self._ballot.draw()
+        self.committees.order(order.txid, members)
+        self.clock.trace(f"election of {' '.join(f'{m}.{key}' for m, key in members)}")
+        self._submit(ORDINARY, [order])
+        if any(node.life is None for node in self.nodes):
+            self.marks.reach("election while a node was down")
+        self._plan_election()
+
+    def next_epoch(self, index: int) -> None:
+        """A machine has stored the end of an epoch: it starts into the next one."""
+        self._injector.boot(self.nodes[index])
+
+    def known(self, index: int) -> set[bytes]:
+        """Return the transactions that a node knows to be decided."""
+        return self._delivered[index]
+
+    def accepted(self, index: int, batch: CheckedBatch) -> None:
+        """A node has a batch of its own on disk."""
+        for transaction in self.decoded(batch):
+            self._accepted[transaction.txid] = index
+
     def _submit(self, lane: int, transactions: list[Transaction]) -> None:
         node = self.clock.random.choice(self.nodes)
-        if node.life is not None and not node.life.stopped:
+        if node.life is not None and not node.life.stopped and node.life.votes:
             node.enter(lambda: _nothing(node.submit(lane, transactions)))
 
     # --- what nodes ask -----------------------------------------------------------------------
@@ -311,8 +405,9 @@ class Simulation:
 
     def delivered(self, index: int, block: Block, batches: tuple[CheckedBatch, ...]) -> None:
         """A node delivered a block; the first one has it executed again."""
-        for item in block.payload:
-            self._delivered[index][item.digest] = None
+        for batch in batches:
+            txids = batch.txids
+            self._delivered[index] |= {txids[at : at + 32] for at in range(0, len(txids), 32)}
         if block.height > self.replay.height:
             fresh = [
                 formats.decode(
@@ -333,6 +428,20 @@ class Simulation:
             node, life = self.nodes[index], self.nodes[peer].life
             if node.life is not None and life is not None:
                 node.enter(partial(node.connected, peer, life))
+
+
+def rounds_max(options: Options, faulty_max: int) -> int:
+    """Return within how many rounds new work is certified once a quorum is together.
+
+    One round may be under way and lost, f leaders in a row may be dead or false, one round orders
+    the block, and one more may pass without payload since what is ordered is not yet certified:
+    f + 3. Rounds too short for what they are to bring may all fail until they have grown; those
+    of the product are not.
+    """
+    length_ms, short = float(options.timeout_base_ms), 0
+    while length_ms < ROUND_MS_ENOUGH:
+        length_ms, short = length_ms * 1.2, short + 1
+    return faulty_max + ROUNDS_BEYOND + short + (ROUNDS_LOST if options.healed_loss else 0)
 
 
 def _nothing(_value: object) -> None:

@@ -18,7 +18,7 @@ def test_after_half_an_hour_without_a_quorum_work_is_certified_within_a_few_roun
     """f + 1 validators are off, the others give up round after round; then all are back.
 
     Besu 7642 and besu-docs 611, tendermint 1464: rounds had become hours long, and only restarting
-    everybody helped. The run itself requires new work within 5 rounds.
+    everybody helped. The run itself requires new work within f + 3 rounds.
     """
     gone = tuple(range(1, (size - 1) // 3 + 2))
     options = Options(

@@ -20,16 +20,18 @@ from consensus.hotstuff.types import (
     Statement,
     Timeout,
     Vote,
+    epoch_of,
 )
 from tests.sim.disk import Disk
+from tests.sim.epochs import Committees, Roster
 from tests.sim.errors import require
 from tests.sim.founding import Founded
 from tests.sim.keys import Keys
 from tests.sim.marks import Marks
 from tests.sim.options import Options
 
-Slot = tuple[int, SignKind, int]
-"""Validator, kind, round."""
+Slot = tuple[int, SignKind, int, int]
+"""Validator, kind, epoch, round."""
 
 
 class Watch:
@@ -43,22 +45,27 @@ class Watch:
         self,
         options: Options,
         founded: Founded,
+        committees: Committees,
         keys: Keys,
         marks: Marks,
         ignore: tuple[str, ...] = (),
     ) -> None:
         self._options = options
         self._founded = founded
+        self._committees = committees
         self._keys = keys
         self._marks = marks
         self._ignore = ignore
         self._slots: dict[Slot, bytes] = {}
-        self._timeouts: list[dict[int, int]] = [{} for _ in range(options.size)]
+        self._timeouts: dict[tuple[int, int], dict[int, int]] = {}
+        """By machine and epoch: the round that a timeout of each round reported."""
         self._voters: dict[bytes, set[int]] = {}
         self._proposed: dict[bytes, Block] = {}
-        self._records: list[tuple[bytes, SafetyRecord] | None] = [None] * options.size
-        self._tips: list[tuple[int, bytes]] = [(0, founded.first.id)] * options.size
-        self._reached = [0] * options.size
+        self._records: list[tuple[bytes, SafetyRecord] | None] = [None] * options.machines
+        self._tips: list[tuple[int, bytes]] = [(0, founded.first.id)] * options.machines
+        self._reached = [0] * options.machines
+        self.epochs = {1: Roster(founded.committee)}
+        """Who votes in each epoch, as certified."""
         self._certificates: dict[int, CommitCert] = {}
         self.chain: dict[int, Block] = {0: founded.first}
         """What was delivered, by height, whoever was first."""
@@ -71,8 +78,16 @@ class Watch:
 
     # --- signatures ---------------------------------------------------------------------------
 
-    def signed(self, index: int, request: ev.Sign) -> None:
+    def signed(self, index: int, request: ev.Sign, disk: Disk) -> None:
         """A signature was made; it may still be forgotten."""
+        where = f"node {index}, {request.kind.name} of epoch {request.epoch}"
+        self._require(
+            request.epoch == disk.epoch, "an epoch begins on disk", f"{where}, disk: {disk.epoch}"
+        )
+        roster = self.epochs[request.epoch]
+        self._require(index in roster.machines, "members alone sign", where)
+        if request.epoch > 1 and index not in self.epochs[request.epoch - 1].machines:
+            self._marks.reach("a new member voted")
         if request.kind is SignKind.VOTE:
             block_id = codec.parse(request.body)[2]
             self._voters.setdefault(block_id, set()).add(index)
@@ -108,39 +123,46 @@ class Watch:
         match message:
             case Proposal(block):
                 self._proposed[block.id] = block
-                self._slot(index, SignKind.PROPOSAL, block.round, block.id)
-            case Vote():
-                fresh = (index, SignKind.VOTE, message.round) not in self._slots
-                given_up = max(self._timeouts[index], default=0) >= message.round
+                self._slot(index, SignKind.PROPOSAL, block.epoch, block.round, block.id)
+            case Vote(epoch):
+                fresh = (index, SignKind.VOTE, epoch, message.round) not in self._slots
+                given_up = max(self._given_up(index, epoch), default=0) >= message.round
                 self._require(
                     not (fresh and given_up),
                     "no vote after the timeout of its round",
                     f"node {index}, round {message.round}",
                 )
-                self._slot(index, SignKind.VOTE, message.round, message.body)
-            case Timeout():
-                self._slot(index, SignKind.TIMEOUT, message.round, message.body)
-                self._timeouts[index][message.round] = message.high_round
-            case CommitVote():
-                self._slot(index, SignKind.COMMIT_VOTE, message.round, message.body)
-                self._commit_promise(index, message.statement)
+                self._slot(index, SignKind.VOTE, epoch, message.round, message.body)
+            case Timeout(epoch):
+                self._slot(index, SignKind.TIMEOUT, epoch, message.round, message.body)
+                self._given_up(index, epoch)[message.round] = message.high_round
+            case CommitVote(statement):
+                self._slot(
+                    index, SignKind.COMMIT_VOTE, statement.epoch, message.round, message.body
+                )
+                self._commit_promise(index, statement)
             case _:
                 return
         if "durable before sent" not in self._ignore:
             self._durable(index, message, disk)
 
-    def _slot(self, index: int, kind: SignKind, round_: int, body: bytes) -> None:
-        first = self._slots.setdefault((index, kind, round_), body)
-        self._require(
-            first == body, "one signature a slot", f"node {index}, {kind.name} of round {round_}"
-        )
+    def _given_up(self, index: int, epoch: int) -> dict[int, int]:
+        return self._timeouts.setdefault((index, epoch), {})
+
+    def _slot(self, index: int, kind: SignKind, epoch: int, round_: int, body: bytes) -> None:
+        first = self._slots.setdefault((index, kind, epoch, round_), body)
+        where = f"node {index}, {kind.name} of round {epoch}/{round_}"
+        self._require(first == body, "one signature a slot", where)
 
     def _durable(self, index: int, message: Message, disk: Disk) -> None:
         promise = "durable before sent"
         where = f"node {index}, {type(message).__name__}"
         self._require(disk.record is not None, promise, f"{where}: no record")
         record = self._record(index, disk.record or b"")
-        commit = 0 if record.commit_cert is None else record.commit_cert.statement.round
+        self._require(epoch_of(message) == record.epoch, promise, f"{where} of another epoch")
+        commit = 0
+        if record.commit_cert is not None and record.commit_cert.statement.epoch == record.epoch:
+            commit = record.commit_cert.statement.round
         match message:
             case Proposal(block):
                 own = record.last_proposal
@@ -206,7 +228,8 @@ class Watch:
     def _commit_promise(self, index: int, statement: Statement) -> None:
         """Check rule 4 over everything this key ever sent."""
         round_ = statement.round
-        lower = [t for t, h in self._timeouts[index].items() if t >= round_ > h]
+        pairs = self._given_up(index, statement.epoch)
+        lower = [t for t, h in pairs.items() if t >= round_ > h]
         self._require(
             not lower or self._two_chain(statement.block_id),
             "commit vote after timeout needs a two-chain",
@@ -216,7 +239,7 @@ class Watch:
     def _two_chain(self, block_id: bytes) -> bool:
         for child in self._proposed.values():
             parent = self._proposed.get(child.parent_id)
-            if parent is None or child.round != parent.round + 1:
+            if parent is None or child.round != parent.round + 1 or child.epoch != parent.epoch:
                 continue
             if not (self._ordered(child.id) and self._ordered(parent.id)):
                 continue
@@ -228,7 +251,8 @@ class Watch:
         return False
 
     def _ordered(self, block_id: bytes) -> bool:
-        return len(self._voters.get(block_id, ())) >= self._options.quorum
+        quorum = Roster(self._committees.named(self._proposed[block_id].committee_hash)).quorum
+        return len(self._voters.get(block_id, ())) >= quorum
 
     # --- delivery -----------------------------------------------------------------------------
 
@@ -254,7 +278,49 @@ class Watch:
         self._require(first.id == block.id, "agreement", f"{where}: another block")
         executed = self.statements.setdefault(block.height, statement)
         self._require(executed == statement, "agreement", f"{where}: another result")
+        self._of_its_epoch(block, statement, certificate, where)
         self._certified(block, statement, certificate, where)
+
+    def _of_its_epoch(
+        self, block: Block, statement: Statement, certificate: CommitCert, where: str
+    ) -> None:
+        """Check that epochs follow each other, each from its own certificate on its last block."""
+        before = self.statements.get(block.height - 1)
+        ended = before is not None and before.next_committee_hash is not None
+        epoch = 1 if before is None else before.epoch + ended
+        same = block.epoch == statement.epoch == epoch
+        self._require(same, "an epoch ends with its last block", f"{where}, epoch {block.epoch}")
+        elected = statement.next_committee_hash
+        if elected is None:
+            return
+        own = certificate.statement.height == block.height
+        self._require(own, "an epoch ends by a certificate of its own", where)
+        known = self.epochs.setdefault(epoch + 1, Roster(self._committees.named(elected)))
+        self._require(known.committee.hash == elected, "agreement", f"{where}: another committee")
+
+    def leaves(self, index: int, block: Block) -> None:
+        """A node leaves the epoch that a block ended."""
+        statement = self.statements[block.height]
+        ends = statement.block_id == block.id and statement.next_committee_hash is not None
+        ends = ends and self._tips[index] == (block.height, block.id)
+        self._require(ends, "an epoch ends with its last block", f"node {index}, {block.height}")
+        self._note_change(self.epochs[block.epoch], self.epochs[block.epoch + 1])
+
+    def _note_change(self, old: Roster, new: Roster) -> None:
+        """Note what kind of change this is."""
+        reach = self._marks.reach
+        reach("epoch changed")
+        before, after = {*old.machines}, {*new.machines}
+        if before - after:
+            reach("a member left")
+        if after - before:
+            reach("a member joined")
+        keys = zip(new.machines, new.committee.keys, strict=True)
+        had = dict(zip(old.machines, old.committee.keys, strict=True))
+        if any(had.get(machine, key) != key for machine, key in keys):
+            reach("a member with another key")
+        if before == after and old.machines != new.machines:
+            reach("members changed places")
 
     def _certified(
         self, block: Block, statement: Statement, certificate: CommitCert, where: str
@@ -272,13 +338,14 @@ class Watch:
             self._require(said == statement, "certificate says what was executed", where)
 
     def _verify(self, certificate: CommitCert, where: str) -> None:
+        roster = self.epochs[certificate.statement.epoch]
         signers = [signer for signer, _ in certificate.signatures]
-        enough = len(signers) >= self._options.quorum and len({*signers}) == len(signers)
+        enough = len(signers) >= roster.quorum and len({*signers}) == len(signers)
         self._require(enough, "certificates have a quorum", f"{where}: signers {signers}")
         body = codec.encode(certificate.statement.to_value())
         message = signing.TAG_COMMIT_VOTE + self._founded.chain + body
         for signer, signature in certificate.signatures:
-            self._keys.verify(self._founded.committee.keys[signer], message, signature)
+            self._keys.verify(roster.committee.keys[signer], message, signature)
 
     # --- the end ------------------------------------------------------------------------------
 

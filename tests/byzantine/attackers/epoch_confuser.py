@@ -1,16 +1,23 @@
-"""Speaks of epochs and committees that do not exist."""
+"""Speaks of an epoch that does not exist, and shows certificates that begin one where it likes."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from consensus.hotstuff.types import Certificates, CommitVote, SignKind, Timeout, Vote
+from consensus.hotstuff.types import (
+    Certificates,
+    CommitVote,
+    QuorumCert,
+    SignKind,
+    Timeout,
+    Vote,
+)
 from tests.byzantine.attackers.attacker import Attacker
 from tests.sim.network import Parcel
 
 
 class EpochConfuser(Attacker):
-    """Refused by everybody, and the link drops: nothing is signed for another epoch."""
+    """Told where the others are; a beginning of its own is refused by everybody, the link drops."""
 
     name = "epoch confuser"
     shows = ("refused", "link dropped")
@@ -27,8 +34,11 @@ class EpochConfuser(Attacker):
                 timeout = replace(parcel, epoch=2)
                 signature = self.sign(SignKind.TIMEOUT, timeout.body)
                 return self.lies(replace(timeout, signature=signature))
-            case Certificates():
+            case Certificates() if self.rng.random() < 0.5:
                 return self.lies(replace(parcel, epoch=2))
+            case Certificates():
+                start = QuorumCert(1, 0, self.rng.randbytes(32), self.rng.randrange(99), ())
+                return self.lies(replace(parcel, high_qc=start))
             case CommitVote(statement):
                 lie = replace(statement, epoch=2)
                 signature = self.sign(SignKind.COMMIT_VOTE, lie.encode())

@@ -13,8 +13,8 @@ from dataclasses import fields, replace
 from consensus.errors import DecodeError, SignatureError, VerificationError
 from consensus.hotstuff import events as ev
 from consensus.hotstuff.types import Block, CommitVote, Message, Proposal, Timeout, Vote
+from node.batch_verdicts import Verify
 from node.batch_wire import Absent, Announce, Push, Request, Response
-from node.batches import Verify
 from tests.byzantine.attackers.attacker import Attacker
 from tests.byzantine.attackers.table import ATTACKERS
 from tests.sim.disk import Disk
@@ -110,9 +110,9 @@ class WaryNode(SimNode):
             self.alive.batches.failed(request, error, self._clock.now_ms)
             self.stage.drops(self.index, request.sender, "fault")
 
-    def _require(self, life: Life, block: Block) -> None:
+    def _require(self, life: Life, block: Block, *, ordered: bool) -> None:
         try:
-            super()._require(life, block)
+            super()._require(life, block, ordered=ordered)
         except Violation as found:
             leader = self._founded.committee.leader(block.round)
             if found.promise != "no fault of the honest" or leader not in self.stage.attackers:
@@ -153,7 +153,7 @@ class AttackedSimulation(Simulation):
             raise ValueError("more attackers than f")
         self.seen: Counter[str] = Counter()
         chosen = self.clock.random.sample(range(size), len(names))
-        watch = Witness(self.options, self.founded, self.keys, self.marks)
+        watch = Witness(self.options, self.founded, self.committees, self.keys, self.marks)
         watch.attackers, watch.seen = frozenset(chosen), self.seen
         self.watch = watch
         disks = [node.disk for node in self.nodes]

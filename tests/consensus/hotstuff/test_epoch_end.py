@@ -75,6 +75,23 @@ def test_two_chain_beyond_the_end_permits_the_commit_vote_on_the_end() -> None:
     assert [vote.statement for vote in bench.said(CommitVote)] == [END_B1]
 
 
+def test_two_chain_far_beyond_the_end_permits_the_commit_vote_too() -> None:
+    """Simulator, seed 68: rounds failed above the end, and then no two-chain was its own."""
+    bench = Bench()
+    bench.receive(make.proposal(B1), 1)
+    bench.fire(after_ms=1000)
+    bench.receive(Certificates(1, make.quorum_cert(B1), None, None), 2)
+    bench.feed(ev.Executed(B1.id, ENDING))
+    high = make.quorum_cert(B1)
+    for round_ in (3, 5, 7):  # each after a round that failed
+        block = make.block(high, round_, entry=make.timeout_cert(round_ - 1, high))
+        bench.order(block)
+        assert bench.said(CommitVote) == []
+        high = make.quorum_cert(block)
+    bench.order(make.block(high))
+    assert [vote.statement for vote in bench.said(CommitVote)] == [END_B1]
+
+
 def test_commit_vote_on_the_end_is_resent_while_new_rounds_pass() -> None:
     bench = Bench()
     bench.order(B1)

@@ -120,11 +120,22 @@ def test_vote_waits_until_the_payload_is_held() -> None:
     assert kinds(bench.hold(FULL)) == ["Sign VOTE", "Persist", "Broadcast Vote"]
 
 
-def test_payload_is_required_once() -> None:
+def test_payload_is_required_once_and_once_more_when_its_block_is_ordered() -> None:
     bench = Bench()
     bench.receive(make.proposal(FULL), 1)
+    assert bench.of(ev.RequirePayload) == [ev.RequirePayload(FULL)]
     bench.order(make.block(make.quorum_cert(FULL)))
-    assert [effect.block for effect in bench.of(ev.RequirePayload)] == []
+    assert bench.of(ev.RequirePayload) == [ev.RequirePayload(FULL, ordered=True)]
+    bench.receive(make.proposal(make.block(make.quorum_cert(FULL))), 2)
+    assert bench.of(ev.RequirePayload) == []
+
+
+def test_payload_that_is_held_is_not_required_again_when_its_block_is_ordered() -> None:
+    bench = Bench()
+    bench.receive(make.proposal(FULL), 1)
+    bench.hold(FULL)
+    bench.order(make.block(make.quorum_cert(FULL)))
+    assert bench.of(ev.RequirePayload) == []
 
 
 def test_recovered_blocks_keep_their_payload_before_they_are_ordered() -> None:

@@ -1,0 +1,98 @@
+"""Rules of the end of an epoch, one broken each, under committees that change (``tests.sim``).
+
+Not here: certificates of round 0 that no message may bring. Nobody honest sends one, so the check
+alone tells (``tests/consensus/hotstuff/test_certificates.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+
+from consensus.hotstuff.blocktree import Node
+from consensus.hotstuff.events import Executed
+from consensus.hotstuff.replica import Replica
+from consensus.hotstuff.types import CommitCert
+from node.batches import BatchStore
+from tests.sim.mutants import Mutant
+
+
+def _executes_beyond(replica: Replica) -> None:
+    tree = replica._tree
+    following = tree.next_to_execute
+
+    def further() -> tuple[Node | None, Node | None]:
+        undo, node = following()
+        target, executed = tree.ordered_tip, tree.executed
+        if undo is None and node is None and target is not executed:
+            node = tree.ancestor(target, executed.block.height + 1)
+        return undo, node
+
+    tree.next_to_execute = further  # type: ignore[method-assign]
+
+
+def _ends_by_itself(replica: Replica) -> None:
+    execution = replica._execution
+    executed = execution.executed
+
+    def ends(event: Executed) -> None:
+        executed(event)
+        tip = replica._tree.executed
+        if tip.ends_epoch and tip.statement is not None:
+            execution.certify(tip, CommitCert(tip.statement, ()))
+
+    execution.executed = ends  # type: ignore[method-assign]
+
+
+def _no_exemption(replica: Replica) -> None:
+    replica._tree.two_chain = lambda node: None  # type: ignore[method-assign]
+
+
+def _own_child_only(replica: Replica) -> None:
+    replica._execution.child_ordered = replica._execution.commit_vote  # type: ignore[method-assign]
+
+
+def _answers_nobody(replica: Replica) -> None:
+    replica._boundary.other = lambda peer, epoch, now_ms: None  # type: ignore[method-assign]
+
+
+NO_PROGRESS = ("a quorum catches up", "new work is certified", "all that waits is decided")
+CAUGHT_BY: Mapping[Mutant, tuple[int, tuple[str, ...]]] = {
+    Mutant("executes what extends the end of an epoch", on_boot=_executes_beyond): (
+        0,
+        ("nothing is executed beyond the end of an epoch",),
+    ),
+    Mutant("an epoch ends when its end is executed", on_boot=_ends_by_itself): (
+        0,
+        ("certificates have a quorum",),
+    ),
+    Mutant("signs in an epoch whose first record is not on disk", hasty_epoch=True): (
+        0,
+        ("an epoch begins on disk",),
+    ),
+    Mutant("what an epoch left undecided is forgotten", forgets_earlier=True): (
+        0,
+        ("what was accepted is decided", *NO_PROGRESS),
+    ),
+    Mutant("no two-chain lifts the guard", on_boot=_no_exemption): (0, NO_PROGRESS),
+    Mutant("only a two-chain of the end's own child lifts the guard", on_boot=_own_child_only): (
+        60,
+        NO_PROGRESS,
+    ),
+    Mutant("who speaks of another epoch gets no answer", on_boot=_answers_nobody): (0, NO_PROGRESS),
+}
+"""Each mutant with the seed from which on it is looked for, and the promises that it must break."""
+
+
+@contextmanager
+def _any_counts() -> Iterator[None]:
+    kept = BatchStore._of_epoch
+    BatchStore._of_epoch = lambda self, counts: True  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        BatchStore._of_epoch = kept  # type: ignore[method-assign]
+
+
+ANY_COUNTS: Callable[[], AbstractContextManager[None]] = _any_counts
+"""Counts of batches are taken from whoever announces, of whatever epoch."""

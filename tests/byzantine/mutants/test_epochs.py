@@ -1,0 +1,47 @@
+"""Each rule of an epoch's end is needed: without it, the simulator names what does not hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.byzantine.mutants.epochs import ANY_COUNTS, CAUGHT_BY
+from tests.sim.campaign import run
+from tests.sim.errors import Violation
+from tests.sim.mutants import NONE, Mutant
+from tests.sim.options import draw
+
+SEEDS_MAX = 20
+"""With elections, from a mutant's first on."""
+
+
+def electing(first: int) -> Iterator[int]:
+    """Yield the first seeds in which committees change."""
+    seed = first
+    for _ in range(SEEDS_MAX):
+        while not draw(seed).elect_every_ms:
+            seed += 1
+        yield seed
+        seed += 1
+
+
+def broken(first: int, mutant: Mutant) -> str:
+    """Return the first promise that a seed breaks, or nothing."""
+    for seed in electing(first):
+        try:
+            run(seed, mutant=mutant)
+        except Violation as found:
+            return found.promise
+    return ""
+
+
+@pytest.mark.parametrize("mutant", CAUGHT_BY, ids=lambda mutant: mutant.name)
+def test_broken_rule_is_found(mutant: Mutant) -> None:
+    first, promises = CAUGHT_BY[mutant]
+    assert broken(first, mutant) in promises
+
+
+def test_counts_of_any_epoch_are_found() -> None:
+    with ANY_COUNTS():
+        assert broken(29, NONE) == "no fault of the honest"
