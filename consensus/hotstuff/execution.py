@@ -119,6 +119,13 @@ class Execution:
         for node in self._tree.path(self._tree.root, self._tree.executed):
             self.commit_vote(node)
 
+    def ordered(self, node: Node) -> None:
+        """Take note of a block's quorum certificate."""
+        if node.required:
+            self.require(node)
+        if node.parent is not None and node.parent is not self._tree.root:
+            self.child_ordered(node.parent)
+
     def child_ordered(self, node: Node) -> None:
         """Commit-vote for a block if what was refused so far is allowed by its ordered child.
 

@@ -555,12 +555,10 @@ class Replica:
         """Mark a block ordered; with its parent's round before it, that commits the parent."""
         fresh = node.qc is None
         self._tree.order(node, certificate)
-        if fresh and node.required:
-            self._execution.require(node)
         if fresh and node.block.epoch == self.epoch:
             self._rounds.turns.ordered(node.block)
-        if fresh and node.parent is not None and node.parent is not self._tree.root:
-            self._execution.child_ordered(node.parent)
+        if fresh:
+            self._execution.ordered(node)
 
     def _insert(self, block: Block) -> Node | None:
         """Add a block to the tree, with those that waited for it."""
