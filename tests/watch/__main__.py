@@ -34,8 +34,9 @@ from tests.network.harness.history import Recorder
 from tests.network.harness.load import Load
 from tests.network.harness.network import honest, relayed_town
 from tests.network.town import agreed, eventually, start, status
+from tests.watch.boards import empty
 from tests.watch.prometheus import Firing, Prometheus, alerts, names, present
-from tests.watch.scenes import DISK_MIB, NOT_PROVOKED, SCENES, Scene, Stage
+from tests.watch.scenes import DISK_MIB, NOT_PROVOKED, SCENES, Scene, Stage, nothing
 
 POLL_SECONDS = 0.5
 SCENE_SECONDS_MAX = 180.0
@@ -46,12 +47,16 @@ FLUSHED_WITHIN = 64
 
 @dataclass
 class Outcome:
-    """What a scene brought. ``before``: alerts that fired while nothing was broken."""
+    """What a scene brought.
+
+    ``before``: alerts that fired while nothing was broken. ``empty``: panels that show nothing.
+    """
 
     scene: Scene
     seconds: float = 0.0
     before: set[Firing] = field(default_factory=set)
     fired: set[Firing] = field(default_factory=set)
+    empty: list[str] = field(default_factory=list)
 
     @property
     def missing(self) -> list[str]:
@@ -126,6 +131,8 @@ async def played(scene: Scene, stage: Stage, folder: Path) -> Outcome:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(collect)
             await scene.play(stage, until)
+            if scene.play is nothing:
+                outcome.empty = await trio.to_thread.run_sync(empty, prometheus)
             nursery.cancel_scope.cancel()
     stage.pausing = False
     outcome.seconds = time.monotonic() - begin
@@ -162,11 +169,16 @@ async def run(chosen: Sequence[Scene], stage: Stage, load: Work, folder: Path) -
             outcomes.append(outcome)
             fired = ", ".join(sorted(names(outcome.fired))) or "nothing"
             console.print(f"{outcome.seconds:6.1f} s  {scene.name}: {fired}")
-            for what, found in (("silent", outcome.missing), ("false", outcome.false)):
+            for what, found in found_in(outcome):
                 if found:
                     console.print(f"          [red]{what}[/]: {', '.join(found)}")
             await mended(stage)
     return outcomes
+
+
+def found_in(outcome: Outcome) -> list[tuple[str, list[str]]]:
+    """What is wrong in a scene, by kind."""
+    return [("silent", outcome.missing), ("false", outcome.false), ("empty", outcome.empty)]
 
 
 def uncovered() -> set[str]:
@@ -250,11 +262,12 @@ def main() -> None:
                 "fired": sorted(each.fired),
                 "silent": each.missing,
                 "false": each.false,
+                "empty": each.empty,
             }
             for each in outcomes
         ]
         options.json.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
-    sys.exit(1 if any(each.missing or each.false for each in outcomes) else 0)
+    sys.exit(1 if any(found for each in outcomes for _, found in found_in(each)) else 0)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ Not here: running them (``__main__``).
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import secrets
 import signal
@@ -21,18 +22,22 @@ from dataclasses import dataclass, field
 
 import trio
 
-from comity import Call, Client
+from comity import Call, Client, drafting
+from comity.client import RulesInForce
 from comity.errors import NotReachableError, RequestError
 from comity.founding import CONFIG_NAME
-from consensus import codec
+from consensus import codec, genesis
 from consensus.hotstuff import wire as messages
 from consensus.hotstuff.types import BlocksRequest
 from consensus.ledger import batch
+from consensus.ledger.transaction import assemble
+from consensus.protocol import Item, Submit
 from node import batch_wire
 from node.network.framing import pack
 from node.network.wire import Class
 from scripts.localnet import ROOT, LocalNetwork
 from tests.consensus.ledger.authors import Author, signed
+from tests.network.guest import guest
 from tests.network.harness.disk import TMPFS, Disk
 from tests.network.harness.network import as_liar, handicapped, honest, with_clock
 from tests.network.harness.relay import Relays
@@ -377,6 +382,33 @@ def besieged(attack: str, victim: str = BROKEN) -> Callable[[Stage, Until], Awai
     return play
 
 
+async def flood(town: LocalNetwork, rules: RulesInForce) -> None:
+    """Submit payments to one node without waiting for what becomes of them."""
+    key, chain = town.key("treasury", "clerk3"), genesis.chain_id(town.genesis)
+    async with guest(town, BROKEN) as own, trio.open_nursery() as nursery:
+        await own.greet(key)
+
+        async def read() -> None:
+            while await own.reader.read():
+                pass
+
+        nursery.start_soon(read)
+        for number in itertools.count(1):
+            unsigned = drafting.build(
+                chain,
+                rules.book,
+                [payment(1)],
+                author=key.public,
+                sequence=100_000 + number,
+                now_ms=rules.time_ms,
+                not_after_ms=rules.time_ms + 3_600_000,
+                seed=secrets.token_bytes(32),
+            )
+            item = (Item.ENVELOPE, assemble(unsigned, [key.sign(unsigned.message)]))
+            await own.request(Submit(False, (item,)), number + 10)
+            await trio.sleep(0.005)
+
+
 async def small_pool(stage: Stage, until: Until) -> None:
     """A pool of little room, whose transactions nobody certifies, and clients who go on."""
     town = stage.town
@@ -385,14 +417,13 @@ async def small_pool(stage: Stage, until: Until) -> None:
     config.write_text(f"{before}\n[limits]\npool_bytes_max = 65536\n", "utf-8")
     try:
         await stage.again(BROKEN)
-        async with stage.attack("authors", BROKEN):
-
-            async def has_begun() -> bool:
-                return await metric(town, BROKEN, "comity_mempool_bytes") > 0
-
-            await eventually(has_begun, "somebody submits")
-            stage.relays.isolate(BROKEN)
+        async with client(town, BROKEN) as own:
+            rules = await own.rules()
+        stage.relays.isolate(BROKEN)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(flood, town, rules)
             await until()
+            nursery.cancel_scope.cancel()
     finally:
         stage.relays.heal()
         config.write_text(before, "utf-8")
