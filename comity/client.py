@@ -153,14 +153,7 @@ class Client(
             client = cls(
                 genesis,
                 lambda trust: Pool(
-                    chosen,
-                    trust,
-                    key,
-                    nursery,
-                    dial,
-                    spread=spread,
-                    purpose=purpose,
-                    grows=servers is None,
+                    chosen, trust, key, nursery, dial, spread=spread, purpose=purpose
                 ),
                 key,
                 patience_seconds,

@@ -3,9 +3,6 @@
 The first server is preferred (an agency's own node); the others stand in for it. With ``spread``
 each use takes the next one. A server that failed is tried last for a while that grows with every
 failure in a row. One that proved to lie is avoided for as long as the longest such pause.
-
-When the committee changes, members are dialled under their new keys and, unless the caller named
-another, at their new address. A member that left is still asked: it serves what it has.
 """
 
 from __future__ import annotations
@@ -101,7 +98,6 @@ class Pool:
         dial: opens a stream to a server.
         spread: take servers in turn instead of preferring the first.
         purpose: what the reads are for, told on every connection.
-        grows: whether members that join are used as well.
     """
 
     def __init__(
@@ -114,11 +110,7 @@ class Pool:
         *,
         spread: bool = False,
         purpose: str = "",
-        grows: bool = False,
     ) -> None:
-        self._grows = grows
-        self._epoch = trust.committee.epoch
-        self._members = {each.agency: each for each in servers_of(trust.committee)}
         self._places = [_Place(server) for server in servers]
         self._committee = trust.committee
         named = {server.agency for server in servers}
@@ -224,7 +216,6 @@ class Pool:
                     GetCommittee(self._trust.committee.epoch),
                     lambda result, _: self._trust.follow(answers.read_committees(result)),
                 )
-                self._renew()
                 if self._purpose:
                     await session.ask(Purpose(self._purpose), lambda result, _: None)
             except BaseException:
@@ -232,27 +223,6 @@ class Pool:
                 raise
             return session
         raise NotReachableError(f"{server.agency} did not answer in {CONNECT_SECONDS_MAX:g} s")
-
-    def _renew(self) -> None:
-        """Take over where the members of a new committee are, and how they show themselves."""
-        committee = self._trust.committee
-        if committee.epoch == self._epoch:
-            return
-        before, self._epoch = self._members, committee.epoch
-        self._members = {each.agency: each for each in servers_of(committee)}
-        for place in (*self._places, *self._others):
-            old, new = before.get(place.server.agency), self._members.get(place.server.agency)
-            if new is None or new == old:
-                continue
-            host, port = place.server.host, place.server.port
-            if old is not None and (host, port) != (old.host, old.port):
-                new = replace(new, host=host, port=port)  # the caller named this address
-            place.server, place.failures, place.avoided_until = new, 0, 0.0
-        if self._grows:
-            known = {place.server.agency for place in self._places}
-            self._places += [
-                _Place(each) for each in self._members.values() if each.agency not in known
-            ]
 
     def failed(self, session: Session, error: ComityError) -> None:
         """Avoid a server for a while because of ``error``."""
