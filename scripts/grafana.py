@@ -371,6 +371,12 @@ NODE_ROWS: Final[Sequence[tuple[str, Sequence[Plot]]]] = [
             Plot("Ready", [one("comity_node_ready")], kind=STAT, good_from=1, width=4),
             Plot("Signing", [one("comity_node_signing")], kind=STAT, good_from=1, width=4),
             Plot("Disk failed", [one("comity_storage_failed")], kind=STAT, bad_from=1, width=4),
+            Plot(
+                "Release",
+                [(f"comity_build_info{{{NODE}}}", "{{version}}")],
+                kind=STAT,
+                width=4,
+            ),
             Plot("Links", [one("comity_peers_connected")], kind=STAT, width=4),
             Plot(
                 "Up for",
