@@ -24,6 +24,7 @@ from comity.cli import (
     devnet,
     disclosing,
     evidence,
+    feed,
     history,
     keys,
     network,
@@ -81,7 +82,7 @@ app = App(
     help_format="plaintext",
     default_parameter=Parameter(negative=(), show_default=False),
 )
-for _part in (network, node, signer, keys, rules, snapshots):
+for _part in (network, node, signer, keys, rules, snapshots, feed):
     app.command(_part.app)
 
 app.command(acts.submit, help_epilogue=acts.EXAMPLES)
