@@ -26,6 +26,7 @@ from consensus.evidence import bundle as files
 from consensus.evidence.bundle import Sealed
 from consensus.evidence.verify import verify
 from consensus.genesis import Genesis
+from consensus.hotstuff import wire
 from consensus.hotstuff.types import Statement
 from consensus.protocol import Get, GetBundle, GetDecision, StateKey
 from consensus.reads import RecordRow
@@ -105,7 +106,9 @@ class BundleActs:
         records = await self._unchanged(receipts.written(decision), statement)
         head = genesis.split(self.genesis.encode())
         results = found.total, found.path
-        data = receipts.make(head, (), evidence, results, found.decision, records)
+        epoch = wire.decode_commit_cert(evidence.certificate).statement.epoch
+        steps = self.trust.steps_to(epoch)
+        data = receipts.make(head, steps, evidence, results, found.decision, records)
         receipts.verify(data, self.chain)
         return data
 

@@ -181,18 +181,18 @@ class DisclosureActs:
 
     async def _opened(self, ids: Sequence[bytes], height_min: int) -> Opened:
         network = self.genesis.network
-        trust = Chain(self.chain, self.genesis.committee)
 
-        def read(result: Value, _: Statements) -> tuple[Body, Disclosed]:
+        def read(result: Value, _: Statements) -> tuple[Body, Disclosed, Chain]:
+            trust = Chain(self.chain, self.genesis.committee)
             body = files.read_body(result)
             trust.follow(body.steps)
             found = evidence.check(body, trust, network)
             self.trust.fresh(found.height, height_min)
             if [each.disclosure.id for each in found.items] != sorted(ids):
                 raise ProofError("other disclosures are shown than were asked for")
-            return body, found
+            return body, found, trust
 
-        body, found = await self._network.ask(GetDisclosed(height_min, tuple(ids)), read)
+        body, found, trust = await self._network.ask(GetDisclosed(height_min, tuple(ids)), read)
         revealed = [
             each
             for at, item in enumerate(found.items)

@@ -44,7 +44,8 @@ class Ranges:
             if statement.height != height:
                 raise RemoteProtocolError(f"asked for height {height}, got {statement.height}")
             certificate = self.trust.certificate(found.certificate)
-            return TlogProof(statement, found.path, certificate)
+            steps = self.trust.steps_to(certificate.statement.epoch)
+            return TlogProof(statement, found.path, certificate, steps)
 
         return await self._network.ask(GetPast(height), read)
 

@@ -63,6 +63,11 @@ class Ended:
         return EpochStep(self.certificate.encoded, self.committee.to_value())
 
 
+def ended_of(step: EpochStep) -> Ended:
+    """Return the end of an epoch from a step that was verified."""
+    return Ended(wire.decode_commit_cert(step.certificate), committees.from_value(step.committee))
+
+
 def stored(folder: Path, chain: bytes) -> tuple[Ended, ...]:
     """Return the ends of epochs that a stopped node's data knows of.
 

@@ -7,13 +7,15 @@ validators, which are at hand here. ``recorded`` is what a node would keep of ea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
 from consensus import codec, genesis, signing
+from consensus.answers import EpochStep
 from consensus.audit.stream import Header, Recorded, Writer, encode_height
+from consensus.committee import Committee
 from consensus.hotstuff.events import ExecutionResult
 from consensus.hotstuff.execution import statement_of
 from consensus.hotstuff.types import (
@@ -28,6 +30,8 @@ from consensus.hotstuff.types import (
     TimeoutCert,
     genesis_block,
     genesis_cert,
+    number_before,
+    start_cert,
     timeout_body,
     vote_body,
 )
@@ -42,6 +46,7 @@ from consensus.ledger.transaction import ORDINARY
 from consensus.state.history import HistoryTree, MemoryNodes
 from consensus.state.snapshot import Chunk
 from consensus.state.state import Applied, MemoryBackend, State
+from node.epochs import ended_of
 from node.flushing import META_NUMBERS
 from node.snapshots.filling import listed
 from node.storage.flush import BatchData, BlockData, FlushBatch
@@ -66,12 +71,14 @@ class Chain:
 
     Args:
         genesis: bytes of the file.
-        keys: of the validators, in their order; the first quorum of them signs.
+        keys: of the validators, in their order; the first quorum of a committee signs.
+        newcomers: keys of validators of later committees, by public key.
     """
 
     genesis: bytes
     keys: Sequence[Signer]
     recorded: list[Recorded] = field(default_factory=list)
+    newcomers: Mapping[bytes, Signer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         founded = genesis.decode(self.genesis)
@@ -83,6 +90,11 @@ class Chain:
         self.history = HistoryTree(self.nodes)
         self.history_nodes: list[tuple[int, int, bytes]] = []
         self.round = 0
+        self.committee = founded.committee
+        self.steps: list[EpochStep] = []
+        """What ended each epoch, with the committee of the next."""
+        rows = zip(founded.committee.keys, self.keys, strict=True)
+        self._signers = {**dict(rows), **self.newcomers}
         self.decisions: list[Decision] = []
         self.applied: list[Applied] = []
         """What each height wrote."""
@@ -127,7 +139,7 @@ class Chain:
         )
         before, self.round = self.tip, self.round + 1 + failed
         block = Block(
-            before.epoch,
+            self.committee.epoch,
             self.round,
             before.height + 1,
             before.id,
@@ -135,13 +147,14 @@ class Chain:
             self._given_up(self.round - 1) if failed else None,
             before.time_ms + after_ms,
             payload,
-            before.committee_hash,
+            self.committee.hash,
         )
         context = BlockContext(block.epoch, block.height, block.time_ms, history=self.history.root)
         transactions = [each for batch in made for each in batch.transactions]
         outcome = BlockRun(self.ledger, self.state, context, transactions).finish()
         applied = self.state.apply(outcome.writes)
         self.applied.append(applied)
+        elected = outcome.next_committee
         statement = statement_of(
             self.chain,
             block,
@@ -151,6 +164,7 @@ class Chain:
                 outcome.results_root,
                 applied.changes_root,
                 self.history.root(),
+                None if elected is None else elected.hash,
             ),
         )
         self.history.append(statement.hash)
@@ -170,10 +184,17 @@ class Chain:
         )
         self.statement, self.tip = statement, block
         self.qc = self.ordered(block)
+        if elected is not None:
+            self._begin_epoch(statement, elected)
         self._take(recorded)
         if block.height % FLUSH_HEIGHTS == 0:
             self.flush()
         return recorded
+
+    def _begin_epoch(self, statement: Statement, elected: Committee) -> None:
+        self.steps.append(EpochStep(self.certify(statement).encoded, elected.to_value()))
+        self.committee, self.qc, self.round = elected, start_cert(statement), 0
+        self._number = number_before(elected.epoch)
 
     def _take(self, recorded: Recorded) -> None:
         self.recorded.append(recorded)
@@ -194,15 +215,16 @@ class Chain:
 
     def _given_up(self, round_: int) -> TimeoutCert:
         """Return the certificate by which the round after ``round_`` is entered."""
-        epoch, high = self.founded.committee.epoch, self.qc
+        epoch, high = self.committee.epoch, self.qc
         body = timeout_body(epoch, round_, high.round)
         signed = self._signed(SignKind.TIMEOUT, body, None)
         return TimeoutCert(epoch, round_, tuple((v, high.round, s) for v, s in signed), high)
 
     def _signed(self, kind: SignKind, body: bytes, signers: Sequence[int] | None) -> Signatures:
         message = signing.message(SIGN_TAGS[kind], self.chain, body)
-        chosen = range(self.founded.committee.quorum) if signers is None else signers
-        return tuple((index, self.keys[index].sign(message)) for index in chosen)
+        chosen = range(self.committee.quorum) if signers is None else signers
+        keys = self.committee.keys
+        return tuple((index, self._signers[keys[index]].sign(message)) for index in chosen)
 
     def flush(self) -> None:
         """Put what was executed into the store in memory."""
@@ -229,7 +251,7 @@ class Chain:
         """Write a node's store of these heights, whose state is that of the newest block."""
         self.flush()
         heights = list(self.recorded if recorded is None else recorded)
-        size = self.founded.committee.size
+        size = self.committee.size
         store = Store.open(folder / STORE_FOLDER, chain=self.chain)
         try:
             rows = [
@@ -246,7 +268,10 @@ class Chain:
                     blocks=[_block_data(each, self.applied[each.height]) for each in heights],
                     index=listed(Paths(self.chain), chunk),
                     history=self.history_nodes,
-                    meta=[(META_NUMBERS, codec.encode([self._number, *[0] * (size - 1)]))],
+                    meta=[
+                        (META_NUMBERS, codec.encode([self._number, *[0] * (size - 1)])),
+                        *[ended_of(each).meta() for each in self.steps],
+                    ],
                 )
             )
         finally:

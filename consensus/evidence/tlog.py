@@ -13,6 +13,8 @@ has a proof of inclusion and a checkpoint, as a signed note, with the signatures
     <size>                                            height of the certificate
     <history root of that size>
     tree comity-history-v1                            extension: the hashing of this tree
+    committee <certificate and committee>             extension, one for each later epoch: what
+    ...                                               ended the one before, and who signs in it
     statement <statement of the certificate>          extension: what the committee signed
 
     — comity/<chain, hex>/<epoch>/<validator> <key id 4 ‖ signature 64>
@@ -22,7 +24,8 @@ Bytes are in base64 (RFC 4648 §4). Line by line it is C2SP's tlog-proof v1 but 
 the tree has RFC 9162's shape and hashes of its own (BLAKE3, domain-separated, the size bound into
 the root), so a tool that expects SHA-256 must not take it for its own. The signatures are of a note
 signature type of its own: over the commit vote's message, of which every line of the note is a
-function.
+function but those of committees; of these each is signed for by the committee before it, from the
+first, which the genesis file has.
 
 A text is accepted exactly if it is the one that ``encode`` makes of what it says.
 
@@ -40,10 +43,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from consensus import codec
-from consensus.committee import Committee
+from consensus.answers import EpochStep
+from consensus.committee import COMMITTEE, Committee, from_value
 from consensus.errors import DecodeError, ProofError
+from consensus.evidence.bundle import EPOCHS_MAX, EVIDENCE_BYTES_MAX
+from consensus.evidence.trust import Chain
 from consensus.hotstuff import wire
-from consensus.hotstuff.certificates import check_commit_cert
 from consensus.hotstuff.types import CommitCert, Statement
 from consensus.state.history import verify_inclusion
 
@@ -51,10 +56,14 @@ HEADER: Final = "comity/tlog-proof@v1"
 TREE: Final = "tree comity-history-v1"
 SIGNATURE_TYPE: Final = b"\xffcomity commit vote v1"
 """The note signature type, as the key ids bind it."""
-TEXT_BYTES_MAX: Final = 32 * 1024
+TEXT_BYTES_MAX: Final = 16 * 2**20
+"""Nearly all of it for committees; a text of the first epoch has some 2 KiB."""
+STEP_BYTES_MAX: Final = 512 * 1024
 PATH_MAX: Final = 64
 STATEMENT_BYTES_MAX: Final = 1024
 
+_COMMITTEE: Final = "committee "
+_STEP: Final = codec.array(codec.octets(low=1, high=EVIDENCE_BYTES_MAX), COMMITTEE)
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
@@ -62,20 +71,24 @@ _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 class TlogProof:
     """What a text says; nothing in it is verified.
 
-    ``path`` leads the statement to the history root of the certificate's.
+    ``path`` leads the statement to the history root of the certificate's; ``steps`` the first
+    committee to the one that signed it.
     """
 
     statement: Statement
     path: tuple[bytes, ...]
     certificate: CommitCert
+    steps: tuple[EpochStep, ...] = ()
 
 
 def encode(proof: TlogProof, committee: Committee) -> str:
     """Return the text of a proof.
 
     Args:
-        committee: of the certificate's epoch.
+        committee: of the first epoch.
     """
+    if proof.steps:
+        committee = from_value(proof.steps[-1].committee)
     head, signatures = proof.certificate.statement, proof.certificate.signatures
     origin = origin_of(head.chain)
     lines = [
@@ -88,6 +101,7 @@ def encode(proof: TlogProof, committee: Committee) -> str:
         str(head.height),
         _base64(head.history_root),
         TREE,
+        *[_COMMITTEE + _base64(codec.encode(each.to_value())) for each in proof.steps],
         f"statement {_base64(head.encoded)}",
         "",
     ]
@@ -103,15 +117,19 @@ def verify(data: bytes, chain: bytes, committee: Committee) -> TlogProof:
 
     Args:
         data: untrusted; UTF-8.
-        committee: whose signatures count.
+        committee: of the first epoch.
 
     Raises:
         DecodeError: not such a text; says in which line.
-        CertificateError, SignatureError: the committee did not sign it.
+        CertificateError, SignatureError: the committee did not sign it, or is not the one elected.
         ProofError: the statement is not in the log at that index.
     """
     proof = _decode(data)
-    check_commit_cert(proof.certificate, committee, chain)
+    trust = Chain(chain, committee)
+    trust.follow(proof.steps)
+    trust.certificate(proof.certificate.encoded)
+    if len(proof.steps) != proof.certificate.statement.epoch - committee.epoch:
+        raise DecodeError("committees are shown that did not sign it", path="tlog")
     if proof.statement.chain != chain:
         raise ProofError("the statement is of another network")
     if encode(proof, committee).encode() != data:
@@ -161,13 +179,14 @@ def _decode(data: bytes) -> TlogProof:
     size = lines.number("")
     root = lines.bytes_after("")
     lines.expect(TREE)
+    steps = lines.steps()
     head = _statement(lines.bytes_after("statement "), "tlog: statement")
     lines.expect("")
     certificate = CommitCert(head, lines.signatures(f"comity/{chain}/{head.epoch}/"))
     said = (index, chain, size, root)
     if said != (statement.height, head.chain.hex(), head.height, head.history_root):
         raise DecodeError("lines contradict the statements that they are of", path="tlog")
-    return TlogProof(statement, path, certificate)
+    return TlogProof(statement, path, certificate, steps)
 
 
 class _Lines:
@@ -214,6 +233,18 @@ class _Lines:
             found.append(self._bytes(line))
             if len(found[-1]) != 32 or len(found) > PATH_MAX:
                 raise self._bad(f"expected up to {PATH_MAX} hashes of 32 bytes")
+        return tuple(found)
+
+    def steps(self) -> tuple[EpochStep, ...]:
+        """Return the committees of later epochs, with what elected each."""
+        found: list[EpochStep] = []
+        while self._at < len(self._lines) and self._lines[self._at].startswith(_COMMITTEE):
+            data = self.bytes_after(_COMMITTEE)
+            where = f"tlog: line {self._at}"
+            certificate, committee = codec.decode(data, _STEP, bytes_max=STEP_BYTES_MAX, what=where)
+            found.append(EpochStep(certificate, committee))
+            if len(found) > EPOCHS_MAX:
+                raise self._bad(f"expected up to {EPOCHS_MAX} committees")
         return tuple(found)
 
     def signatures(self, start: str) -> tuple[tuple[int, bytes], ...]:

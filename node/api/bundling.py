@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from consensus import answers
+from consensus.answers import EpochStep
 from consensus.errors import ComityError
 from consensus.evidence.making import Prepared, Proved
+from consensus.genesis import EPOCH
 from consensus.hotstuff import wire
 from consensus.protocol import ANSWER_BYTES_MAX, GetBundle, StateKey, Status
 from node.api import access, recording
-from node.api.backend import BehindError, Place
+from node.api.backend import ApiBackend, BehindError, Place
 from node.api.reading import CannotAnswer, evidence_of
 
 if TYPE_CHECKING:
@@ -85,6 +87,14 @@ _OPEN: Final = frozenset({"rules", "agency"})
 """What everybody may see who sees a decision."""
 
 
+def steps_to(backend: ApiBackend, epoch: int) -> tuple[EpochStep, ...]:
+    """Return what leads from the first committee to that of an epoch."""
+    found = backend.committees(EPOCH, epoch - EPOCH)
+    if len(found) < epoch - EPOCH:
+        raise CannotAnswer(Status.UNAVAILABLE, "this node does not know every earlier committee")
+    return tuple(found)
+
+
 async def _proved(connection: Connection, prepared: Prepared, heights: Sequence[int]) -> Proved:
     """Return what proves the bundle as of now."""
     backend = connection.hub.backend
@@ -94,7 +104,8 @@ async def _proved(connection: Connection, prepared: Prepared, heights: Sequence[
     except BehindError as error:
         raise CannotAnswer(Status.UNAVAILABLE, "this node is busy", "ask again", 200) from error
     certificate = evidence_of(backend, rows.height).certificate
-    at = wire.decode_commit_cert(certificate).statement.height
+    newest = wire.decode_commit_cert(certificate).statement
+    at = newest.height
     for height in heights:
         if height > at:
             raise CannotAnswer(Status.NOT_FOUND, f"height {height} is not certified yet")
@@ -105,7 +116,7 @@ async def _proved(connection: Connection, prepared: Prepared, heights: Sequence[
 
     return Proved(
         backend.genesis_head,
-        (),
+        steps_to(backend, newest.epoch),
         certificate,
         statement,
         rows.height,

@@ -13,17 +13,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from consensus.answers import ANONYMOUS, EPOCHS_MAX
+from consensus.answers import ANONYMOUS
 from consensus.codec import Value
 from consensus.errors import ComityError
 from consensus.evidence.disclosure_file import Body, Change, Item, make_item
-from consensus.genesis import EPOCH
 from consensus.hotstuff import wire
 from consensus.ledger.disclosures import SPACE, Disclosure
 from consensus.protocol import GetDisclosed, StateKey, Status
 from consensus.state import record
 from node.api import access, reading, recording
 from node.api.backend import ApiBackend, BehindError, Identity, ProvedRows, RowReader
+from node.api.bundling import steps_to
 from node.api.disclosures import disclosure_in, is_audience, place_of
 from node.api.reading import CannotAnswer
 
@@ -139,7 +139,8 @@ async def _item(backend: ApiBackend, asked: _Asked, height: int) -> Item:
 
 def _body(backend: ApiBackend, proved: ProvedRows, items: list[Item]) -> Body:
     certificate = reading.evidence_of(backend, proved.height).certificate
-    newest = wire.decode_commit_cert(certificate).statement.height
+    head = wire.decode_commit_cert(certificate).statement
+    newest = head.height
     heights = {proved.height, *(item.change.height for item in items if item.change is not None)}
     statements = []
     for height in sorted(heights - {newest}):
@@ -149,5 +150,5 @@ def _body(backend: ApiBackend, proved: ProvedRows, items: list[Item]) -> Body:
                 Status.UNAVAILABLE, f"the statement of height {height} is not kept here"
             )
         statements.append(found)
-    steps = backend.committees(EPOCH, EPOCHS_MAX)
+    steps = steps_to(backend, head.epoch)
     return Body(steps, certificate, statements, proved.proof, items)
