@@ -69,14 +69,17 @@ class Town(World):
         # The world founds itself with the statement of height 0 before its rows.
         root = getattr(self, "applied", None)
         zero = bytes(32)
-        self.statements.append(
-            Statement(
-                self.ledger.chain, 1, self.height, self.height, zero, self.now_ms, 1,
-                zero if root is None else root.state_root, results_root,
-                zero if root is None else root.changes_root, self.history.root(), None,
-            )
+        statement = Statement(
+            self.ledger.chain, 1, self.height, self.height, zero, self.now_ms, 1,
+            zero if root is None else root.state_root, results_root,
+            zero if root is None else root.changes_root, self.history.root(), None,
         )  # fmt: skip
+        self.statements.append(self.stated(statement))
         self.history.append(self.statements[-1].hash)
+
+    def stated(self, statement: Statement) -> Statement:
+        """Return what is said of a height."""
+        return statement
 
     def run(self, *transactions: Transaction, slice_: int = 1000) -> BlockResult:
         self.payloads.append(transactions)
