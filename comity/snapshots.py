@@ -39,7 +39,7 @@ class Verified:
     """A snapshot of which every chunk is what the certificate vouches for.
 
     Args:
-        statement: of the height; a quorum of ``network``'s first committee signed it.
+        statement: of the height; a quorum of its epoch's committee signed it.
         key_count: entries of the whole state.
         entries, chunks: in this file.
         left_out: entries whose row is left out.
@@ -87,7 +87,7 @@ def verify(
             chunks += 1
             progress(chunks, max(of, chunks))
         reader.finish(entries)
-    names = [each.agency for each in certified.head.committee.validators]
+    names = [each.agency for each in certified.committee.validators]
     return Verified(
         network=certified.head.network,
         statement=certified.statement,

@@ -2,14 +2,18 @@
 
     file      = manifest, piece ...         each a CBOR byte string: head (its length), then bytes
     manifest  = {magic, version, genesis, contents, certificate, block, history, numbers,
-                 key_count, depth, row, parts}                              canonical CBOR map
+                 key_count, depth, row, parts, epochs}                      canonical CBOR map
+
+``epochs`` are the steps from the first committee to the one that signs the next height, where that
+is another one; a manifest without them has version 1, one with them version 2.
 
 The reader knows the chain and trusts nothing else. Ordering of the checks: length before bytes are
 taken in; shape; the head of the genesis file and the hash of its contents give the chain, so the
-committee in it is the first one; the certificate is of a quorum of it; the block is the one that
-the statement names; the history's frontier leads to ``history_root``; the row of hashes leads to
-``state_root``. Then each piece against its hash (``state.snapshot``) and each row against its
-value hash (``ledger.stored``). The first piece that is not right is refused, by its place.
+committee in it is the first one; each step elects the next; the certificate is of a quorum; the
+block is the one that the statement names; the history's frontier leads to ``history_root``; the row
+of hashes leads to ``state_root``. Then each piece against its hash (``state.snapshot``) and each
+row against its value hash (``ledger.stored``). The first piece that is not right is refused, by
+its place.
 
 ``numbers`` alone is vouched for by nobody: per validator, the highest number of a batch delivered.
 It tells a node that begins here where others' counting stands; a wrong one delays batches.
@@ -26,12 +30,14 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from consensus import codec, genesis
-from consensus.committee import VALIDATORS_MAX
+from consensus.answers import EpochStep
+from consensus.committee import COMMITTEE, VALIDATORS_MAX, Committee, from_value
 from consensus.errors import DecodeError, ProofError
-from consensus.genesis import HEAD_BYTES_MAX, Head
+from consensus.evidence.trust import Chain
+from consensus.genesis import EPOCH, HEAD_BYTES_MAX, Head
 from consensus.hashing import DIGEST_BYTES, ZERO
 from consensus.hotstuff import wire
-from consensus.hotstuff.certificates import check_commit_cert, describes
+from consensus.hotstuff.certificates import describes
 from consensus.hotstuff.types import Block, CommitCert, Statement
 from consensus.ledger.layout import Paths
 from consensus.ledger.stored import check_rows
@@ -43,28 +49,35 @@ from consensus.state.tree import ENTRY_BYTES
 
 MAGIC: Final = "comity snapshot"
 VERSION: Final = 1
+VERSION_EPOCHS: Final = 2
+"""Of a manifest that shows later committees."""
 ROW_BYTES_MAX: Final = DIGEST_BYTES << ROW_BITS_MAX
 CERTIFICATE_BYTES_MAX: Final = 16 * 1024
 HISTORY_MAX: Final = 63
 MANIFEST_BYTES_MAX: Final = 2 * HEAD_BYTES_MAX + ROW_BYTES_MAX + wire.BLOCK_BYTES_MAX
 """The row, the head of the genesis file, one block and room for the rest: 4 MiB."""
+EPOCHS_MAX: Final = 1024
 
-_SHAPE: Final = codec.mapping(
-    {
-        "magic": codec.text(32),
-        "version": codec.integer(1),
-        "genesis": codec.octets(low=1, high=HEAD_BYTES_MAX),
-        "contents": codec.bytes32,
-        "certificate": codec.octets(low=1, high=CERTIFICATE_BYTES_MAX),
-        "block": codec.octets(low=1, high=wire.BLOCK_BYTES_MAX),
-        "history": codec.list_of(codec.bytes32, HISTORY_MAX),
-        "numbers": codec.list_of(codec.count, VALIDATORS_MAX, low=1),
-        "key_count": codec.count,
-        "depth": codec.integer(0, ROW_BITS_MAX),
-        "row": codec.octets(low=DIGEST_BYTES, high=ROW_BYTES_MAX),
-        "parts": codec.optional(codec.list_of(codec.count, 1 << ROW_BITS_MAX, low=1)),
-    }
-)
+_FIELDS: Final[dict[str, codec.Shape]] = {
+    "magic": codec.text(32),
+    "version": codec.integer(1),
+    "genesis": codec.octets(low=1, high=HEAD_BYTES_MAX),
+    "contents": codec.bytes32,
+    "certificate": codec.octets(low=1, high=CERTIFICATE_BYTES_MAX),
+    "block": codec.octets(low=1, high=wire.BLOCK_BYTES_MAX),
+    "history": codec.list_of(codec.bytes32, HISTORY_MAX),
+    "numbers": codec.list_of(codec.count, VALIDATORS_MAX, low=1),
+    "key_count": codec.count,
+    "depth": codec.integer(0, ROW_BITS_MAX),
+    "row": codec.octets(low=DIGEST_BYTES, high=ROW_BYTES_MAX),
+    "parts": codec.optional(codec.list_of(codec.count, 1 << ROW_BITS_MAX, low=1)),
+}
+_STEP: Final = codec.array(codec.octets(low=1, high=CERTIFICATE_BYTES_MAX), COMMITTEE)
+_EPOCHS: Final = codec.list_of(_STEP, EPOCHS_MAX, low=1)
+_SHAPE: Final = codec.mapping(_FIELDS)
+_SHAPE_EPOCHS: Final = codec.mapping({**_FIELDS, "epochs": _EPOCHS})
+_HEAD_EPOCHS: Final = bytes([0xA0 | len(_FIELDS) + 1])
+"""How a map with one key more begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +94,7 @@ class Manifest:
         depth: of the row of hashes.
         row: hashes of all nodes of that depth.
         parts: indices of the chunks that are here; None: all, with every row.
+        epochs: the steps to the committee that signs the next height.
     """
 
     genesis: bytes
@@ -93,13 +107,18 @@ class Manifest:
     depth: int
     row: bytes
     parts: tuple[int, ...] | None = None
+    epochs: tuple[EpochStep, ...] = ()
 
     def encode(self) -> bytes:
         """Return the canonical bytes."""
+        later: dict[str, codec.Value] = {}
+        if self.epochs:
+            later["epochs"] = [each.to_value() for each in self.epochs]
         return codec.encode(
             {
+                **later,
                 "magic": MAGIC,
-                "version": VERSION,
+                "version": VERSION_EPOCHS if self.epochs else VERSION,
                 "genesis": self.genesis,
                 "contents": self.contents,
                 "certificate": self.certificate,
@@ -123,6 +142,13 @@ class Certified:
     head: Head
     certificate: CommitCert
     block: Block
+    committees: tuple[Committee, ...]
+    """Of all epochs up to that of the next height."""
+
+    @property
+    def committee(self) -> Committee:
+        """Whose certificate it is."""
+        return self.committees[self.statement.epoch - EPOCH]
 
     @property
     def statement(self) -> Statement:
@@ -182,12 +208,15 @@ def decode_manifest(data: bytes) -> Manifest:
     Raises:
         DecodeError: too long, of another shape or version, not canonical, or counts do not fit.
     """
-    value = codec.decode(data, _SHAPE, bytes_max=MANIFEST_BYTES_MAX, what="manifest")
+    later = data[:1] == _HEAD_EPOCHS
+    shape = _SHAPE_EPOCHS if later else _SHAPE
+    value = codec.decode(data, shape, bytes_max=MANIFEST_BYTES_MAX, what="manifest")
     if value["magic"] != MAGIC:
         raise DecodeError("this is not a snapshot", path="manifest.magic")
-    if value["version"] != VERSION:
+    if value["version"] != (VERSION_EPOCHS if later else VERSION):
+        reads = f"{VERSION}, or {VERSION_EPOCHS} with later committees"
         raise DecodeError(
-            f"version {value['version']}; this software reads version {VERSION}",
+            f"version {value['version']}; this software reads version {reads}",
             path="manifest.version",
             hint="install the release that made this snapshot",
         )
@@ -211,6 +240,7 @@ def decode_manifest(data: bytes) -> Manifest:
         depth=depth,
         row=value["row"],
         parts=None if parts is None else tuple(parts),
+        epochs=tuple(EpochStep(*each) for each in value.get("epochs", ())),
     )
 
 
@@ -229,13 +259,18 @@ def verify_manifest(manifest: Manifest, chain: bytes) -> Certified:
             hint="compare the hash of the genesis file with that of the other agencies",
         )
     head = genesis.decode_head(manifest.genesis)
-    certificate = wire.decode_commit_cert(manifest.certificate)
-    check_commit_cert(certificate, head.committee, chain)
+    trust = Chain(chain, head.committee)
+    trust.follow(manifest.epochs)
+    certificate = trust.certificate(manifest.certificate)
     statement = certificate.statement
+    ends = statement.next_committee_hash is not None
+    if len(manifest.epochs) != statement.epoch - EPOCH + ends:
+        raise ProofError("the steps do not lead to the committee of the next height")
     block = wire.decode_block(manifest.block)
     if block.id != statement.block_id or not describes(statement, block):
         raise ProofError("the block is not the one that the certificate is on")
-    if len(manifest.numbers) != head.committee.size:
+    committees = (head.committee, *[from_value(each.committee) for each in manifest.epochs])
+    if len(manifest.numbers) != committees[statement.epoch - EPOCH].size:
         raise DecodeError("not one number a validator", path="manifest.numbers")
     _check_history(manifest, statement)
     if manifest.depth > head.tree_depth:
@@ -243,7 +278,7 @@ def verify_manifest(manifest: Manifest, chain: bytes) -> Certified:
     root = root_of_row(head.tree_depth, manifest.key_count, manifest.row)
     if root != statement.state_root:
         raise ProofError("the row of hashes does not lead to the certified state root")
-    return Certified(manifest, chain, head, certificate, block)
+    return Certified(manifest, chain, head, certificate, block, committees)
 
 
 def _check_history(manifest: Manifest, statement: Statement) -> None:

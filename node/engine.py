@@ -199,7 +199,7 @@ class Engine:
             self.store,
         )
         tip = opening.stored_tip(store, identity.first_block)
-        opening.begin_epoch(recovered, tip)
+        opening.begin_epoch(recovered, tip, identity.ended)
         opening.refuse_rollback(recovered, self.signer)
         self.signer.adopt(opening.signed_bodies(recovered))
         genesis = identity.genesis

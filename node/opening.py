@@ -39,6 +39,7 @@ from consensus.state.state import State
 from node import checked
 from node.checked import CheckedBatch
 from node.config import TuningSection
+from node.epochs import Ended
 from node.errors import PromisesLostError
 from node.flushing import META_NUMBERS
 from node.identity import Identity, chosen
@@ -189,19 +190,26 @@ def stored_tip(store: Store, first: Block) -> CertifiedTip:
     )
 
 
-def begin_epoch(recovered: Recovered, tip: CertifiedTip) -> None:
-    """Make the first record of the next epoch durable, if the stored tip ended one.
+def begin_epoch(recovered: Recovered, tip: CertifiedTip, ended: Sequence[Ended] = ()) -> None:
+    """Make the first record of the store's epoch durable, if the log has none of it.
 
-    Nothing has been signed in that epoch; what was promised in the one that ended is settled.
+    The stored tip ended one, or the store was begun from a snapshot that is epochs ahead. Nothing
+    has been signed in that epoch; what was promised in those that ended is settled.
+
+    Args:
+        ended: the ends of epochs that the store knows of.
 
     Raises:
         StorageFailedError: the log cannot be written.
     """
     found, log = recovered.found, recovered.log
-    certificate = tip.commit_cert
-    if certificate is None or not tip.ends(tip.block.epoch):
+    certificate = ended[-1].certificate if ended else None
+    if tip.ends(tip.block.epoch):
+        certificate = tip.commit_cert
+    if certificate is None:
         return
-    if found.safety is not None and wire.decode_record(found.safety).epoch > tip.block.epoch:
+    epoch = certificate.statement.epoch
+    if found.safety is not None and wire.decode_record(found.safety).epoch > epoch:
         return
     record = wire.encode_record(next_record(certificate))
     log.append(*kinds.safety(record))

@@ -90,7 +90,7 @@ class Chain:
         self.history = HistoryTree(self.nodes)
         self.history_nodes: list[tuple[int, int, bytes]] = []
         self.round = 0
-        self.committee = founded.committee
+        self.committee = self._voted = founded.committee
         self.steps: list[EpochStep] = []
         """What ended each epoch, with the committee of the next."""
         rows = zip(founded.committee.keys, self.keys, strict=True)
@@ -138,6 +138,7 @@ class Chain:
             PayloadItem(b.digest, b.origin, b.number, b.lane, b.count, b.size_bytes) for b in made
         )
         before, self.round = self.tip, self.round + 1 + failed
+        self._voted = self.committee
         block = Block(
             self.committee.epoch,
             self.round,
@@ -251,7 +252,7 @@ class Chain:
         """Write a node's store of these heights, whose state is that of the newest block."""
         self.flush()
         heights = list(self.recorded if recorded is None else recorded)
-        size = self.committee.size
+        size = self._voted.size
         store = Store.open(folder / STORE_FOLDER, chain=self.chain)
         try:
             rows = [

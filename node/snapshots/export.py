@@ -27,6 +27,7 @@ from consensus.state.record import decode_row, is_record_row
 from consensus.state.snapshot import ROW_BITS_MAX, is_split, row_bits
 from consensus.state.subtree import subtree_hash
 from consensus.state.tree import ENTRY_BYTES
+from node import epochs
 from node.errors import DamagedStoreError, ForeignDataError, NewerFormatError, SnapshotError
 from node.flushing import META_NUMBERS
 from node.snapshots.source import LeaveOut, Source
@@ -94,6 +95,7 @@ def stored_manifest(view: View, split: tuple[bytes, bytes], key_count: int, row:
         )
     block, certificate = view.block(height), view.certificate(height)
     numbers = view.meta(META_NUMBERS)
+    ended = [each for each in epochs.kept(view) if each.height <= height]
     if block is None or certificate is None or numbers is None:
         raise DamagedStoreError(f"the store lacks block or certificate of height {height}")
     return Manifest(
@@ -106,6 +108,7 @@ def stored_manifest(view: View, split: tuple[bytes, bytes], key_count: int, row:
         key_count=key_count,
         depth=(len(row) // DIGEST_BYTES).bit_length() - 1,
         row=row,
+        epochs=tuple(each.step() for each in ended),
     )
 
 

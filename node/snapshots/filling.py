@@ -27,6 +27,7 @@ from consensus.state.snapshot import Chunk
 from consensus.state.state import Row
 from consensus.state.tree import ENTRY_BYTES
 from node import register
+from node.epochs import ended_of
 from node.flushing import META_NUMBERS
 from node.listed import index_entries
 from node.storage.bulk import Beginning, Index, Rows
@@ -134,7 +135,10 @@ class Filler:
                 block=codec.encode([wire.encode_block(block), statement.encode()]),
                 certificate=wire.encode_commit_cert(certified.certificate),
                 history=[(*place, node) for place, node in certified.statement_nodes()],
-                meta=[(META_NUMBERS, codec.encode(list(numbers)))],
+                meta=[
+                    (META_NUMBERS, codec.encode(list(numbers))),
+                    *[ended_of(each).meta() for each in certified.manifest.epochs],
+                ],
             )
         )
 

@@ -21,6 +21,7 @@ from consensus.keyfile import KeyPair
 from consensus.snapshot import Piece, Reader
 from consensus.state.snapshot import Chunk, decode_piece
 from node import config as configs
+from node.epochs import ended_of
 from node.errors import SnapshotError
 from node.identity import check_role, chosen, load_identity, load_keys
 from node.keyring import Keyring, asking
@@ -66,14 +67,7 @@ def import_file(
     """
     config = configs.load(config_file, os.environ)
     keys = load_keys(config, Keyring.of(config, os.environ, ask=asking()))
-    identity = load_identity(config, keys)
-    check_role(config, identity)
-    key = chosen(keys.validators, identity)
-    if new_key and key is None:
-        raise SnapshotError(
-            f"no key of {identity.agency} votes yet, so none needs to be called new",
-            hint="leave --new-key away: the node follows until a committee names its key",
-        )
+    founder = load_identity(config, keys)
     folder = config.path(config.node.data)
     if folder.exists() and any(folder.iterdir()):
         raise SnapshotError(
@@ -82,15 +76,23 @@ def import_file(
         )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with file.open("rb") as opened:
-        reader = Reader(opened.read, identity.chain)
+        reader = Reader(opened.read, founder.chain)
         certified = reader.certified
+        identity = founder.at(tuple([ended_of(each) for each in certified.manifest.epochs]))
+        check_role(config, identity)
+        key = chosen(keys.validators, identity)
+        if new_key and key is None:
+            raise SnapshotError(
+                f"no key of {identity.agency} votes yet, so none needs to be called new",
+                hint="leave --new-key away: the node follows until a committee names its key",
+            )
         if not certified.whole:
             raise SnapshotError(
                 "this is a copy of a part, for an auditor; a node cannot go on from it",
                 hint="export one without --prefix and --kind",
             )
         if new_key:
-            begin.refuse_used(certified, identity.index)
+            begin.refuse_used(certified, identity.holder.place(certified.committee))
         new = begin.room(folder)
         try:
             entries = fill(reader, new, progress)

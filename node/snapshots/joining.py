@@ -25,9 +25,10 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from consensus.errors import ComityError, ProofError, RemoteProtocolError, VerificationError
+from consensus.genesis import EPOCH
 from consensus.hotstuff import wire as consensus_wire
 from consensus.hotstuff.certificates import Verifier, check_commit_cert
-from consensus.hotstuff.types import Certificates, genesis_cert
+from consensus.hotstuff.types import Certificates
 from consensus.snapshot import (
     Certified,
     Checker,
@@ -92,9 +93,7 @@ class Joiner:
         self._above = above
         self._log = log
         self._metrics = metrics
-        self._verifier = Verifier(
-            identity.chain, identity.committee, genesis_cert(identity.first_block)
-        )
+        self._verifier = Verifier(identity.chain, identity.committee, identity.start)
         self._network: PeerNetwork | None = None
         self._offers: dict[int, Certified] = {}
         self._asked: dict[int, float] = {}
@@ -138,7 +137,8 @@ class Joiner:
         """Use a peer no more."""
         self._bad[peer] = None
         self._offers.pop(peer, None)
-        name = self._identity.committee.validators[peer].agency
+        validators = self._identity.committee.validators
+        name = validators[peer].agency if peer < len(validators) else f"guest {peer}"
         self._log.warning("peer fault", peer=name, reason=str(error))
         if self._network is not None:
             self._network.close_link(peer, str(error), error.code)
@@ -149,6 +149,8 @@ class Joiner:
             message = consensus_wire.decode_message(extras)
             if not isinstance(message, Certificates):
                 raise RemoteProtocolError("a hello carries certificates")
+            if message.epoch != self._identity.committee.epoch:
+                return  # whose committee is not known here before the snapshot says it
             self._verifier.verify(message, peer)
             check_remembered(message, self._identity.index, self._signer)
 
@@ -180,16 +182,19 @@ class Joiner:
         certified = verify_manifest(decode_manifest(manifest), identity.chain)
         if not certified.whole:
             raise ProofError("a peer offers a part of the state")
-        block = certified.block
-        shown = [
-            Certificates(block.epoch, block.justify, block.timeout_cert, certified.certificate)
-        ]
+        block, own = certified.block, identity.holder
+        place = own.place(certified.committee)
+        shown = Certificates(block.epoch, block.justify, block.timeout_cert, certified.certificate)
+        check_remembered(shown, place, self._signer)
         if proof is not None:
             signed = consensus_wire.decode_commit_cert(proof)
-            check_commit_cert(signed, identity.committee, identity.chain)
-            shown.append(Certificates(block.epoch, None, None, signed))
-        for message in shown:
-            check_remembered(message, identity.index, self._signer)
+            epoch = signed.statement.epoch
+            if not EPOCH <= epoch < EPOCH + len(certified.committees):
+                raise ProofError("a peer shows a certificate of an epoch that it does not lead to")
+            committee = certified.committees[epoch - EPOCH]
+            check_commit_cert(signed, committee, identity.chain)
+            place = own.place(committee)
+            check_remembered(Certificates(epoch, None, None, signed), place, self._signer)
         if certified.height > self._above:
             self._offers[peer] = certified
         self._bell.set()
@@ -349,7 +354,7 @@ def _numbers(target: Certified, offers: dict[int, Certified]) -> list[int]:
     Of those who offer the same height the faulty are too few to push the number up.
     """
     same = [each.manifest.numbers for each in offers.values() if each.height == target.height]
-    faulty_max = target.head.committee.faulty_max
+    faulty_max = target.committee.faulty_max
     return [
         sorted(column, reverse=True)[min(faulty_max, len(column) - 1)]
         for column in zip(*same, strict=True)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -181,9 +181,20 @@ class SnapshotServer:
                 self._send(peer, Gone(0))
                 continue
             if peer not in found.proofs:
-                found.proofs[peer] = await trio.to_thread.run_sync(found.pinned.read, _Signed(peer))
+                signed = _Signed(self._places(peer))
+                found.proofs[peer] = await trio.to_thread.run_sync(found.pinned.read, signed)
             self._send(peer, Offer(found.manifest, found.proofs[peer]))
             self._metrics.snapshots_offered.inc()
+
+    def _places(self, peer: int) -> dict[int, int]:
+        """Return the places of a peer's validator key, by epoch."""
+        identity = self._identity
+        if peer >= identity.committee.size:
+            return {}  # whatever its key signed, it has no vote in this epoch
+        key = identity.committee.keys[peer]
+        return {
+            each.epoch: each.keys.index(key) for each in identity.committees if key in each.keys
+        }
 
     async def _ready(self) -> None:
         now = trio.current_time()
@@ -308,9 +319,12 @@ class _Reading:
 
 @dataclass(frozen=True, slots=True)
 class _Signed:
-    """Finds the newest certificate that a validator has signed, among the newest kept."""
+    """Finds the newest certificate that a validator has signed, among the newest kept.
 
-    validator: int
+    ``places``: of its key, by epoch.
+    """
+
+    places: Mapping[int, int]
 
     def __call__(self, txn: lmdb.Transaction[bytes], opened: Tables) -> bytes | None:
         with txn.cursor(opened.certs) as cursor:
@@ -319,7 +333,8 @@ class _Signed:
                 if not found:
                     return None
                 data: bytes = cursor.value()
-                if self.validator in (row[0] for row in codec.parse(data, "certificate")[1]):
+                statement, rows = codec.parse(data, "certificate")
+                if self.places.get(statement[1], -1) in (row[0] for row in rows):
                     return data
                 found = cursor.prev()
         return None

@@ -253,7 +253,7 @@ def test_a_text_without_its_committees_with_too_many_or_others_is_refused() -> N
 
 
 @dataclass
-class ElectingTown(Town, Members):
+class ElectingTown(Town, Members):  # type: ignore[misc]
     """A town whose chiefs change its committee."""
 
     genesis: Any = field(default_factory=members.genesis)
