@@ -292,7 +292,7 @@ class Client(
         """Return the newest committee, followed from genesis by certificates."""
         await self._network.ask(
             GetCommittee(self.trust.committee.epoch),
-            lambda result, _: self.trust.follow(answers.read_committees(result)),
+            lambda result, _: self.trust.follow(answers.read_committees(result), again=True),
         )
         return self.trust.committee
 

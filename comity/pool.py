@@ -214,7 +214,9 @@ class Pool:
             try:
                 await session.ask(
                     GetCommittee(self._trust.committee.epoch),
-                    lambda result, _: self._trust.follow(answers.read_committees(result)),
+                    lambda result, _: self._trust.follow(
+                        answers.read_committees(result), again=True
+                    ),
                 )
                 if self._purpose:
                     await session.ask(Purpose(self._purpose), lambda result, _: None)

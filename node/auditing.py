@@ -20,11 +20,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from consensus.audit.stream import Failed, Header, Recorded, StateRow, Writer, encode_height
+from consensus.audit.stream import (
+    Failed,
+    Header,
+    Recorded,
+    StateRow,
+    Steps,
+    Writer,
+    encode_height,
+)
 from consensus.errors import ComityError
 from consensus.genesis import chain_id
 from consensus.hotstuff import wire
 from consensus.hotstuff.types import Block, CommitCert
+from node import epochs
 from node.errors import DamagedStoreError
 from node.recorded import block_of, stored
 from node.storage import readonly
@@ -110,6 +119,7 @@ class DataFolder:
         self._environment, self._view = readonly.open_store(folder / STORE_FOLDER, chain=chain)
         try:
             view = self._view
+            self.steps = Steps([each.step() for each in epochs.kept(view)])
             self._logged = Logged(folder / LOG_FOLDER, chain, view.height)
             tip = view.block(view.height)
             self._above = (
@@ -185,6 +195,7 @@ def write(
             sink.write(writer.begin(Header(genesis, first, max(first, data.last))))
             for item in data.items(first, rows):
                 if isinstance(item, Recorded):
+                    sink.writelines(writer.epoch(step) for step in data.steps.before(item.height))
                     sink.write(writer.height(encode_height(item)))
                 else:
                     sink.write(writer.rows(item))

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from consensus import codec, genesis, signing
 from consensus.answers import EpochStep
-from consensus.audit.stream import Header, Recorded, Writer, encode_height
+from consensus.audit.stream import Header, Recorded, Steps, Writer, encode_height
 from consensus.committee import Committee
 from consensus.hotstuff.events import ExecutionResult
 from consensus.hotstuff.execution import statement_of
@@ -245,7 +245,10 @@ class Chain:
         heights = list(self.recorded if recorded is None else recorded)
         last = heights[-1].height if heights else 0
         parts = [writer.begin(Header(self.genesis, first, max(first, last)))]
-        parts += [writer.height(encode_height(each)) for each in heights]
+        steps = Steps(self.steps)
+        for each in heights:
+            parts += [writer.epoch(step) for step in steps.before(each.height)]
+            parts.append(writer.height(encode_height(each)))
         return b"".join([*parts, writer.end()])
 
     def store(self, folder: Path, recorded: Iterable[Recorded] | None = None) -> None:

@@ -20,6 +20,7 @@ from typing import Final
 
 from comity.errors import ClientError
 from consensus import genesis as genesis_file
+from consensus.answers import EpochStep
 from consensus.audit.heights import Checked, HeightChecker
 from consensus.errors import DecodeError
 
@@ -31,11 +32,15 @@ PROCESSES_MAX: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A height to check: the payload of its frame, where it is, and whether signatures count."""
+    """A height to check: the payload of its frame, where it is, and whether signatures count.
+
+    ``step`` is how its epoch began, None in the first.
+    """
 
     payload: bytes
     where: str
     signatures: bool
+    step: EpochStep | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +146,9 @@ def _check(tasks: Sequence[Task]) -> list[Verdict]:
     verdicts: list[Verdict] = []
     for task in tasks:
         try:
-            verdicts.append(_own[0].check(task.payload, task.where, signatures=task.signatures))
+            verdicts.append(
+                _own[0].check(task.payload, task.where, signatures=task.signatures, step=task.step)
+            )
         except DecodeError as error:
             verdicts.append(Malformed(error.message, error.hint))
             break

@@ -67,6 +67,8 @@ def _copy(
             begin = max(header.first, first)
             known = None if upto is None else max(begin, upto)
             write(writer.begin(Header(header.genesis, begin, known)))
+        elif frame.kind is Kind.EPOCH:
+            write(writer.epoch(frame.payload))
         elif frame.kind is Kind.HEIGHT:
             recorded = read_height(frame.payload, f"offset {frame.offset}")
             if recorded.height < first:

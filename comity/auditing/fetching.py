@@ -18,14 +18,17 @@ import trio
 
 from comity.client import Client
 from consensus import codec
+from consensus.answers import EpochStep
 from consensus.audit.pages import Page
-from consensus.audit.stream import Frame, Kind
+from consensus.audit.stream import Frame, Kind, Steps, height_in
 from consensus.protocol import HEIGHTS_MAX
 
 PAGES_AHEAD_MAX: Final = 3
 WAIT_SECONDS: Final = 0.1
 """How late a fetching thread notices that nobody wants more."""
 
+Fetched = tuple[Page, tuple[EpochStep, ...]]
+"""A page, and the steps of the committees known when it came."""
 Work = Callable[[Client], Awaitable[None]]
 RunClient = Callable[[Work], None]
 """Runs work with a client of its own, to its end."""
@@ -46,10 +49,10 @@ def from_node(run: RunClient, genesis: bytes, first: int, last: int | None) -> I
     Raises:
         ComityError: no node gives them, or this key may not have them.
     """
-    pages: queue.Queue[Page | BaseException | None] = queue.Queue(PAGES_AHEAD_MAX)
+    pages: queue.Queue[Fetched | BaseException | None] = queue.Queue(PAGES_AHEAD_MAX)
     stop = threading.Event()
 
-    def put(item: Page | BaseException | None) -> None:
+    def put(item: Fetched | BaseException | None) -> None:
         while not stop.is_set():
             try:
                 pages.put(item, timeout=WAIT_SECONDS)
@@ -66,7 +69,8 @@ def from_node(run: RunClient, genesis: bytes, first: int, last: int | None) -> I
                 newest = page.certified
             if not page.heights:
                 break
-            await trio.to_thread.run_sync(put, page)
+            steps = client.trust.steps_to(client.trust.committee.epoch)
+            await trio.to_thread.run_sync(put, (page, steps))
             height += len(page.heights)
 
     def work() -> None:
@@ -89,23 +93,27 @@ def from_node(run: RunClient, genesis: bytes, first: int, last: int | None) -> I
 
 
 def _frames(
-    pages: queue.Queue[Page | BaseException | None], genesis: bytes, first: int, last: int | None
+    pages: queue.Queue[Fetched | BaseException | None], genesis: bytes, first: int, last: int | None
 ) -> Iterator[Frame]:
     count = offset = 0
     header = False
+    steps = Steps(())
     while True:
         item = pages.get()
         if isinstance(item, BaseException):
             raise item
         if not header:
             header = True
-            upto = None if item is None else item.certified if last is None else last
+            upto = None if item is None else item[0].certified if last is None else last
             value = [genesis, first, None if upto is None else max(first, upto)]
             yield Frame(0, Kind.HEADER, codec.encode(value))
         if item is None:
             yield Frame(offset, Kind.END, codec.encode([count, 0]))
             return
-        for payload in item.heights:
+        page, steps.known = item
+        for payload in page.heights:
+            for step in steps.before(height_in(payload) or 0):
+                yield Frame(offset, Kind.EPOCH, step)
             yield Frame(offset, Kind.HEIGHT, payload)
             offset += len(payload)
             count += 1

@@ -20,6 +20,8 @@ from typing import Final, Protocol
 
 from comity.auditing.checkers import Checkers, Malformed, Task, Verdict, result_of
 from consensus import genesis as genesis_file
+from consensus.answers import EpochStep
+from consensus.audit.divergence import DivergenceError, Problem
 from consensus.audit.heights import Checked
 from consensus.audit.replay import Counts, Origin, Replay, RowComparison
 from consensus.audit.stream import (
@@ -29,10 +31,12 @@ from consensus.audit.stream import (
     height_in,
     parse_height,
     read_end,
+    read_epoch,
     read_header,
     read_rows,
 )
-from consensus.errors import DecodeError
+from consensus.errors import DecodeError, VerificationError
+from consensus.evidence.trust import Chain
 from consensus.hotstuff.types import Statement, genesis_block
 from consensus.state.history import MemoryNodes, NodeSource
 from consensus.state.state import Backend, MemoryBackend
@@ -234,6 +238,8 @@ class _Run:
         self._unflushed_bytes = 0
         self._comparison: RowComparison | None = None
         self._rows: int | None = None
+        self._trust = Chain(wanted.chain, founded.committee)
+        self._step: EpochStep | None = None
         self._heights_seen = 0
         self._rows_seen = 0
         self._enough = False
@@ -247,6 +253,9 @@ class _Run:
                     self._end_rows()
                     self._heights_seen += 1
                     self._add(frame)
+                case Kind.EPOCH:
+                    self._end_rows()
+                    self._begin_epoch(frame)
                 case Kind.ROWS:
                     self._take_rows(frame)
                 case Kind.END:
@@ -268,12 +277,27 @@ class _Run:
         if height is not None and height < self._start:
             return  # what is kept leads beyond it
         judged = height is None or height >= self._wanted.first
-        self._tasks.append(Task(frame.payload, f"offset {frame.offset}", judged))
+        self._tasks.append(Task(frame.payload, f"offset {frame.offset}", judged, self._step))
         self._task_bytes += len(frame.payload)
         if self._task_bytes >= CHUNK_BYTES or len(self._tasks) >= CHUNK_HEIGHTS_MAX:
             self._submit()
         while len(self._chunks) > 2 * self._checkers.processes + 1 and not self._enough:
             self._take_chunk()
+
+    def _begin_epoch(self, frame: Frame) -> None:
+        """Take the committee that the heights which follow are checked by.
+
+        It is followed from the genesis file by certificates alone. That it was decided, the
+        statement of the height that ended the epoch has to show, which is executed here.
+        """
+        step = read_epoch(frame)
+        try:
+            self._trust.follow([step])
+        except VerificationError as error:
+            self._drain()
+            said = f"what is shown of the end of an epoch does not hold: {error.message}"
+            raise DivergenceError(self.replay.height, Problem("certificate", said)) from error
+        self._step = step
 
     def _submit(self) -> None:
         if self._tasks:

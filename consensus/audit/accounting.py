@@ -16,17 +16,22 @@ Not here: amounts (``money``), and which fields a write may touch (the ledger).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from consensus import codec
 from consensus.audit.differences import word
 from consensus.audit.divergence import Difference, Problem
 from consensus.audit.money import ReadRow
+from consensus.genesis import EPOCH
 from consensus.ledger.attached import ATTACHED
 from consensus.ledger.decision import Decision
 from consensus.ledger.layout import Paths
+from consensus.ledger.seats import KEYS as MEMBER_KEYS
+from consensus.ledger.seats import MEMBERS
+from consensus.ledger.seats import SPACE as COMMITTEE
 from consensus.ledger.transaction import Transaction
 from consensus.ledger.view import Write
+from consensus.state.record import decode_single
 
 _WRITES: Final = "writes:"
 _RECORD: Final = 1
@@ -59,10 +64,12 @@ class Accounting:
         writes: Sequence[Write],
         moved: frozenset[bytes],
         before: ReadRow,
+        time_ms: int,
     ) -> Problem | None:
         """Check a block; return the first problem.
 
         Args:
+            time_ms: of the block: a change of the committee that is due takes effect at its end.
             transactions: what each decision is about.
             writes: of the block.
             moved: key paths of the accounts that the block wrote.
@@ -88,13 +95,40 @@ class Accounting:
                         differences = (Difference("old and new", f"{old}, {new}", f"{expected}"),)
                         return Problem("versions", said, index, txid, differences)
                     joined[kh] = (new, b"" if space == "account" else vh, index, txid)
+        ending = self._at_the_end(after, before, time_ms)
         for kh, (version, vh, index, txid) in joined.items():
+            if kh in ending:
+                continue
             write = after.get(kh)
             named = write is not None and version_in(write.row) == version
             if write is None or not named or (vh and vh != write.vh):
                 said = "what the decision says was written is not what the block wrote"
                 return Problem("versions", said, index, txid)
-        return self._silent(after, joined, moved, transactions)
+        return self._silent(after, joined, moved | ending, transactions)
+
+    def _at_the_end(
+        self, after: dict[bytes, Write], before: ReadRow, time_ms: int
+    ) -> frozenset[bytes]:
+        """Return what the end of the block may write without a decision: a change that was due.
+
+        The seats, the members, the change itself, and whose the members' keys are.
+        """
+        kh = self._paths(COMMITTEE, [])
+        write = after.get(kh)
+        if write is None:
+            return frozenset()
+        epoch, _, number, _ = _value(write.row)
+        row = before(kh)
+        was: Any = _value(row) if row else [EPOCH, [], 0, None]
+        due = was[3] is not None and time_ms >= was[3][1]
+        if not due and epoch == was[0]:
+            return frozenset()
+        numbers = [number, *(was[3][:1] if due else [])]
+        places = [(COMMITTEE, []), (COMMITTEE, [MEMBERS]), *((COMMITTEE, [n]) for n in numbers)]
+        members = after.get(self._paths(COMMITTEE, [MEMBERS]))
+        for each in () if members is None else _value(members.row)[1]:
+            places += [(MEMBER_KEYS, [each[1]]), (MEMBER_KEYS, [each[2]])]
+        return frozenset(self._paths(space, where) for space, where in places)
 
     def _silent(
         self,
@@ -112,6 +146,11 @@ class Accounting:
             return None
         said = f"the block changes leaves that no decision names, such as {min(rest).hex()}"
         return Problem("versions", said)
+
+
+def _value(row: bytes) -> Any:
+    """Return the value in the row of a single leaf that was executed here."""
+    return codec.parse(decode_single(row)[2], "leaf")
 
 
 def _version_before(kh: bytes, before: ReadRow) -> int:

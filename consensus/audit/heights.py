@@ -18,16 +18,26 @@ problem. Not here: what depends on other heights, and what executing gives (``re
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from consensus import codec
+from consensus.answers import EpochStep
 from consensus.audit.divergence import Problem
 from consensus.audit.stream import Recorded, check_decisions, read_height
+from consensus.committee import Committee, from_value
 from consensus.errors import CopyError, DecodeError, VerificationError
 from consensus.genesis import Genesis, chain_id
 from consensus.hashing import DIGEST_BYTES
 from consensus.hotstuff import wire
 from consensus.hotstuff.certificates import Verifier, check_block, describes
-from consensus.hotstuff.types import Block, PayloadItem, Statement, genesis_block, genesis_cert
+from consensus.hotstuff.types import (
+    Block,
+    PayloadItem,
+    Statement,
+    genesis_block,
+    genesis_cert,
+    start_cert,
+)
 from consensus.ledger import batch as batches
 from consensus.ledger.batch import Batch
 from consensus.ledger.private import slot
@@ -58,8 +68,15 @@ class _Found(Exception):
         self.problem = problem
 
 
+class _Epoch(NamedTuple):
+    """Who votes in an epoch, and what checks their certificates."""
+
+    committee: Committee
+    verifier: Verifier
+
+
 class HeightChecker:
-    """Checks heights of one network, whose committee is that of the genesis file."""
+    """Checks heights of one network, each by the committee of its epoch."""
 
     def __init__(self, genesis: Genesis, chain: bytes = b"") -> None:
         self.chain = chain or chain_id(genesis.encode())
@@ -67,17 +84,30 @@ class HeightChecker:
         self._limits = genesis.limits
         first = genesis_block(self.chain, self._committee.hash, genesis.time_ms)
         self._first = first
-        self._verifier = Verifier(self.chain, self._committee, genesis_cert(first))
+        self._founded = _Epoch(
+            genesis.committee, Verifier(self.chain, genesis.committee, genesis_cert(first))
+        )
+        self._later: tuple[EpochStep, _Epoch] | None = None
+        """The last epoch after the first that a height was checked in."""
+        self._verifier = self._founded.verifier
         self._votes = 0
         self._signatures = 0
 
-    def check(self, payload: bytes, where: str, *, signatures: bool = True) -> Checked:
+    def check(
+        self,
+        payload: bytes,
+        where: str,
+        *,
+        signatures: bool = True,
+        step: EpochStep | None = None,
+    ) -> Checked:
         """Return what the height in a frame's payload comes to.
 
         Args:
             payload: untrusted.
             where: what paths of errors begin with.
             signatures: whether to check those of transactions.
+            step: verified, that its epoch began with; None: it is in the first.
 
         Raises:
             DecodeError: it is malformed; says where.
@@ -87,6 +117,7 @@ class HeightChecker:
         recorded = read_height(payload, where)
         where = f"{where}: height {recorded.height}"
         self._votes = self._signatures = 0
+        self._committee, self._verifier = self._epoch(step)
         txids: tuple[bytes, ...] = ()
         problem = None
         if recorded.decisions is not None:
@@ -97,6 +128,16 @@ class HeightChecker:
         except _Found as found:
             problem = found.problem
         return Checked(recorded.height, txids, self._signatures, self._votes, problem)
+
+    def _epoch(self, step: EpochStep | None) -> _Epoch:
+        if step is None:
+            return self._founded
+        if self._later is None or self._later[0] != step:
+            committee = from_value(step.committee)
+            start = start_cert(wire.decode_commit_cert(step.certificate).statement)
+            verifier = Verifier(self.chain, committee, start)
+            self._later = step, _Epoch(committee, verifier)
+        return self._later[1]
 
     # --- certificates -------------------------------------------------------------------------
 

@@ -45,7 +45,7 @@ from consensus.hashing import ZERO
 from consensus.hotstuff import wire
 from consensus.hotstuff.events import ExecutionResult
 from consensus.hotstuff.execution import statement_of
-from consensus.hotstuff.types import Block, Statement, genesis_block
+from consensus.hotstuff.types import Block, Statement, genesis_block, start_cert
 from consensus.ledger import batch as batches
 from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
@@ -239,12 +239,32 @@ class Replay:
             said = "its block does not name the block of the height before as its parent"
             place = Difference("parent", block.parent_id.hex(), tip.block_id.hex())
             raise DivergenceError(block.height, Problem("chain", said, None, None, (place,)))
-        if block.round <= tip.round or block.justify.round != tip.round:
+        ended = tip.statement.next_committee_hash
+        if ended is not None:
+            self._begins(block, ended)
+        elif block.epoch != tip.statement.epoch:
+            said = f"a block of epoch {block.epoch} follows in epoch {tip.statement.epoch}, which"
+            raise DivergenceError(block.height, Problem("chain", f"{said} had not ended"))
+        elif block.round <= tip.round or block.justify.round != tip.round:
             said = f"round {block.round} on a certificate of round {block.justify.round}"
             said += f" does not follow round {tip.round}"
             raise DivergenceError(block.height, Problem("chain", said))
         if block.time_ms <= tip.time_ms:
             raise DivergenceError(block.height, Problem("chain", "its time is not after the last"))
+
+    def _begins(self, block: Block, elected: bytes) -> None:
+        """Check the first block of an epoch against the statement that ended the one before."""
+        ending = self.tip.statement
+        if block.epoch != ending.epoch + 1 or block.justify != start_cert(ending):
+            said = (
+                f"it does not begin epoch {ending.epoch + 1}, to which height {ending.height} led"
+            )
+
+            raise DivergenceError(block.height, Problem("chain", said))
+        if block.committee_hash != elected:
+            said = "it is of another committee than the one that was elected"
+            place = Difference("committee", block.committee_hash.hex(), elected.hex())
+            raise DivergenceError(block.height, Problem("chain", said, None, None, (place,)))
 
     def _execute(
         self, recorded: Recorded, block: Block, checked: Checked
@@ -264,12 +284,14 @@ class Replay:
             self._refuse(block.height, found)
         self._refuse(block.height, self._unbalanced(outcome, block.time_ms))
         applied = self.state.apply(outcome.writes)
+        elected = outcome.next_committee
         result = ExecutionResult(
             outcome.executor,
             applied.state_root,
             outcome.results_root,
             applied.changes_root,
             self.history.root(),
+            None if elected is None else elected.hash,
         )
         statement = statement_of(self.chain, block, result)
         stated = _stated(recorded)
@@ -300,7 +322,7 @@ class Replay:
         accounts = self.money.accounts_of(outcome.writes)
         problem = self.money.take(book, transactions, decisions, accounts, self._row)
         return problem or self._accounting.take(
-            transactions, decisions, outcome.writes, frozenset(accounts), self._row
+            transactions, decisions, outcome.writes, frozenset(accounts), self._row, time_ms
         )
 
     def _row(self, kh: bytes) -> bytes | None:

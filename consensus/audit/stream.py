@@ -24,17 +24,19 @@ Not here: files and pipes. Source: docs/formats/audit.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
 from typing import Final
 
 from consensus import codec
+from consensus.answers import EpochStep
+from consensus.committee import COMMITTEE
 from consensus.errors import DecodeError, invariant
 from consensus.genesis import GENESIS_BYTES_MAX
 from consensus.hashing import context
-from consensus.hotstuff.wire import BLOCK_BYTES_MAX, PAYLOAD_ITEMS_MAX
+from consensus.hotstuff.wire import BLOCK_BYTES_MAX, PAYLOAD_ITEMS_MAX, decode_commit_cert
 
 MAGIC: Final = b"COMITYAU"
 VERSION: Final = 1
@@ -59,9 +61,18 @@ class Kind(IntEnum):
     ROWS = 3
     END = 4
     FAILED = 5
+    EPOCH = 6
+    """How an epoch ended, and who votes in the next: before the first height of that one."""
 
 
-_SMALL_BYTES_MAX: Final = {Kind.HEADER: GENESIS_BYTES_MAX + 64, Kind.END: 32, Kind.FAILED: 16_384}
+EPOCH_BYTES_MAX: Final = 512 * 1024
+_SMALL_BYTES_MAX: Final = {
+    Kind.HEADER: GENESIS_BYTES_MAX + 64,
+    Kind.END: 32,
+    Kind.FAILED: 16_384,
+    Kind.EPOCH: EPOCH_BYTES_MAX,
+}
+_EPOCH: Final = codec.array(codec.octets(low=1, high=65_536), COMMITTEE)
 _BATCH: Final = codec.array(
     codec.optional(codec.octets(low=1, high=PART_BYTES_MAX)),
     codec.optional(codec.octets(high=PART_BYTES_MAX)),
@@ -150,6 +161,27 @@ class End:
     rows: int
 
 
+@dataclass(slots=True)
+class Steps:
+    """The steps of a network's committees, each to be given before the heights that follow it.
+
+    Args:
+        known: all of them, ascending; may grow.
+    """
+
+    known: Sequence[EpochStep]
+    given: int = 0
+
+    def before(self, height: int) -> Iterator[bytes]:
+        """Yield the payloads of the steps that come before a height, once each."""
+        while self.given < len(self.known):
+            step = self.known[self.given]
+            if decode_commit_cert(step.certificate).statement.height >= height:
+                return
+            self.given += 1
+            yield codec.encode(step.to_value())
+
+
 Item = Header | Recorded | tuple[StateRow, ...] | End | Failed
 
 
@@ -181,6 +213,10 @@ class Writer:
         self._rows += len(rows)
         value = [[row.kh, row.changed_height, row.vh, row.value] for row in rows]
         return self._frame(Kind.ROWS, codec.encode(value))
+
+    def epoch(self, payload: bytes) -> bytes:
+        """Return the frame of a step (``Steps.before``)."""
+        return self._frame(Kind.EPOCH, payload)
 
     def end(self) -> bytes:
         """Return the last frame."""
@@ -367,6 +403,11 @@ def read_rows(frame: Frame) -> tuple[StateRow, ...]:
         if before.kh >= after.kh:
             raise DecodeError("rows do not ascend", path=f"offset {frame.offset}: rows")
     return rows
+
+
+def read_epoch(frame: Frame) -> EpochStep:
+    """Return how an epoch ended; raises DecodeError."""
+    return EpochStep(*_decode(frame, _EPOCH))
 
 
 def read_end(frame: Frame) -> End:

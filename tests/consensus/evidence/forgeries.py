@@ -234,7 +234,7 @@ FORGERIES = [
             ),
         )(file),
         "CertificateError",
-        "not the one that was elected",
+        "no committee was elected there",
     ),
     # the certificate
     Forgery("one signature less", "present", _signers(lambda r: r[:-1]), "CertificateError", ""),
