@@ -33,7 +33,7 @@ from comity.listing import Lists
 from comity.members import MemberActs
 from comity.network import Network
 from comity.past import Recollections
-from comity.pool import Pool, dial_tls, servers_of
+from comity.pool import Pool, dial_tls, follow, servers_of
 from comity.proposals import ProposalActs
 from comity.ranges import Ranges
 from comity.results import Decision, Entry, Height, Holds
@@ -54,7 +54,6 @@ from consensus.ledger.model import Rulebook
 from consensus.protocol import (
     PURPOSE_BYTES_MAX,
     Get,
-    GetCommittee,
     GetDecision,
     GetDecisions,
     GetHolds,
@@ -290,10 +289,7 @@ class Client(
 
     async def committee(self) -> Committee:
         """Return the newest committee, followed from genesis by certificates."""
-        await self._network.ask(
-            GetCommittee(self.trust.committee.epoch),
-            lambda result, _: self.trust.follow(answers.read_committees(result), again=True),
-        )
+        await follow(self._network.ask, self.trust)
         return self.trust.committee
 
     async def now_ms(self) -> int:

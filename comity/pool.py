@@ -8,7 +8,7 @@ failure in a row. One that proved to lie is avoided for as long as the longest s
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -21,13 +21,41 @@ from comity.session import Dial as Dial
 from comity.session import Server, Session
 from comity.verify import Trust
 from consensus import answers
+from consensus.codec import Value
 from consensus.committee import Committee
-from consensus.errors import ComityError, VerificationError
-from consensus.protocol import GetCommittee, Purpose
+from consensus.errors import ComityError, RemoteProtocolError, VerificationError
+from consensus.protocol import GetCommittee, Purpose, Request
 
 CONNECT_SECONDS_MAX: Final = 5.0
 AVOID_SECONDS: Final = 1.0
 AVOID_SECONDS_MAX: Final = 60.0
+PAGES_MAX: Final = 64
+"""Pages of committees that one node is asked for in a row: 1,024 changes."""
+
+Ask = Callable[[Request, Callable[[Value, object], int]], Awaitable[int]]
+"""``Session.ask``, or ``Network.ask``."""
+
+
+async def follow(ask: Ask, trust: Trust) -> None:
+    """Have ``trust`` learn all committees that a node knows, page by page.
+
+    Raises:
+        VerificationError: a committee was not elected by the one before.
+        RemoteProtocolError: there is no end to them.
+        ComityError: as asking raises.
+    """
+
+    def read(result: Value, _: object) -> int:
+        steps = answers.read_committees(result)
+        trust.follow(steps, again=True)
+        return len(steps)
+
+    for _ in range(PAGES_MAX):
+        before = trust.committee.epoch
+        found = await ask(GetCommittee(before), read)
+        if found < answers.EPOCHS_MAX or trust.committee.epoch == before:
+            return
+    raise RemoteProtocolError(f"more than {PAGES_MAX * answers.EPOCHS_MAX} committees at once")
 
 
 def servers_of(committee: Committee) -> tuple[Server, ...]:
@@ -212,12 +240,7 @@ class Pool:
                 raise
             self._nursery.start_soon(session.run)
             try:
-                await session.ask(
-                    GetCommittee(self._trust.committee.epoch),
-                    lambda result, _: self._trust.follow(
-                        answers.read_committees(result), again=True
-                    ),
-                )
+                await follow(session.ask, self._trust)
                 if self._purpose:
                     await session.ask(Purpose(self._purpose), lambda result, _: None)
             except BaseException:

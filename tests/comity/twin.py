@@ -292,10 +292,14 @@ def make_genesis(certificates: Sequence[bytes] | None = None, ports: Sequence[in
     )
 
 
-def certify(statement: Statement, signers: Sequence[int] = (0, 1, 2)) -> bytes:
-    """The commit certificate on a statement by these validators."""
+def certify(
+    statement: Statement, signers: Sequence[int] = (0, 1, 2), committee: Committee | None = None
+) -> bytes:
+    """The commit certificate on a statement by these validators of a committee, or of the first."""
     signed = signing.message(TAG_COMMIT_VOTE, statement.chain, statement.encode())
-    rows = tuple((i, VALIDATORS[i].sign(signed)) for i in signers)
+    keys = {each.public: each for each in VALIDATORS}
+    held = [each.public for each in VALIDATORS] if committee is None else committee.keys
+    rows = tuple((i, keys[held[i]].sign(signed)) for i in signers)
     return wire.encode_commit_cert(CommitCert(statement, rows))
 
 
@@ -334,6 +338,9 @@ class Twin:
         self.state = State(MemoryBackend(), self.genesis.tree_depth, -1)
         self.history = HistoryTree(MemoryNodes())
         self.statements: list[Statement] = []
+        self.committee = self.genesis.committee
+        self.elects: Committee | None = None
+        self.steps: list[answers.EpochStep] = []
         self.heights: list[Any] = []
         """Rows and changes of each height."""
         self.kept = Past(NoStore(), lambda: self.heights)  # type: ignore[arg-type]
@@ -367,8 +374,6 @@ class Twin:
         self.unrecordable = False
         self.rejection: Rejected | None = None
         self.paused = False
-        self.committee = self.genesis.committee
-        self.steps: list[answers.EpochStep] = []
         nothing = RESULTS.root([])
         self._apply([tuple(w) for w in genesis_state(self.genesis)], nothing, [], START_MS)
         while not self.certificates:
@@ -387,6 +392,8 @@ class Twin:
         applied = self.state.apply(writes)
         self.applied.append(applied)
         height = self.state.height
+        if height and self.elects is not None:
+            elected, self.elects = self.elects, None
         statement = Statement(
             self.chain,
             self.committee.epoch,
@@ -413,14 +420,21 @@ class Twin:
         self.uncertified.append(height)
         self.results[height] = decisions
         if height and height % self.certify_every == 0:
-            self.certificates[height] = certify(statement, range(self.committee.quorum))
-            if elected is not None:  # who signs on must be among those who founded the network
-                step = answers.EpochStep(self.certificates[height], elected.to_value())
-                self.steps.append(step)
-                self.committee = elected
+            self.certificates[height] = certify(
+                statement, range(self.committee.quorum), self.committee
+            )
             for each in self.uncertified:
                 self._deliver(each, self.results[each])
             self.uncertified.clear()
+            if elected is not None:
+                step = answers.EpochStep(self.certificates[height], elected.to_value())
+                self.steps.append(step)
+                self.committee = elected
+
+    def elect(self, *rows: Validator) -> int:
+        """Make a block that ends the epoch; these vote in the next."""
+        self.elects = Committee(self.committee.epoch + 1, rows)
+        return self.make_block()
 
     def _deliver(self, height: int, decisions: Any) -> None:
         evidence = self.evidence(height)
