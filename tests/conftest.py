@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from comity import founding
 from scripts import localnet
 from scripts.localnet import LocalNetwork
 from tests.forking import Origin
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background by a shell
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what is tested hears Ctrl-C
 
 
 @pytest.fixture(scope="session", autouse=True)
