@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,15 @@ from tests.forking import Origin
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background by a shell
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what is tested hears Ctrl-C
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what is long, but for ``scripts/long``."""
+    if "LONG_RUNS" not in os.environ:
+        skip = pytest.mark.skip(reason="scripts/long runs it")
+        for item in items:
+            if item.get_closest_marker("long") is not None:
+                item.add_marker(skip)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -112,6 +112,7 @@ async def test_backups_at_any_moment_under_load_lead_to_a_certified_root(
     assert heights[-1] <= books.height
 
 
+@pytest.mark.long
 async def test_a_restored_node_follows_and_never_votes_whatever_is_put_beside_it(
     own_town: LocalNetwork, backups: Path, books: Books, tmp_path: Path
 ) -> None:
@@ -184,6 +185,7 @@ def signed_by(town: LocalNetwork, agency: str, first: int, folder: Path) -> list
     return found
 
 
+@pytest.mark.long
 async def test_a_backup_of_a_stopped_node_is_that_of_its_last_flush(
     own_town: LocalNetwork, backups: Path, books: Books, tmp_path: Path
 ) -> None:

@@ -2,12 +2,11 @@
 
 An observer that checks every signature again follows throughout. The books are kept as everywhere:
 what clerks were told must stand in the end, at every node. The suite runs the first part, and
-``scripts/members`` all of it: each part begins where the one before has ended.
+``scripts/long`` all of it: each part begins where the one before has ended.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -43,7 +42,6 @@ from tests.network.town import (
 from tests.network.work import Books, working
 
 pytestmark = pytest.mark.process
-LONG = pytest.mark.skipif("LONG_RUNS" not in os.environ, reason="scripts/members runs it")
 
 JOINING, OBSERVER, LEAVING, TURNING = "harbour", "court", "registry", "treasury"
 OLD = (*NAMES,)
@@ -120,7 +118,7 @@ async def test_a_member_joins_under_load_and_its_vote_is_needed(
         await books.check(reader)
 
 
-@LONG
+@pytest.mark.long
 async def test_keys_change_without_a_restart(members: Town, books: Books) -> None:
     town = members.network
     pairs = {kind: keys.new_pair(kind) for kind in (KeyKind.VALIDATOR, KeyKind.NODE)}
@@ -144,7 +142,7 @@ async def test_keys_change_without_a_restart(members: Town, books: Books) -> Non
     await agreed(town, *OLD, JOINING, OBSERVER, height=books.height)
 
 
-@LONG
+@pytest.mark.long
 async def test_who_has_left_serves_proofs_and_takes_nothing(members: Town, books: Books) -> None:
     town = members.network
     async with working(town, books):
@@ -173,7 +171,7 @@ async def test_who_has_left_serves_proofs_and_takes_nothing(members: Town, books
     await agreed(town, *rest, LEAVING, JOINING, OBSERVER, height=height)
 
 
-@LONG
+@pytest.mark.long
 async def test_who_was_away_for_epochs_comes_back(members: Town, books: Books) -> None:
     """It knows a committee of which one member has gone and one has changed its keys."""
     town = members.network

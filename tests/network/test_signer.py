@@ -151,6 +151,7 @@ async def test_a_node_whose_signer_is_killed_says_so_follows_and_resumes_by_itse
     await agreed(own_town, height=own.height)
 
 
+@pytest.mark.long
 async def test_both_killed_in_the_midst_of_work_they_go_on_without_a_contradiction(
     own_town: LocalNetwork, keeper: SignerProcess
 ) -> None:
@@ -177,6 +178,7 @@ async def test_a_second_signer_of_the_same_key_does_not_start(
     assert keeper.process.poll() is None
 
 
+@pytest.mark.long
 async def test_a_second_node_gets_no_signature_while_the_first_is_there_nor_later(
     own_town: LocalNetwork, keeper: SignerProcess
 ) -> None:
@@ -200,6 +202,7 @@ async def test_a_second_node_gets_no_signature_while_the_first_is_there_nor_late
     await start(own_town, AGENT)
 
 
+@pytest.mark.long
 async def test_another_user_is_not_served(own_town: LocalNetwork, keeper: SignerProcess) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can be another user")

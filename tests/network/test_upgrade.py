@@ -54,6 +54,7 @@ async def exchange(network: MixedNetwork, agency: str) -> None:
     await start(network, agency)
 
 
+@pytest.mark.long
 async def test_nodes_are_exchanged_one_at_a_time_under_load_and_nothing_is_lost(
     mixed: MixedNetwork,
 ) -> None:

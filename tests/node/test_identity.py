@@ -15,7 +15,7 @@ from tests.consensus.ledger.world import World, public_key, token
 
 def backend_of(world: World) -> Backend:
     """A backend that knows the state of ``world`` and its time, and nothing else."""
-    parts: list[Any] = [world.ledger, None, SimpleNamespace(state=world.state)]
+    parts: list[Any] = [world.ledger, SimpleNamespace(epoch=1), SimpleNamespace(state=world.state)]
     told = SimpleNamespace(time_ms=lambda: world.now_ms, proposals=None)
     parts += [told, *[None] * 5, Metrics(), None]
     return Backend(*parts)

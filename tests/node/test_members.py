@@ -6,7 +6,6 @@ watches that nobody ever signs two things for one slot of one epoch, and that al
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +37,6 @@ from tests.node.machines import (  # noqa: F401 - the fixture is used by name
 
 pytestmark = pytest.mark.usefixtures("inline_threads")
 
-LONG = pytest.mark.skipif("LONG_RUNS" not in os.environ, reason="scripts/members runs it")
 
 ELECTED: dict[bytes, tuple[Validator, ...]] = {}
 FIRST = (0, 1, 2, 3)
@@ -134,6 +132,7 @@ async def test_who_is_not_admitted_gets_nothing(town: Town) -> None:
         assert not any(batch_wire.is_known(each) for each in frames)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rechecks", [True, False])
 async def test_clients_signatures_are_checked_by_an_observer_that_wants_to(
     town: Town, rechecks: bool, monkeypatch: pytest.MonkeyPatch
@@ -189,6 +188,7 @@ async def test_joining_member_votes_from_the_boundary_on_and_counts(town: Town) 
     ]
 
 
+@pytest.mark.long
 async def test_joined_member_whose_data_is_gone_is_no_newcomer(town: Town) -> None:
     """Its key has signed; peers show that, and it does not sign again."""
     town.admitted = {OTHER}
@@ -298,6 +298,7 @@ async def test_former_member_gets_its_own_epochs_and_nothing_after(town: Town) -
         assert ask(batch_wire.encode(Push(b"\x80", b"\x80")), Class.BATCH) == []
 
 
+@pytest.mark.long
 async def test_observer_that_pushes_or_votes_is_at_fault(town: Town) -> None:
     town.admitted = {OTHER}
     async with running(town, *FIRST, OTHER):
@@ -310,6 +311,7 @@ async def test_observer_that_pushes_or_votes_is_at_fault(town: Town) -> None:
             engine.take(number, Class.CONSENSUS, wire.encode_message(vote))
 
 
+@pytest.mark.long
 async def test_replaced_machine_follows_while_the_new_one_votes(town: Town) -> None:
     old, new = town.machines[0], town.machines[OTHER]
     new.hold("agency-0", pair_of(90, KeyKind.VALIDATOR))
@@ -324,7 +326,7 @@ async def test_replaced_machine_follows_while_the_new_one_votes(town: Town) -> N
         assert not voted(old, 2)
 
 
-@LONG
+@pytest.mark.long
 async def test_next_key_signs_from_the_epoch_on_that_names_it(town: Town) -> None:
     turning = town.machines[0]
     turning.hold(turning.own.agency, turning.keys[0], pair_of(91, KeyKind.VALIDATOR))
@@ -346,7 +348,7 @@ async def test_next_key_signs_from_the_epoch_on_that_names_it(town: Town) -> Non
     assert not town.faults
 
 
-@LONG
+@pytest.mark.long
 async def test_committee_grows_to_five_and_shrinks_again_under_work(town: Town) -> None:
     town.admitted = {OTHER}
     async with running(town, *FIRST, OTHER):

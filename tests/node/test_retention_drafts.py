@@ -193,7 +193,8 @@ async def test_drafts_lose_their_private_parts_and_all_nodes_go_on_alike(
         ]  # fmt: skip
         for each in late:
             office.send(each)
-        await town.until(lambda: all(decided(old, each.txid) for each in late))
+        both = [(machine, each.txid) for machine in (old, keeper) for each in late]
+        await town.until(lambda: all(decided(*each) for each in both))
         assert [decided(keeper, each.txid) for each in late] == [
             [Code.REQUIREMENT], [Code.REQUIREMENT], [Code.REQUIREMENT], [Code.APPLIED],
         ]  # fmt: skip

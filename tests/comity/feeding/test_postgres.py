@@ -125,6 +125,7 @@ async def test_values_of_every_type_arrive_as_they_are(dsn: str) -> None:
     assert months == [("2026-11-01",), ("0001-02-01 BC",)]
 
 
+@pytest.mark.long
 async def test_wherever_it_is_cut_off_the_copy_goes_on_and_is_right(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +157,7 @@ async def test_wherever_it_is_cut_off_the_copy_goes_on_and_is_right(
         assert retries >= 4
 
 
+@pytest.mark.long
 async def test_a_server_that_goes_away_is_waited_for(cluster: Cluster, dsn: str) -> None:
     async with office() as (h, client):
         await worked(client)
@@ -295,6 +297,7 @@ CHANGES_BY_HAND = [
 ]
 
 
+@pytest.mark.long
 async def test_every_change_by_hand_is_found_and_named(dsn: str) -> None:
     async with office() as (_, client):
         await worked(client)
