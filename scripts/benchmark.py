@@ -61,7 +61,7 @@ from scripts import (
     hostile_benchmark,
     register,
 )
-from scripts.benchmark_load import WALLETS, Load, drive, transfer
+from scripts.benchmark_load import WALLETS, Load, drive, process_used, transfer
 from scripts.benefits import MONTH_ZERO_2026, OFFICE_ROLES, Offices
 from scripts.localnet import AGENCIES, ROOT, LocalNetwork, found
 
@@ -180,22 +180,19 @@ def _founded(
 
 def _cpu_seconds(network: LocalNetwork) -> dict[str, float]:
     """Return user and system seconds used so far, of nodes, of their workers and by this client."""
-    ticks = os.sysconf("SC_CLK_TCK")
     main = workers = 0.0
     roots = {process.pid for process in network.processes.values()}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
-            text = (entry / "stat").read_text()
+            found = process_used(int(entry.name))
         except OSError:
             continue
-        fields = text.rpartition(")")[2].split()
-        used = (int(fields[11]) + int(fields[12])) / ticks
         if int(entry.name) in roots:
-            main += used
-        elif int(fields[1]) in roots:
-            workers += used
+            main += found.cpu_seconds
+        elif found.parent in roots:
+            workers += found.cpu_seconds
     return {"node": main, "workers": workers, "client": time.process_time()}
 
 
