@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import nacl.bindings
 
@@ -321,7 +322,7 @@ def _committee() -> Committee:
 NORTH = (("region", "north"),)
 
 
-def make_genesis(texts: Sequence[str] = TEXTS, **changes: object) -> Genesis:
+def make_genesis(texts: Sequence[str] = TEXTS, **changes: Any) -> Genesis:
     """Return the genesis of the network; ``changes`` replace its parts."""
     people = {
         "admin": ("treasury", 0, ["charter.admin"]),
@@ -340,7 +341,7 @@ def make_genesis(texts: Sequence[str] = TEXTS, **changes: object) -> Genesis:
     roles = [
         RoleGiven(token(name), role, NORTH) for name, (_, _, rs) in people.items() for role in rs
     ]
-    fields: dict[str, object] = {
+    fields: dict[str, Any] = {
         "network": "test",
         "time_ms": START_MS,
         "executor": 1,
@@ -361,7 +362,7 @@ def make_genesis(texts: Sequence[str] = TEXTS, **changes: object) -> Genesis:
             OpeningBalance("purse", ("c",), 0),
         ),
     }
-    return Genesis(**{**fields, **changes})  # type: ignore[arg-type]
+    return Genesis(**{**fields, **changes})
 
 
 DEFAULT = make_genesis()
@@ -474,7 +475,7 @@ class World:
             tuple(Overwritten(each.version, each.salt, each.value_cbor) for each in opened),
         )
 
-    def reverse(self, author: str, decision: Decision, **more: object) -> Decision:
+    def reverse(self, author: str, decision: Decision, **more: Any) -> Decision:
         """Take back what a decision did."""
         data = self.evidence(decision).encode()
         return self.do(author, "charter.reverse", decision.header.txid, data, **more)
@@ -483,7 +484,7 @@ class World:
         """Execute a block of one transaction and return its decision."""
         return self.run(transaction).decisions[0]
 
-    def do(self, author: str, action: str, *inputs: Value, **more: object) -> Decision:
+    def do(self, author: str, action: str, *inputs: Value, **more: Any) -> Decision:
         """Draft and execute one call in a block of its own."""
         return self.one(self.draft(author, (action, *inputs), **more))
 
@@ -522,7 +523,7 @@ class World:
         sequence: int | None = None,
         not_after_ms: int | None = None,
         cosigners: Sequence[str] = (),
-        **more: object,
+        **more: Any,
     ) -> Transaction:
         """Return a transaction of ``author`` with its next number."""
         if sequence is None:
@@ -538,6 +539,6 @@ class World:
             seed=_seed(f"{author} {sequence}".encode()),
             expects=[Expect(*each) for each in expects],
             cosigners=[public_key(name) for name in cosigners],
-            **more,  # type: ignore[arg-type]
+            **more,
         )
         return unsigned.transaction
