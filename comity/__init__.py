@@ -14,29 +14,34 @@
     cli/         the ``comity`` command
 
 Depends on ``consensus``, never on ``node``; only ``comity node`` and its kin load it when called.
+A name is loaded when it is first asked for: who checks evidence does not load a client.
 """
 
-from comity.acting import Signed
-from comity.blocking import BlockingClient
-from comity.circulars import Circular
-from comity.client import Client, RulesInForce
-from comity.drafting import Call, Sealed
-from comity.errors import (
-    ClientError,
-    ClosedError,
-    DraftError,
-    ForkError,
-    KeyUnusableError,
-    MovedError,
-    NotReachableError,
-    RequestError,
-    StaleAnswerError,
-    UndecidedError,
-)
-from comity.keys import Key
-from comity.proposals import Moved, Proposed, ProposedPage, Redraft
-from comity.results import Cursor, Decision, Entry, Height, Hold, Holds, Listing, Refusal
-from comity.sealing import Unsealed
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from comity.acting import Signed
+    from comity.blocking import BlockingClient
+    from comity.circulars import Circular
+    from comity.client import Client, RulesInForce
+    from comity.drafting import Call, Sealed
+    from comity.errors import (
+        ClientError,
+        ClosedError,
+        DraftError,
+        ForkError,
+        KeyUnusableError,
+        MovedError,
+        NotReachableError,
+        RequestError,
+        StaleAnswerError,
+        UndecidedError,
+    )
+    from comity.keys import Key
+    from comity.proposals import Moved, Proposed, ProposedPage, Redraft
+    from comity.results import Cursor, Decision, Entry, Height, Hold, Holds, Listing, Refusal
+    from comity.sealing import Unsealed
 
 __all__ = [
     "BlockingClient",
@@ -71,3 +76,30 @@ __all__ = [
     "UndecidedError",
     "Unsealed",
 ]
+
+_HOMES: Final = {
+    "acting": "Signed",
+    "blocking": "BlockingClient",
+    "circulars": "Circular",
+    "client": "Client RulesInForce",
+    "drafting": "Call Sealed",
+    "errors": "ClientError ClosedError DraftError ForkError KeyUnusableError MovedError "
+    "NotReachableError RequestError StaleAnswerError UndecidedError",
+    "keys": "Key",
+    "proposals": "Moved Proposed ProposedPage Redraft",
+    "results": "Cursor Decision Entry Height Hold Holds Listing Refusal",
+    "sealing": "Unsealed",
+}
+_HOME: Final = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+if not TYPE_CHECKING:  # names that are not there stay errors of types
+
+    def __getattr__(name):
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = found = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

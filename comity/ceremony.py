@@ -24,7 +24,7 @@ import msgspec
 
 from comity import founding, keys
 from comity.errors import DraftError
-from comity.founding import Admitted, Person
+from comity.founding import NAME, Admitted, Person
 from consensus import codec, genesis, memberfile
 from consensus.committee import VALIDATORS_MAX, VALIDATORS_MIN, Validator
 from consensus.errors import DecodeError, SignatureError
@@ -38,7 +38,6 @@ from consensus.memberfile import Member, Named
 TREE_DEPTHS: Final = range(4, 25, 2)
 NOTICE_MS: Final = range(1000, 366 * 86_400_000 + 1)
 _UNIT_MS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _KIND_NAMES: Final = {number: name for name, number in founding.KINDS.items()}
 
 _H_TERMS: Final = context("founding terms")
@@ -220,8 +219,7 @@ def _check_agencies(path: Path, names: Sequence[str]) -> None:
             hint="below 4 not a single faulty node could be tolerated",
         )
     for name in names:
-        if not NAME.fullmatch(name):
-            raise DraftError(f"{path}: {name!r} is no name of an agency", hint="use a-z, 0-9, - _")
+        founding.check_agency(name, f"{path}: ")
     _refuse_twice(path, names, "two agencies are named")
 
 
@@ -326,9 +324,23 @@ def enrol(
         admitted = founding.admit(person, key)
         named.append(Named(name, admitted.principal, admitted.subject, key))
     node = files["node"]
-    own = Validator(
+    own = validator_of(agency, validator.public, node, address, make_certificate)
+    member = Member(terms.digest, own, tuple(named))
+    data = memberfile.encode(member, validator.seal, keys.Key(node).sign)
+    return Enrolment(data, files)
+
+
+def validator_of(
+    agency: str,
+    key: bytes,
+    node: KeyPair,
+    address: Address,
+    make_certificate: founding.MakeCertificate,
+) -> Validator:
+    """Return what a committee says of a validator with this key, and of its node."""
+    return Validator(
         agency,
-        validator.public,
+        key,
         node.public,
         make_certificate(node.seed, agency),
         address.peer_host,
@@ -336,9 +348,6 @@ def enrol(
         address.client_host,
         address.client_port,
     )
-    member = Member(terms.digest, own, tuple(named))
-    data = memberfile.encode(member, validator.seal, keys.Key(node).sign)
-    return Enrolment(data, files)
 
 
 def merge(

@@ -47,7 +47,7 @@ from comity.verify import RuleSetRow, Trust
 from consensus import answers, reads
 from consensus import genesis as genesis_file
 from consensus.codec import Value
-from consensus.committee import Committee
+from consensus.committee import Committee, parse_address
 from consensus.hotstuff.types import Statement
 from consensus.ledger import rules
 from consensus.ledger.model import Rulebook
@@ -333,9 +333,9 @@ def choose_servers(committee: Committee, wanted: Sequence[str] | None) -> tuple[
                 hint=f"the members are {', '.join(known)}",
             )
         if address:
-            host, _, port = address.rpartition(":")
-            if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            found = parse_address(address)
+            if found is None:
                 raise DraftError(f"{address!r} is not an address", hint="write name=host:port")
-            server = replace(server, host=host.strip("[]"), port=int(port))
+            server = replace(server, host=found[0], port=found[1])
         chosen.append(server)
     return tuple(chosen)

@@ -14,6 +14,7 @@ each member makes its keys at home (``ceremony``).
 
 from __future__ import annotations
 
+import re
 import secrets
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ from comity import keys
 from comity.errors import DraftError
 from consensus import genesis as genesis_file
 from consensus.committee import VALIDATORS_MAX, VALIDATORS_MIN, Committee, Validator
+from consensus.genesis import GENESIS_NAME as GENESIS_NAME
 from consensus.genesis import Agency, Genesis, Limits, OpeningBalance, Principal, RoleGiven
 from consensus.keyfile import KeyKind, KeyPair
 from consensus.ledger.executor import EXECUTOR
@@ -38,8 +40,9 @@ from consensus.ledger.rules.lines import locate, misfit, nearest
 T = TypeVar("T")
 
 PORTS_PER_NODE: Final = 3
-GENESIS_NAME: Final = "genesis.cbor"
 CONFIG_NAME: Final = "node.toml"
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+"""Of agencies, and of key files."""
 KINDS: Final = {
     "official": genesis_file.OFFICIAL,
     "system": genesis_file.SYSTEM,
@@ -100,6 +103,20 @@ class Founding:
     files: Mapping[tuple[str, str], KeyPair] = field(repr=False)
 
 
+def check_agency(name: str, where: str = "") -> None:
+    """Check the name of an agency, which is that of a folder too.
+
+    Args:
+        where: what an error begins with.
+
+    Raises:
+        DraftError: it has other characters, or too many.
+    """
+    if not NAME.fullmatch(name):
+        said = f"{where}{name!r} is no name of an agency"
+        raise DraftError(said, hint="use letters and digits first, then - _ too; at most 64")
+
+
 def members_of(names: Sequence[str], base_port: int) -> tuple[Member, ...]:
     """Return members of ``name`` or ``name=host`` each, on ports from ``base_port`` up.
 
@@ -117,8 +134,7 @@ def members_of(names: Sequence[str], base_port: int) -> tuple[Member, ...]:
     found = []
     for index, each in enumerate(names):
         name, _, host = each.partition("=")
-        if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
-            raise DraftError(f"{name!r} is no name of an agency", hint="use letters, digits, - _")
+        check_agency(name)
         port = base_port + PORTS_PER_NODE * index
         title = name.replace("-", " ").replace("_", " ").title()
         found.append(Member(name, title, host or "127.0.0.1", port, port + 1, port + 2))

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from comity import founding, keys
-from comity.ceremony import Address, Enrolment
+from comity.ceremony import Address, Enrolment, validator_of
 from comity.errors import DraftError
 from comity.founding import Person
 from consensus import genesis, memberfile
@@ -62,7 +62,7 @@ def new_member(
             key = files[name].public
         admitted = founding.admit(Person(name, agency, genesis.OFFICIAL), key)
         named.append(Named(name, admitted.principal, admitted.subject, key))
-    own = _validator(agency, files["validator"], files["node"], address, make_certificate)
+    own = validator_of(agency, files["validator"].public, files["node"], address, make_certificate)
     return Enrolment(_file(chain, own, tuple(named), files["validator"], files["node"]), files)
 
 
@@ -97,31 +97,12 @@ def renewed(
     }
     validator = kept.get("validator") or files[f"validator{NEXT}"]
     node = kept.get("node") or files[f"node{NEXT}"]
-    own = _validator(before.agency, validator, node, address, make_certificate)
+    own = validator_of(before.agency, validator.public, node, address, make_certificate)
     if own == before:
         raise DraftError(
             "nothing would change", hint="make a new key, or name another address with --peers"
         )
     return Enrolment(_file(chain, own, (), validator, node), files)
-
-
-def _validator(
-    agency: str,
-    validator: KeyPair,
-    node: KeyPair,
-    address: Address,
-    make_certificate: founding.MakeCertificate,
-) -> Validator:
-    return Validator(
-        agency,
-        validator.public,
-        node.public,
-        make_certificate(node.seed, agency),
-        address.peer_host,
-        address.peer_port,
-        address.client_host,
-        address.client_port,
-    )
 
 
 def _file(

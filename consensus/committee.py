@@ -19,6 +19,7 @@ from consensus.signing import check_key
 
 VALIDATORS_MIN: Final = 4
 VALIDATORS_MAX: Final = 64
+PORT_MAX: Final = 65_535
 
 VALIDATOR: Final = codec.array(
     codec.text(64, low=1),  # agency
@@ -26,13 +27,26 @@ VALIDATOR: Final = codec.array(
     codec.bytes32,  # node key
     codec.octets(low=1, high=4096),  # certificate, DER
     codec.text(255, low=1),  # peer host
-    codec.integer(0, 65535),  # peer port
+    codec.integer(0, PORT_MAX),  # peer port
     codec.text(255, low=1),  # client host
-    codec.integer(0, 65535),  # client port
+    codec.integer(0, PORT_MAX),  # client port
 )
 COMMITTEE: Final = codec.array(
     codec.integer(1), codec.list_of(VALIDATOR, VALIDATORS_MAX, low=VALIDATORS_MIN)
 )
+
+
+def parse_address(text: str, port_min: int = 1) -> tuple[str, int] | None:
+    """Return host and port of ``host:port`` or ``[host]:port``; None for what is no address.
+
+    Args:
+        text: as people write it; the port in decimal digits, ``port_min`` to PORT_MAX.
+    """
+    host, _, port = text.rpartition(":")
+    digits = port.isascii() and port.isdigit() and len(port) <= len(str(PORT_MAX))
+    if not host or not digits or not port_min <= int(port) <= PORT_MAX:
+        return None
+    return host.strip("[]"), int(port)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,8 @@ T = TypeVar("T")
 
 MAGIC: Final = "comity genesis"
 VERSION: Final = 1
+GENESIS_NAME: Final = "genesis.cbor"
+"""What the file is called where nothing else is said."""
 EPOCH: Final = 1
 GENESIS_BYTES_MAX: Final = 64 * 1024 * 1024
 HEAD_BYTES_MAX: Final = 1024 * 1024

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from consensus.committee import parse_address
 from consensus.errors import ComityError
 from consensus.ledger.rules.lines import TomlPath, locate, misfit, nearest
 
@@ -232,10 +233,10 @@ def split_address(address: str, what: str) -> tuple[str, int]:
     Raises:
         ConfigError: no port, or one outside 0..65535.
     """
-    host, _, port = address.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    found = parse_address(address, port_min=0)
+    if found is None:
         raise ConfigError(f"{what} = {address!r} is not host:port")
-    return host.strip("[]"), int(port)
+    return found
 
 
 class _Places:

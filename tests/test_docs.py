@@ -17,7 +17,7 @@ from cyclopts import CycloptsError
 
 import comity
 from comity import Call, Client, keys
-from comity.cli.app import app
+from comity.cli.app import whole
 from comity.cli.options import GENESIS_VARIABLE, SERVERS_VARIABLE
 from consensus import protocol
 from consensus.genesis import OpeningBalance, RoleGiven
@@ -32,6 +32,7 @@ from tests.comity import twin as twins
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+COMMAND = whole()
 ANNA, BEN = b"\xaa" * 32, b"\xbb" * 32
 
 
@@ -132,7 +133,7 @@ def test_paths_of_the_repository_that_are_named_exist(page: Path) -> None:
 def test_every_command_line_shown_is_understood(page: Path) -> None:
     for line in typed_in(page):
         try:
-            app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
+            COMMAND.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
         except CycloptsError as error:
             pytest.fail(f"{line}: {error}")
 
@@ -145,10 +146,12 @@ def test_every_command_named_exists(page: Path) -> None:
 
 def is_command(words: Sequence[str]) -> bool:
     """Whether the words begin with a command, or name a group of them, or only ask for help."""
-    here: Any = app
+    here: Any = COMMAND
     for word in words:
         if word not in here:
-            return here is not app and (here.default_command is not None or word.startswith("-"))
+            return here is not COMMAND and (
+                here.default_command is not None or word.startswith("-")
+            )
         here = here[word]
     return True
 
@@ -156,7 +159,7 @@ def is_command(words: Sequence[str]) -> bool:
 def test_a_wrong_command_line_would_be_noticed() -> None:
     for line in ("comity submitt x", "comity get a/1 --jsonn", "comity keys new"):
         with pytest.raises(CycloptsError):
-            app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
+            COMMAND.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
     assert is_command(["keys", "new"])
     assert is_command(["rules"])
     assert not is_command(["keyz", "new"])
@@ -245,7 +248,7 @@ def test_the_unit_starts_commands_that_exist() -> None:
     )
     assert len(started) == 2
     for line in started:
-        app.parse_args(shlex.split(line), exit_on_error=False, print_error=False)
+        COMMAND.parse_args(shlex.split(line), exit_on_error=False, print_error=False)
 
 
 ERROR_TREES = ("consensus/errors.py", "node/errors.py", "node/config.py", "node/mempool.py")

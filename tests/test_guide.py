@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from comity.cli.app import app
+from comity.cli.app import whole
 from comity.founding import read_plan
 from consensus.ledger.rules import Problem, check_text
 from tests.comity.shell import Shell, idle_shell
@@ -16,6 +16,7 @@ __all__ = ["idle_shell"]
 
 GUIDE = Path("docs/guide.md").read_text(encoding="utf-8")
 RULES = Path("configs/rules").resolve()
+COMMAND = whole()
 STEPS = re.findall(r"```toml\n(.*?)```", GUIDE, re.DOTALL)
 
 
@@ -52,7 +53,7 @@ def test_the_commands_that_a_page_names_exist(page: str) -> None:
     named = re.findall(r"`comity ([a-z]+)(?: ([a-z]+))?", Path(page).read_text(encoding="utf-8"))
     assert named
     for first, second in named:
-        assert first in app, first
-        group = app[first]
+        assert first in COMMAND, first
+        group = COMMAND[first]
         if any(not each.startswith("-") for each in group):
             assert second in group, (first, second)

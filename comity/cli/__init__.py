@@ -8,6 +8,6 @@
 Exit status: 0 done, 1 refused or invalid, 2 usage or bad input, 3 no node reachable.
 """
 
-from comity.cli.app import app, main
+from comity.cli.app import main
 
-__all__ = ["app", "main"]
+__all__ = ["main"]

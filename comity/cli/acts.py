@@ -11,7 +11,7 @@ from comity.cli import show
 from comity.cli.circulars import pass_on
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
 from comity.cli.sealing import shown_inputs
-from comity.cli.values import parse_inputs, parse_place, time_word
+from comity.cli.values import parse_action, parse_inputs, parse_place, time_word
 from comity.client import Client
 from comity.drafting import Call, find_action
 from comity.results import Entry
@@ -58,9 +58,7 @@ def submit(
         action: domain.action.
         inputs: name=value each, or @file.json.
     """
-    domain, dot, name = action.partition(".")
-    if not dot:
-        raise UsageError(f"{action!r} is not domain.action", hint="e.g. payments.disburse")
+    domain, name = parse_action(action)
     named = [expectation(each) for each in expect]
     grants = [grant(each) for each in under]
     cosigners = [_key(each) for each in cosigner]
@@ -152,3 +150,7 @@ def parse_digest(word: str, what: str) -> bytes:
     if len(found) != 32:
         raise UsageError(f"{word!r} is no {what}", hint="it has 64 hex digits")
     return found
+
+
+COMMANDS: Final = ((submit, EXAMPLES),)
+"""What the command line offers of this module, with the end of each help text."""

@@ -1,5 +1,8 @@
 """The command itself: what commands there are, how they end, what errors say.
 
+A command's module is loaded when its command is typed; those of all commands only for what speaks
+of all: the help, and guesses at what was meant.
+
 An error is one sentence of what happened and one of what to do; tracebacks only with ``--debug``.
 """
 
@@ -8,49 +11,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from types import MappingProxyType
 from typing import Final, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import UnknownCommandError, UnusedCliTokensError
-from rich.text import Text
 
-from comity.auditing.sources import SourceError
-from comity.cli import (
-    acts,
-    asking,
-    audit,
-    circulars,
-    devnet,
-    disclosing,
-    evidence,
-    feed,
-    history,
-    keys,
-    network,
-    node,
-    people,
-    proposals,
-    reads,
-    reversal,
-    reviews,
-    rules,
-    sealing,
-    signer,
-    snapshots,
-    statement,
-    verifying,
-)
-from comity.cli import backup as backup  # these add commands to `node`
-from comity.cli import ceremony as ceremony  # these add commands to `network`
-from comity.cli import members as members
-from comity.cli import rule_changes as rule_changes  # and these to `rules`
-from comity.cli import rule_diff as rule_diff
-from comity.cli import rule_tests as rule_tests
 from comity.cli.options import examples
-from comity.cli.show import err
 from comity.errors import DraftError, KeyUnusableError, NotReachableError, UndecidedError
-from consensus.audit.divergence import NotAuditableError
 from consensus.errors import ComityError, DecodeError, KeyFileError
 from consensus.release import VERSION
 
@@ -60,17 +30,17 @@ USAGE: Final = 2
 UNREACHABLE: Final = 3
 INTERRUPTED: Final = 130
 
-_BAD_INPUT_CODES: Final = ("BAD_CONFIG", "DATA_ACCESS", "KEY_ACCESS", "KEY_STORE")
-"""Of errors of ``node``, which is loaded only by the commands that run one."""
-
-_BAD_INPUT: Final = (
-    DraftError,
-    KeyUnusableError,
-    KeyFileError,
-    DecodeError,
-    SourceError,
-    NotAuditableError,
+_BAD_INPUT_CODES: Final = (
+    "BAD_CONFIG",
+    "DATA_ACCESS",
+    "KEY_ACCESS",
+    "KEY_STORE",
+    "NOT_AUDITABLE",
+    "SOURCE",
 )
+"""Of errors of ``node`` and of audits, which only their commands load."""
+
+_BAD_INPUT: Final = (DraftError, KeyUnusableError, KeyFileError, DecodeError)
 
 app = App(
     name="comity",
@@ -82,32 +52,62 @@ app = App(
     help_format="plaintext",
     default_parameter=Parameter(negative=(), show_default=False),
 )
-for _part in (network, node, signer, keys, rules, snapshots, feed):
-    app.command(_part.app)
 
-app.command(acts.submit, help_epilogue=acts.EXAMPLES)
-app.command(reversal.reverse, help_epilogue=reversal.EXAMPLES)
-app.command(circulars.cosign, help_epilogue=circulars.COSIGN_EXAMPLES)
-app.command(circulars.send, help_epilogue=circulars.SEND_EXAMPLES)
-_MORE: Final = (
-    *reads.COMMANDS,
-    *people.COMMANDS,
-    *asking.COMMANDS,
-    *proposals.COMMANDS,
-    *disclosing.COMMANDS,
+_GROUPS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "network": ("network", "ceremony", "members"),
+        "node": ("node", "backup"),
+        "signer": ("signer",),
+        "keys": ("keys",),
+        "rules": ("rules", "rule_changes", "rule_diff", "rule_tests"),
+        "snapshot": ("snapshots",),
+        "feed": ("feed",),
+    }
 )
-for _command, _examples in _MORE:
-    app.command(_command, name=_command.__name__.rstrip("_"), help_epilogue=_examples)
-app.command(history.history, help_epilogue=history.EXAMPLES)
-app.command(reviews.reviews, help_epilogue=reviews.EXAMPLES_LIST)
-app.command(sealing.erase, help_epilogue=sealing.EXAMPLES)
-app.command(reviews.review, help_epilogue=reviews.EXAMPLES_ONE)
-app.command(audit.audit, help_epilogue=audit.EXAMPLES)
-app.command(evidence.bundle, help_epilogue=evidence.BUNDLE_EXAMPLES)
-app.command(evidence.receipt, help_epilogue=evidence.RECEIPT_EXAMPLES)
-app.command(verifying.verify_, name="verify", help_epilogue=verifying.EXAMPLES)
-app.command(statement.statement, help_epilogue=statement.EXAMPLES)
-app.command(devnet.devnet, help_epilogue=devnet.EXAMPLES)
+"""Commands that have commands of their own: the module of the group, and those that add to it."""
+
+_MODULES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "acts": "submit",
+        "reversal": "reverse",
+        "circulars": "cosign send",
+        "reads": "get list holds decision decisions statements status committee",
+        "people": "authority access reads",
+        "asking": "simulate requirements",
+        "proposals": "propose pending proposal proposals approve object withdraw redraft",
+        "disclosing": "disclose disclosed disclosures",
+        "history": "history",
+        "reviews": "reviews review",
+        "sealing": "erase",
+        "audit": "audit",
+        "evidence": "bundle receipt",
+        "verifying": "verify",
+        "statement": "statement",
+        "devnet": "devnet",
+    }
+)
+"""Modules, and the commands that each has in its ``COMMANDS``."""
+
+_HOME: Final = {word: module for module, words in _MODULES.items() for word in words.split()}
+
+
+def whole() -> App:
+    """Return the command with all that it has."""
+    for word in (*_GROUPS, *_HOME):
+        _load(word)
+    return app
+
+
+def _load(word: str) -> None:
+    """Make a command known, with the others of its module."""
+    if word in app:
+        return
+    if word in _GROUPS:
+        group, *_ = [import_module(f"comity.cli.{name}") for name in _GROUPS[word]]
+        app.command(group.app)
+        return
+    for command, end_of_help in import_module(f"comity.cli.{_HOME[word]}").COMMANDS:
+        app.command(command, name=command.__name__.rstrip("_"), help_epilogue=end_of_help)
 
 
 @app.command(
@@ -122,7 +122,7 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
     Args:
         shell: bash, zsh or fish.
     """
-    print(app.generate_completion(shell=shell))
+    print(whole().generate_completion(shell=shell))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -130,6 +130,11 @@ def run(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments
     as_json = "--json" in arguments
     try:
+        word = arguments[0] if arguments else ""
+        if word in _GROUPS or word in _HOME:
+            _load(word)
+        elif word != "--version":
+            whole()
         status = app(
             list(arguments), exit_on_error=False, print_error=False, result_action="return_value"
         )
@@ -201,6 +206,10 @@ def _say(code: str, what: str, hint: str, status: int, as_json: bool) -> int:
         value = {"error": what, "code": code, "hint": hint, "status": status}
         print(json.dumps(value, ensure_ascii=False))
         return status
+    from rich.text import Text
+
+    from comity.cli.show import err
+
     console = err()
     console.print(Text.assemble(("error: ", "bold red"), _sentence(what)), soft_wrap=True)
     if hint:

@@ -12,9 +12,9 @@ from rich.text import Text
 
 from comity.cli import show
 from comity.cli.acts import expectation, grant, parse_digest
-from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
+from comity.cli.options import OUTPUT, REACH, Output, Reach, examples, with_client
 from comity.cli.refusals import sentence
-from comity.cli.values import parse_inputs, time_word
+from comity.cli.values import parse_action, parse_inputs, time_word
 from comity.client import Client
 from comity.drafting import Call, find_action
 from comity.errors import RequestError
@@ -80,9 +80,7 @@ def _ask(
     output: Output,
     table: Callable[[Simulation], Any],
 ) -> int:
-    domain, dot, name = action.partition(".")
-    if not dot:
-        raise UsageError(f"{action!r} is not domain.action", hint="e.g. payments.disburse")
+    domain, name = parse_action(action)
     named = [expectation(each) for each in ask.expect]
     grants = [grant(each) for each in ask.under]
     signers = [parse_digest(each, "public key or id of a principal") for each in ask.cosigner]

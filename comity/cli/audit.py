@@ -446,3 +446,6 @@ EXAMPLES: Final = examples(
     "comity audit network/treasury --keep audited           goes on where it stopped before",
     "comity audit network/treasury --to 9000 --export 2026.audit",
 )
+
+COMMANDS: Final = ((audit, EXAMPLES),)
+"""What the command line offers of this module, with the end of each help text."""

@@ -15,7 +15,6 @@ from rich.text import Text
 
 from comity import founding, keys
 from comity.ceremony import (
-    NAME,
     Address,
     Enrolment,
     KeyHolder,
@@ -31,8 +30,10 @@ from comity.cli.network import app
 from comity.cli.options import OUTPUT, Output, UsageError, examples
 from comity.cli.show import emit, pairs, table
 from comity.errors import DraftError
+from comity.founding import NAME
 from comity.joining import new_member
 from consensus import genesis, keyfile, memberfile
+from consensus.committee import parse_address
 from consensus.errors import DecodeError
 from consensus.keyfile import KeyKind
 
@@ -178,8 +179,7 @@ def _join(
         if not NAME.fullmatch(who) or who in people:
             raise UsageError(f"--person {each!r} is no name of its own", hint="use a-z, 0-9, - _")
         people[who] = key
-    if not NAME.fullmatch(agency):
-        raise UsageError(f"{agency!r} is no name of an agency", hint="use a-z, 0-9, - _")
+    founding.check_agency(agency)
     passphrase = None if passphrase_file is None else keys.read_passphrase(passphrase_file)
     chain = genesis.chain_id(data)
     made = new_member(chain, agency, address, people, make_certificate=make_certificate)
@@ -312,10 +312,10 @@ def address_of(word: str, option: str) -> tuple[str, int]:
     Raises:
         UsageError: it is none.
     """
-    host, _, port = word.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+    found = parse_address(word)
+    if found is None:
         raise UsageError(f"{option} {word!r} is not host:port", hint="write it as 10.3.0.5:7400")
-    return host.strip("[]"), int(port)
+    return found
 
 
 def _given(word: str) -> tuple[str, bytes]:

@@ -125,3 +125,7 @@ def _show(circular: Circular, book: Rulebook, output: Output) -> None:
     rows += [("signature missing", each) for each in missing]
     title = "signatures are missing" if missing else "complete; `comity send` submits it"
     show.emit(output, value, show.titled(title, show.pairs(rows)))
+
+
+COMMANDS: Final = ((cosign, COSIGN_EXAMPLES), (send, SEND_EXAMPLES))
+"""What the command line offers of this module, with the end of each help text."""

@@ -226,3 +226,7 @@ def _report(folder: Path, heights: dict[str, Height], stay: bool, output: Output
             str(folder / v.agency / "keys"),
         )
     show.emit(output, value, show.titled(title, shown, "Ctrl-C stops it" if stay else ""))
+
+
+COMMANDS: Final = ((devnet, EXAMPLES),)
+"""What the command line offers of this module, with the end of each help text."""

@@ -181,3 +181,7 @@ def qr_code(digest: bytes) -> str:
     drawn = io.StringIO()
     segno.make(f"comity:receipt:{digest.hex()}", micro=False).terminal(out=drawn, compact=True)
     return drawn.getvalue()
+
+
+COMMANDS: Final = ((bundle, BUNDLE_EXAMPLES), (receipt, RECEIPT_EXAMPLES))
+"""What the command line offers of this module, with the end of each help text."""

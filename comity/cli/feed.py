@@ -15,6 +15,7 @@ from comity.cli.show import emit, err, pairs
 from comity.client import Client
 from comity.feeding.errors import FeedSetupError
 from comity.feeding.following import Bounds, Follower, Progress, Sink
+from consensus.committee import parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -188,8 +189,8 @@ def _run(
 def _serve(address: str, progress: Progress) -> None:
     from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65_536:
+    found = parse_address(address)
+    if found is None:
         raise UsageError(f"{address!r} is no address", hint="write it as 127.0.0.1:9470")
     registry = CollectorRegistry()
     shown: tuple[tuple[str, str, Callable[[], float]], ...] = (
@@ -202,7 +203,7 @@ def _serve(address: str, progress: Progress) -> None:
     for name, words, read in shown:
         Gauge(f"comity_feed_{name}", words, registry=registry).set_function(read)
     try:
-        start_http_server(int(port), host, registry)
+        start_http_server(found[1], found[0], registry)
     except OSError as error:
         said = f"cannot listen at {address}: {error.strerror}"
         raise FeedSetupError(said, hint="name an address that is free") from error

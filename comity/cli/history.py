@@ -165,3 +165,6 @@ EXAMPLES: Final = examples(
     "comity history holds/entitlement/0x51c0... --json    whether a hold was on it, and when",
     "comity history note/7 --acts --limit 20",
 )
+
+COMMANDS: Final = ((history, EXAMPLES),)
+"""What the command line offers of this module, with the end of each help text."""

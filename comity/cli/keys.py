@@ -13,12 +13,11 @@ from comity import keys
 from comity.cli.options import OUTPUT, Output, UsageError, ask_passphrase, examples
 from comity.cli.show import emit, pairs
 from comity.errors import KeyUnusableError
-from comity.founding import GENESIS_NAME
 from comity.keys import AskPassphrase
 from consensus import genesis as genesis_file
 from consensus import keyfile
 from consensus.errors import DecodeError, KeyFileError
-from consensus.genesis import Genesis
+from consensus.genesis import GENESIS_NAME, Genesis
 from consensus.keyfile import KeyKind
 
 app = App(name="keys", help="Make and look at key files.")

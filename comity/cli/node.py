@@ -7,9 +7,7 @@ from typing import Annotated, Final
 
 from cyclopts import App, Parameter
 
-from comity.cli import reads
 from comity.cli.options import OUTPUT, REACH, Output, Reach, examples
-from comity.cli.show import emit, table
 
 CONFIG: Final = Path("node.toml")
 
@@ -29,6 +27,7 @@ def run(config: Config = CONFIG, /, *, output: Output = OUTPUT) -> None:
 @app.command(help_epilogue=examples("comity node check network/treasury"))
 def check(config: Config = CONFIG, /, *, output: Output = OUTPUT) -> None:
     """Check files, keys, ports, clock and disk before a start."""
+    from comity.cli.show import emit, table
     from node import main
 
     found = main.check(file_of(config))
@@ -41,6 +40,8 @@ def check(config: Config = CONFIG, /, *, output: Output = OUTPUT) -> None:
 @app.command(help_epilogue=examples("comity node status --server treasury"))
 def status(*, reach: Reach = REACH, output: Output = OUTPUT) -> None:
     """Show what a running node says of itself."""
+    from comity.cli import reads
+
     reads.status(reach=reach, output=output)
 
 

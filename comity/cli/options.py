@@ -8,19 +8,19 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from getpass import getpass
 from pathlib import Path
-from typing import Annotated, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
-import trio
 from cyclopts import Parameter
 
 from comity import keys
-from comity.client import Client
 from comity.errors import DraftError, RequestError
-from comity.founding import GENESIS_NAME
 from comity.keys import Key
 from consensus.errors import DecodeError
-from consensus.genesis import decode
+from consensus.genesis import GENESIS_NAME, decode
 from consensus.protocol import Status
+
+if TYPE_CHECKING:
+    from comity.client import Client
 
 T = TypeVar("T")
 
@@ -116,6 +116,10 @@ def own_key(reach: Reach) -> Key | None:
 
 def with_client(reach: Reach, work: Callable[[Client], Awaitable[T]]) -> T:
     """Return what ``work`` makes of a client."""
+    import trio
+
+    from comity.client import Client
+
     genesis = genesis_bytes(reach)
     key = own_key(reach)
     named = tuple(each for each in os.environ.get(SERVERS_VARIABLE, "").split(",") if each)

@@ -14,7 +14,7 @@ from comity.cli import show
 from comity.cli.acts import parse_digest
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
 from comity.cli.refusals import lacking_words, sentence
-from comity.cli.values import parse_inputs, time_word
+from comity.cli.values import parse_action, parse_inputs, time_word
 from comity.client import Client
 from comity.drafting import Call, find_action
 from comity.errors import RequestError
@@ -50,9 +50,7 @@ def propose(
         action: domain.action.
         inputs: name=value each, or @file.json.
     """
-    domain, dot, name = action.partition(".")
-    if not dot:
-        raise UsageError(f"{action!r} is not domain.action", hint="e.g. payments.disburse")
+    domain, name = parse_action(action)
     if hours is not None and not 1 <= hours <= 24 * 365:
         raise UsageError(f"--hours {hours} is not between 1 and 8760")
     grants = [parse_digest(each, "id of a grant") for each in under]

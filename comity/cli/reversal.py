@@ -150,3 +150,7 @@ def _value(found: Reversal) -> dict[str, Any]:
         "freed": [[plain(part) for part in slot] for slot in found.slots],
         "obstacle": found.obstacle,
     }
+
+
+COMMANDS: Final = ((reverse, EXAMPLES),)
+"""What the command line offers of this module, with the end of each help text."""

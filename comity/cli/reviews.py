@@ -100,3 +100,7 @@ def _value(entry: Entry) -> dict[str, Any]:
         "used_ms": due.used_ms,
         "due_ms": due.due_ms,
     }
+
+
+COMMANDS: Final = ((reviews, EXAMPLES_LIST), (review, EXAMPLES_ONE))
+"""What the command line offers of this module, with the end of each help text."""

@@ -112,3 +112,7 @@ def field_word(found: Unsealed | None, kind: Kind, name: str) -> str:
 def shown_inputs(inputs: Mapping[str, Value]) -> dict[str, Value]:
     """Return inputs as they may be printed: what is sealed stays so."""
     return {name: "sealed" if isinstance(each, Sealed) else each for name, each in inputs.items()}
+
+
+COMMANDS: Final = ((erase, EXAMPLES),)
+"""What the command line offers of this module, with the end of each help text."""

@@ -11,11 +11,9 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from comity.authority import KINDS
 from comity.cli.options import Output
 from comity.cli.refusals import sentence
 from comity.cli.values import date_word, plain, time_word
-from comity.members import wanted_words
 from comity.results import Decision, Entry, Holds, Listing
 from comity.words import id_word, place_word, word
 from consensus.codec import Value
@@ -342,10 +340,18 @@ def input_word(value: Value, kind: Type | None) -> str:
 
 def changes_word(data: bytes) -> str:
     """Return changes of the committee for whoever is to consent to them."""
+    from comity.members import wanted_words
+
     try:
         return "\n".join(wanted_words(decode_changes(data)))
     except DecodeError as error:
         return f"not in order: {error.message}"
+
+
+def _principal_word(kind: int) -> str:
+    from comity.authority import KINDS
+
+    return KINDS[kind]
 
 
 def _kernel_rows(entry: Entry, book: Rulebook | None) -> list[tuple[str, Any]]:
@@ -366,7 +372,7 @@ def _kernel_rows(entry: Entry, book: Rulebook | None) -> list[tuple[str, Any]]:
         elif name == "state" and entry.key.namespace == "reservation":
             rows.append((name, _state_word(entry)))
         elif name == "kind" and entry.key.namespace == "principal":
-            rows.append((name, KINDS[value]))
+            rows.append((name, _principal_word(value)))
         elif name == "status":
             rows.append((name, _status_word(entry, value)))
         else:

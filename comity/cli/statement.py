@@ -131,3 +131,6 @@ EXAMPLES: Final = examples(
     "comity statement 812 --tlog -o 812.tlog-proof",
     "comity statement 812.tlog-proof --genesis genesis.cbor   checks the file, without a network",
 )
+
+COMMANDS: Final = ((statement, EXAMPLES),)
+"""What the command line offers of this module, with the end of each help text."""

@@ -26,7 +26,6 @@ from typing import Any, Final
 
 from comity.cli.options import UsageError
 from comity.drafting import Sealed
-from comity.sealing import sealed_type
 from comity.words import KERNEL_NAMESPACES
 from consensus.codec import Value
 from consensus.ledger.model import Action
@@ -93,12 +92,26 @@ def parse_place(word: str) -> tuple[str, list[Value]]:
     return "record", [first, *rest]
 
 
+def parse_action(word: str) -> tuple[str, str]:
+    """Return domain and name of ``domain.action``.
+
+    Raises:
+        UsageError: it has another form.
+    """
+    domain, dot, name = word.partition(".")
+    if not dot:
+        raise UsageError(f"{word!r} is not domain.action", hint="e.g. payments.disburse")
+    return domain, name
+
+
 def parse_inputs(action: Action, words: Sequence[str]) -> dict[str, Value]:
     """Return inputs of ``name=value`` words, or of one JSON file named ``@FILE``.
 
     Raises:
         UsageError: a word is not of that form, or a value not of its input's type.
     """
+    from comity.sealing import sealed_type  # loads a client
+
     types = {each.name: each.type for each in action.inputs}
     hidden = {
         each.name: sealed_type(action, each.name) or Type("text")

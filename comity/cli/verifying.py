@@ -398,3 +398,7 @@ def _value(found: Verified, warnings: Sequence[str]) -> dict[str, Any]:
 def decisions_word(state: int) -> str:
     """Return the word for a decision's state."""
     return {decisions.APPLIED: "applied", decisions.REFUSED: "refused"}.get(state, "proposed")
+
+
+COMMANDS: Final = ((verify_, EXAMPLES),)
+"""What the command line offers of this module, with the end of each help text."""

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+import comity.client
 from comity import Client, keys
-from comity.cli import options
 from comity.cli.app import run
 from consensus import keyfile
 from consensus.keyfile import KeyKind
@@ -114,5 +114,5 @@ def open_shell(
     monkeypatch.setenv("COMITY_KEY_FILE", "official.key")
     monkeypatch.delenv("COMITY_GENESIS", raising=False)
     monkeypatch.delenv("COMITY_SERVERS", raising=False)
-    monkeypatch.setattr(options, "Client", SimpleNamespace(connect=in_memory(twin)))
+    monkeypatch.setattr(comity.client, "Client", SimpleNamespace(connect=in_memory(twin)))
     return found

@@ -263,7 +263,7 @@ def test_own_bugs_are_told_without_traceback(
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr(MODULE, "app", broken)
+    monkeypatch.setattr(MODULE, "_load", broken)
     found = idle_shell("status")
     assert found.status == 1
     assert "an error of this program: ZeroDivisionError: oops" in found.err
@@ -275,7 +275,7 @@ def test_interrupt_is_exit_status_130(idle_shell: Shell, monkeypatch: pytest.Mon
     def interrupted(*_: Any, **__: Any) -> None:
         raise BaseExceptionGroup("tasks", [BaseExceptionGroup("more", [KeyboardInterrupt()])])
 
-    monkeypatch.setattr(MODULE, "app", interrupted)
+    monkeypatch.setattr(MODULE, "_load", interrupted)
     found = idle_shell("status")
     assert (found.status, found.out, found.err) == (130, "", "")
 
@@ -328,6 +328,8 @@ def test_agencies_are_named_in_one_go(idle_shell: Shell) -> None:
         (["--size", "-1"], "0 agencies"),
         (["--agencies", *"abcc"], "two agencies share one name"),
         (["--agencies", "a", "b", "c", "d d"], "'d d' is no name of an agency"),
+        (["--agencies", "a", "b", "c", "_d"], "'_d' is no name of an agency"),
+        (["--agencies", "a", "b", "c", "d" * 65], "d' is no name of an agency"),
         (["--agencies", *"abcd", "--size", "5"], "--size 5, but 4 agencies are named"),
         (["--tree-depth", "7"], "a tree of 7 bits cannot be"),
         (["--tree-depth", "40"], "a tree of 40 bits cannot be"),

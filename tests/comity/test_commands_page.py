@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cyclopts import App
 
-from comity.cli.app import DONE, INTERRUPTED, REFUSED, UNREACHABLE, USAGE, app
+from comity.cli.app import DONE, INTERRUPTED, REFUSED, UNREACHABLE, USAGE, whole
 from tests.comity.shell import Shell, shell
 
 __all__ = ["shell"]
@@ -33,7 +33,7 @@ def commands(group: App, path: tuple[str, ...] = ()) -> Iterator[tuple[str, App]
             yield " ".join((*path, name)), found
 
 
-COMMANDS = dict(commands(app))
+COMMANDS = dict(commands(whole()))
 
 
 def options(command: App) -> set[str]:
