@@ -36,6 +36,7 @@ from consensus.ledger.genesis_state import genesis_state
 from consensus.ledger.model import Rulebook
 from consensus.ledger.rules import compile_rulebook, encode_definition, load_toml, rolenames
 from consensus.ledger.rules.lines import locate, misfit, nearest
+from consensus.ledger.rules.toml import read_text
 
 T = TypeVar("T")
 
@@ -246,7 +247,7 @@ def read_toml(path: Path, shape: type[T]) -> T:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        return msgspec.convert(tomllib.loads(text), shape)
+        return msgspec.convert(read_text(text), shape)
     except OSError as error:
         raise DraftError(f"cannot read {path}: {error.strerror}", hint="name the file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -17,6 +17,7 @@ import msgspec
 from consensus.committee import parse_address
 from consensus.errors import ComityError
 from consensus.ledger.rules.lines import TomlPath, locate, misfit, nearest
+from consensus.ledger.rules.toml import read_text
 
 
 class ConfigError(ComityError):
@@ -205,7 +206,7 @@ def _parsed(path: Path) -> tuple[dict[str, Any], _Places]:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"cannot read {path}: {reason}") from error
     try:
-        tree = tomllib.loads(text)
+        tree = read_text(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     return tree, _Places(path, text)

@@ -72,6 +72,7 @@ from consensus.ledger.ledger import of_genesis
 from consensus.ledger.model import Kind, Rulebook
 from consensus.ledger.rules import Definition, encode_definition
 from consensus.ledger.rules.lines import locate, misfit, nearest
+from consensus.ledger.rules.toml import read_text
 from consensus.ledger.types import InputError, Type
 from consensus.ledger.view import View, Write
 from consensus.protocol import StateKey
@@ -162,7 +163,7 @@ def read_cases(path: Path) -> _File:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        found = msgspec.convert(_dated(tomllib.loads(text)), _File)
+        found = msgspec.convert(_dated(read_text(text)), _File)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DraftError(f"{path}: {error}", hint="mend the file") from error
     except msgspec.ValidationError as error:

@@ -35,6 +35,8 @@ from consensus.ledger.types import Type
 _MONTH: Final = re.compile(r"(\d{4})-(\d\d)")
 _INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
 _EPOCH: Final = datetime.date(1970, 1, 1)
+NESTING_MAX: Final = 16
+"""Brackets within each other, in a word or in JSON; ids of the ledger have fewer."""
 
 
 def parse_id(word: str) -> list[Value]:
@@ -53,6 +55,8 @@ def _split(word: str) -> list[str]:
             quoted = not quoted
         elif not quoted and character in "[]":
             depth += 1 if character == "[" else -1
+            if depth > NESTING_MAX:
+                raise UsageError(f"{word[:40]!r}… has brackets within each other too deeply")
         if character == "/" and not depth and not quoted:
             parts.append("")
         else:
@@ -152,7 +156,7 @@ def parse_value(text: str, kind: Type, name: str) -> Value:
     """
     try:
         return _typed(text, kind)
-    except (ValueError, KeyError, OverflowError, UsageError) as error:
+    except (ValueError, KeyError, OverflowError, RecursionError, UsageError) as error:
         raise UsageError(f"{name} = {text!r} is no {kind.text}", hint=_FORMS[kind.base]) from error
 
 
@@ -252,15 +256,18 @@ def _bytes(text: str) -> bytes:
 def _file(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not JSON: {error}") from error
     if not isinstance(found, dict):
         raise UsageError(f"{path} does not hold an object with inputs by name")
     return found
 
 
-def input_value(value: Any, kind: Type | None) -> Value:
+def input_value(value: Any, kind: Type | None, nesting: int = NESTING_MAX) -> Value:
     """Return the value that one of JSON or TOML stands for as an input of this type.
+
+    Args:
+        nesting: how many lists may be within each other.
 
     Raises:
         UsageError: it stands for none.
@@ -273,7 +280,9 @@ def input_value(value: Any, kind: Type | None) -> Value:
         return value
     if isinstance(value, list):
         item = kind.item if kind is not None and kind.base == "list" else None
-        return [input_value(each, item) for each in value]
+        if not nesting:
+            raise UsageError("lists are within each other too deeply")
+        return [input_value(each, item, nesting - 1) for each in value]
     if value is None or isinstance(value, bool | int):
         return value
     raise UsageError(f"{value!r} is no value of the ledger", hint="use texts, integers and lists")

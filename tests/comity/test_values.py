@@ -8,7 +8,7 @@ import pytest
 
 from comity.cli.options import UsageError
 from comity.cli.show import typed_word
-from comity.cli.values import input_value, parse_place, parse_value
+from comity.cli.values import input_value, parse_id, parse_place, parse_value
 from comity.words import place_word
 from consensus.codec import Value
 from consensus.ledger import layout
@@ -96,3 +96,12 @@ def test_a_kind_that_is_called_like_an_object_of_the_kernel_is_written_in_full()
     assert parse_place("record/corrections/1") == ("record", ["corrections", 1])
     assert place_word("record", ["corrections", 1]) == "record/corrections/1"
     assert place_word("record", ["note", 1]) == "note/1"
+
+
+@pytest.mark.parametrize("word", ["[" * 5000 + "a" + "]" * 5000, "[" * 17 + "1" + "]" * 17])
+def test_brackets_within_each_other_have_a_bound(word: str) -> None:
+    with pytest.raises(UsageError, match="too deeply"):
+        parse_id(word)
+    for kind in (Type("ref", "note"), Type("list", "int")):
+        with pytest.raises(UsageError):
+            parse_value(word, kind, "it")

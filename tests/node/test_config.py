@@ -85,3 +85,13 @@ def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
 def test_addresses_have_a_host_and_a_port() -> None:
     assert split_address("127.0.0.1:80", "x") == ("127.0.0.1", 80)
     assert split_address("[::1]:80", "x") == ("::1", 80)
+
+
+@pytest.mark.parametrize(
+    "text", ["a = " + "[" * 5000, "a = " + "{a=" * 5000, "a = " + "9" * 5000, "a." * 40 + "a = 1"]
+)
+def test_what_toml_cannot_take_in_is_one_sentence(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load(path, {})

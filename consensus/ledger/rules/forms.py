@@ -16,9 +16,10 @@ from typing import Final
 from consensus import codec
 from consensus.errors import DecodeError, RulesError
 from consensus.ledger.rules.definition import Definition
-from consensus.ledger.rules.lines import KEY_PARTS_MAX, line_of_long_key, locate
+from consensus.ledger.rules.lines import locate
 from consensus.ledger.rules.schema import Place, Report, Skip
 from consensus.ledger.rules.structure import DEFINITION
+from consensus.ledger.rules.toml import read_text
 
 FORMAT: Final = 1
 """Version of the canonical form."""
@@ -32,19 +33,12 @@ def read_toml(text: str, where: str) -> tuple[Definition | None, Report]:
     if len(text) > TOML_CHARACTERS_MAX:
         report.add((), f"{len(text)} characters, at most {TOML_CHARACTERS_MAX}")
         return None, report
-    if line := line_of_long_key(text):
-        message = f"a key of more than {KEY_PARTS_MAX} parts"
-        report.problems.append(RulesError(message, where=where, line=line))
-        return None, report
     try:
-        table = tomllib.loads(text)
+        table = read_text(text)
         report.lines = locate(text)
     except tomllib.TOMLDecodeError as error:
         message, line = _toml_fault(str(error))
         report.problems.append(RulesError(message, where=where, line=line))
-        return None, report
-    except RecursionError:
-        report.add((), "arrays or tables are nested too deeply")
         return None, report
     try:
         read = DEFINITION.read(table, Place(report))

@@ -177,6 +177,8 @@ def test_garbage_is_refused_with_the_documented_error(data: bytes) -> None:
         (SMALL + "[a" + ".a" * 100_000 + "]\n", "a key of more than 32 parts", 4),
         (SMALL + '"a" . ' * 33 + "a = 1\n", "a key of more than 32 parts", 4),
         (SMALL + "deep = " + "[" * 5000 + "]" * 5000, "nested too deeply", 0),
+        (SMALL + "deep = " + "[" * 64 + "]" * 64, "nested too deeply", 0),
+        (SMALL + "long = " + "9" * 5000, "a number of too many digits", 0),
     ],
 )
 def test_bad_text_is_refused_with_its_line(text: str, message: str, line: int) -> None:
