@@ -97,7 +97,7 @@ def read_certificate(path: Path, size: int) -> tuple[Guest, bytes]:
 
     Raises:
         ComityError: it is no certificate of an Ed25519 key with one name.
-        OSError: it cannot be read.
+        OSError: it cannot be read, or TLS cannot load it.
     """
     if size > CERTIFICATE_BYTES_MAX:
         raise ComityError(f"{size} bytes are no certificate")
@@ -107,7 +107,9 @@ def read_certificate(path: Path, size: int) -> tuple[Guest, bytes]:
             data = ssl.PEM_cert_to_DER_cert(data.decode("ascii"))
         except ValueError as error:
             raise ComityError(f"not a certificate in PEM: {error}") from error
-    return Guest(certificate_name(data), certificate_key(data)), data
+    guest = Guest(certificate_name(data), certificate_key(data))
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=data)
+    return guest, data
 
 
 def observer_door(config: Config, certificate: bytes, seed: bytes) -> ObserverDoor | None:

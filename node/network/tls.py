@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -39,6 +40,9 @@ _NOT_AFTER: Final = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.
 """RFC 5280 §4.1.2.5: no well-defined end. A member's key ends by a committee change instead."""
 
 _serial_hash: Final = context("certificate serial")
+_UNREADABLE: Final = (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm)
+"""What cryptography raises for bytes that are no certificate, or none that it knows; parts of one
+are read only when they are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,11 @@ def certificate_key(der: bytes) -> bytes:
     Raises:
         CertificateUnusable: not a DER certificate, or its key is of another kind.
     """
-    key = _parse(der).public_key()
+    certificate = _parse(der)
+    try:
+        key = certificate.public_key()
+    except _UNREADABLE as error:
+        raise CertificateUnusable("the certificate's key cannot be read") from error
     if not isinstance(key, Ed25519PublicKey):
         raise CertificateUnusable("the certificate's key is not Ed25519")
     return key.public_bytes_raw()
@@ -115,7 +123,11 @@ def certificate_name(der: bytes) -> str:
     Raises:
         CertificateUnusable: not a DER certificate, or it has not exactly one common name.
     """
-    names = _parse(der).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    certificate = _parse(der)
+    try:
+        names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    except _UNREADABLE as error:
+        raise CertificateUnusable("the certificate's name cannot be read") from error
     if len(names) != 1:
         raise CertificateUnusable("a node's certificate has exactly one common name")
     return str(names[0].value)
@@ -224,5 +236,5 @@ def _private_key(seed: bytes) -> Ed25519PrivateKey:
 def _parse(der: bytes) -> x509.Certificate:
     try:
         return x509.load_der_x509_certificate(der)
-    except ValueError as error:
+    except _UNREADABLE as error:
         raise CertificateUnusable("not a certificate in DER") from error
