@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from consensus.keyfile import FILE_BYTES_MAX, KeyKind
+from consensus.keyfile import FILE_BYTES_MAX, MEMORY_KIB_MIN, KeyKind, from_seed, seal
 from node import hardening, keyfiles
 from node.errors import DataAccessError, KeyAccessError
 from node.keyfiles import load
+from node.signing import main
 from scripts import localnet
+from tests.consensus.ledger.test_succession import GENESIS
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSPHRASE = "correct horse battery staple"
@@ -212,3 +214,85 @@ def test_a_running_node_shows_no_secret_and_writes_none(
             assert secret not in where
     for path in (home / "data").rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, f"{path} is open to others"
+
+
+SIGNER = """
+import sys
+from pathlib import Path
+from node.signing.main import run
+run(Path(sys.argv[1]))
+"""
+FAULT = """
+import sys
+from node.telemetry import logs
+log = logs.configure("debug", sys.argv[1], "registry")
+def open_it(passphrase):
+    raise ValueError("it does not open")
+try:
+    open_it(sys.stdin.readline())
+except ValueError:
+    log.error("failed", exc_info=True)
+"""
+
+
+@pytest.mark.parametrize("style", ["json", "text"])
+def test_what_a_log_says_of_an_exception_shows_no_value(style: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FAULT, style],
+        input=PASSPHRASE.encode(),
+        capture_output=True,
+        check=True,
+        cwd=ROOT,
+    )
+    assert b"it does not open" in done.stderr
+    assert PASSPHRASE.encode() not in done.stderr + done.stdout
+
+
+@pytest.mark.process
+@pytest.mark.skipif(sys.platform != "linux", reason="what others see is in /proc")
+def test_a_running_signer_shows_no_secret_and_writes_none(tmp_path: Path) -> None:
+    key = from_seed(KeyKind.VALIDATOR, bytes(range(32)))
+    folder = tmp_path / "signer"
+    folder.mkdir(mode=0o700)
+    sealed = seal(
+        key, PASSPHRASE, salt=bytes(16), nonce=bytes(24), operations=1, memory_kib=MEMORY_KIB_MIN
+    )
+    keyfiles.create(folder / "validator.key", sealed)
+    keyfiles.create(folder / "words", PASSPHRASE.encode() + b"\n")
+    (folder / "genesis.cbor").write_bytes(GENESIS.encode())
+    config = folder / "signer.toml"
+    config.write_text(
+        '[signer]\ngenesis = "genesis.cbor"\nsocket = "s"\nkey = "validator.key"\n'
+        f'client_user = "{os.geteuid()}"\nmark = "mark"\npassphrase_file = "words"\n'
+        '[log]\nlevel = "debug"\n'
+    )
+    main.init(config)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SIGNER, str(config)],
+        env={**os.environ, "COMITY_KEY_PASSPHRASE": PASSPHRASE},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=ROOT,
+    )
+    try:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        assert b"started" in said, said.decode()
+        place = Path(f"/proc/{process.pid}")
+        assert core_limits(place) == ["0", "0"]
+        command = (place / "cmdline").read_bytes()
+        process.send_signal(signal.SIGTERM)
+        said += process.stdout.read()
+        assert process.wait() == 0, said.decode()
+    finally:
+        process.kill()
+        process.communicate()
+    written = b"".join(
+        path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in ("validator.key", "words")
+    )
+    for secret in (*forms(key.seed), PASSPHRASE.encode()):
+        for where in (said, command, written):
+            assert secret not in where

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import traceback
 from pathlib import Path
 
 import pytest
@@ -121,5 +122,7 @@ def test_what_is_wrong_is_named_with_what_to_do(
 
 def test_a_wrong_pin_is_told(tmp_path: Path, token: str) -> None:
     path = configured(tmp_path / "a", token, "absent", pin="9999")
-    with pytest.raises(KeyStoreError, match="the PIN does not open the token 'comity'"):
+    with pytest.raises(KeyStoreError, match="the PIN does not open the token 'comity'") as caught:
         main.check(path)
+    shown = "".join(traceback.format_exception(caught.value)) + caught.value.hint
+    assert "9999" not in shown
