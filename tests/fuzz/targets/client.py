@@ -4,10 +4,11 @@ and every reader of a result in a client.
 
 from __future__ import annotations
 
+from comity import decisions, simulating
 from consensus import answers, asking, codec, past, protocol, reads, sealed
 from consensus.audit import pages
 from consensus.codec import Value
-from consensus.errors import RemoteProtocolError
+from consensus.errors import DecodeError, ProofError, RemoteProtocolError
 from consensus.frames import FrameSplitter
 from tests.consensus.test_hostile_bytes import READERS
 from tests.fuzz.target import Target, of, vectors
@@ -20,6 +21,7 @@ ALL_READERS = (
     answers.read_past,
     answers.read_reversal,
     answers.read_bundle,
+    simulating.read,
     asking.read_simulated,
     asking.read_readings,
     pages.read_page,
@@ -65,6 +67,12 @@ def results(data: bytes) -> None:
         raise failed
 
 
+def decision(data: bytes) -> None:
+    """A decision as a client reads it, whose leaves may be closed."""
+    found = decisions.read(data)
+    assert len(found.root) == 32
+
+
 def every_answer() -> list[bytes]:
     found = [answers.decode_answer(data).result for data in of(CLIENT["answers"])]
     return [codec.encode(each) for each in found]
@@ -79,4 +87,6 @@ def request_frames() -> list[bytes]:
 TARGETS = [
     Target("client-frames", client_frames, request_frames(), (RemoteProtocolError,)),
     Target("results", results, every_answer(), (RemoteProtocolError,)),
-]
+    Target("read-decision", decision, of(vectors("decision")["decisions"], "encoded"),
+           (DecodeError, ProofError)),
+]  # fmt: skip

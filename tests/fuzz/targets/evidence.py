@@ -8,17 +8,20 @@ Every signature and hash stays in force: what lies behind them is reached by ``s
 from __future__ import annotations
 
 import io
-from functools import cache
+from functools import cache, partial
 
 from comity import circulars, receipts
 from consensus import codec
-from consensus.answers import StatementEvidence
+from consensus import committee as committees
+from consensus.answers import EpochStep, StatementEvidence
 from consensus.audit import stream
 from consensus.audit.stream import Kind, Splitter
+from consensus.committee import COMMITTEE
 from consensus.errors import DecodeError, VerificationError
 from consensus.evidence import bundle, disclosure, tlog, verify
 from consensus.evidence.bundle import Sealed
 from consensus.evidence.stages import FailedError
+from consensus.evidence.trust import Chain
 from consensus.snapshot import Reader, check_all
 from tests.consensus.audit.ledger import honest
 from tests.consensus.test_snapshot_vectors import file as snapshot_file
@@ -28,8 +31,11 @@ from tests.fuzz.target import Target, of, vectors
 BUNDLE, DISCLOSURE, TLOG = vectors("bundle"), vectors("disclosure"), vectors("tlog")
 SNAPSHOT, TRANSACTION = vectors("snapshot"), vectors("transaction")
 BUNDLES = of(BUNDLE["valid"], "file")
+EPOCHS = vectors("epochs")
+EPOCHS_CHAIN = bytes.fromhex(EPOCHS["chain"])
 SNAPSHOT_CHAIN = bytes.fromhex(SNAPSHOT["valid"][0]["chain"])
-_parts = codec.list_of(codec.array(codec.integer(1, 5), codec.octets()), 64)
+_chain = codec.array(codec.list_of(codec.array(codec.octets(), COMMITTEE), 8), codec.octets())
+_parts = codec.list_of(codec.array(codec.integer(1, max(Kind)), codec.octets()), 64)
 
 
 def bundle_file(data: bytes) -> None:
@@ -77,8 +83,26 @@ def circular(data: bytes) -> None:
     circulars.read(bytes.fromhex(TRANSACTION["chain"]), data)
 
 
-def snapshot(data: bytes) -> None:
-    check_all(Reader(io.BytesIO(data).read, SNAPSHOT_CHAIN))
+def committee_chain(data: bytes) -> None:
+    """``[[step, ...], certificate]``: how epochs ended, and a certificate of the last one."""
+    steps, newest = codec.decode(data, _chain, bytes_max=2**20, what="chain")
+    first = committees.from_value(codec.parse(bytes.fromhex(EPOCHS["committee"])))
+    followed = Chain(EPOCHS_CHAIN, first)
+    followed.follow([EpochStep(*step) for step in steps])
+    followed.certificate(newest)
+
+
+def chains() -> list[bytes]:
+    frames = {name: codec.parse(bytes.fromhex(data)) for name, data in EPOCHS["frames"].items()}
+    return [
+        codec.encode([[frames[name] for name in row["steps"]], bytes.fromhex(newest)])
+        for row in EPOCHS["valid"]
+        if (newest := EPOCHS["frames"][row["certificate"]])
+    ]
+
+
+def snapshot(data: bytes, chain: bytes = SNAPSHOT_CHAIN) -> None:
+    check_all(Reader(io.BytesIO(data).read, chain))
 
 
 def read_audit(data: bytes) -> None:
@@ -94,6 +118,8 @@ def read_audit(data: bytes) -> None:
                     stream.check_decisions(recorded.decisions, "decisions")
             case Kind.ROWS:
                 stream.read_rows(frame)
+            case Kind.EPOCH:
+                stream.read_epoch(frame)
             case Kind.END:
                 stream.read_end(frame)
             case Kind.FAILED:
@@ -120,6 +146,11 @@ def parts_of(data: bytes) -> bytes:
     return codec.encode([[int(each.kind), each.payload] for each in splitter.feed(data)][:3])
 
 
+def epoch_part() -> bytes:
+    """The end of an epoch alone, as an audit file has it."""
+    return codec.encode([[int(Kind.EPOCH), bytes.fromhex(vectors("epochs")["frames"]["step 2"])]])
+
+
 VERIFIED = (DecodeError, VerificationError)
 
 TARGETS = [
@@ -131,8 +162,13 @@ TARGETS = [
     Target("tlog", statement_text, [row["text"].encode() for row in TLOG["valid"]], VERIFIED,
            words=("c2sp.org/tlog-proof@v1\n", "extra ", "index ", "\n\n", "statement ", "\u2014 ")),
     Target("circular", circular, of(TRANSACTION["transactions"], "envelope"), VERIFIED),
+    Target("committee-chain", committee_chain, chains(), VERIFIED, bytes_max=32_768),
     Target("snapshot", snapshot, [snapshot_file(SNAPSHOT["valid"][0])], VERIFIED,
            bytes_max=65_536),
+    Target("snapshot-epochs", partial(snapshot, chain=EPOCHS_CHAIN),
+           [snapshot_file(row) for row in SNAPSHOT["valid"] if "epoch" in row["name"]], VERIFIED,
+           bytes_max=65_536),
     Target("audit", read_audit, [_audit()], bytes_max=65_536),
-    Target("audit-parts", audit_parts, [parts_of(_audit())], bytes_max=65_536, accepts=False),
+    Target("audit-parts", audit_parts, [parts_of(_audit()), epoch_part()], bytes_max=65_536,
+           accepts=False),
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from consensus import codec
+from consensus.audit import heights
 from consensus.errors import DecodeError, ProofError
 from consensus.ledger import evidence
 from consensus.ledger.evidence import EvidenceError
@@ -19,7 +20,10 @@ _row = codec.array(codec.bytes32, codec.bytes32, codec.octets(low=1))
 
 
 def read_statement(data: bytes) -> None:
-    statement.read(data)
+    """As a client, an audit and evidence read it: all or none of them take it."""
+    found = statement.read(data)
+    assert heights.read_statement(data, "statement").encode() == data
+    assert found.height >= 0
 
 
 def history_proof(data: bytes) -> None:
