@@ -37,6 +37,10 @@ from node.verifier import Verifier
 NEVER_MS: Final = 2**63
 BACKLOG_MAX: Final = 256
 """Batches waiting for a worker's verdict; beyond it pushes are dropped and fetched later."""
+CHECKS_MAX: Final = 32
+CHECKS_BYTES_MAX: Final = 256 * 1024
+"""Batches that are with the workers at once: few large ones, so that what is needed first need not
+wait long, and many small ones, since a busy node comes round seldom to hand over the next."""
 
 
 class Links(Protocol):
@@ -114,6 +118,8 @@ class Dissemination:
         """When ``run_announcing`` looks again by itself; only what is due earlier need wake it."""
         self._checks: deque[Verify] = deque()
         self._to_check = trio.Semaphore(0)
+        self._in_check_bytes = 0
+        self._check_room = trio.lowlevel.ParkingLot()
 
     @property
     def depth(self) -> int:
@@ -199,34 +205,45 @@ class Dissemination:
     async def run_checking(self) -> None:
         """Have batches checked by the workers, several at a time, until cancelled."""
         async with trio.open_nursery() as nursery:
-            for _ in range(4):
+            for _ in range(CHECKS_MAX):
                 nursery.start_soon(self._check_each)
 
     async def _check_each(self) -> None:
         while True:
             await self._to_check.acquire()
+            while self._in_check_bytes >= CHECKS_BYTES_MAX:
+                await self._check_room.park()
             request, proved = self._next_check()
-            # A node without a vote that does not trust its validators checks everything.
-            vouched = self._trusts or (proved and self.batches.own is not None)
-            begin = time.monotonic()
+            size = len(request.public) + len(request.private)
+            self._in_check_bytes += size
             try:
-                batch = await self._verifier.check_batch(
-                    request.public, request.private, signatures=not vouched
-                )
-            except ComityError as error:
-                self.batches.failed(request, error, self._now_ms())
-                if self.batches.own is None and isinstance(error, SignatureError):
-                    self._doubted(f"{error.message} in batch {request.digest.hex()}")
-                elif isinstance(error, RemoteProtocolError | SignatureError):
-                    name = self._names[request.sender]
-                    self._metrics.batches_rejected.labels(peer=name).inc()
-                    self._links.close_link(request.sender, f"a batch was refused: {error}")
-                self._fetch_bell.set()
-                continue
-            self._check_seconds.observe(time.monotonic() - begin)
-            self.batches.checked(request, batch, self._now_ms())
-            self._log(batch)
-            self._held(batch.digest)
+                await self._check(request, proved)
+            finally:
+                self._in_check_bytes -= size
+                self._check_room.unpark_all()
+
+    async def _check(self, request: Verify, proved: bool) -> None:
+        # A node without a vote that does not trust its validators checks everything.
+        vouched = self._trusts or (proved and self.batches.own is not None)
+        begin = time.monotonic()
+        try:
+            batch = await self._verifier.check_batch(
+                request.public, request.private, signatures=not vouched
+            )
+        except ComityError as error:
+            self.batches.failed(request, error, self._now_ms())
+            if self.batches.own is None and isinstance(error, SignatureError):
+                self._doubted(f"{error.message} in batch {request.digest.hex()}")
+            elif isinstance(error, RemoteProtocolError | SignatureError):
+                name = self._names[request.sender]
+                self._metrics.batches_rejected.labels(peer=name).inc()
+                self._links.close_link(request.sender, f"a batch was refused: {error}")
+            self._fetch_bell.set()
+            return
+        self._check_seconds.observe(time.monotonic() - begin)
+        self.batches.checked(request, batch, self._now_ms())
+        self._log(batch)
+        self._held(batch.digest)
 
     def _next_check(self) -> tuple[Verify, bool]:
         """Take the batch to be checked next, and whether an ordered block names it.

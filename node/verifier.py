@@ -1,6 +1,7 @@
 """Client signatures and hostile bytes are checked in worker processes, fed whole batches.
 
-One message carries a batch, or up to ITEMS_MAX single items that arrived while the worker was busy.
+One message carries batches of together BATCHES_BYTES_MAX, or one that is larger, or up to ITEMS_MAX
+single items: whatever arrived while the worker was busy.
 A worker that dies, hangs or answers nonsense is replaced, and what it had in hand is given to the
 next one once more, single items one by one. What fails twice is refused with ``WorkerFailed``:
 no failure ever turns into an acceptance.
@@ -45,6 +46,10 @@ from node.verifier_worker import LENGTH, Answer, Job, Judge, Setup, Verdict
 
 ITEMS_MAX: Final = 128
 """Single items in one message: about 10 ms of a worker's time, so that no batch waits long."""
+BATCHES_BYTES_MAX: Final = 32 * 1024
+"""Several batches in one message, which take a worker about as long as ITEMS_MAX items. A node that
+has much else to do comes round seldom: with one batch each time it would not keep up with many
+small ones."""
 REQUESTS_MAX: Final = 8192
 QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
 IN_FLIGHT_MAX: Final = 2
@@ -261,7 +266,7 @@ class Verifier:
         self._worker_signatures += signatures
 
     async def take(self) -> list[_Request]:
-        """Return the next message's requests, waiting for some: retries, a batch, or items."""
+        """Return the next message's requests, waiting for some: a retry, batches, or items."""
         async with self._work:
             while not self.depth:
                 await self._work.wait()
@@ -269,6 +274,11 @@ class Verifier:
                 return [self._retries.popleft()]
             if self._batches:
                 taken = [self._batches.popleft()]
+                size = taken[0].size_bytes
+                while self._batches and (size := size + self._batches[0].size_bytes) <= (
+                    BATCHES_BYTES_MAX
+                ):
+                    taken.append(self._batches.popleft())
             else:
                 count = min(len(self._items), ITEMS_MAX)
                 taken = [self._items.popleft() for _ in range(count)]
@@ -394,10 +404,10 @@ class _Worker:
 
 
 def _encode(requests: Sequence[_Request]) -> bytes:
-    first = requests[0]
-    if first.public:
-        return msgspec.msgpack.encode(Job(True, [first.public, first.data], first.signatures))
-    return msgspec.msgpack.encode(Job(False, [request.data for request in requests]))
+    if not requests[0].public:
+        return msgspec.msgpack.encode(Job([request.data for request in requests]))
+    asked = [(each.public, each.data, each.signatures) for each in requests]
+    return msgspec.msgpack.encode(Job(batches=asked))
 
 
 def _frame(payload: bytes) -> bytes:

@@ -4,8 +4,9 @@ Started by ``node.verifier`` as ``python -m node.verifier_worker``. It reads job
 input and writes one answer each to standard output, in order; both are frames of a 4-byte length
 and MessagePack, between two processes of one release. It ends when its input does.
 
-A job is a whole batch, or a list of items that clients submitted, each judged by itself. Accepted
-means: strictly decoded, canonical, private parts matching their roots, every signature verified.
+A job is a list of whole batches, or of items that clients submitted, each judged by itself.
+Accepted means: strictly decoded, canonical, private parts matching their roots, every signature
+verified.
 Signatures found good are remembered, so what came in a submission and again in a peer's batch is
 verified once. A verdict carries the txids, which the main process then need not compute again.
 
@@ -56,14 +57,11 @@ class Setup(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Job(msgspec.Struct, array_like=True, frozen=True):
-    """``parts`` are the public and the private part of a batch, or the bytes of single items.
+    """Single items; or batches, each with its public part, its private part, and whether its
+    signatures are to be checked: all else is checked in any case."""
 
-    Without ``signatures`` those of a batch are not checked, all else is.
-    """
-
-    is_batch: bool
-    parts: list[bytes]
-    signatures: bool = True
+    items: list[bytes] = []
+    batches: list[tuple[bytes, bytes, bool]] = []
 
 
 class Verdict(msgspec.Struct, array_like=True, frozen=True):
@@ -80,7 +78,7 @@ class Verdict(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Answer(msgspec.Struct, array_like=True, frozen=True):
-    """One verdict for a batch, one an item otherwise; ``signatures`` is how many were checked."""
+    """One verdict for each batch or item; ``signatures`` is how many were checked."""
 
     verdicts: list[Verdict]
     signatures: int
@@ -100,11 +98,8 @@ class Judge:
     def answer(self, job: Job) -> Answer:
         """Return the verdicts about a job. Raises nothing that its bytes could cause."""
         before = self.signatures
-        if job.is_batch:
-            public, private = job.parts
-            verdicts = [self.judge_batch(public, private, job.signatures)]
-        else:
-            verdicts = [self.judge_item(part) for part in job.parts]
+        verdicts = [self.judge_batch(*batch) for batch in job.batches]
+        verdicts += [self.judge_item(item) for item in job.items]
         return Answer(verdicts, self.signatures - before)
 
     def judge_batch(self, public: bytes, private: bytes, signatures: bool = True) -> Verdict:

@@ -8,15 +8,18 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from consensus.errors import RemoteProtocolError
+from consensus.genesis import Limits
 from consensus.hotstuff.types import Timeout
 from consensus.ledger import batch as formats
-from node import batch_wire
+from node import batch_wire, dissemination
 from node.batch_wire import Absent, Announce, Push, Request, Response
 from node.batches import NUMBERS_AHEAD_MAX
+from node.checked import CheckedBatch, from_batch
 from node.chronicle import Chronicle
-from node.dissemination import BACKLOG_MAX
+from node.dissemination import BACKLOG_MAX, CHECKS_MAX
 from node.network.wire import Class
 from tests.consensus.ledger.authors import BORIS, batch_of, signed
 from tests.node.machines import CHAIN, Machine, Town, running
@@ -170,6 +173,50 @@ async def test_more_batches_than_may_wait_are_dropped_and_not_held_against_anybo
             await town.until(lambda: machine.engine.dissemination.depth == 0)
             pushed(machine, batch.origin, batch.public, batch.private)
             await town.until(partial(holds, machine, batch.digest))
+
+
+class Slow:
+    """A verifier that answers nothing until it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[bytes] = []
+        self.answer = trio.Event()
+
+    async def check_batch(
+        self, public: bytes, private: bytes, *, signatures: bool = True
+    ) -> CheckedBatch:
+        self.asked.append(public)
+        await self.answer.wait()
+        return from_batch(formats.decode(CHAIN, public, private, Limits()))
+
+
+@pytest.mark.parametrize(("limit", "together"), [(1 << 20, CHECKS_MAX), (2.5, 3), (0.5, 1)])
+async def test_many_small_batches_are_with_the_workers_at_once_and_few_large_ones(
+    tmp_path: Path,
+    autojump_clock: object,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: float,
+    together: int,
+) -> None:
+    town = Town(tmp_path)
+    machine = town.machines[0]
+    made = [
+        batch_of(signed(BORIS, number, chain=CHAIN), origin=1, number=number)
+        for number in range(10, 10 + CHECKS_MAX + 8)
+    ]
+    size = len(made[-1].public) + len(made[-1].private)
+    monkeypatch.setattr(dissemination, "CHECKS_BYTES_MAX", int(limit * size))
+    async with running(town):
+        await town.until_certified(1)
+        slow = Slow()
+        monkeypatch.setattr(machine.engine.dissemination, "_verifier", slow)
+        for batch in made:
+            pushed(machine, 1, batch.public, batch.private)
+        await trio.testing.wait_all_tasks_blocked()
+        assert slow.asked == [batch.public for batch in made[:together]]
+        slow.answer.set()
+        await town.until(lambda: holds(machine, made[-1].digest))
+        assert slow.asked == [batch.public for batch in made]
 
 
 async def test_a_restarted_node_never_gives_a_number_twice(

@@ -162,7 +162,7 @@ def test_memory_of_signatures_is_bounded() -> None:
 def test_items_of_one_job_are_judged_by_themselves() -> None:
     good, bad = envelope(ANNA, 1), b"\xff"
     forged = assemble(draft(ANNA, 2), [BORIS.sign(b"")])
-    answer = judge().answer(Job(False, [good, bad, forged, good]))
+    answer = judge().answer(Job([good, bad, forged, good]))
     assert [code_of(verdict) for verdict in answer.verdicts] == [
         worker.ACCEPTED,
         worker.MALFORMED,
@@ -175,10 +175,29 @@ def test_items_of_one_job_are_judged_by_themselves() -> None:
 # --- the process itself ---------------------------------------------------------------------------
 
 
+def test_batches_of_one_job_are_judged_by_themselves_and_signatures_only_where_asked() -> None:
+    good = batch_of(signed(ANNA, 1))
+    forged = batch_of(signed(ANNA, 2).signed([BORIS.sign(b"")]))
+    answer = judge().answer(
+        Job(
+            batches=[
+                (good.public, good.private, True),
+                (forged.public, forged.private, True),
+                (forged.public, forged.private, False),
+                (forged.public, good.private, False),
+            ]
+        )
+    )
+    codes = [worker.ACCEPTED, worker.BAD_SIGNATURE, worker.ACCEPTED, worker.BAD_COPY]
+    assert [code_of(verdict) for verdict in answer.verdicts] == codes
+    assert answer.verdicts[2].digest == forged.digest
+    assert answer.signatures == 2
+
+
 def test_worker_process_speaks_frames_and_ends_with_its_input() -> None:
     """Nothing a library prints can get between the frames; Ctrl-C is not for the worker."""
     setup = msgspec.msgpack.encode(worker.Setup(CHAIN, 2**20, 4096))
-    job = msgspec.msgpack.encode(Job(False, [envelope(ANNA, 1), b"\xff"]))
+    job = msgspec.msgpack.encode(Job([envelope(ANNA, 1), b"\xff"]))
     sent = b"".join(worker.LENGTH.pack(len(each)) + each for each in (setup, job, job))
     root = Path(pool.__file__).parent.parent
     done = subprocess.run(
@@ -283,6 +302,45 @@ async def test_killed_worker_is_replaced_and_its_work_done_once_more() -> None:
         assert verifier.pids != [first]
 
 
+async def test_small_batches_go_to_a_worker_together_and_large_ones_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A node that comes round seldom hands over all that waits in a few turns."""
+    made = [batch_of(signed(ANNA, n), number=n) for n in range(10, 30)]
+    size = len(made[0].public) + len(made[0].private)
+    verifier = Verifier(CHAIN, LIMITS, inline_bytes_max=0)
+    async with trio.open_nursery() as nursery:
+        for each in made:
+            nursery.start_soon(verifier.check_batch, each.public, each.private)
+        await trio.testing.wait_all_tasks_blocked()
+        taken = []
+        for limit in (size - 1, 10 * size + size // 2, 10 * size + size // 2):
+            monkeypatch.setattr(pool, "BATCHES_BYTES_MAX", limit)
+            taken.append(len(await verifier.take()))
+        nursery.cancel_scope.cancel()
+    assert taken == [1, 10, 9]
+
+
+async def test_batches_that_went_together_are_answered_each_with_its_own() -> None:
+    made = [batch_of(signed(ANNA, n), number=n) for n in range(1, 21)]
+    found: dict[int, bytes] = {}
+
+    async def check(at: int) -> None:
+        found[at] = (await verifier.check_batch(made[at].public, made[at].private)).digest
+
+    async with running() as verifier:
+        await verifier.check_item(envelope(ANNA, 1000))
+        [stopped] = verifier.pids
+        os.kill(stopped, signal.SIGSTOP)
+        async with trio.open_nursery() as nursery:
+            for at in range(len(made)):
+                nursery.start_soon(check, at)
+            await trio.testing.wait_all_tasks_blocked()
+            os.kill(stopped, signal.SIGCONT)
+        assert found == {at: each.digest for at, each in enumerate(made)}
+        assert verifier.restarts == 0
+
+
 async def test_idle_worker_that_dies_is_replaced_before_it_is_needed() -> None:
     async with running() as verifier:
         await verifier.check_item(envelope(ANNA, 1))
@@ -294,7 +352,7 @@ async def test_idle_worker_that_dies_is_replaced_before_it_is_needed() -> None:
 STANDINS = {
     "dies on poison": """
         if b"poison" in frame: raise SystemExit(3)
-        answer = encode(w.Answer([w.Verdict(0, txids=part[:32]) for part in job.parts], 1))
+        answer = encode(w.Answer([w.Verdict(0, txids=part[:32]) for part in job.items], 1))
     """,
     "answers too few": "answer = encode(w.Answer([], 0))",
     "answers garbage": "answer = bytes([255]) * 9",
