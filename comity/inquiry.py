@@ -72,12 +72,14 @@ class Inquiries:
         *,
         grants: Sequence[bytes] = (),
         keys: Sequence[bytes] = (),
+        listed: bool = True,
     ) -> Authority:
         """Return what a principal may do now and through which chain, judged on proved leaves.
 
         Args:
             principal: id; None: the one whose key this client has.
             grants, keys: ids and public keys to look at, beside those that a node lists.
+            listed: False: only at those, at this client's key and at roles, which is soon done.
 
         Raises:
             DraftError: of whom is not said, and this client has no key.
@@ -91,8 +93,13 @@ class Inquiries:
         wanted += [StateKey("role", (principal, role)) for role in roles]
         leaves = await _leaves(self, wanted)
         gaps = ["roles that no rule in force names are not looked for"]
-        found_keys = await _listed(self, leaves, "key", gaps)
-        found_grants = await _listed(self, leaves, "grant", gaps)
+        found_keys: list[bytes] = []
+        found_grants: list[bytes] = []
+        if listed:
+            found_keys = await _listed(self, leaves, "key", gaps)
+            found_grants = await _listed(self, leaves, "grant", gaps)
+        else:
+            gaps.append("only keys and grants that were named are looked at")
         own = () if self.key is None else (self.key.public,)
         all_keys = [*dict.fromkeys((*keys, *found_keys, *own))]
 

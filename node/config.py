@@ -50,6 +50,8 @@ class NodeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     and has no validator key."""
     recheck_signatures: bool = False
     """Whether a node without a vote checks every client's signature of what it executes."""
+    warn_days: int = 30
+    """How many days ahead the log tells of a certificate that ends; 0: never."""
 
 
 class SignerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -345,6 +347,8 @@ def _check_ranges(config: Config, places: _Places) -> None:
         for name, address in getattr(config, section).items():
             split_address(address, f"{places.of(section, name)}: {section}.{name}")
     node, observers = config.node, config.observers
+    days = node.warn_days
+    require(0 <= days <= KEEP_DAYS_MAX, "node", "warn_days", f"is 0 (never) to {KEEP_DAYS_MAX}")
     require(node.role in _ROLES, "node", "role", f"is one of {', '.join(_ROLES)}")
     count, rate = observers.connections_max, observers.bytes_per_second_max
     require(1 <= count <= OBSERVERS_MAX, "observers", "connections_max", f"is 1 to {OBSERVERS_MAX}")

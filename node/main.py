@@ -19,11 +19,18 @@ from structlog.typing import FilteringBoundLogger
 
 from consensus.errors import ComityError
 from node import config as configs
-from node import hardening
+from node import ending, hardening
 from node.config import Config, ConfigError, split_address
 from node.epochs import stored
 from node.errors import SnapshotError
-from node.identity import Identity, check_role, load_identity, load_keys, place_words
+from node.identity import (
+    Identity,
+    check_role,
+    chosen_node,
+    load_identity,
+    load_keys,
+    place_words,
+)
 from node.keyring import Keyring, asking
 from node.runtime import Node, clients_address, new_verifier, wall_ms
 from node.sealed.vault import load_key
@@ -169,6 +176,7 @@ def check(path: Path) -> list[str]:
         load_key(sealed_key, keyring)
     if keyring.opened:
         found.append(f"passphrase: opens {', '.join(each.name for each in keyring.opened)}")
+    found.append(ending.words(identity, chosen_node(keys.nodes, identity), wall_ms()))
     found += _check_addresses(config, identity)
     found.append(_check_disk(config))
     if wall_ms() < identity.genesis.time_ms:

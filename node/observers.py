@@ -89,7 +89,9 @@ class Admissions:
             guests[guest.node_key] = guest
             certificates.append(certificate)
         self._log.info("observers admitted", names=sorted(each.name for each in guests.values()))
-        return Admitted(self._accept(certificates), guests) if guests else None
+        if not guests:
+            return None
+        return Admitted(self._accept(certificates), guests, tuple(certificates))
 
 
 def read_certificate(path: Path, size: int) -> tuple[Guest, bytes]:

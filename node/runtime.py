@@ -27,6 +27,7 @@ from node.api.limits import ApiLimits
 from node.api.server import ApiServer
 from node.backend import Backend
 from node.config import Config, split_address
+from node.ending import Endings, certificates
 from node.engine import Engine
 from node.epochs import stored
 from node.identity import Identity, check_role, chosen_node, load_identity, load_keys, place_words
@@ -150,6 +151,14 @@ class Node:
             self.verifier,
             config.path(config.node.data),
         )
+        self._endings = Endings(
+            certificates(self.identity, self.node_key),
+            self.network.observers_certificates,
+            config.node.warn_days,
+            self.metrics,
+            log,
+            wall_ms,
+        )
 
     # --- construction -------------------------------------------------------------------------
 
@@ -246,10 +255,11 @@ class Node:
         nursery.start_soon(self._sweep)
         nursery.start_soon(self.keeper.reconcile)
         nursery.start_soon(self._gauges.run)
+        nursery.start_soon(self._endings.run)
         await nursery.start(self.network.run)
         nursery.start_soon(self.api.run, listeners)
         host, port = split_address(config.listen.telemetry, "listen.telemetry")
-        app = application(self.metrics, self.readiness, self._gauges.refresh)
+        app = application(self.metrics, self.readiness, self._refresh)
         cut = self.metrics.telemetry_cut.labels
         await nursery.start(
             serve_telemetry, app, host, port, self._stopping.wait, lambda why: cut(why).inc()
@@ -265,6 +275,11 @@ class Node:
             clients=f"{clients[0]}:{listeners[0].socket.getsockname()[1]}",
             observers=self.network.observers_port or None,
         )
+
+    def _refresh(self) -> None:
+        """Bring what is scraped up to date."""
+        self._gauges.refresh()
+        self._endings.refresh()
 
     def stop(self) -> None:
         """Ask the node to stop."""

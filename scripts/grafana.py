@@ -487,6 +487,12 @@ NODE_ROWS: Final[Sequence[tuple[str, Sequence[Plot]]]] = [
                 [(f"comity_peer_queued_bytes{{{NODE}}}", "{{peer}}")],
                 "bytes",
             ),
+            Plot(
+                "Certificates: time until they end",
+                [(f"comity_certificate_end_seconds{{{NODE}}} - time()", "{{whose}}")],
+                "s",
+                text="Those that the software makes have no end.",
+            ),
             Plot("Links ended, a second", [rate("comity_peer_disconnects_total", "peer")], "ops"),
             Plot(
                 "What peers did wrong, a second",

@@ -18,7 +18,7 @@ from cyclopts import CycloptsError
 import comity
 from comity import Call, Client, keys
 from comity.cli.app import whole
-from comity.cli.options import GENESIS_VARIABLE, SERVERS_VARIABLE
+from comity.cli.options import GENESIS_VARIABLE, SERVERS_VARIABLE, WARN_VARIABLE
 from consensus import protocol
 from consensus.genesis import OpeningBalance, RoleGiven
 from consensus.hotstuff import execution
@@ -232,7 +232,7 @@ def test_the_example_configuration_has_every_option_with_its_default() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_environment_variables_that_are_named_exist(page: Path) -> None:
     known = {keys.FILE_VARIABLE, keys.PASSPHRASE_VARIABLE, GENESIS_VARIABLE, SERVERS_VARIABLE}
-    known |= {keys.PASSPHRASE_FILE_VARIABLE, keyring.VARIABLE}
+    known |= {keys.PASSPHRASE_FILE_VARIABLE, keyring.VARIABLE, WARN_VARIABLE}
     for section in msgspec.structs.fields(configs.Config):
         if section.name not in ("folder", "peers", "follow"):
             fields = msgspec.structs.fields(section.type)

@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
+from collections.abc import Sequence
 from getpass import getpass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
 from comity import keys
-from comity.cli.options import OUTPUT, Output, UsageError, ask_passphrase, examples
+from comity.cli.options import (
+    OUTPUT,
+    REACH,
+    WARN_DAYS_MAX,
+    Output,
+    Reach,
+    UsageError,
+    ask_passphrase,
+    examples,
+    genesis_bytes,
+    warn_days,
+    with_key,
+)
 from comity.cli.show import emit, pairs
 from comity.errors import KeyUnusableError
-from comity.keys import AskPassphrase
+from comity.keys import AskPassphrase, Key
 from consensus import genesis as genesis_file
 from consensus import keyfile
 from consensus.errors import DecodeError, KeyFileError
 from consensus.genesis import GENESIS_NAME, Genesis
 from consensus.keyfile import KeyKind
+
+if TYPE_CHECKING:
+    from comity.authority import Authority
+    from comity.client import Client
+    from comity.endings import Ending
+    from consensus.committee import Committee
 
 app = App(name="keys", help="Make and look at key files.")
 
@@ -121,7 +142,9 @@ def passphrase(
 
 @app.command(
     help_epilogue=examples(
-        "comity keys check my.key", "comity keys check keys/node.key --genesis genesis.cbor"
+        "comity keys check my.key",
+        "comity keys check keys/node.key --genesis genesis.cbor",
+        "comity keys check my.key --network --warn-days 60 --json | jq .ends",
     )
 )
 def check(
@@ -129,16 +152,32 @@ def check(
     /,
     *,
     passphrase_file: PassphraseFile = None,
-    genesis: Annotated[
-        Path | None, Parameter(help="Genesis file or its folder: say whose key it is there.")
+    network: Annotated[
+        bool, Parameter(help="Ask the network too: what of the key, its roles and grants ends.")
+    ] = False,
+    days: Annotated[
+        int | None,
+        Parameter(
+            name="--warn-days",
+            help="How many days ahead to warn of what ends; else COMITY_WARN_DAYS, else 30; 0: do "
+            "not.",
+        ),
     ] = None,
+    reach: Reach = REACH,
     output: Output = OUTPUT,
-) -> None:
+) -> int:
     """Open a key file as its user would: modes, passphrase, and that its parts fit together.
+
+    With --genesis it says whose key it is there. Exit status 1 where something ends soon.
 
     Args:
         file: a key file.
     """
+    if reach.key is not None:
+        raise UsageError("--key names another key", hint="name the file alone")
+    days = warn_days(os.environ) if days is None else days
+    if not 0 <= days <= WARN_DAYS_MAX:
+        raise UsageError(f"--warn-days {days} is not 0 to {WARN_DAYS_MAX}")
     sealed = _describe(file).sealed
     pair = keys.open_pair(file, ask=_asks(passphrase_file))
     value: dict[str, Any] = {
@@ -148,9 +187,58 @@ def check(
         "sealed": sealed,
         "opens": True,
     }
-    if genesis is not None:
-        value["named_for"] = _named_for(_genesis(genesis), pair.kind, pair.public)
-    emit(output, value, pairs(value.items()))
+    from comity.endings import endings, soon
+
+    found: Sequence[Ending] = ()
+    now_ms = time.time_ns() // 1_000_000
+    if network and pair.kind is KeyKind.CLIENT:
+        held = with_key(reach, Key(pair), _authority, genesis_bytes(reach))
+        value |= {"principal": held.principal, "agency": held.agency, "fault": held.fault or None}
+        found, now_ms = endings(held), held.time_ms
+    elif network or reach.genesis is not None:
+        committee = _genesis(reach.genesis).committee if reach.genesis is not None else None
+        if network:
+            committee = with_key(reach, None, _committee, genesis_bytes(reach))
+        found = _named(value, pair.kind, pair.public, committee)
+    if network or found:
+        value["ends"] = [_ending_value(each) for each in found]
+    near = soon(found, now_ms, days)
+    rows = [(name, each) for name, each in value.items() if name != "ends" and each is not None]
+    rows += [("ends", each.words(now_ms)) for each in found]
+    emit(output, value, pairs(rows))
+    for each in near if not output.json else ():
+        print(f"warning: {each.words(now_ms)}; {each.advice}.", file=sys.stderr)
+    return 1 if near or value.get("fault") else 0
+
+
+async def _committee(client: Client) -> Committee:
+    return await client.committee()
+
+
+async def _authority(client: Client) -> Authority:
+    return await client.authority()
+
+
+def _named(
+    value: dict[str, Any], kind: KeyKind, public: bytes, committee: Committee | None
+) -> list[Ending]:
+    """Say for which agencies a committee names a key; return when their certificates end."""
+    if committee is None:
+        return []
+    value["named_for"] = _named_for(committee, kind, public)
+    from comity.endings import certificates
+
+    whose = value["named_for"] if kind is KeyKind.NODE else []
+    return [each for each in certificates(committee) if each.name in whose]
+
+
+def _ending_value(found: Ending) -> dict[str, Any]:
+    return {
+        "what": found.what,
+        "name": found.name,
+        "until_ms": found.until_ms,
+        "why": found.why,
+    }
 
 
 def _asks(passphrase_file: Path | None) -> AskPassphrase:
@@ -184,11 +272,11 @@ def _genesis(path: Path) -> Genesis:
         ) from error
 
 
-def _named_for(found: Genesis, kind: KeyKind, public: bytes) -> list[str]:
-    """Return whose key it is by a genesis file: agencies of a node, or nobody."""
+def _named_for(committee: Committee, kind: KeyKind, public: bytes) -> list[str]:
+    """Return whose key it is by a committee: agencies of a node, or nobody."""
     return [
         each.agency
-        for each in found.committee.validators
+        for each in committee.validators
         if public == {KeyKind.VALIDATOR: each.key, KeyKind.NODE: each.node_key}.get(kind)
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from getpass import getpass
 from pathlib import Path
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 from cyclopts import Parameter
 
 from comity import keys
-from comity.errors import DraftError, RequestError
+from comity.errors import DraftError, ForkError, RequestError
 from comity.keys import Key
-from consensus.errors import DecodeError
+from consensus.errors import ComityError, DecodeError
 from consensus.genesis import GENESIS_NAME, decode
 from consensus.protocol import Status
 
@@ -26,8 +26,14 @@ T = TypeVar("T")
 
 GENESIS_VARIABLE: Final = "COMITY_GENESIS"
 SERVERS_VARIABLE: Final = "COMITY_SERVERS"
+WARN_VARIABLE: Final = "COMITY_WARN_DAYS"
 PATIENCE_SECONDS: Final = 10.0
 PATIENCE_SECONDS_MAX: Final = 86_400.0
+WARN_DAYS: Final = 30
+"""Whoever is not told otherwise warns so many days ahead."""
+WARN_DAYS_MAX: Final = 36_525
+WARN_SECONDS_MAX: Final = 3.0
+"""How long a command that has done its work may take to look what ends."""
 
 
 @Parameter(name="*")
@@ -114,14 +120,77 @@ def own_key(reach: Reach) -> Key | None:
     return keys.from_environment(os.environ, reach.key, ask=ask_passphrase)
 
 
-def with_client(reach: Reach, work: Callable[[Client], Awaitable[T]]) -> T:
-    """Return what ``work`` makes of a client."""
+def warn_days(environment: Mapping[str, str]) -> int:
+    """Return how many days ahead this person is warned of what ends.
+
+    Raises:
+        UsageError: the variable is no number of days.
+    """
+    text = environment.get(WARN_VARIABLE, str(WARN_DAYS))
+    if not (text.isascii() and text.isdigit() and int(text[:9]) <= WARN_DAYS_MAX):
+        raise UsageError(
+            f"{WARN_VARIABLE} is {text!r}", hint=f"give days, 0 (never) to {WARN_DAYS_MAX}"
+        )
+    return int(text)
+
+
+async def warn_of_ends(client: Client, days: int) -> None:
+    """Say on standard error what of the client's key and roles ends soon; nothing else comes of it.
+
+    What cannot be asked, or not in time, is not warned of: the command has done its work.
+    """
+    if client.key is None or not days:
+        return
+    import trio
+
+    from comity.endings import endings, soon
+
+    with trio.move_on_after(WARN_SECONDS_MAX):
+        try:
+            found = await client.authority(listed=False)
+        except ForkError:
+            raise
+        except ComityError:
+            return
+        for each in soon(endings(found), found.time_ms, days):
+            said = f"warning: your {each.words(found.time_ms)}; {each.advice}."
+            print(said, file=sys.stderr)
+
+
+def with_client(
+    reach: Reach, work: Callable[[Client], Awaitable[T]], *, warns: bool | None = None
+) -> T:
+    """Return what ``work`` makes of a client that acts with the key of the person.
+
+    Args:
+        warns: whether it says what of the key and its roles ends soon; None: where a person looks.
+    """
+    genesis = genesis_bytes(reach)
+    key = own_key(reach)
+    days = warn_days(os.environ)
+    warns = sys.stderr.isatty() if warns is None else warns
+
+    async def then_warn(client: Client) -> T:
+        found = await work(client)
+        if warns:
+            await warn_of_ends(client, days)
+        return found
+
+    return with_key(reach, key, then_warn, genesis)
+
+
+def with_key(
+    reach: Reach, key: Key | None, work: Callable[[Client], Awaitable[T]], genesis: bytes
+) -> T:
+    """Return what ``work`` makes of a client that acts with ``key``, anonymous without one.
+
+    Args:
+        genesis: bytes of the genesis file.
+    """
     import trio
 
     from comity.client import Client
 
-    genesis = genesis_bytes(reach)
-    key = own_key(reach)
     named = tuple(each for each in os.environ.get(SERVERS_VARIABLE, "").split(",") if each)
     servers = reach.server or named or None
 

@@ -327,7 +327,7 @@ def statements(
 
 
 def status(*, reach: Reach = REACH, output: Output = OUTPUT) -> None:
-    """Show what a node says of itself: not proved."""
+    """Show what a node says of itself: not proved. Warns if your key or a role of yours ends."""
 
     async def work(client: Client) -> None:
         found = await client.status()
@@ -336,7 +336,7 @@ def status(*, reach: Reach = REACH, output: Output = OUTPUT) -> None:
         rows = show.pairs((name, _flat(found[name])) for name in names)
         show.emit(output, found, show.titled("what the node says of itself, not proved", rows))
 
-    with_client(reach, work)
+    with_client(reach, work, warns=True)
 
 
 def _flat(value: Value) -> Value:

@@ -44,10 +44,12 @@ class Guest:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """Who may connect at the observers' door now: the TLS side of it, and guests by node key."""
+    """Who may connect at the observers' door now: the TLS side of it, guests by node key, and their
+    certificates (DER)."""
 
     context: ssl.SSLContext
     guests: Mapping[bytes, Guest]
+    certificates: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -242,6 +242,12 @@ class PeerNetwork:
         if link is not None:
             link.close(reason, fault=code)
 
+    def observers_certificates(self) -> tuple[bytes, ...]:
+        """Return the certificates (DER) of those admitted at the door for observers now."""
+        door = self._config.observers
+        admitted = None if door is None else door.admitted()
+        return () if admitted is None else admitted.certificates
+
     def recheck(self) -> None:
         """Close the links of observers that are not admitted any more."""
         door = self._config.observers

@@ -133,6 +133,15 @@ def certificate_name(der: bytes) -> str:
     return str(names[0].value)
 
 
+def certificate_end_ms(der: bytes) -> int:
+    """Return the moment after which a certificate is refused, milliseconds since 1970.
+
+    Raises:
+        CertificateUnusable: not a DER certificate.
+    """
+    return int(_parse(der).not_valid_after_utc.timestamp()) * 1000
+
+
 def peer_contexts(
     own_certificate: bytes, own_seed: bytes, member_certificates: Iterable[bytes]
 ) -> PeerContexts:

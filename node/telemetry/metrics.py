@@ -219,6 +219,12 @@ class Metrics:
             "comity_observer_bad_signatures",
             "Batches of certified blocks with a client's signature that is wrong",
         )
+        self.certificate_end = gauge(
+            "comity_certificate_end_seconds",
+            "When a node's certificate ends, seconds since 1970: each member's, the own one, and "
+            "the first of the observers admitted here",
+            ("whose",),
+        )
         self.queue_depth = gauge("comity_queue_depth_items", "Items waiting in a queue", ("queue",))
 
         self.telemetry_cut = counter(

@@ -617,5 +617,6 @@ SCENES = (
 NOT_PROVOKED = {
     "ComityBadSignatures": "a quorum of validators must certify what no client signed",
     "ComityProposalsWait": "a proposal must have waited for a week of chain time",
+    "ComityCertificateEnds": "the certificates of a network that this software founds have no end",
 }
 """Alerts that a run of minutes on one machine cannot bring about; promtool alone tests them."""
