@@ -47,7 +47,7 @@ from node.execution import Execution
 from node.flushing import Flusher
 from node.guests import Guests
 from node.guests import Links as GuestLinks
-from node.identity import Identity
+from node.identity import Identity, chosen
 from node.mempool import Mempool, PoolLimits
 from node.network.guests import GUESTS_FROM
 from node.network.wire import Class
@@ -104,6 +104,8 @@ class Engine:
         rechecks: whether a node without a vote checks clients' signatures in what it executes.
         ended: is told that the epoch is over: this engine is to be finished and closed, and another
             one opened on the same folder.
+        hold: is given the key before anything is signed, and raises if another process signs with
+            it; what it returns is called when this is closed.
 
     Raises:
         StorageError, SignerError: one of their kinds; what is wrong with the data.
@@ -129,6 +131,7 @@ class Engine:
         votes: bool = True,
         rechecks: bool = False,
         ended: Callable[[], None] = lambda: None,
+        hold: Callable[[KeyPair], Callable[[], None]] = lambda key: lambda: None,
     ) -> None:
         self._retention_ms = retention_ms
         self._rechecks = rechecks
@@ -136,6 +139,7 @@ class Engine:
         """What a node without a vote found wrong in a certified block; empty: nothing."""
         self.ledger = of_genesis(identity.genesis)
         self.stopped: Stopped | None = None
+        self._let_go: Callable[[], None] = lambda: None
         self.epoch_over = False
         """Whether the epoch ended; another engine goes on."""
         self._ended = ended
@@ -168,6 +172,9 @@ class Engine:
             raise
         try:
             self._wire_up(tuning, limits, links, verifier, history.keep_days)
+            key = chosen(keys, self.identity) if self.votes else None
+            if isinstance(key, KeyPair):
+                self._let_go = hold(key)
         except BaseException:
             self.close()
             raise
@@ -394,9 +401,10 @@ class Engine:
             await self.flusher.flush()
 
     def close(self) -> None:
-        """Release log, store and mark."""
+        """Release log, store, mark and key."""
         self.signer.close()
         self._recovered.close()
+        self._let_go()
 
     # --- what the log must hold -----------------------------------------------------------------
 

@@ -84,7 +84,7 @@ class InUseError(StorageError):
     """Another process holds the lock."""
 
     code = "IN_USE"
-    advice = "stop the other node that runs on this folder; one key must never run twice"
+    advice = "stop the other process, or wait for it; one key must never run twice"
 
 
 class StorageFailedError(StorageError):

@@ -28,6 +28,7 @@ from consensus.errors import KeyFileError, PassphraseError
 from consensus.keyfile import PASSPHRASE_BYTES_MAX, KeyKind, KeyPair
 from node import keyfiles
 from node.errors import KeyAccessError
+from node.keylock import KeyLock, KeyPlace
 
 if TYPE_CHECKING:
     from node.config import Config
@@ -74,6 +75,7 @@ class Keyring:
         self._given = environment.pop(VARIABLE, None)
         self._ask = ask
         self._keys: dict[tuple[Path, bytes], KeyPair] = {}
+        self._held: dict[bytes, list[KeyLock | KeyPlace]] = {}
         self.opened: list[Path] = []
         """Files that a passphrase has opened."""
 
@@ -101,6 +103,36 @@ class Keyring:
             key = self._open(path, data)
             self._keys[path, data] = key
         return keyfiles.of_kind(path, key, kind)
+
+    def hold(self, key: KeyPair) -> str:
+        """Take it that this process alone signs with a key that was loaded, until ``release``.
+
+        Once more does nothing more. Returns words about a process of another user that has taken
+        the key's place on this machine, which this user cannot change; "" for none.
+
+        Raises:
+            InUseError: another process signs with it.
+            KeyAccessError: its file is gone, or cannot be locked.
+        """
+        if key.public in self._held:
+            return ""
+        held: list[KeyLock | KeyPlace] = []
+        try:
+            for path, known in {each: pair for (each, _), pair in self._keys.items()}.items():
+                if known.public == key.public:
+                    held.append(KeyLock(path))
+            place = KeyPlace(key.public)
+            held.append(place)
+        except BaseException:
+            _close(held)
+            raise
+        self._held[key.public] = held
+        return place.taken_by
+
+    def release(self) -> None:
+        """Let go of all keys that are held."""
+        while self._held:
+            _close(self._held.popitem()[1])
 
     def _open(self, path: Path, data: bytes) -> KeyPair:
         try:
@@ -132,6 +164,11 @@ class Keyring:
         raise PassphraseError(
             "the key file is sealed and no passphrase was given", hint=MISSING_HINT
         )
+
+
+def _close(held: list[KeyLock | KeyPlace]) -> None:
+    for each in held:
+        each.close()
 
 
 def read_passphrase(path: Path, what: str = "passphrase file") -> str:

@@ -22,6 +22,7 @@ from structlog.typing import FilteringBoundLogger
 
 from consensus import genesis
 from consensus.hotstuff.events import FOLLOWER
+from consensus.keyfile import KeyPair
 from consensus.release import VERSION
 from node.api.limits import ApiLimits
 from node.api.server import ApiServer
@@ -99,6 +100,7 @@ class Node:
         keyring: Keyring | None = None,
     ) -> None:
         self.config = config
+        self._owns_keyring = keyring is None
         self._keyring = keyring = keyring or Keyring.of(config, {})
         self.far_behind = False
         self._may_join_at = may_join_at
@@ -135,6 +137,7 @@ class Node:
             votes=config.node.votes,
             rechecks=config.node.recheck_signatures,
             ended=self.stop,
+            hold=self._hold,
         )
         self._serve_clients()
         try:
@@ -216,6 +219,16 @@ class Node:
             lambda: chronicle.certified,
             lambda height: chronicle.ordered(height + 1) is not None,
         )
+
+    def _hold(self, key: KeyPair) -> Callable[[], None]:
+        """Have nobody else sign with the validator key; return what lets go of it.
+
+        A process keeps it from one epoch to the next: whoever owns the keyring lets go.
+        """
+        stranger = self._keyring.hold(key)
+        if stranger:
+            self.log.warning("the key's place on this machine is taken", by=stranger)
+        return self._keyring.release if self._owns_keyring else lambda: None
 
     def _agency_of(self, key: bytes) -> str:
         who = self.backend.identity(key)

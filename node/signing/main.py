@@ -19,6 +19,7 @@ from consensus.genesis import Genesis
 from node import hardening
 from node.config import ConfigError
 from node.errors import DataAccessError, PromisesLostError
+from node.keylock import KeyPlace
 from node.keyring import Keyring, asking
 from node.signer import KeyStore, Signer
 from node.signing.config import SignerConfig, load
@@ -75,8 +76,14 @@ def run(path: Path) -> None:
     try:
         mark = open_mark(config, key, chain)
         try:
-            service = Service(key, mark, chain, config.client_uid, log)
-            _run(service, config, key, log)
+            place = KeyPlace(key.public)
+            if place.taken_by:
+                log.warning("the key's place on this machine is taken", by=place.taken_by)
+            try:
+                service = Service(key, mark, chain, config.client_uid, log)
+                _run(service, config, key, log)
+            finally:
+                place.close()
         finally:
             mark.close()
     finally:

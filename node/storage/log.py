@@ -28,6 +28,7 @@ from typing import Final, NoReturn
 
 from consensus.errors import invariant
 from node.errors import DamagedLogError, ForeignDataError, InUseError, StorageFailedError
+from node.holders import holder_words
 from node.storage import segment
 from node.storage.disk import SYSTEM_DISK, Disk
 from node.storage.segment import Check, Header, Window
@@ -314,7 +315,8 @@ class Log:
         self._disk.make_folder(self._directory)
         self._lock_handle = self._disk.lock(self._directory / LOCK_NAME)
         if self._lock_handle is None:
-            raise InUseError(f"another process uses {self._directory}")
+            who = holder_words(self._directory / LOCK_NAME)
+            raise InUseError(f"another process{who} uses {self._directory}")
         names = self._disk.names(self._directory)
         for name in names:
             if name.endswith(NEW_SUFFIX):

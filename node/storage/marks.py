@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import contextlib
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from consensus import hashing
 from consensus.errors import invariant
 from node.errors import DamagedMarkError, InUseError, NewerFormatError, StorageFailedError
+from node.holders import holder_words
 from node.storage.disk import SYSTEM_DISK, Disk
 
 FORMAT_VERSION: Final = 1
@@ -30,6 +32,7 @@ _FIELDS: Final = struct.Struct(">8sIIQ")
 HEAD_BYTES: Final = _FIELDS.size + hashing.DIGEST_BYTES
 CONTENT_BYTES_MAX: Final = SLOT_BYTES - HEAD_BYTES
 NEW_SUFFIX: Final = ".new"
+LOCK_SUFFIX: Final = ".lock"
 
 _H_SLOT: Final = hashing.context("signer mark slot")
 
@@ -62,11 +65,12 @@ class SlotFile:
             StorageFailedError: the disk fails.
         """
         try:
-            lock = disk.lock(path.with_name(path.name + ".lock"))
+            lock = disk.lock(path.with_name(path.name + LOCK_SUFFIX))
         except OSError as error:
             raise StorageFailedError(f"cannot lock {path}: {error}") from error
         if lock is None:
-            raise InUseError(f"another process uses {path}")
+            who = holder_words(path.with_name(path.name + LOCK_SUFFIX))
+            raise InUseError(f"another process{who} uses {path}")
         file = cls(path, disk, lock)
         try:
             if fresh is not None and not disk.exists(path):
@@ -132,15 +136,9 @@ class SlotFile:
 
     def _read(self) -> None:
         self._handle = self._disk.open(self._path)
-        found: list[tuple[int, bytes]] = []
-        newer = 0
-        for slot in range(2):
-            data = self._disk.read(self._handle, SLOT_BYTES, slot * SLOT_BYTES)
-            parsed = _parse(data)
-            if parsed is not None:
-                version, sequence, content = parsed
-                newer = max(newer, version)
-                found.append((sequence, content))
+        newer, found = _slots(
+            [self._disk.read(self._handle, SLOT_BYTES, slot * SLOT_BYTES) for slot in range(2)]
+        )
         if newer > FORMAT_VERSION:
             raise NewerFormatError(
                 f"{self._path.name} has format {newer}, this software knows {FORMAT_VERSION}"
@@ -150,6 +148,34 @@ class SlotFile:
         self._sequence, content = max(found)
         self._sequence -= 1
         self.write(content)
+
+
+def peek(path: Path) -> bytes | int | None:
+    """Return the content of the file at ``path``, whoever has it open, without changing a byte.
+
+    A number is a newer format; None: neither slot can be read.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    data = path.read_bytes()[: 2 * SLOT_BYTES]
+    newer, found = _slots([data[:SLOT_BYTES], data[SLOT_BYTES:]])
+    if newer > FORMAT_VERSION:
+        return newer
+    return max(found)[1] if found else None
+
+
+def _slots(parts: Sequence[bytes]) -> tuple[int, list[tuple[int, bytes]]]:
+    """Return the highest version, and sequence and content of each slot that checks."""
+    found: list[tuple[int, bytes]] = []
+    newer = 0
+    for data in parts:
+        parsed = _parse(data)
+        if parsed is not None:
+            version, sequence, content = parsed
+            newer = max(newer, version)
+            found.append((sequence, content))
+    return newer, found
 
 
 def _slot(sequence: int, content: bytes) -> bytes:

@@ -36,6 +36,7 @@ from node.errors import (
     NewerFormatError,
     StorageFailedError,
 )
+from node.holders import holder_words
 from node.storage import bulk, flush, tables
 from node.storage.disk import FOLDER_MODE, SYSTEM_DISK
 from node.storage.flush import FlushBatch
@@ -260,7 +261,8 @@ class Store:
         except OSError as error:
             raise StorageFailedError(f"cannot open the store in {directory}: {error}") from error
         if lock is None:
-            raise InUseError(f"another process uses {directory}")
+            who = holder_words(directory / LOCK_NAME)
+            raise InUseError(f"another process{who} uses {directory}")
         try:
             return cls(*_open_environment(directory, chain, map_bytes), lock)
         except lmdb.Error as error:

@@ -269,6 +269,20 @@ async def test_a_node_ends_with_one_line_and_harms_nothing(
 
 
 @pytest.mark.process
+async def test_second_node_with_a_copy_of_the_key_and_data_of_its_own_is_refused(
+    town: LocalNetwork, tmp_path: Path
+) -> None:
+    before, _ = await agreed(town)
+    setup = Setup.copy(town, tmp_path / "copy", with_data=False)
+    setup.listen(peers="127.0.0.1:0", clients="127.0.0.1:0", telemetry="127.0.0.1:0")
+    error, hint = await refused(setup.config)
+    assert f"another process (process {town.processes[AGENT].pid}, " in error
+    assert "on this machine signs with the validator key" in error
+    assert "stop the other node or signer" in hint
+    await agreed(town, height=before + 1)
+
+
+@pytest.mark.process
 async def test_second_node_on_one_data_folder_is_refused_and_the_first_goes_on(
     town: LocalNetwork, tmp_path: Path
 ) -> None:
@@ -278,6 +292,8 @@ async def test_second_node_on_one_data_folder_is_refused_and_the_first_goes_on(
     setup.listen(peers=ports[0], clients=ports[1], telemetry=ports[2])
     setup.replace('data = "data"', f'data = "{data(town, AGENT)}"')
     error, hint = await refused(setup.config)
-    assert error == f"another process uses {data(town, AGENT) / 'state'}"
+    own = town.processes[AGENT].pid
+    assert re.fullmatch(rf"another process \(process {own}, .*\) uses (.*)", error), error
+    assert error.endswith(str(data(town, AGENT) / "state"))
     assert "one key must never run twice" in hint
     await agreed(town, height=before + 1)
