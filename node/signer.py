@@ -75,7 +75,7 @@ _BODY: Final = codec.array(
     codec.count,
     codec.octets(high=BODY_BYTES_MAX),
 )
-_MARK: Final = codec.array(
+MARK_SHAPE: Final = codec.array(
     codec.bytes32,  # public key
     codec.bytes32,  # chain
     codec.bytes16,  # log identity
@@ -85,6 +85,7 @@ _MARK: Final = codec.array(
     codec.array(codec.integer(-1), codec.integer(-1)),  # settled
     codec.list_of(codec.array(codec.count, codec.count, codec.bytes32), COMMIT_VOTES_MAX),
 )
+"""What a mark holds."""
 _NOTHING_SETTLED: Final = (-1, -1)
 
 
@@ -393,7 +394,7 @@ class Signer:
         """
         try:
             value: list[Any] = codec.decode(
-                content, _MARK, bytes_max=marks.CONTENT_BYTES_MAX, what="mark"
+                content, MARK_SHAPE, bytes_max=marks.CONTENT_BYTES_MAX, what="mark"
             )
         except DecodeError as error:
             raise DamagedMarkError(f"the signer's mark is not what was written: {error}") from error

@@ -56,7 +56,7 @@ app = App(
 _GROUPS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "network": ("network", "ceremony", "members"),
-        "node": ("node", "backup"),
+        "node": ("node", "backup", "inspecting"),
         "signer": ("signer",),
         "keys": ("keys",),
         "rules": ("rules", "rule_changes", "rule_diff", "rule_tests"),

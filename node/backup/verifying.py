@@ -15,7 +15,7 @@ Parts of the state and ranges of heights go to worker processes, each with a tra
 what joins them is done here, in order, so the first damage is the same however many they are. If
 a page of the file cannot be read at all a worker may be killed by the system; that is said too.
 
-Not here: a node that runs on the store (it must not), and the log (``inspecting``).
+Not here: a node that runs on the store (it must not), and the log (``node.inspecting``).
 """
 
 from __future__ import annotations

@@ -44,8 +44,11 @@ class NoDataError(StorageError):
     advice = "name the node's data folder, its configuration or a copy of the folder"
 
 
-def open_store(directory: Path, *, chain: bytes) -> tuple[lmdb.Environment, View]:
+def open_store(directory: Path, *, chain: bytes | None) -> tuple[lmdb.Environment, View]:
     """Open the store of a stopped node for reading; close the environment afterwards.
+
+    Args:
+        chain: of the network it has to be of; None: of any.
 
     Raises:
         NoDataError, InUseError: there is none, or a node runs on it.
@@ -96,7 +99,7 @@ def check_size(environment: lmdb.Environment, data: Path) -> None:
         )
 
 
-def _view(environment: lmdb.Environment, directory: Path, chain: bytes) -> View:
+def _view(environment: lmdb.Environment, directory: Path, chain: bytes | None) -> View:
     names = tables.Tables.__dataclass_fields__
     try:
         opened = tables.Tables(
@@ -112,7 +115,7 @@ def _view(environment: lmdb.Environment, directory: Path, chain: bytes) -> View:
     if number > tables.FORMAT_VERSION:
         said = f"the store has format {number}, this software knows {tables.FORMAT_VERSION}"
         raise NewerFormatError(said)
-    if found != chain:
+    if chain is not None and found != chain:
         raise ForeignDataError(
             f"the store in {directory} belongs to the network {found.hex()}",
             hint="name the genesis file of that network",

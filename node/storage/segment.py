@@ -198,29 +198,45 @@ def later_synced(disk: Disk, handle: int, base: int, position: int, check: Check
     header counts only if its keyed check holds at its place. Cost: one pass over the rest of the
     file, and one read for each place where the mark occurs.
     """
+    found = _groups_after(disk, handle, base, position, check)
+    return max((synced for _, synced in found), default=0)
+
+
+def next_group(disk: Disk, handle: int, base: int, position: int, check: Check) -> int | None:
+    """Return where the first group after ``position`` begins, None if there is none."""
+    return next((at for at, _ in _groups_after(disk, handle, base, position, check)), None)
+
+
+def _groups_after(
+    disk: Disk, handle: int, base: int, position: int, check: Check
+) -> Iterator[tuple[int, int]]:
+    """Yield ``(place, synced)`` of the group headers after ``position``, ascending."""
     size = disk.size(handle)
-    highest = 0
     here = position
+    seen = position
     while here + len(GROUP_MARK) <= size:
         chunk = disk.read(handle, WINDOW_BYTES, here)
         for place in _finds(chunk, GROUP_MARK):
             start = here + place - ENTRY_HEAD_BYTES
-            if start > position:
-                highest = max(highest, _header_at(disk, handle, base, start, check))
+            if start > seen:
+                synced = _header_at(disk, handle, base, start, check)
+                if synced is not None:
+                    seen = start
+                    yield start, synced
         here += max(1, len(chunk) - (len(GROUP_MARK) - 1))
-    return highest
 
 
-def _header_at(disk: Disk, handle: int, base: int, position: int, check: Check) -> int:
+def _header_at(disk: Disk, handle: int, base: int, position: int, check: Check) -> int | None:
+    """Return ``synced`` of the group header at ``position``, None if there is none."""
     data = disk.read(handle, GROUP_BYTES, position)
     if len(data) < GROUP_BYTES:
-        return 0
+        return None
     length, kind, expected = _HEAD.unpack_from(data)
     payload = data[ENTRY_HEAD_BYTES:]
     synced = synced_of(payload)
     if synced is None or length != len(payload) or kind != GROUP_KIND:
-        return 0
-    return synced if check(base + position, kind, payload) == expected else 0
+        return None
+    return synced if check(base + position, kind, payload) == expected else None
 
 
 def _finds(data: bytes, mark: bytes) -> Iterator[int]:
