@@ -19,7 +19,7 @@ from __future__ import annotations
 import getpass
 import os
 import sys
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -184,6 +184,20 @@ def read_passphrase(path: Path, what: str = "passphrase file") -> str:
         return keyfile.passphrase_in(keyfiles.read_bytes(path, what))
     except PassphraseError as error:
         raise PassphraseError(f"{path}: {error.message}") from error
+
+
+def credential(environment: Mapping[str, str], name: str) -> str | None:
+    """Return the secret that systemd laid down under a name for this process; None: none.
+
+    Raises:
+        KeyAccessError: it cannot be read.
+        PassphraseError: it holds none.
+    """
+    folder = environment.get(CREDENTIALS_VARIABLE, "")
+    path = Path(folder, name)
+    if not folder or not path.exists():
+        return None
+    return keyfile.passphrase_in(_credential(path))
 
 
 def _credential(path: Path) -> bytes:

@@ -170,8 +170,7 @@ def check(path: Path) -> list[str]:
         found.append(f"keys: those of {identity.agency} in epoch {identity.committee.epoch}")
     else:
         found.append(f"keys: those of {identity.agency} in the genesis file")
-    if config.signer.socket:
-        found.append(check_signer(config))
+    found += [check_signer(config, each) for each in _sockets(config)]
     if (sealed_key := config.path(config.node.sealed_key)).exists():
         load_key(sealed_key, keyring)
     if keyring.opened:
@@ -187,22 +186,31 @@ def check(path: Path) -> list[str]:
     return found
 
 
-def check_signer(config: Config) -> str:
-    """Look whether the signer listens; return what was found.
+def _sockets(config: Config) -> list[str]:
+    """Return the settings under ``[signer]`` that name a socket."""
+    return [name for name in ("socket", "socket_next") if getattr(config.signer, name)]
+
+
+def check_signer(config: Config, setting: str) -> str:
+    """Look whether a signer listens; return what was found.
+
+    Args:
+        setting: under ``[signer]``: that of the present key or of the next one.
 
     Raises:
         ConfigError: nobody answers there.
     """
-    path = config.path(config.signer.socket)
+    path = config.path(getattr(config.signer, setting))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(str(path))
         except OSError as error:
             raise ConfigError(
-                f"[signer] socket: nobody answers at {path}: {error.strerror or error}",
+                f"[signer] {setting}: nobody answers at {path}: {error.strerror or error}",
                 hint="start the signer, or run `comity signer check` on its configuration",
             ) from error
-    return f"signer: answers at {path}"
+    which = "" if setting == "socket" else " of the next key"
+    return f"signer{which}: answers at {path}"
 
 
 def _check_addresses(config: Config, identity: Identity) -> list[str]:

@@ -34,7 +34,10 @@ class SignerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TokenSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[token]``: the PKCS#11 token that holds the key, and the label of the key in it."""
+    """``[token]``: the PKCS#11 token that holds the key, and the label of the key in it.
+
+    Without ``pin_file`` the PIN is systemd's credential ``pin``.
+    """
 
     module: str = ""
     label: str = ""
@@ -80,8 +83,8 @@ def load(path: Path, environment: Mapping[str, str]) -> SignerConfig:
             f"{path}: a signer has either [signer] key or a [token]",
             hint="name the key file, or the token's PKCS#11 module",
         )
-    if config.token.module and not (config.token.label and config.token.pin_file):
-        raise ConfigError(f"{path}: [token] needs label and pin_file")
+    if config.token.module and not config.token.label:
+        raise ConfigError(f"{path}: [token] needs a label: that of the token")
     user_number(config.signer.client_user)
     return config
 

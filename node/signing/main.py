@@ -74,7 +74,7 @@ def run(path: Path) -> None:
     _check_mark_folder(config)
     key = open_key(config, os.environ)
     try:
-        mark = open_mark(config, key, chain)
+        mark = open_mark(config, key, chain, waits=True)
         try:
             place = KeyPlace(key.public)
             if place.taken_by:
@@ -230,7 +230,7 @@ def init_token(path: Path) -> bytes:
     config = load(path, os.environ)
     if not config.token.module:
         raise ConfigError(f"{path} names no [token]", hint="`comity keys new` makes a key file")
-    key = TokenStore.create(config)
+    key = TokenStore.create(config, os.environ)
     key.close()
     return key.public
 
@@ -247,14 +247,16 @@ def open_key(config: SignerConfig, environment: MutableMapping[str, str]) -> Ope
         ComityError: it cannot be opened, or another process has it.
     """
     if config.token.module:
-        return TokenStore.open(config)
+        return TokenStore.open(config, environment)
     named = config.signer.passphrase_file
     keyring = Keyring(config.path(named) if named else None, environment, ask=asking())
     return FileStore(config.path(config.signer.key), keyring)
 
 
-def open_mark(config: SignerConfig, key: OpenStore, chain: bytes) -> SlotFile:
-    """Return the key's mark, open and locked.
+def open_mark(
+    config: SignerConfig, key: OpenStore, chain: bytes, *, waits: bool = False
+) -> SlotFile:
+    """Return the key's mark, open and locked; with ``waits`` also while its disk is full.
 
     Raises:
         PromisesLostError: there is none.
@@ -262,13 +264,13 @@ def open_mark(config: SignerConfig, key: OpenStore, chain: bytes) -> SlotFile:
     """
     path = config.path(config.signer.mark)
     try:
-        file = SlotFile.open(path)
+        file = SlotFile.open(path, waits=waits)
     except FileNotFoundError as error:
         raise PromisesLostError(
             f"there is no mark at {path}: what this key has signed is not known", hint=MARK_HINT
         ) from error
     try:
-        Signer.read_mark(file.content, key.public, chain)
+        Signer.read_mark(file.kept, key.public, chain)
         key.check(path)
     except BaseException:
         file.close()

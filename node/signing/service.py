@@ -39,6 +39,10 @@ from node.signing import wire
 from node.storage.marks import SlotFile
 
 HELLO_SECONDS_MAX: Final = 5.0
+RETRY_SECONDS: Final = 1.0
+"""How often it is tried whether the disk under the mark has room again."""
+FULL_HINT: Final = "make room on the disk of the signer's mark; it goes on by itself"
+FULL: Final = "the disk under the signer's mark is full: nothing is signed"
 CONNECTIONS_MAX: Final = 8
 """Connections at once, of whoever; all but one are told no."""
 READ_BYTES: Final = 2 * wire.FRAME_BYTES_MAX
@@ -76,6 +80,8 @@ class Service:
 
     def summary(self) -> str:
         """Return the state in one line."""
+        if self._mark.failed is not None:
+            return FULL
         with_whom = "a node is connected" if self._busy else "no node is connected"
         return f"{with_whom}; {self.signatures} signatures"
 
@@ -90,6 +96,7 @@ class Service:
         try:
             started()
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._make_room)
                 while True:
                     accepted, _address = await listening.accept()
                     if self._connections >= CONNECTIONS_MAX:
@@ -101,6 +108,27 @@ class Service:
             listening.close()
             _remove(path)
 
+    async def _make_room(self) -> None:
+        """Have the mark written again once its disk has room, and the key sign again with it.
+
+        Raises:
+            StorageFailedError: the disk fails otherwise.
+        """
+        told = False
+        while True:
+            if self._mark.full:
+                if not told:
+                    self._log.error("nothing is signed", reason=str(self._mark.failed))
+                told = True
+                try:
+                    self._mark.retry()
+                    told = False
+                    self._log.info("the mark is written again: signing goes on")
+                except StorageFailedError:
+                    if not self._mark.full:
+                        raise
+            await trio.sleep(RETRY_SECONDS)
+
     async def _take(self, accepted: trio.socket.SocketType) -> None:
         stream = trio.SocketStream(accepted)
         try:
@@ -109,6 +137,10 @@ class Service:
                 self._log.warning("refused", reason="another user", uid=uid, pid=pid)
                 return
             await self._converse(stream, pid)
+        except StorageFailedError as error:  # what was asked is in no answer; it is asked again
+            if not self._mark.full:
+                raise
+            self._log.error("not signed", code=error.code, reason=error.message)
         except KeyStoreError as error:  # the node asks again, word for word, once it is back
             self._log.error("the key cannot be reached", code=error.code, reason=error.message)
         except (RemoteProtocolError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
@@ -132,7 +164,10 @@ class Service:
         try:
             signer, hello = self._welcome(payloads.pop(0))
         except StorageFailedError:
-            raise
+            if not self._mark.full:
+                raise
+            await _send(stream, wire.Refusal(StorageFailedError.code, FULL, FULL_HINT))
+            return
         except ComityError as error:
             self._log.warning("refused", reason=error.message, code=error.code, pid=pid)
             await _send(stream, wire.Refusal(error.code, error.message, error.hint))
@@ -170,6 +205,8 @@ class Service:
                 f"{self._key.public.hex()}",
                 hint="give the signer the key that the committee names for this agency",
             )
+        if self._mark.failed is not None:
+            raise StorageFailedError(self._mark.failed.message)
         if self._busy:
             raise InUseError(
                 "the signer serves another node already",

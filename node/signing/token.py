@@ -6,8 +6,11 @@ Needs the extra ``comity[pkcs11]`` (python-pkcs11) and the maker's PKCS#11 modul
     a data object              label ``comity mark`` ‖ space ‖ ``key_label``: 16 random bytes, which
                                also lie beside the mark, in ``<mark>.token``
 
-The data object binds the key to the one mark that was begun with it: another signer that reaches
-the token, on this machine or another, has no such mark and signs nothing.
+The data object binds the key to the one mark that was begun with it: this software, set up once
+more against the same token on this machine or another, finds that it has no such mark and signs
+nothing. That keeps out a mistake, not an adversary: whoever has the PIN can read the bytes, copy
+mark and file together, or sign with other software. A token counts no rounds; what was signed only
+the mark knows.
 
 Source: PKCS#11 3.0 (OASIS), §2.3.5 (``CKM_EDDSA``) and §2.3.10 (``CKM_EC_EDWARDS_KEY_PAIR_GEN``).
 Not here: what may be signed (``node.signer``).
@@ -17,17 +20,24 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from consensus import signing
+from consensus.errors import PassphraseError
 from node.config import ConfigError
 from node.errors import ForeignDataError, KeyAccessError, KeyStoreError
-from node.keyring import read_passphrase
+from node.keyring import credential, read_passphrase
 from node.signing.config import SignerConfig, TokenSection
 
 BOUND_SUFFIX: Final = ".token"
+PIN_CREDENTIAL: Final = "pin"
+PIN_HINT: Final = (
+    "name a file in [token] pin_file, or give systemd the credential 'pin' "
+    "(LoadCredentialEncrypted=pin:…)"
+)
 BOUND_BYTES: Final = 16
 CURVE: Final = b"\x13\x0cedwards25519"
 """``CKA_EC_PARAMS``: the curve's name as a DER PrintableString (PKCS#11 3.0, §2.3.3)."""
@@ -50,15 +60,18 @@ class TokenStore:
         self.public = b""
 
     @classmethod
-    def open(cls, config: SignerConfig) -> TokenStore:
+    def open(cls, config: SignerConfig, environment: Mapping[str, str]) -> TokenStore:
         """Return the key that the configuration names.
+
+        Args:
+            environment: of the process, where systemd names its credentials.
 
         Raises:
             KeyStoreError: no module, no token, a wrong PIN, or no such key in it.
-            KeyAccessError, PassphraseError: the file with the PIN.
+            KeyAccessError, PassphraseError: no PIN, or the file with it.
             ConfigError: the extra is not installed.
         """
-        store = cls._logged_in(config)
+        store = cls._logged_in(config, environment)
         try:
             store._find()
         except BaseException:
@@ -67,14 +80,14 @@ class TokenStore:
         return store
 
     @classmethod
-    def create(cls, config: SignerConfig) -> TokenStore:
+    def create(cls, config: SignerConfig, environment: Mapping[str, str]) -> TokenStore:
         """Make the key in the token, and return it.
 
         Raises:
             KeyStoreError: as ``open``; there is a key of that label already, or the token cannot
                 make Ed25519 keys.
         """
-        store = cls._logged_in(config, rw=True)
+        store = cls._logged_in(config, environment, rw=True)
         try:
             store._generate()
             store._find()
@@ -160,9 +173,11 @@ class TokenStore:
     # --- inside ---------------------------------------------------------------------------------
 
     @classmethod
-    def _logged_in(cls, config: SignerConfig, *, rw: bool = False) -> TokenStore:
+    def _logged_in(
+        cls, config: SignerConfig, environment: Mapping[str, str], *, rw: bool = False
+    ) -> TokenStore:
         section = config.token
-        pin = read_passphrase(config.path(section.pin_file), "PIN file")
+        pin = _pin(config, environment)
         return cls(section, pin, _session(section, pin, rw=rw))
 
     def _find(self) -> None:
@@ -241,6 +256,21 @@ class TokenStore:
             return bytes(found[0][pkcs11.Attribute.VALUE]) if found else None
         except pkcs11.exceptions.PKCS11Error as error:
             raise _store_error("the token cannot be read", error) from error
+
+
+def _pin(config: SignerConfig, environment: Mapping[str, str]) -> str:
+    """Return the PIN, from its file or from systemd's credential; never from a variable, which
+    children inherit and other processes of the user may read.
+
+    Raises:
+        KeyAccessError, PassphraseError: there is none, or it cannot be read.
+    """
+    if config.token.pin_file:
+        return read_passphrase(config.path(config.token.pin_file), "PIN file")
+    found = credential(environment, PIN_CREDENTIAL)
+    if found is None:
+        raise PassphraseError("the token's PIN was not given", hint=PIN_HINT)
+    return found
 
 
 def _library() -> Any:

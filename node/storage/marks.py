@@ -14,6 +14,7 @@ Not here: what the content means (``node.signer``).
 from __future__ import annotations
 
 import contextlib
+import errno
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ HEAD_BYTES: Final = _FIELDS.size + hashing.DIGEST_BYTES
 CONTENT_BYTES_MAX: Final = SLOT_BYTES - HEAD_BYTES
 NEW_SUFFIX: Final = ".new"
 LOCK_SUFFIX: Final = ".lock"
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
 _H_SLOT: Final = hashing.context("signer mark slot")
 
@@ -42,7 +44,7 @@ class SlotFile:
 
     Attributes:
         content: what was written last, or found.
-        failed: the failure after which nothing is written, or None.
+        failed: the failure after which nothing is written, or None; see ``full``.
     """
 
     def __init__(self, path: Path, disk: Disk, lock: int) -> None:
@@ -51,12 +53,27 @@ class SlotFile:
         self._lock: int | None = lock
         self._handle: int | None = None
         self._sequence = 0
+        self._unwritten: bytes | None = None
         self.content = b""
         self.failed: StorageFailedError | None = None
 
     @classmethod
-    def open(cls, path: Path, *, disk: Disk = SYSTEM_DISK, fresh: bytes | None = None) -> SlotFile:
+    def open(
+        cls,
+        path: Path,
+        *,
+        disk: Disk = SYSTEM_DISK,
+        fresh: bytes | None = None,
+        waits: bool = False,
+    ) -> SlotFile:
         """Open the file at ``path``, or make it with the content ``fresh`` if given.
+
+        Args:
+            path: of the file.
+            disk: the system calls.
+            fresh: its first content.
+            waits: where there is no room to write what is found once more, return the file as it
+                is after a write without room; ``retry`` goes on.
 
         Raises:
             FileNotFoundError: there is no file, and ``fresh`` is None.
@@ -77,6 +94,10 @@ class SlotFile:
                 file._create(fresh)
             else:
                 file._read()
+        except StorageFailedError:
+            if not (waits and file.full):
+                file.close()
+                raise
         except FileNotFoundError:
             file.close()
             raise
@@ -104,9 +125,43 @@ class SlotFile:
             self._disk.sync(handle)
         except OSError as error:
             self.failed = StorageFailedError(f"cannot write {self._path.name}: {error}")
+            if error.errno in NO_ROOM:
+                self._unwritten = content
             raise self.failed from error
         self._sequence = sequence
         self.content = content
+
+    @property
+    def full(self) -> bool:
+        """Whether what failed was a write for lack of room; ``retry`` may then go on."""
+        return self._unwritten is not None
+
+    @property
+    def kept(self) -> bytes:
+        """The newest content, on disk or not written yet for lack of room."""
+        return self.content if self._unwritten is None else self._unwritten
+
+    def retry(self) -> None:
+        """Write anew what there was no room for: whole, by a handle of its own, and synced.
+
+        Nothing of the failed write is relied on: its slot is written over, and the other one has
+        what was on disk before.
+
+        Raises:
+            StorageFailedError: there is no room yet (``full``), or the disk has failed for good.
+        """
+        content = self._unwritten
+        invariant(content is not None, "a write failed for lack of room")
+        self.failed, self._unwritten = None, None
+        try:
+            handle, self._handle = self._handle, None
+            if handle is not None:
+                self._disk.close(handle)
+            self._handle = self._disk.open(self._path)
+        except OSError as error:
+            self.failed = StorageFailedError(f"cannot open {self._path.name}: {error}")
+            raise self.failed from error
+        self.write(content or b"")
 
     def close(self) -> None:
         """Release file and lock; a second call does nothing."""

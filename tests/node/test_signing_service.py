@@ -5,6 +5,7 @@ Requests and bodies are written here as the protocol's page has them, not by the
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -21,7 +22,7 @@ from consensus import keyfile, signing
 from consensus.hotstuff.types import SignKind
 from consensus.keyfile import KeyKind
 from node.config import ConfigError
-from node.errors import ForeignDataError, InUseError, PromisesLostError
+from node.errors import ForeignDataError, InUseError, PromisesLostError, StorageFailedError
 from node.keylock import KeyLock
 from node.keyring import Keyring
 from node.signer import MemoryKey, Signer
@@ -29,6 +30,7 @@ from node.signing import main, service
 from node.signing.config import load
 from node.signing.service import Service
 from node.signing.stores import FileStore
+from node.storage.disk import SystemDisk
 from node.storage.marks import SlotFile
 from tests.consensus.hotstuff.builders import block, chain
 from tests.consensus.ledger.test_succession import GENESIS
@@ -100,6 +102,17 @@ def asked(number: int, round_: int, body: bytes | None = None, synced: int = 100
     ]
 
 
+class FullDisk(SystemDisk):
+    """Has no room for writes while ``error`` is set."""
+
+    error = 0
+
+    def write(self, handle: int, data: bytes, position: int) -> None:
+        if self.error:
+            raise OSError(self.error, os.strerror(self.error))
+        super().write(handle, data, position)
+
+
 class Desk:
     """A running service, its mark, and connections to it."""
 
@@ -107,7 +120,8 @@ class Desk:
         self.mark = folder / "mark"
         self.socket = folder / "s"
         fresh = None if self.mark.exists() else Signer(KEY, CHAIN).mark_bytes()
-        self.file = SlotFile.open(self.mark, fresh=fresh)
+        self.disk = FullDisk()
+        self.file = SlotFile.open(self.mark, fresh=fresh, disk=self.disk)
         log = structlog.get_logger()
         self.service = Service(MemoryKey(KEY), self.file, CHAIN, uid, log)
 
@@ -325,6 +339,52 @@ async def test_whoever_says_nothing_is_cut_off_and_many_are_bounded(
                 nursery.start_soon(silent)
         async with desk.peer() as peer:
             assert (await peer.hello())[0] == 0
+
+
+# --- a full disk ----------------------------------------------------------------------------------
+
+
+async def test_without_room_for_its_mark_it_signs_nothing_says_so_and_goes_on_by_itself(
+    running: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "RETRY_SECONDS", 0.01)
+    async with running() as desk:
+        async with desk.peer() as peer:
+            await peer.hello()
+            assert (await peer.ask(*asked(1, 5)))[1] == 0
+            desk.disk.error = errno.ENOSPC
+            assert await peer.ask(*asked(2, 6)) is None, "no answer, and the connection ends"
+        assert "nothing is signed" in desk.service.summary()
+        assert vote(6) not in desk.mark.read_bytes()
+        async with desk.peer() as peer:
+            refused = await peer.hello()
+            assert refused[:2] == [1, "STORAGE_FAILED"]
+            assert "is full: nothing is signed" in refused[2]
+            assert "make room" in refused[3]
+        desk.disk.error = 0
+        while desk.file.full:  # noqa: ASYNC110 - of a service, which has no event for it
+            await trio.sleep(0.01)
+        async with desk.peer() as peer:
+            # what was asked without an answer is promised: it is told, and signed word for word
+            assert await peer.hello() == [0, [[VOTE, 1, 6, vote(6)]]]
+            refused = await peer.ask(*asked(1, 6, vote(6, b"c" * 32)))
+            assert refused[:3] == [1, 1, "SIGNING_REFUSED"]
+            assert (await peer.ask(*asked(2, 6)))[1] == 0
+            assert (await peer.ask(*asked(3, 7)))[1] == 0
+        assert vote(7) in desk.mark.read_bytes()
+
+
+async def test_a_disk_that_fails_otherwise_ends_the_signer(running: Callable[..., Any]) -> None:
+    async def until_it_ends() -> None:
+        async with running() as desk, desk.peer() as peer:
+            await peer.hello()
+            desk.disk.error = errno.EIO
+            assert await peer.ask(*asked(1, 5)) is None
+            await trio.sleep_forever()
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await until_it_ends()
+    assert caught.group_contains(StorageFailedError)
 
 
 # --- files --------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from consensus import signing
+from consensus.errors import PassphraseError
 from node.errors import ForeignDataError, KeyStoreError
 from node.signing import main
 from node.signing.config import load
@@ -59,7 +60,7 @@ def configured(folder: Path, token: str, key_label: str, pin: str = "1234") -> P
 def test_a_key_is_made_in_the_token_signs_and_stays_there(tmp_path: Path, token: str) -> None:
     path = configured(tmp_path / "a", token, "made")
     public = main.init_token(path)
-    key = TokenStore.open(load(path, {}))
+    key = TokenStore.open(load(path, {}), {})
     message = signing.message(signing.TAG_VOTE, bytes(32), b"body")
     signing.verify(public, message, key.seal(message))
     assert key.public == public
@@ -91,7 +92,7 @@ def test_the_token_remembers_its_one_mark(tmp_path: Path, token: str) -> None:
 def test_a_session_that_broke_is_opened_again(tmp_path: Path, token: str) -> None:
     path = configured(tmp_path / "a", token, "broken")
     main.init_token(path)
-    key = TokenStore.open(load(path, {}))
+    key = TokenStore.open(load(path, {}), {})
     key._session.close()
     message = signing.message(signing.TAG_VOTE, bytes(32), b"body")
     signing.verify(key.public, message, key.seal(message))
@@ -106,7 +107,8 @@ def test_a_session_that_broke_is_opened_again(tmp_path: Path, token: str) -> Non
         ((str(MODULE), "/none.so"), "there is no PKCS#11 module at /none.so"),
         ((str(MODULE), "/etc/hostname"), "the module /etc/hostname cannot be used"),
         (('pin_file = "pin"', 'pin_file = "none"'), "cannot open the PIN file"),
-        (('pin_file = "pin"', ""), "[token] needs label and pin_file"),
+        (('pin_file = "pin"', ""), "the token's PIN was not given"),
+        (('label = "comity"', ""), "[token] needs a label"),
     ],
 )
 def test_what_is_wrong_is_named_with_what_to_do(
@@ -126,3 +128,29 @@ def test_a_wrong_pin_is_told(tmp_path: Path, token: str) -> None:
         main.check(path)
     shown = "".join(traceback.format_exception(caught.value)) + caught.value.hint
     assert "9999" not in shown
+
+
+def test_the_pin_comes_from_its_file_or_from_systemds_credential(
+    tmp_path: Path, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = configured(tmp_path / "a", token, "credential")
+    public = main.init_token(path)
+    path.write_text(path.read_text().replace('pin_file = "pin"', ""))
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    given = {"CREDENTIALS_DIRECTORY": str(credentials)}
+    with pytest.raises(PassphraseError, match="PIN was not given") as caught:
+        TokenStore.open(load(path, {}), given)
+    assert "LoadCredentialEncrypted=pin:" in caught.value.hint
+    (credentials / "pin").write_text("1234\n")
+    key = TokenStore.open(load(path, {}), given)
+    assert key.public == public
+    key.close()
+    (credentials / "pin").write_text("0000")
+    with pytest.raises(KeyStoreError, match="the PIN does not open the token"):
+        TokenStore.open(load(path, {}), given)
+    # a file that is named comes first
+    path.write_text(path.read_text() + 'pin_file = "pin"\n')
+    TokenStore.open(load(path, {}), given).close()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "none"))
+    assert main.member_key(path).public == public

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from pathlib import Path
 
@@ -213,3 +214,80 @@ def test_the_system_disk_keeps_it(tmp_path: Path) -> None:
     with pytest.raises(StorageFailedError, match="closed"):
         again.write(b"two")
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+# --- a full disk ----------------------------------------------------------------------------------
+
+
+class FullDisk(MemoryDisk):
+    """Has no room for writes, or tells so only when it is synced, while ``full`` says so."""
+
+    full = ""
+
+    def write(self, handle: int, data: bytes, position: int) -> None:
+        if self.full == "write":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().write(handle, data, position)
+
+    def sync(self, handle: int) -> None:
+        if self.full == "sync":
+            raise OSError(errno.EDQUOT, "Quota exceeded")
+        super().sync(handle)
+
+
+@pytest.mark.parametrize("how", ["write", "sync"])
+def test_what_found_no_room_is_written_whole_once_there_is_and_nothing_before(how: str) -> None:
+    disk = FullDisk()
+    file = made(disk, b"zero", b"one")
+    disk.full = how
+    with pytest.raises(StorageFailedError, match=r"No space|Quota"):
+        file.write(b"two")
+    assert file.full
+    assert (file.content, file.kept) == (b"one", b"two")
+    with pytest.raises(StorageFailedError):
+        file.write(b"three")
+    with pytest.raises(StorageFailedError):
+        file.retry()
+    assert file.full, "there is no room yet"
+    assert found(disk.crash()) == b"one"
+    disk.full = ""
+    file.retry()
+    assert not file.full
+    assert file.failed is None
+    assert found(disk.crash()) == file.content == file.kept == b"two"
+    file.write(b"three")
+    assert found(disk.crash()) == b"three"
+
+
+def test_a_failure_of_another_kind_is_final() -> None:
+    disk = FullDisk()
+    file = made(disk, b"zero")
+    disk.full = "write"
+    with pytest.raises(StorageFailedError):
+        file.write(b"one")
+    disk.full = ""
+    disk.fail["sync"] = 0
+    with pytest.raises(StorageFailedError):
+        file.retry()
+    assert not file.full
+    assert file.failed is not None
+    with pytest.raises(LocalProtocolError, match="lack of room"):
+        file.retry()
+
+
+def test_a_disk_that_is_full_at_the_opening_is_waited_for_by_whoever_says_so() -> None:
+    disk = FullDisk()
+    made(disk, b"zero", b"one").close()
+    disk.full = "write"
+    with pytest.raises(StorageFailedError):
+        SlotFile.open(PATH, disk=disk)
+    file = SlotFile.open(PATH, disk=disk, waits=True)
+    assert (file.full, file.kept) == (True, b"one")
+    disk.full = ""
+    file.retry()
+    file.write(b"two")
+    assert found(disk.crash()) == b"two"
+    file.close()
+    disk.fail["write"] = 0
+    with pytest.raises(StorageFailedError):
+        SlotFile.open(PATH, disk=disk, waits=True)  # EIO is not waited for
