@@ -27,6 +27,7 @@ from comity.errors import (
     DraftError,
 )
 from comity.feeds import Feeds
+from comity.finding import dial_unknown
 from comity.inquiry import Inquiries
 from comity.keys import Key
 from comity.listing import Lists
@@ -152,7 +153,14 @@ class Client(
             client = cls(
                 genesis,
                 lambda trust: Pool(
-                    chosen, trust, key, nursery, dial, spread=spread, purpose=purpose
+                    chosen,
+                    trust,
+                    key,
+                    nursery,
+                    dial,
+                    spread=spread,
+                    purpose=purpose,
+                    unknown=dial_unknown if dial is dial_tls else None,
                 ),
                 key,
                 patience_seconds,
@@ -329,8 +337,9 @@ def choose_servers(committee: Committee, wanted: Sequence[str] | None) -> tuple[
         server = known.get(name)
         if server is None:
             raise DraftError(
-                f"no agency {name!r} has a node in the committee",
-                hint=f"the members are {', '.join(known)}",
+                f"no agency {name!r} has a node in the committee of the genesis file",
+                hint=f"the members are {', '.join(known)}; one that joined later is found where "
+                "no server is named",
             )
         if address:
             found = parse_address(address)

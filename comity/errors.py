@@ -3,6 +3,7 @@
     ComityError
     ├── ClientError                  something of this program or of the way to the nodes
     │   ├── NotReachableError        no node could be reached, or all are busy or behind
+    │   │   └── UnknownNodeError     somebody listens there, not the node that was expected
     │   ├── UndecidedError           sent, and not known to be decided: submit the same bytes again
     │   ├── RequestError             a node answered with an error; knows status and code
     │   ├── KeyUnusableError         no key, or one that cannot be used here
@@ -35,6 +36,18 @@ class NotReachableError(ClientError):
 
     code = "NOT_REACHABLE"
     advice = "check that the nodes run and that their client ports can be reached from here"
+
+
+class UnknownNodeError(NotReachableError):
+    """Whoever listens at a node's address shows a certificate that the committee does not name.
+
+    The newest committee that could be learned was asked for already.
+    """
+
+    advice = (
+        "its node key was exchanged and no node that answers tells of it, or another machine "
+        "listens there: name another member beside it (--server NAME), or leave --server out"
+    )
 
 
 class UndecidedError(ClientError):

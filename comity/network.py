@@ -15,7 +15,13 @@ from typing import Final, TypeVar
 
 import trio
 
-from comity.errors import ForkError, NotReachableError, RequestError, UndecidedError
+from comity.errors import (
+    ForkError,
+    NotReachableError,
+    RequestError,
+    UndecidedError,
+    UnknownNodeError,
+)
 from comity.pool import Pool
 from comity.results import Outcome
 from comity.session import Delivery, Feed, FeedItem, Parcel, Server, Session, Statements
@@ -84,7 +90,7 @@ class Network:
             if lies and len(lies) == len(tried):
                 raise lies[0]
             if trio.current_time() + wait >= deadline:
-                raise NotReachableError(f"no node answered ({self._why() or 'no time was left'})")
+                raise self._unreached(f"no node answered ({self._why() or 'no time was left'})")
             await trio.sleep(wait * _jitter())
             pause = min(pause * 2, PAUSE_SECONDS_MAX)
 
@@ -96,7 +102,7 @@ class Network:
         """
         session = await self._next((), trio.current_time() + self.patience_seconds)
         if session is None:
-            raise NotReachableError(f"no node answered ({self._why() or 'no time was left'})")
+            raise self._unreached(f"no node answered ({self._why() or 'no time was left'})")
         return session.welcome.agency or ""
 
     async def ask_at(
@@ -237,7 +243,7 @@ class Network:
             if trio.current_time() >= deadline:
                 if without:
                     raise next(iter(without.values()))
-                raise NotReachableError(f"no node can be followed ({self._why()})")
+                raise self._unreached(f"no node can be followed ({self._why()})")
             await self._sleep(pause, deadline)
             pause = min(pause * 2, PAUSE_SECONDS_MAX)
 
@@ -316,6 +322,13 @@ class Network:
         said += f" in {self.patience_seconds:g} s"
         why = self._why()
         return UndecidedError(f"{said} ({why})" if why else said, txid=txid)
+
+    def _unreached(self, said: str) -> NotReachableError:
+        """Return that nobody was reached; with the advice of a node that is another one, if any."""
+        for reason in self._pool.reasons.values():
+            if isinstance(reason, UnknownNodeError):
+                return UnknownNodeError(said, hint=reason.hint)
+        return NotReachableError(said)
 
     def _why(self) -> str:
         said = ((name, error.message) for name, error in self._pool.reasons.items())

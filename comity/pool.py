@@ -8,14 +8,15 @@ failure in a row. One that proved to lie is avoided for as long as the longest s
 from __future__ import annotations
 
 import errno
+import ssl
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import trio
 
-from comity import tls
-from comity.errors import ForkError, NotReachableError
+from comity import finding, tls
+from comity.errors import ForkError, NotReachableError, UnknownNodeError
 from comity.keys import Key
 from comity.session import Dial as Dial
 from comity.session import Server, Session
@@ -29,6 +30,8 @@ from consensus.protocol import GetCommittee, Purpose, Request
 CONNECT_SECONDS_MAX: Final = 5.0
 AVOID_SECONDS: Final = 1.0
 AVOID_SECONDS_MAX: Final = 60.0
+_EXPIRED: Final = 10
+"""``X509_V_ERR_CERT_HAS_EXPIRED`` of OpenSSL."""
 PAGES_MAX: Final = 64
 """Pages of committees that one node is asked for in a row: 1,024 changes."""
 
@@ -86,11 +89,24 @@ async def dial_tls(server: Server) -> trio.abc.Stream:
     except (trio.BrokenResourceError, OSError) as error:
         await trio.aclose_forcefully(stream)
         cause = error.__cause__ or error
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            raise _unknown_node(where, cause) from error
         raise NotReachableError(f"no TLS session with {where}: {cause}") from error
     except BaseException:
         await trio.aclose_forcefully(stream)
         raise
     return stream
+
+
+def _unknown_node(where: str, error: ssl.SSLCertVerificationError) -> UnknownNodeError:
+    if error.verify_code == _EXPIRED:
+        return UnknownNodeError(
+            f"the certificate of {where} has ended",
+            hint="its agency has to have a new one admitted; name another member's node meanwhile",
+        )
+    return UnknownNodeError(
+        f"{where} shows another certificate than the one that the committee names"
+    )
 
 
 def _reason(error: OSError) -> str:
@@ -126,6 +142,8 @@ class Pool:
         dial: opens a stream to a server.
         spread: take servers in turn instead of preferring the first.
         purpose: what the reads are for, told on every connection.
+        unknown: opens a stream to whoever listens at a server's address, to ask for committees
+            where nobody is reached; None: nobody is asked.
     """
 
     def __init__(
@@ -138,7 +156,10 @@ class Pool:
         *,
         spread: bool = False,
         purpose: str = "",
+        unknown: finding.DialUnknown | None = None,
     ) -> None:
+        self._unknown = unknown
+        self._learn_at = float("-inf")
         self._places = [_Place(server) for server in servers]
         self._committee = trust.committee
         named = {server.agency for server in servers}
@@ -182,7 +203,25 @@ class Pool:
             session = await self._session(place)
             if session is not None:
                 return session
+        if not tried and await self._learn():
+            return await self.pick(tried)
         raise NotReachableError("no node could be reached")
+
+    async def _learn(self) -> bool:
+        """Return whether there is a newer committee, asking all known members for it if none of the
+        servers can be reached under its key; not often."""
+        now = trio.current_time()
+        if self._unknown is None or now < self._learn_at:
+            return False
+        self._learn_at = now + finding.PAUSE_SECONDS
+        named = {place.server.agency: place.server for place in self._places}
+        members = {each.agency: each for each in servers_of(self._trust.committee)}
+
+        async def ask(session: Session) -> None:
+            await follow(session.ask, session.trust)
+
+        servers = tuple({**members, **named}.values())
+        return await finding.learn(servers, self._trust, self._unknown, ask)
 
     def _follow(self) -> None:
         """Take keys and addresses from the newest committee, and its new members if all serve.

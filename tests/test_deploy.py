@@ -157,15 +157,19 @@ def test_every_object_satisfies_its_schema() -> None:
 # --- systemd ------------------------------------------------------------------------------------
 
 
-def unit() -> dict[str, str]:
-    text = (DEPLOY / "systemd/comity-node.service").read_text("utf-8")
+UNITS = ("comity-node", "comity-signer")
+
+
+def unit(name: str) -> dict[str, str]:
+    text = (DEPLOY / "systemd" / f"{name}.service").read_text("utf-8")
     return dict(re.findall(r"^([A-Za-z]+)=(.*)$", text, re.MULTILINE))
 
 
-def test_the_watchdog_waits_longer_than_the_node_beats() -> None:
+@pytest.mark.parametrize("name", UNITS)
+def test_the_watchdog_waits_longer_than_the_process_beats(name: str) -> None:
     from node.telemetry.notify import STATUS_SECONDS
 
-    found = unit()
+    found = unit(name)
     assert found["Type"] == "notify"
     assert int(found["WatchdogSec"]) >= 10 * STATUS_SECONDS
 
@@ -173,9 +177,10 @@ def test_the_watchdog_waits_longer_than_the_node_beats() -> None:
 @pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is missing: run scripts/tools"
 )
-def test_the_unit_is_understood_and_hardened(tmp_path: Path) -> None:
-    text = (DEPLOY / "systemd/comity-node.service").read_text("utf-8")
-    place = tmp_path / "comity-node.service"
+@pytest.mark.parametrize("name", UNITS)
+def test_the_unit_is_understood_and_hardened(name: str, tmp_path: Path) -> None:
+    text = (DEPLOY / "systemd" / f"{name}.service").read_text("utf-8")
+    place = tmp_path / f"{name}.service"
     place.write_text(text.replace("/opt/comity/.venv/bin/comity", "/bin/true"))
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", str(place)],
@@ -183,13 +188,13 @@ def test_the_unit_is_understood_and_hardened(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert [each for each in done.stderr.splitlines() if "comity-node" in each] == []
+    assert [each for each in done.stderr.splitlines() if name in each] == []
     done = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", "--no-pager", str(place)],
         capture_output=True,
         text=True,
         check=False,
     )
-    found = re.search(r"Overall exposure level for comity-node.service: ([0-9.]+)", done.stdout)
+    found = re.search(rf"Overall exposure level for {name}.service: ([0-9.]+)", done.stdout)
     assert found is not None, done.stdout + done.stderr
     assert float(found[1]) < 2.0

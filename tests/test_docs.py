@@ -241,12 +241,13 @@ def test_environment_variables_that_are_named_exist(page: Path) -> None:
     assert named - known == set()
 
 
-def test_the_unit_starts_commands_that_exist() -> None:
-    text = (ROOT / "deploy" / "systemd" / "comity-node.service").read_text(encoding="utf-8")
+@pytest.mark.parametrize(("unit", "commands"), [("comity-node", 2), ("comity-signer", 1)])
+def test_the_unit_starts_commands_that_exist(unit: str, commands: int) -> None:
+    text = (ROOT / "deploy" / "systemd" / f"{unit}.service").read_text(encoding="utf-8")
     started = re.findall(
         r"^ExecStart\w*=/opt/comity/\.venv/bin/comity (.+)$", text, flags=re.MULTILINE
     )
-    assert len(started) == 2
+    assert len(started) == commands
     for line in started:
         COMMAND.parse_args(shlex.split(line), exit_on_error=False, print_error=False)
 

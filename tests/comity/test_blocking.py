@@ -452,7 +452,7 @@ def test_ctrl_c_cancels_the_call_and_leaves_the_client_usable(
     assert not client._loop._calls
     assert client.status()["height"] == interrupted_when_pooled.twin.height
     interrupted_when_pooled.twin.paused = False
-    interrupted_when_pooled.twin.bell.set()
+    client._loop.soon(interrupted_when_pooled.twin.bell.set)
     for height in client.subscribe(1, decisions=True):  # what was sent takes effect all the same
         if [each.txid for each in height.decisions or ()] == [signed.txid]:
             break

@@ -268,6 +268,7 @@ async def test_a_node_ends_with_one_line_and_harms_nothing(
     await agreed(town, height=before + 1)
 
 
+@pytest.mark.long
 @pytest.mark.process
 async def test_second_node_with_a_copy_of_the_key_and_data_of_its_own_is_refused(
     town: LocalNetwork, tmp_path: Path
