@@ -5,7 +5,7 @@ node is a fork of it, with a session, a log and signals of its own, and does fro
 ``python -m node`` does. What is told about processes (pids, signals, exit statuses) is the same.
 
 Nodes forked of one origin share their hash seed. Tests that are about starting itself start the
-program (``tests.network.test_service``, ``test_configuration``, ``test_walk``).
+program (``tests.network.test_service``, one in ``test_configuration``, ``test_walk``).
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +28,7 @@ from consensus.errors import ComityError
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 MESSAGE_BYTES_MAX: Final = 65_536
+_ORIGINS: Final[list[Origin]] = []
 
 
 class Forked:
@@ -93,6 +96,23 @@ class Origin:
         """End the origin; it ends when it is asked nothing more."""
         self._ours.close()
         self._process.wait(10)
+
+
+@contextmanager
+def shared() -> Iterator[None]:
+    """Have ``origin`` return one origin for the length of the block."""
+    try:
+        yield
+    finally:
+        while _ORIGINS:
+            _ORIGINS.pop().close()
+
+
+def origin() -> Origin:
+    """Return the origin of this process, which is started when it is first asked for."""
+    if not _ORIGINS:
+        _ORIGINS.append(Origin())
+    return _ORIGINS[0]
 
 
 def _serve(link: socket.socket) -> None:

@@ -29,6 +29,7 @@ from tests.network.town import (
     found_town,
     home,
     refused,
+    run_node,
     start,
 )
 
@@ -292,7 +293,7 @@ async def test_second_node_on_one_data_folder_is_refused_and_the_first_goes_on(
     ports = [f"127.0.0.1:{port}" for port in free_ports(3)]
     setup.listen(peers=ports[0], clients=ports[1], telemetry=ports[2])
     setup.replace('data = "data"', f'data = "{data(town, AGENT)}"')
-    error, hint = await refused(setup.config)
+    error, hint = await refused(setup.config, run_node)
     own = town.processes[AGENT].pid
     assert re.fullmatch(rf"another process \(process {own}, .*\) uses (.*)", error), error
     assert error.endswith(str(data(town, AGENT) / "state"))

@@ -24,6 +24,7 @@ from consensus.genesis import OFFICIAL, SYSTEM, OpeningBalance
 from consensus.keyfile import KeyKind, KeyPair
 from node import keyfiles
 from scripts.localnet import AGENCIES, ROOT, LocalNetwork, found
+from tests import forking
 
 T = TypeVar("T")
 
@@ -171,29 +172,43 @@ async def leader(town: LocalNetwork) -> str:
     return str(town.agencies[max(rounds) % len(town.agencies)])
 
 
-def run_node(config: Path, *, seconds: float = 20.0) -> subprocess.CompletedProcess[str]:
-    """Run a node that is expected to end by itself."""
-    return subprocess.run(
+def run_node(config: Path, *, seconds: float = 20.0) -> tuple[int, str]:
+    """Run a node that is expected to end by itself; return its exit status and what it wrote."""
+    done = subprocess.run(
         [sys.executable, "-m", "node", str(config)],
         cwd=ROOT,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         timeout=seconds,
         check=False,
     )
+    return done.returncode, done.stdout
 
 
-async def refused(config: Path) -> tuple[str, str]:
+def fork_node(config: Path, *, seconds: float = 20.0) -> tuple[int, str]:
+    """Do what ``run_node`` does, without importing everything anew."""
+    log = config.with_name("refusal.log")
+    process = forking.origin().start(config, log)
+    try:
+        return process.wait(seconds), log.read_text(encoding="utf-8")
+    finally:
+        process.kill()
+
+
+async def refused(
+    config: Path, run: Callable[[Path], tuple[int, str]] = fork_node
+) -> tuple[str, str]:
     """Run a node that must refuse to start; return its one error line and its hint.
 
     It exits with 1, and says no more than that: no traceback.
     """
-    done = await trio.to_thread.run_sync(run_node, config)
-    assert done.returncode == 1, f"exit status {done.returncode}: {done.stderr}"
-    assert "Traceback" not in done.stderr, done.stderr
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    hints = [line for line in done.stderr.splitlines() if line.startswith("hint: ")]
-    assert len(errors) == 1, done.stderr
+    status, said = await trio.to_thread.run_sync(run, config)
+    assert status == 1, f"exit status {status}: {said}"
+    assert "Traceback" not in said, said
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    hints = [line for line in said.splitlines() if line.startswith("hint: ")]
+    assert len(errors) == 1, said
     return errors[0].removeprefix("error: "), hints[0].removeprefix("hint: ") if hints else ""
 
 
