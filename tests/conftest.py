@@ -1,4 +1,4 @@
-"""For all tests: nodes of local networks are forked of one process that has imported everything."""
+"""For all tests: their order, and nodes forked of one process that has imported everything."""
 
 from __future__ import annotations
 
@@ -12,14 +12,39 @@ import pytest
 from comity import founding
 from scripts import localnet
 from scripts.localnet import LocalNetwork
-from tests.forking import Origin
+from tests import forking
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background by a shell
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what is tested hears Ctrl-C
 
 
+FIRST = tuple(
+    f"tests/{name}.py"
+    for name in """
+    network/test_faults network/test_disk network/test_snapshots network/test_configuration
+    network/test_hostile_clients network/test_hostile_burdens network/test_stopping
+    network/test_audits network/test_crashes network/test_hostile_peers network/test_sealed
+    network/test_signer network/test_members
+    comity/test_devnet test_walk scripts/test_programmes sim/test_marks
+    """.split()
+)
+"""Files that take longest, those of real networks before the others: what these wait for passes
+while the rest is computed, and no worker has a long file left when the others have ended."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what is long, but for ``scripts/long``."""
+    """Put the longest files first, the others of real networks next to those; leave out what is
+    long, but for ``scripts/long``.
+    """
+    places = {name: place for place, name in enumerate(FIRST)}
+    networks = max(place for name, place in places.items() if "/network/" in name)
+
+    def place(item: pytest.Item) -> float:
+        name = item.nodeid.partition("::")[0]
+        last = networks + 0.5 if name.startswith("tests/network/") else len(places)
+        return places.get(name, last)
+
+    items.sort(key=place)
     if "LONG_RUNS" not in os.environ:
         skip = pytest.mark.skip(reason="scripts/long runs it")
         for item in items:
@@ -30,21 +55,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def forked_nodes() -> Iterator[None]:
     """Start nodes by forking; the origin itself is started by the first of them."""
-    origins: list[Origin] = []
     plain = LocalNetwork.start
 
     def start(network: LocalNetwork, agency: str) -> None:
         if agency in network.programs:
             plain(network, agency)
             return
-        if not origins:
-            origins.append(Origin())
         home: Path = network.folder / agency
-        process = origins[0].start(home / founding.CONFIG_NAME, home / localnet.LOG_NAME)
+        process = forking.origin().start(home / founding.CONFIG_NAME, home / localnet.LOG_NAME)
         network.processes[agency] = process  # type: ignore[assignment]  # as far as it is used
 
-    with pytest.MonkeyPatch.context() as patch:
+    with forking.shared(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(LocalNetwork, "start", start)
         yield
-    for each in origins:
-        each.close()

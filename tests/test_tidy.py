@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import FIRST
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("consensus", "node", "comity")
 ALLOWED = {
@@ -80,3 +82,8 @@ def test_modules_are_short_and_nothing_is_left_over(path: Path) -> None:
     assert not asserts, "product code uses invariant()"
     if any(not isinstance(node, ast.Expr) for node in tree.body):
         assert ast.get_docstring(tree), "a module says what it is"
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_a_file_that_the_suite_begins_with_exists(name: str) -> None:
+    assert (ROOT / name).is_file()

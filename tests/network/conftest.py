@@ -26,9 +26,9 @@ def stopping_on_sigterm() -> Iterator[None]:
     signal.signal(signal.SIGTERM, before)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalNetwork]:
-    """The running network of all tests that leave it as they find it."""
+    """The running network of all tests here that leave it as they find it."""
     with found_town(tmp_path_factory.mktemp("shared") / "network") as network:
         network.start_all()
         yield network
@@ -46,7 +46,7 @@ def town(shared_town: LocalNetwork) -> LocalNetwork:
     return shared_town
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def books() -> Books:
     """What the load was told in the shared network, over all tests."""
     return Books()

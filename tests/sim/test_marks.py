@@ -10,6 +10,8 @@ from tests.sim.options import draw
 
 FIRST = 1000
 SEEDS_MAX = 200
+CHOSEN = (1015, 1066, 1042, 1023, 1062, 1043, 1055, 1045, 1048, 1067, 1008)
+"""Of these, seeds that reach together what all reach. Once they miss something, the others run."""
 LONG = 10
 """A seed of half an hour in which f + 1 validators are away."""
 
@@ -18,7 +20,8 @@ def test_every_rare_situation_is_reached_within_two_hundred_seeds() -> None:
     assert draw(LONG).is_long
     assert draw(LONG).away_ms
     reached: Counter[str] = Counter(run(LONG).marks)
-    for seed in range(FIRST, FIRST + SEEDS_MAX):
+    everyone = range(FIRST, FIRST + SEEDS_MAX)
+    for seed in (*CHOSEN, *(each for each in everyone if each not in CHOSEN)):
         reached += sweep([seed])
         if all(reached[mark] for mark in SOMETIMES):
             return
