@@ -140,7 +140,8 @@ def _store(store: Mapping[str, Any]) -> Any:
         ("private parts from", "private_from"),
     ):
         if store.get(key) is not None:
-            rows.append((name, store[key]))
+            value = store[key]
+            rows.append((name, bytes.fromhex(value) if key == "state_root" else value))
     if store.get("restored"):
         rows.append(("restored", f"from a backup at height {store['restored']['height']}"))
     body: list[Any] = [pairs(rows)]

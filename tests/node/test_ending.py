@@ -11,6 +11,7 @@ from prometheus_client import generate_latest
 from structlog import get_logger
 from structlog.testing import capture_logs
 
+from node import ending
 from node.ending import DAY_SECONDS, NO_END_MS, OBSERVERS, OWN, Endings
 from node.network import tls
 from node.network.transport import TlsStream
@@ -108,3 +109,19 @@ async def test_tls_refuses_a_certificate_that_has_ended_at_both_ends() -> None:
 def test_what_is_no_certificate_has_no_end(data: bytes) -> None:
     with pytest.raises(tls.CertificateUnusable):
         tls.certificate_end_ms(data)
+
+
+@pytest.mark.parametrize(
+    ("certificate", "days", "said"),
+    [
+        (ENDLESS, 0, "certificate: without an end"),
+        (ENDS, -12, "certificate: ends in 12 days; have a new node key"),
+        (ENDS, 3, "certificate: HAS ENDED, nobody connects to this node"),
+    ],
+)
+def test_a_check_says_how_long_the_own_certificate_is_good(
+    monkeypatch: pytest.MonkeyPatch, certificate: bytes, days: int, said: str
+) -> None:
+    monkeypatch.setattr(ending, "own_certificate", lambda identity, key: certificate)
+    nobody: Any = None
+    assert ending.words(nobody, nobody, UNTIL_MS + days * DAY).startswith(said)

@@ -29,10 +29,12 @@ from node import config as configs
 from node.errors import InUseError
 from node.inspecting import stored
 from node.inspecting.main import Report, inspect
+from node.sealed.vault import Erase, Vault
 from node.storage.disk import SystemDisk
 from node.storage.readonly import NoDataError
 from tests.node import machines
 from tests.node.machines import CHAIN, GENESIS, Machine, Town, pair_of, running
+from tests.node.sealed import test_vault
 
 MARK = "signer.mark"
 
@@ -442,6 +444,33 @@ def test_a_genesis_file_of_another_network_is_noticed(stopped: Stopped) -> None:
     found = inspect(stopped.data, None, other)
     assert (found.start.starts, found.start.code) == (False, "FOREIGN_DATA")
     assert CHAIN.hex() in found.start.why
+
+
+def test_sealed_values_are_counted_and_none_is_read(tmp_path: Path) -> None:
+    values = [test_vault.opening(number) for number in range(5)]
+
+    async def seal() -> None:
+        vault = Vault(tmp_path / "sealed", b"k" * 32, CHAIN)
+        await vault.deliver([test_vault.delivered(each) for each in values])
+        await vault.settle([test_vault.kept(each) for each in values[:3]], 10, lambda height: False)
+        gone = Erase(test_vault.PLACE, 1, values[0].commitment, b"T" * 32)
+        await vault.settle([gone], 11, lambda height: False)
+        vault.close()
+
+    trio.run(seal)
+    before = contents(tmp_path)
+    sealed = inspect(tmp_path, None, None).sealed
+    assert contents(tmp_path) == before
+    assert sealed is not None
+    # one act erased the value, and with it those that had been in the same field up to its version
+    assert (sealed["waiting"], sealed["kept"] + sealed["erased"]) == (2, 3)
+    assert sealed["erased"] >= 1
+    assert sealed["keys"] == 5 - sealed["erased"], "an erased value has no key"
+    data = tmp_path / "sealed" / "values" / "data.mdb"
+    data.write_bytes(b"\x55" * 9000)
+    sealed = inspect(tmp_path, None, None).sealed
+    assert sealed is not None
+    assert "cannot read the sealed values" in sealed["problem"][1]
 
 
 # --- a node that runs -----------------------------------------------------------------------------
