@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final, Protocol
@@ -25,7 +25,8 @@ import msgspec
 from comity import founding, keys
 from comity.errors import DraftError
 from comity.founding import NAME, Admitted, Person
-from consensus import codec, genesis, memberfile
+from comity.hosts import check_host
+from consensus import certificate, codec, genesis, memberfile
 from consensus.committee import VALIDATORS_MAX, VALIDATORS_MIN, Validator
 from consensus.errors import DecodeError, SignatureError
 from consensus.genesis import Agency, Limits, OpeningBalance
@@ -41,9 +42,6 @@ _UNIT_MS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _KIND_NAMES: Final = {number: name for name, number in founding.KINDS.items()}
 
 _H_TERMS: Final = context("founding terms")
-
-CertificateKey = Callable[[bytes], bytes]
-"""Returns the public key that a certificate (DER) carries."""
 
 
 class CeremonyError(DraftError):
@@ -350,15 +348,12 @@ def validator_of(
     )
 
 
-def merge(
-    terms: Terms, files: Sequence[tuple[str, bytes]], certificate_key: CertificateKey
-) -> Merged:
+def merge(terms: Terms, files: Sequence[tuple[str, bytes]]) -> Merged:
     """Return the network that the terms and everybody's files make.
 
     Args:
         terms: that all agreed on.
         files: member files with the names they came under, in any order.
-        certificate_key: reads certificates.
 
     Raises:
         CeremonyError: files that do not belong together; all mistakes at once.
@@ -369,7 +364,7 @@ def merge(
     for name, data in files:
         try:
             member = memberfile.decode(data)
-            _check_certificate(member, certificate_key)
+            _check_certificate(member, terms.time_ms)
         except SignatureError:
             mistakes.append(f"{name} was changed after it was made: its signatures do not hold")
         except DecodeError as error:
@@ -409,10 +404,18 @@ def merge(
     )
 
 
-def _check_certificate(member: Member, certificate_key: CertificateKey) -> None:
+def _check_certificate(member: Member, time_ms: int) -> None:
+    """Refuse a certificate with which no node could be reached; one that cannot be loaded would
+    keep everybody's nodes from starting."""
     own = member.validator
-    if certificate_key(own.certificate) != own.node_key:
-        raise DecodeError("its certificate is of another key than its node's", path="member")
+    try:
+        found = certificate.decode(own.certificate)
+    except (DecodeError, SignatureError) as error:
+        raise DecodeError(f"its certificate cannot be used: {error.message}") from error
+    if found.key != own.node_key:
+        raise DecodeError("its certificate is of another key than its node's")
+    if not found.from_ms <= time_ms <= found.until_ms:
+        raise DecodeError("its certificate is not good at the genesis time")
 
 
 def _judge(
@@ -430,15 +433,24 @@ def _judge(
         other, _, before = found[agency]
         if before == digest:
             return []
-        return [f"{name} and {other} are two different files of {agency}: use its last one"]
+        return [
+            f"{name} ({digest.hex()[:16]}…) and {other} ({before.hex()[:16]}…) are two different "
+            f"files of {agency}: ask it which hash is right"
+        ]
     found[agency] = name, member, digest
+    mistakes = []
+    for host in (member.validator.peer_host, member.validator.client_host):
+        try:
+            check_host(host)
+        except DraftError as error:
+            mistakes.append(f"{name}: {error.message}")
     if member.purpose != terms.digest:
         return [
+            *mistakes,
             f"{agency} enrolled under other terms: {member.purpose.hex()[:16]}…, "
-            f"these are {terms.digest.hex()[:16]}…"
+            f"these are {terms.digest.hex()[:16]}…",
         ]
     expected, given = terms.people_of(agency), {each.name: each for each in member.people}
-    mistakes = []
     if lacking := [each for each in expected if each not in given]:
         mistakes.append(f"{name} has no key for {', '.join(lacking)}")
     if beyond := [each for each in given if each not in expected]:

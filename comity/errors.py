@@ -8,6 +8,7 @@
     │   ├── RequestError             a node answered with an error; knows status and code
     │   ├── KeyUnusableError         no key, or one that cannot be used here
     │   ├── DraftError               what was asked for cannot be written as a transaction
+    │   │   └── FileError            a file or folder that a command cannot read or write
     │   ├── MovedError               a list changed between two pages of it
     │   ├── ClosedError              a blocking client that is closed
     │   └── WaitsForItselfError      a blocking client called in its own thread
@@ -91,6 +92,13 @@ class DraftError(ClientError):
 
     code = "BAD_DRAFT"
     advice = "`comity rules show DOMAIN` lists actions and their inputs"
+
+
+class FileError(DraftError):
+    """A file or a folder cannot be read or written; nothing is left half-written."""
+
+    code = "FILE"
+    advice = "check the path and its permissions"
 
 
 class MovedError(ClientError):

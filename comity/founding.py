@@ -26,6 +26,8 @@ import msgspec
 
 from comity import keys
 from comity.errors import DraftError
+from comity.files import filling, refused
+from comity.hosts import check_host
 from consensus import genesis as genesis_file
 from consensus.committee import VALIDATORS_MAX, VALIDATORS_MIN, Committee, Validator
 from consensus.genesis import GENESIS_NAME as GENESIS_NAME
@@ -136,6 +138,7 @@ def members_of(names: Sequence[str], base_port: int) -> tuple[Member, ...]:
     for index, each in enumerate(names):
         name, _, host = each.partition("=")
         check_agency(name)
+        check_host(host or "127.0.0.1")
         port = base_port + PORTS_PER_NODE * index
         title = name.replace("-", " ").replace("_", " ").title()
         found.append(Member(name, title, host or "127.0.0.1", port, port + 1, port + 2))
@@ -249,8 +252,12 @@ def read_toml(path: Path, shape: type[T]) -> T:
         text = path.read_text(encoding="utf-8")
         return msgspec.convert(read_text(text), shape)
     except OSError as error:
-        raise DraftError(f"cannot read {path}: {error.strerror}", hint="name the file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise refused(f"cannot read {path}", error) from error
+    except UnicodeDecodeError as error:
+        raise DraftError(
+            f"{path} is not text in UTF-8", hint="name a file in TOML, saved as UTF-8"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
         raise DraftError(f"{path}: {error}", hint="mend the file") from error
     except msgspec.ValidationError as error:
         raise DraftError(_misfit(path, text, str(error)), hint="mend the file") from error
@@ -477,15 +484,17 @@ def genesis_of(
 
 
 def write(founding: Founding, folder: Path) -> None:
-    """Lay a founding down in a new or empty folder.
+    """Lay a founding down in a new or empty folder: all of it or nothing.
 
     Raises:
-        DraftError: the folder is not empty.
+        DraftError: the folder is not empty, or cannot be written to.
         KeyUnusableError: a key file cannot be written.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise DraftError(f"{folder} is not empty", hint="name a new folder with --output")
-    folder.mkdir(parents=True, exist_ok=True)
+    with filling(folder):
+        _write(founding, folder)
+
+
+def _write(founding: Founding, folder: Path) -> None:
     (folder / GENESIS_NAME).write_bytes(founding.genesis)
     for member in founding.members:
         home = folder / member.name

@@ -19,6 +19,7 @@ from typing import Final
 import nacl.bindings
 
 from comity.errors import KeyUnusableError
+from comity.files import advice, undoing
 from consensus import keyfile
 from consensus.errors import KeyFileError, PassphraseError
 from consensus.keyfile import KeyKind, KeyPair
@@ -65,7 +66,7 @@ def new_pair(kind: KeyKind) -> KeyPair:
 
 
 def create(path: Path, pair: KeyPair, passphrase: str | None = None) -> None:
-    """Write a new key file of mode 0600, synced; sealed when there is a passphrase.
+    """Write a new key file of mode 0600, synced, or none; sealed when there is a passphrase.
 
     Raises:
         KeyUnusableError: the file exists or cannot be written.
@@ -77,7 +78,9 @@ def create(path: Path, pair: KeyPair, passphrase: str | None = None) -> None:
             f"{path} exists already", hint="a key file is never overwritten; choose another name"
         ) from error
     except OSError as error:
-        raise KeyUnusableError(f"cannot write {path}: {error.strerror}") from error
+        raise KeyUnusableError(
+            f"cannot write {path}: {error.strerror}", hint=advice(error)
+        ) from error
 
 
 def pack(pair: KeyPair, passphrase: str | None = None) -> bytes:
@@ -120,16 +123,19 @@ def replace(path: Path, pair: KeyPair, passphrase: str | None) -> None:
         finally:
             draft.unlink(missing_ok=True)
     except OSError as error:
-        raise KeyUnusableError(f"cannot write {path}: {error.strerror}") from error
+        raise KeyUnusableError(
+            f"cannot write {path}: {error.strerror}", hint=advice(error)
+        ) from error
 
 
 def _write(path: Path, data: bytes) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    _sync_folder(path)
+    with undoing([path]):  # the file is this call's own: there was none
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        _sync_folder(path)
 
 
 def _sync_folder(path: Path) -> None:
@@ -147,14 +153,14 @@ def read_passphrase(path: Path) -> str:
         KeyUnusableError: the file cannot be used, or holds no passphrase.
     """
     try:
-        return keyfile.passphrase_in(read_file(path))
+        return keyfile.passphrase_in(read_file(path, "passphrase"))
     except PassphraseError as error:
         hint = "write the passphrase into it, as one line of UTF-8"
         raise KeyUnusableError(f"{path}: {error.message}", hint=hint) from error
 
 
-def read_file(path: Path) -> bytes:
-    """Return the bytes of a key file that is its user's alone.
+def read_file(path: Path, what: str = "key") -> bytes:
+    """Return the bytes of a key file, or of a passphrase's, that is its user's alone.
 
     Raises:
         KeyUnusableError: missing, not a file, unreadable, another user's, or open to others.
@@ -165,11 +171,11 @@ def read_file(path: Path) -> bytes:
             status = os.fstat(handle)
             mode = status.st_mode
             if not stat.S_ISREG(mode):
-                raise KeyUnusableError(f"{path} is not a file")
+                raise KeyUnusableError(f"{path} is not a file", hint=f"name the {what}'s file")
             if status.st_uid not in (os.geteuid(), 0):
                 raise KeyUnusableError(
                     f"{path} belongs to another user, who can change it",
-                    hint="use a key file of your own",
+                    hint=f"use a {what} file of your own",
                 )
             if mode & 0o077:
                 raise KeyUnusableError(
@@ -177,7 +183,10 @@ def read_file(path: Path) -> bytes:
                 )
             return file.read(keyfile.FILE_BYTES_MAX + 1)
     except OSError as error:
-        raise KeyUnusableError(f"cannot read {path}: {error.strerror}") from error
+        missing_key = what == "key" and isinstance(error, FileNotFoundError)
+        raise KeyUnusableError(
+            f"cannot read {path}: {error.strerror}", hint="" if missing_key else advice(error)
+        ) from error
 
 
 def load(path: Path, *, ask: AskPassphrase | None = None) -> Key:
@@ -197,12 +206,15 @@ def open_pair(path: Path, *, ask: AskPassphrase | None = None) -> KeyPair:
             missing or wrong.
     """
     data = read_file(path)
+    passphrase: str | None = None
     try:
         info = keyfile.describe(data)
         passphrase = ask(path) if info.sealed and ask is not None else None
         return keyfile.read(data, passphrase)
     except PassphraseError as error:
         hint = f"set {PASSPHRASE_VARIABLE}, or run where it can be asked for"
+        if passphrase is not None:
+            hint = f"give the one it was sealed with; `comity keys check {path}` tries one"
         raise KeyUnusableError(f"{path}: {error.message}", hint=hint) from error
     except KeyFileError as error:
         raise KeyUnusableError(f"{path}: {error.message}", hint=error.hint) from error

@@ -24,7 +24,7 @@ class ConfigError(ComityError):
     """The configuration cannot be used. The message names file, line and key."""
 
     code = "BAD_CONFIG"
-    advice = "mend the file and run `comity node check` again"
+    advice = "mend the configuration; `comity node check`, or `comity signer check`, tries it"
 
 
 class NodeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -206,7 +206,10 @@ def _parsed(path: Path) -> tuple[dict[str, Any], _Places]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"cannot read {path}: {reason}") from error
+        hint = "name the configuration file, or the folder that it lies in"
+        if isinstance(error, PermissionError):
+            hint = "run it as the user whom the file belongs to, or let that user read it"
+        raise ConfigError(f"cannot read {path}: {reason}", hint=hint) from error
     try:
         tree = read_text(text)
     except tomllib.TOMLDecodeError as error:

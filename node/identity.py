@@ -185,7 +185,7 @@ def load_keys(config: Config, keyring: Keyring) -> Keys:
 
     def held(kind: KeyKind, file: str, next_file: str) -> list[KeyPair]:
         paths = [config.path(file), config.path(next_file)]
-        return [keyring.load(each, kind) for each in paths if each.exists() or each is paths[0]]
+        return [keyring.load(each, kind) for each in paths if each is paths[0] or each.exists()]
 
     nodes = held(KeyKind.NODE, section.node_key, section.node_key_next)
     validators: list[KeyPair | RemoteKey] = []

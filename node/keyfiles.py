@@ -66,7 +66,7 @@ def read_bytes(path: Path, what: str = "key file") -> bytes:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise KeyAccessError(f"cannot open the {what} {path}: {error.strerror}") from error
+        raise not_opened(what, path, error) from error
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
@@ -88,6 +88,13 @@ def read_bytes(path: Path, what: str = "key file") -> bytes:
         raise KeyAccessError(f"cannot read the {what} {path}: {error.strerror}") from error
     finally:
         os.close(handle)
+
+
+def not_opened(what: str, path: Path, error: OSError) -> KeyAccessError:
+    """Return the error of a secret file that cannot be opened."""
+    missing = isinstance(error, FileNotFoundError)
+    hint = "put it there, or name another place in the configuration" if missing else ""
+    return KeyAccessError(f"cannot open the {what} {path}: {error.strerror}", hint=hint)
 
 
 def _check_folder(path: Path, what: str) -> None:

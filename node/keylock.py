@@ -29,6 +29,7 @@ from typing import Final
 
 from node.errors import InUseError, KeyAccessError
 from node.holders import holder_words, process_words
+from node.keyfiles import not_opened
 
 HINT: Final = "stop the other node or signer; one key must never sign in two places"
 _PLACE: Final = "\0comity validator key "
@@ -47,7 +48,7 @@ class KeyLock:
         try:
             self._handle: int | None = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
-            raise KeyAccessError(f"cannot open the key file {path}: {error.strerror}") from error
+            raise not_opened("key file", path, error) from error
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -77,9 +77,14 @@ def run(path: Path) -> None:
         if not isinstance(failure, OSError):
             raise
         raise ConfigError(
-            f"the node cannot run: {failure}",
-            hint="check that its addresses are free and its folders writable",
+            f"the node cannot run: {_words(failure)}",
+            hint="check that its addresses are free, its folders writable and its disk not full",
         ) from error
+
+
+def _words(failure: OSError) -> str:
+    said = failure.strerror or str(failure)
+    return f"{failure.filename}: {said}" if failure.filename else said
 
 
 def _first(error: BaseException) -> BaseException:
@@ -105,7 +110,8 @@ async def _run(config: Config, log: FilteringBoundLogger, keyring: Keyring) -> N
         join_at = 0.0
         failures = 0
         while not stopping.is_set():
-            node = Node(config, log, verifier=verifier, may_join_at=join_at, keyring=keyring)
+            with notifier.patiently():
+                node = Node(config, log, verifier=verifier, may_join_at=join_at, keyring=keyring)
             _check_addresses(config, node.identity)  # to name the one in use; binding does not
             async with trio.open_nursery() as running:
                 running.start_soon(_stop_when, stopping, node.stop)
@@ -246,8 +252,15 @@ def _check_disk(config: Config) -> str:
     open_to = hardening.check_folder(folder)
     free = shutil.disk_usage(existing).free
     if not os.access(existing, os.W_OK):
-        raise ConfigError(f"the data folder {folder} cannot be written")
+        raise ConfigError(
+            f"the data folder {folder} cannot be written",
+            hint="have it belong to the node's user, or name another under [node] data",
+        )
     if free < DISK_FREE_BYTES_MIN:
-        raise ConfigError(f"{folder}: only {free // 2**20} MiB are free")
+        raise ConfigError(
+            f"{folder}: only {free // 2**20} MiB are free",
+            hint=f"free at least {DISK_FREE_BYTES_MIN // 2**20} MiB, or name another disk under "
+            "[node] data",
+        )
     who = "for this user alone" if open_to is None else open_to
     return f"data: {folder}, {free // 2**30} GiB free, {who}"

@@ -21,6 +21,7 @@ from cyclopts.exceptions import UnknownCommandError, UnusedCliTokensError
 
 from comity.cli.options import examples
 from comity.errors import DraftError, KeyUnusableError, NotReachableError, UndecidedError
+from comity.files import advice
 from consensus.errors import ComityError, DecodeError, KeyFileError
 from consensus.release import VERSION
 
@@ -31,11 +32,14 @@ UNREACHABLE: Final = 3
 INTERRUPTED: Final = 130
 
 _BAD_INPUT_CODES: Final = (
+    "BACKUP",
     "BAD_CONFIG",
     "DATA_ACCESS",
     "KEY_ACCESS",
     "KEY_STORE",
     "NOT_AUDITABLE",
+    "NO_DATA",
+    "SNAPSHOT",
     "SOURCE",
 )
 """Of errors of ``node`` and of audits, which only their commands load."""
@@ -168,8 +172,9 @@ def _failed(error: BaseException, as_json: bool) -> int:
         case ComityError():
             return _say(error.code, error.message, error.hint, status_of(error), as_json)
         case OSError():
-            what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-            return _say("FILE", what, "check the path and its permissions", USAGE, as_json)
+            said = error.strerror or str(error)
+            what = f"{error.filename}: {said}" if error.filename else f"cannot go on: {said}"
+            return _say("FILE", what, advice(error), USAGE, as_json)
         case _:
             what = f"an error of this program: {type(error).__name__}: {error}"
             hint = "run it again with --debug and report what it prints"

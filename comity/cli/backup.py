@@ -18,6 +18,7 @@ from comity.cli.node import CONFIG, Config, app, file_of
 from comity.cli.options import OUTPUT, Output, Reach, UsageError, examples, genesis_bytes
 from comity.cli.show import emit, pairs
 from comity.cli.values import time_word
+from comity.files import saying
 
 if TYPE_CHECKING:
     from node.backup.manifest import Manifest
@@ -69,7 +70,7 @@ def backup(
 
     if not 0 <= rate <= RATE_MIB_MAX:
         raise UsageError(f"--rate {rate} is not 0 to {RATE_MIB_MAX} MiB a second")
-    with bar("bytes", output, as_bytes=True) as told:
+    with saying(f"cannot write {to}"), bar("bytes", output, as_bytes=True) as told:
         found = make(file_of(config), to, told, rate=rate * MIB, sealed_keys=sealed_keys)
     value = {
         "backup": found.manifest.digest,
@@ -114,7 +115,7 @@ def restore(
     """
     from node.backup.restoring import restore as put
 
-    with steps(output) as told:
+    with saying("cannot write the node's data"), steps(output) as told:
         found = put(backup_, file_of(config), told, sealed_keys=sealed_keys, new_key=new_key)
     value = {
         "folder": str(found.folder),

@@ -30,7 +30,9 @@ from comity.cli.network import app
 from comity.cli.options import OUTPUT, Output, UsageError, examples
 from comity.cli.show import emit, pairs, table
 from comity.errors import DraftError
+from comity.files import filling, refused, undoing
 from comity.founding import NAME
+from comity.hosts import check_host
 from comity.joining import new_member
 from consensus import genesis, keyfile, memberfile
 from consensus.committee import parse_address
@@ -185,11 +187,12 @@ def _join(
     made = new_member(chain, agency, address, people, make_certificate=make_certificate)
     name = folder / f"{agency}{SUFFIX}"
     text = founding.config(agency, agency, TELEMETRY, joins=True)
-    _lay_keys(made, folder, passphrase)
     certificate = memberfile.peek(made.member).validator.certificate
     files = {founding.CONFIG_NAME: text.encode(), name.name: made.member}
     files[f"{agency}.crt"] = certificate
-    lay_down(folder, {**files, founding.GENESIS_NAME: data})
+    with filling(folder):
+        _lay_keys(made, folder, passphrase)
+        lay_down(folder, {**files, founding.GENESIS_NAME: data})
     digest = memberfile.digest(made.member)
     value = {
         "agency": agency,
@@ -214,7 +217,7 @@ def _genesis(path: Path) -> bytes:
         data = path.read_bytes()
         genesis.decode(data)
     except OSError as error:
-        raise DraftError(f"cannot read {path}: {error.strerror}", hint="name the file") from error
+        raise refused(f"cannot read {path}", error) from error
     except DecodeError as error:
         raise UsageError(
             f"{path} is neither terms in TOML nor a genesis file: {error.message}",
@@ -249,11 +252,9 @@ def merge_(
         file: the terms that all agreed on.
         members: member files, one an agency, in any order.
     """
-    from node.network.tls import certificate_key
-
     terms = read_terms(file)
-    files = [(each.name, _read(each)) for each in members]
-    merged = merge(terms, files, certificate_key)
+    files = [(str(each), _read(each)) for each in members]
+    merged = merge(terms, files)
     own = _own(terms, merged, folder)
     text = transcript(terms, merged)
     lay_down(folder, {founding.GENESIS_NAME: merged.genesis, TRANSCRIPT_NAME: text.encode()})
@@ -315,7 +316,12 @@ def address_of(word: str, option: str) -> tuple[str, int]:
     found = parse_address(word)
     if found is None:
         raise UsageError(f"{option} {word!r} is not host:port", hint="write it as 10.3.0.5:7400")
-    return found
+    host, port = found
+    try:
+        check_host(host)
+    except DraftError as error:
+        raise UsageError(f"{option} {word!r}: {error.message}", hint=error.hint) from error
+    return host, port
 
 
 def _given(word: str) -> tuple[str, bytes]:
@@ -335,31 +341,26 @@ def _write(
     terms: Terms, agency: str, made: Enrolment, folder: Path, passphrase: str | None
 ) -> None:
     title = next(each.title for each in terms.agencies if each.name == agency)
-    _lay_keys(made, folder, passphrase)
     config = founding.config(agency, title, TELEMETRY)
-    lay_down(folder, {founding.CONFIG_NAME: config.encode(), f"{agency}{SUFFIX}": made.member})
+    with filling(folder):
+        _lay_keys(made, folder, passphrase)
+        lay_down(folder, {founding.CONFIG_NAME: config.encode(), f"{agency}{SUFFIX}": made.member})
 
 
 def _lay_keys(made: Enrolment, folder: Path, passphrase: str | None) -> None:
-    if folder.exists() and any(folder.iterdir()):
-        raise DraftError(f"{folder} is not empty", hint="name a new folder with --output")
-    try:
-        (folder / "keys").mkdir(parents=True, mode=0o700)
-    except OSError as error:
-        raise DraftError(f"cannot make {folder}: {error.strerror}", hint="name another") from error
+    (folder / "keys").mkdir(mode=0o700)
     for name, pair in made.files.items():
         sealed = None if pair.kind is KeyKind.CLIENT else passphrase
         keys.create(folder / "keys" / f"{name}.key", pair, sealed)
 
 
 def lay_down(folder: Path, files: dict[str, bytes], *, replace: bool = False) -> None:
-    """Write public files, each whole or not at all; the same bytes again are no mistake.
+    """Write public files, all of them or none; the same bytes again are no mistake.
 
     Args:
         replace: whether others may lie there.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
             place = folder / name
             if not replace and place.exists() and place.read_bytes() != data:
@@ -367,11 +368,14 @@ def lay_down(folder: Path, files: dict[str, bytes], *, replace: bool = False) ->
                     f"{place} exists and says something else",
                     hint="find out which is right; to begin anew, move it away",
                 )
-            beside = folder / f".{name}.new"
-            beside.write_bytes(data)
-            os.replace(beside, place)
+        folder.mkdir(parents=True, exist_ok=True)
+        with undoing([folder / f".{name}.new" for name in files]):
+            for name, data in files.items():
+                (folder / f".{name}.new").write_bytes(data)
+            for name in files:
+                os.replace(folder / f".{name}.new", folder / name)
     except OSError as error:
-        raise DraftError(f"cannot write to {folder}: {error.strerror}", hint="free it") from error
+        raise refused(f"cannot write to {folder}", error) from error
 
 
 def _read(path: Path) -> bytes:
@@ -379,7 +383,7 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(memberfile.FILE_BYTES_MAX + 1)
     except OSError as error:
-        raise DraftError(f"cannot read {path}: {error.strerror}", hint="name the file") from error
+        raise refused(f"cannot read {path}", error) from error
 
 
 def _own(terms: Terms, merged: Merged, folder: Path) -> str | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 from collections.abc import Sequence
-from getpass import getpass
+from getpass import GetPassWarning, getpass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import App, Parameter
 
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
     from consensus.committee import Committee
 
 app = App(name="keys", help="Make and look at key files.")
+
+NO_TERMINAL_HINT: Final = (
+    "name a file with it: --passphrase-file to make a key, --new-passphrase-file to change one"
+)
 
 PassphraseFile = Annotated[
     Path | None,
@@ -248,8 +253,16 @@ def _asks(passphrase_file: Path | None) -> AskPassphrase:
 
 
 def _ask_twice(prompt: str) -> str:
-    chosen = getpass(prompt)
-    if chosen != getpass("The same again: "):
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", GetPassWarning)  # rather than show what is typed
+            chosen = getpass(prompt)
+            again = getpass("The same again: ")
+    except (GetPassWarning, EOFError) as error:
+        raise UsageError(
+            "there is no terminal at which a passphrase could be typed", hint=NO_TERMINAL_HINT
+        ) from error
+    if chosen != again:
         raise UsageError("the two passphrases differ", hint="try again")
     return chosen
 

@@ -30,6 +30,7 @@ from comity.cli.show import emit, out, pairs, table, titled
 from comity.cli.values import parse_value, time_word
 from comity.client import Client
 from comity.errors import DraftError
+from comity.files import refused, undoing
 from comity.joining import renewed
 from comity.members import (
     Changed,
@@ -216,9 +217,10 @@ def rotate(
                     f"{place} exists: keys were made for a change already",
                     hint=f"propose {name}, or move the file away to make others",
                 )
-        for key, pair in made.files.items():
-            keys.create(folder / "keys" / f"{key}.key", pair, passphrase)
-        lay_down(folder, {name.name: made.member}, replace=True)
+        with undoing([folder / "keys" / f"{key}.key" for key in made.files]):
+            for key, pair in made.files.items():
+                keys.create(folder / "keys" / f"{key}.key", pair, passphrase)
+            lay_down(folder, {name.name: made.member}, replace=True)
         digest = memberfile.digest(made.member)
         if client.key is not None:
             member = read_member(made.member, client.chain)
@@ -270,7 +272,7 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(memberfile.FILE_BYTES_MAX + 1)
     except OSError as error:
-        raise DraftError(f"cannot read {path}: {error.strerror}", hint="name the file") from error
+        raise refused(f"cannot read {path}", error) from error
 
 
 def _scope(word: str) -> tuple[str, str]:

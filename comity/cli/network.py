@@ -28,6 +28,8 @@ BASE_PORT: Final = 7400
 FREE_PORTS: Final = range(20_000, 32_000)
 """Where free ports are looked for: below those that systems give to outgoing connections."""
 FREE_TRIES_MAX: Final = 100
+NAME_BYTES_MAX: Final = 64
+"""Of a network; as the genesis file has it."""
 
 
 @Parameter(name="*")
@@ -147,6 +149,11 @@ def make(folder: Path, name: str, plan: Plan, base_port: int) -> Founding:
     if plan.tree_depth not in TREE_DEPTHS:
         raise UsageError(
             f"a tree of {plan.tree_depth} bits cannot be", hint="use an even number from 4 to 24"
+        )
+    if not 0 < len(name.encode()) <= NAME_BYTES_MAX:
+        raise UsageError(
+            f"the network's name has {len(name.encode())} bytes, 1 to {NAME_BYTES_MAX} are allowed",
+            hint="name it with --name",
         )
     members = founding.members_of(names(plan.agencies, plan.size), base_port)
     if not plan.rules.is_dir():

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -29,6 +31,7 @@ from comity.cli.options import (
 from comity.cli.show import emit, pairs
 from comity.cli.values import time_word
 from consensus import genesis as genesis_file
+from consensus.errors import DecodeError
 
 app = App(name="snapshot", help="The certified state of one height, as a file.")
 
@@ -110,7 +113,7 @@ def verify(file: Path, /, *, genesis: str, output: Output = OUTPUT) -> None:
         genesis: the network's hash (64 hex digits), or its genesis file.
     """
     chain = _chain(genesis)
-    with bar("chunks", output) as told:
+    with _named(file), bar("chunks", output) as told:
         found = snapshots.verify(file, chain, told)
     statement = found.statement
     value = {
@@ -163,7 +166,7 @@ def import_(
     """
     from node.snapshots.importing import import_file
 
-    with bar("rows", output) as told:
+    with _named(file), bar("rows", output) as told:
         found = import_file(file, _file(node), told, new_key=new_key)
     value = {
         "folder": str(found.folder),
@@ -173,6 +176,20 @@ def import_(
         "votes": found.votes,
     }
     emit(output, value, pairs(value.items()))
+
+
+@contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """Name the file that is no snapshot, or no whole one."""
+    try:
+        yield
+    except DecodeError as error:
+        if error.hint != DecodeError.advice:
+            raise
+        raise DecodeError(
+            f"{file}: {error.message}",
+            hint="name a whole snapshot, as `comity snapshot export` makes it",
+        ) from error
 
 
 def _file(config: Path) -> Path:

@@ -32,7 +32,9 @@ class ParquetCopy:
     def __init__(self, folder: Path) -> None:
         manifest = read_manifest(folder)
         if manifest is None:
-            raise FeedSetupError(f"{folder} holds no copy")
+            raise FeedSetupError(
+                f"{folder} holds no copy", hint="name the folder that `comity feed parquet` writes"
+            )
         self._manifest = manifest
         self.chain = bytes.fromhex(manifest.chain)
         self.first, self.last = manifest.first, manifest.height

@@ -49,7 +49,10 @@ class PostgresCopy:
             ):
                 self._columns.setdefault(table, {})[column] = kind
             if "feed" not in self._columns:
-                raise FeedSetupError(f"schema {self._schema} holds no copy")
+                raise FeedSetupError(
+                    f"schema {self._schema} holds no copy",
+                    hint="name the schema that `comity feed postgres` writes",
+                )
             feed = sql.Identifier(self._schema, "feed")
             row = self._connection.execute(
                 sql.SQL("SELECT chain, first_height, height FROM {}").format(feed)

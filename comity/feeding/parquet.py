@@ -14,6 +14,7 @@ Not here: what is in a row (``project``).
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -33,6 +34,7 @@ from comity.feeding.catalogue import Catalogue
 from comity.feeding.errors import CopyDamagedError, FeedSetupError, StoreDownError
 from comity.feeding.project import HeightRows, Known, Projector
 from comity.feeding.tables import ERASED, SEALED, Table
+from comity.files import advice
 from comity.results import Entry
 from consensus.hashing import context
 from consensus.ledger.layout import Paths
@@ -155,20 +157,18 @@ class Parquet:
     def _begun(self, chain: bytes) -> int | None:
         with _told():
             self._folder.mkdir(parents=True, exist_ok=True)
+            others = any(each.name not in _OWN for each in self._folder.iterdir())
+            if others and not (self._folder / MANIFEST).exists():
+                raise FeedSetupError(
+                    f"{self._folder} holds files of somebody else", hint="name an empty folder"
+                )
             self._take()
             found = read_manifest(self._folder)
-            if found is None:
-                others = [each for each in self._folder.iterdir() if each.name not in _OWN]
-                if others:
-                    raise FeedSetupError(
-                        f"{self._folder} holds files of somebody else",
-                        hint="name an empty folder",
-                    )
-            elif found.format != FORMAT:
+            if found is not None and found.format != FORMAT:
                 raise FeedSetupError(
                     f"{self._folder} is of format {found.format}, this feed writes {FORMAT}"
                 )
-            elif found.chain != chain.hex():
+            if found is not None and found.chain != chain.hex():
                 raise CopyDamagedError(f"{self._folder} is a copy of another network")
             self._manifest = found
             self._places = self._opened_places()
@@ -198,6 +198,8 @@ class Parquet:
                 "version INTEGER, PRIMARY KEY (kh, name)) WITHOUT ROWID"
             )
             found.commit()
+        except sqlite3.OperationalError:
+            raise  # the disk is full, or fails: that says nothing of the copy
         except sqlite3.DatabaseError as error:
             raise CopyDamagedError(f"{self._folder}/places.sqlite cannot be read") from error
         return found
@@ -401,6 +403,17 @@ class Parquet:
         self._manifest = None
 
 
+_FOR_GOOD: Final = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+)
+"""What does not pass by waiting; a full disk may."""
 _OWN: Final = ("lock", "data", "places.sqlite", f"_{MANIFEST}", "places.sqlite-journal")
 
 
@@ -440,11 +453,14 @@ def _sync(path: Path) -> None:
 def _told() -> Iterator[None]:
     try:
         yield
-    except (PermissionError, NotADirectoryError) as error:
-        raise FeedSetupError(
-            f"{error.filename or 'the folder'} cannot be written: {error.strerror}"
+    except OSError as error:
+        said = f"{error.filename or 'the folder'} cannot be written: {error.strerror or error}"
+        kind = FeedSetupError if error.errno in _FOR_GOOD else StoreDownError
+        raise kind(said, hint=advice(error)) from error
+    except sqlite3.OperationalError as error:
+        raise StoreDownError(
+            f"places.sqlite cannot be written now: {error}",
+            hint="look at the disk that the folder is on: is it full, or read-only?",
         ) from error
-    except (OSError, sqlite3.OperationalError) as error:
-        raise StoreDownError(f"the folder cannot be written now: {error}") from error
     except sqlite3.DatabaseError as error:
         raise CopyDamagedError(f"places.sqlite cannot be read: {error}") from error

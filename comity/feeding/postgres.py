@@ -28,6 +28,7 @@ from comity.feeding.catalogue import Catalogue
 from comity.feeding.errors import CopyDamagedError, FeedSetupError, StoreDownError
 from comity.feeding.project import HeightRows, Known, Projector, Version
 from comity.feeding.tables import ERASED, FIXED, SEALED, Table
+from comity.files import advice
 from comity.results import Entry
 from consensus.hashing import context
 from consensus.ledger.layout import Paths
@@ -66,11 +67,18 @@ def target(dsn_file: Path | None, service: str, schema: str) -> Target:
             "say where the database is, in one way", hint="give --dsn-file or --service"
         )
     if not schema or len(schema.encode()) > 63 or schema.startswith("pg_"):
-        raise FeedSetupError(f"{schema!r} cannot be a schema")
+        raise FeedSetupError(
+            f"{schema!r} cannot be a schema",
+            hint="name it with 1 to 63 bytes; names in pg_ are the database's own",
+        )
     if dsn_file is None:
         return Target(f"service={service}", schema)
     try:
         mode = dsn_file.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise FeedSetupError(
+                f"{dsn_file} is not a file", hint="name the one that holds the connection string"
+            )
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise FeedSetupError(
                 f"others than its owner may use {dsn_file}", hint=f"run `chmod 600 {dsn_file}`"
@@ -79,7 +87,8 @@ def target(dsn_file: Path | None, service: str, schema: str) -> Target:
             dsn = stream.read(DSN_BYTES_MAX).strip()
     except (OSError, UnicodeDecodeError) as error:
         said = getattr(error, "strerror", None) or "it is no text"
-        raise FeedSetupError(f"cannot read {dsn_file}: {said}") from error
+        hint = advice(error) if isinstance(error, OSError) else "save it as UTF-8"
+        raise FeedSetupError(f"cannot read {dsn_file}: {said}", hint=hint) from error
     try:
         psycopg.conninfo.conninfo_to_dict(dsn)
     except psycopg.ProgrammingError as error:

@@ -45,12 +45,13 @@ from node.backup.manifest import (
 )
 from node.backup.sinks import Pace, Sink, sink_for
 from node.config import Config
-from node.errors import DamagedStoreError, ForeignDataError, NewerFormatError
+from node.errors import ForeignDataError, NewerFormatError
 from node.identity import load_genesis
 from node.keyfiles import create
 from node.storage import tables
 from node.storage.readonly import DATA_NAME, NoDataError, check_size
 from node.storage.recovery import STORE_FOLDER
+from node.storage.refusals import refused
 
 RATE_BYTES: Final = 64 * 2**20
 """Bytes a second, unless the operator says otherwise."""
@@ -161,12 +162,12 @@ def _store(folder: Path) -> Iterator[lmdb.Environment]:
             max_dbs=tables.TABLES_MAX,
         )
     except lmdb.Error as error:
-        raise DamagedStoreError(f"cannot open the store in {folder}: {error}") from error
+        raise refused(f"cannot open the store in {folder}", error) from error
     try:
         check_size(environment, data)
         yield environment
     except lmdb.Error as error:
-        raise DamagedStoreError(f"cannot read the store in {folder}: {error}") from error
+        raise refused(f"cannot read the store in {folder}", error) from error
     finally:
         environment.close()
 

@@ -134,10 +134,7 @@ def restore(
                 _write(folder / FILE_NAME, record.encode())
                 _place(folder, staging, names)
             except BaseException:
-                shutil.rmtree(folder / STAGING_FOLDER, ignore_errors=True)
-                for name in (FILE_NAME, READS_NAME):
-                    (folder / name).unlink(missing_ok=True)
-                shutil.rmtree(folder / SEALED_FOLDER, ignore_errors=True)
+                _clear(folder)
                 raise
     return Put(
         folder,
@@ -194,8 +191,7 @@ def _room(folder: Path) -> Iterator[None]:
                 f"another process restores into {folder}", hint="wait for it to end"
             ) from error
         if (folder / STAGING_FOLDER).exists():
-            for each in list(folder.iterdir()):
-                shutil.rmtree(each) if each.is_dir() else each.unlink()
+            _clear(folder)
         if any(folder.iterdir()):
             raise BackupError(
                 f"the data folder {folder} is not empty",
@@ -205,6 +201,12 @@ def _room(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _clear(folder: Path) -> None:
+    """Empty the folder; last goes what keeps a node from starting in it."""
+    for each in sorted(folder.iterdir(), key=lambda each: each.name == STAGING_FOLDER):
+        shutil.rmtree(each) if each.is_dir() else each.unlink()
 
 
 def _record(manifest: Manifest, keys: frozenset[bytes]) -> Restored:

@@ -47,6 +47,7 @@ from node.flushing import META_NUMBERS
 from node.retention import META_PRIVATE
 from node.snapshots.checking import PROCESSES_MAX, processes_for
 from node.storage import readonly, tables
+from node.storage.refusals import refused
 from node.storage.store import View
 from node.storage.tables import BLANK
 
@@ -121,7 +122,7 @@ def verify(
             with _Workers(stored, folder, genesis_bytes, count) as workers:
                 return _verify(stored, workers, progress)
     except lmdb.Error as error:
-        raise DamagedStoreError(f"cannot read the store in {folder}: {error}") from error
+        raise refused(f"cannot read the store in {folder}", error) from error
     finally:
         environment.close()
 

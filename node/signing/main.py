@@ -18,7 +18,7 @@ from consensus.errors import ComityError, DecodeError
 from consensus.genesis import Genesis
 from node import hardening
 from node.config import ConfigError
-from node.errors import DataAccessError, PromisesLostError
+from node.errors import DataAccessError, PromisesLostError, StorageFailedError
 from node.keylock import KeyPlace
 from node.keyring import Keyring, asking
 from node.signer import KeyStore, Signer
@@ -26,12 +26,14 @@ from node.signing.config import SignerConfig, load
 from node.signing.service import Service
 from node.signing.stores import FileStore
 from node.signing.token import TokenStore
-from node.storage.marks import SlotFile
+from node.storage.marks import NEW_SUFFIX, SlotFile
 from node.telemetry import logs
 from node.telemetry.notify import Notifier
 
 TRIES: Final = 5
 """Signatures that a check makes."""
+SOCKET_BYTES_MAX: Final = 107
+"""Of a path, for a Unix socket (unix(7))."""
 MARK_HINT: Final = "`comity signer init` begins the mark of a key, once in its life"
 
 
@@ -147,7 +149,18 @@ def check(path: Path) -> list[str]:
         said.append(f"mark: {config.path(config.signer.mark)}, of this key and network")
     finally:
         key.close()
-    folder = config.path(config.signer.socket).parent
+    socket = config.path(config.signer.socket)
+    folder = socket.parent
+    if len(os.fsencode(socket)) > SOCKET_BYTES_MAX:
+        raise ConfigError(
+            f"[signer] socket = {config.signer.socket!r} leads to {len(os.fsencode(socket))} "
+            f"bytes, at most {SOCKET_BYTES_MAX} are possible",
+            hint="name a shorter path, as under /run",
+        )
+    if socket.exists() and not socket.is_socket():
+        raise ConfigError(
+            f"{socket} is there and is no socket", hint="name another place in [signer] socket"
+        )
     if not os.access(folder, os.W_OK):
         raise ConfigError(
             f"the folder {folder} of the socket cannot be written",
@@ -195,7 +208,15 @@ def init(path: Path, *, took_from: Path | None = None) -> Begun:
         if took_from is not None:
             content = _taken(took_from, key, chain)
         mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = SlotFile.open(mark, fresh=content)
+        try:
+            file = SlotFile.open(mark, fresh=content)
+        except StorageFailedError as error:
+            mark.with_name(mark.name + NEW_SUFFIX).unlink(missing_ok=True)
+            raise ConfigError(
+                f"the mark cannot be begun: {error.message}",
+                hint="free space there or have the folder belong to the signer's user; "
+                "no mark was begun, so run it again",
+            ) from error
         try:
             key.bind(mark)
         finally:
@@ -206,12 +227,11 @@ def init(path: Path, *, took_from: Path | None = None) -> Begun:
 
 
 def _taken(path: Path, key: KeyStore, chain: bytes) -> bytes:
-    try:
-        file = SlotFile.open(path)
-    except FileNotFoundError as error:
+    if not path.is_file():
         raise ConfigError(
             f"there is no mark at {path}", hint="name signer.mark in the node's data folder"
-        ) from error
+        )
+    file = SlotFile.open(path)
     try:
         Signer.read_mark(file.content, key.public, chain)
         return file.content
@@ -263,12 +283,11 @@ def open_mark(
         ForeignDataError, DamagedMarkError, InUseError, StorageFailedError: it is not usable.
     """
     path = config.path(config.signer.mark)
-    try:
-        file = SlotFile.open(path, waits=waits)
-    except FileNotFoundError as error:
+    if not path.exists():
         raise PromisesLostError(
             f"there is no mark at {path}: what this key has signed is not known", hint=MARK_HINT
-        ) from error
+        )
+    file = SlotFile.open(path, waits=waits)
     try:
         Signer.read_mark(file.kept, key.public, chain)
         key.check(path)

@@ -33,6 +33,7 @@ from node.flushing import META_NUMBERS
 from node.snapshots.source import LeaveOut, Source
 from node.storage import tables
 from node.storage.disk import FILE_MODE
+from node.storage.refusals import refused
 from node.storage.store import View
 from node.storage.tables import Tables
 
@@ -160,7 +161,7 @@ def export(
                 os.fsync(file.fileno())
         partial.rename(target)
     except lmdb.Error as error:
-        raise DamagedStoreError(f"cannot read the store in {store_folder}: {error}") from error
+        raise refused(f"cannot read the store in {store_folder}", error) from error
     finally:
         partial.unlink(missing_ok=True)
     return found

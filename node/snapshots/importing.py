@@ -74,7 +74,6 @@ def import_file(
             f"the data folder {folder} is not empty",
             hint="a snapshot begins a new node; one that has data catches up by itself",
         )
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with file.open("rb") as opened:
         reader = Reader(opened.read, founder.chain)
         certified = reader.certified
@@ -93,6 +92,7 @@ def import_file(
             )
         if new_key:
             begin.refuse_used(certified, identity.holder.place(certified.committee))
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         new = begin.room(folder)
         try:
             entries = fill(reader, new, progress)

@@ -84,7 +84,7 @@ class SlotFile:
         try:
             lock = disk.lock(path.with_name(path.name + LOCK_SUFFIX))
         except OSError as error:
-            raise StorageFailedError(f"cannot lock {path}: {error}") from error
+            raise StorageFailedError(f"cannot lock {path}: {error.strerror or error}") from error
         if lock is None:
             who = holder_words(path.with_name(path.name + LOCK_SUFFIX))
             raise InUseError(f"another process{who} uses {path}")
@@ -103,7 +103,7 @@ class SlotFile:
             raise
         except OSError as error:
             file.close()
-            raise StorageFailedError(f"cannot open {path}: {error}") from error
+            raise StorageFailedError(f"cannot open {path}: {error.strerror or error}") from error
         except BaseException:
             file.close()
             raise

@@ -32,6 +32,7 @@ from node.errors import (
 )
 from node.storage import segment, tables
 from node.storage.disk import SYSTEM_DISK, Disk
+from node.storage.refusals import refused
 from node.storage.store import LOCK_NAME, View
 
 DATA_NAME: Final = "data.mdb"
@@ -63,13 +64,13 @@ def open_store(directory: Path, *, chain: bytes | None) -> tuple[lmdb.Environmen
             str(directory), readonly=True, lock=False, max_dbs=tables.TABLES_MAX, create=False
         )
     except lmdb.Error as error:
-        raise DamagedStoreError(f"cannot open the store in {directory}: {error}") from error
+        raise refused(f"cannot open the store in {directory}", error) from error
     try:
         check_size(environment, data)
         return environment, _view(environment, directory, chain)
     except lmdb.Error as error:
         environment.close()
-        raise DamagedStoreError(f"cannot read the store in {directory}: {error}") from error
+        raise refused(f"cannot read the store in {directory}", error) from error
     except BaseException:
         environment.close()
         raise

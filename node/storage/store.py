@@ -41,6 +41,7 @@ from node.storage import bulk, flush, tables
 from node.storage.disk import FOLDER_MODE, SYSTEM_DISK
 from node.storage.flush import FlushBatch
 from node.storage.pinned import Pinned
+from node.storage.refusals import refused
 from node.storage.tables import BLANK, Tables, height_key, height_of
 from node.storage.versions import PastView
 
@@ -267,7 +268,7 @@ class Store:
             return cls(*_open_environment(directory, chain, map_bytes), lock)
         except lmdb.Error as error:
             SYSTEM_DISK.close(lock)
-            raise DamagedStoreError(f"cannot open the store in {directory}: {error}") from error
+            raise refused(f"cannot open the store in {directory}", error) from error
         except BaseException:
             SYSTEM_DISK.close(lock)
             raise

@@ -4,18 +4,25 @@ The protocol of ``sd_notify(3)``: datagrams of ``NAME=value`` lines to the Unix 
 ``NOTIFY_SOCKET`` names; without one nothing is sent. ``WATCHDOG=1`` goes out while the event loop
 turns and depends on nothing else: neither peers nor disk, so that a node that waits for others is
 never taken for a dead one.
+
+A node opens its data in one piece, which takes minutes with many millions of records, and opens it
+again in the same process when a new epoch begins or a snapshot was taken. For as long as that takes
+the watchdog is asked to wait longer (``WATCHDOG_USEC=``).
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 import trio
 
 STATUS_SECONDS: Final = 10.0
 """How often the line of status is renewed where no watchdog asks for more."""
+OPENING_SECONDS_MAX: Final = 900
+"""What opening the data may take; the unit gives as much to a start (``TimeoutStartSec=``)."""
 BEATS: Final = 3
 """Signs of life within the time after which a watchdog would act."""
 
@@ -36,6 +43,7 @@ class Notifier:
         self.status: Callable[[], str] = lambda: "starting"
         """Returns the line of status."""
         self.beat_seconds = STATUS_SECONDS
+        self._watchdog_us = microseconds
         if microseconds:
             self.beat_seconds = min(STATUS_SECONDS, microseconds / 1e6 / BEATS)
 
@@ -43,6 +51,19 @@ class Notifier:
         """Say that the node serves; whether it takes part is in the status and ``/readyz``."""
         self.status = status
         self._send(f"READY=1\nSTATUS={status()}")
+
+    @contextmanager
+    def patiently(self) -> Iterator[None]:
+        """Have the watchdog wait for what holds the event loop in one piece: opening the data."""
+        if not self._watchdog_us:
+            yield
+            return
+        longer = max(self._watchdog_us, OPENING_SECONDS_MAX * 1_000_000)
+        self._send(f"WATCHDOG_USEC={longer}\nWATCHDOG=1")
+        try:
+            yield
+        finally:
+            self._send(f"WATCHDOG_USEC={self._watchdog_us}\nWATCHDOG=1")
 
     def stopping(self) -> None:
         """Say that the node ends on purpose."""

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cbor2
 import nacl.bindings
 import pycddl
 import pytest
 from blake3 import blake3
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import NameOID
 
 from comity import keys
+from comity.ceremony import Address, enrol, read_terms
 from comity.cli.app import REFUSED, USAGE, run
 from consensus import genesis, memberfile
 from consensus.errors import DecodeError, SignatureError
 from consensus.keyfile import KeyKind
+from node.network.tls import make_certificate
 from tests.comity.shell import Said
 
 ROOT = Path(__file__).parents[2]
@@ -242,6 +250,48 @@ def test_a_mistake_of_the_ceremony_is_explained(
     for name in names:
         Path(f"{name}.member").write_bytes(files[name])
     found = enrolled.merge("merged", *(f"{each}.member" for each in names))
+    assert found.status == USAGE
+    assert said in json.loads(found.out)["error"], found.out
+    assert not Path("merged").exists()
+
+
+EXPIRED = datetime.datetime(2026, 11, 19, tzinfo=datetime.UTC)
+"""The day before the genesis time."""
+FORGED = [
+    ({"certificate": b"junk"}, "its certificate cannot be used: "),
+    ({"certificate": "another"}, "its certificate is of another key than its node's"),
+    ({"certificate": "expired"}, "its certificate is not good at the genesis time"),
+    ({"host": "10.0.0.2\nchain 00"}, "'10.0.0.2\\nchain 00' is no host"),
+    ({"host": "10.0.0.2 or so"}, "'10.0.0.2 or so' is no host"),
+]
+
+
+@pytest.mark.parametrize(("given", "said"), FORGED, ids=[said for _, said in FORGED])
+def test_what_an_agency_signs_is_not_believed_for_that(
+    enrolled: Desk, given: dict[str, Any], said: str
+) -> None:
+    """A file that its own maker has signed, and that would harm everybody: nodes that cannot load a
+    certificate do not start, and a transcript says what its lines seem to say."""
+
+    def certificate(seed: bytes, name: str) -> bytes:
+        kind = given.get("certificate")
+        if kind == "another":
+            return make_certificate(bytes(32), name)
+        return expired(seed, name) if kind == "expired" else kind or make_certificate(seed, name)
+
+    def expired(seed: bytes, name: str) -> bytes:
+        key = Ed25519PrivateKey.from_private_bytes(seed)
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        builder = x509.CertificateBuilder(subject, subject, key.public_key(), 1)
+        builder = builder.not_valid_before(datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC))
+        return builder.not_valid_after(EXPIRED).sign(key, None).public_bytes(Encoding.DER)
+
+    terms = read_terms(Path("terms.toml"))
+    address = Address(given.get("host", "10.0.0.2"), 7400, "10.0.0.2", 7401)
+    file = enrol(terms, "social", address, {}, make_certificate=certificate)
+    Path("forged.member").write_bytes(file.member)
+    names = [f"{each}/{each}.member" for each in AGENCIES if each != "social"]
+    found = enrolled.merge("merged", *names, "forged.member")
     assert found.status == USAGE
     assert said in json.loads(found.out)["error"], found.out
     assert not Path("merged").exists()

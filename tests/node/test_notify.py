@@ -45,6 +45,21 @@ async def test_the_manager_hears_of_start_life_and_end(
     assert heard(manager) == [["WATCHDOG=1", "STATUS=ready; certified 7"]]
 
 
+async def test_the_watchdog_waits_while_the_data_is_opened_in_one_piece(
+    manager: socket.socket,
+) -> None:
+    """An hour of opening is not allowed for, and what was asked for comes back afterwards."""
+    told = Notifier({"NOTIFY_SOCKET": manager.getsockname(), "WATCHDOG_USEC": "120000000"})
+    with told.patiently():
+        assert heard(manager) == [["WATCHDOG_USEC=900000000", "WATCHDOG=1"]]
+    assert heard(manager) == [["WATCHDOG_USEC=120000000", "WATCHDOG=1"]]
+    with pytest.raises(OSError, match="disk"), told.patiently():
+        raise OSError("disk")
+    assert heard(manager)[-1] == ["WATCHDOG_USEC=120000000", "WATCHDOG=1"]
+    with Notifier({"NOTIFY_SOCKET": manager.getsockname()}).patiently():
+        assert heard(manager) == []
+
+
 @pytest.mark.parametrize("microseconds", ["", "0", "-5", "soon", "9" * 30])
 async def test_without_a_watchdog_only_the_status_is_renewed(
     manager: socket.socket, microseconds: str, autojump_clock: trio.testing.MockClock

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import resource
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -412,6 +413,18 @@ def test_a_file_that_is_no_database_is_damaged(tmp_path: Path) -> None:
     (folder / "data.mdb").write_bytes(b"rubbish" * 10_000)
     with pytest.raises(DamagedStoreError):
         Store.open(folder, chain=CHAIN)
+
+
+def test_a_full_disk_is_not_taken_for_damage(tmp_path: Path) -> None:
+    """Nobody is told to remove a store because there was no room to open it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(StorageFailedError, match="File too large") as caught:
+            Store.open(tmp_path / "state", chain=CHAIN)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "free or replace the disk" in caught.value.hint
 
 
 def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
