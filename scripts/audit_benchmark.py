@@ -169,7 +169,8 @@ def _validators(network: LocalNetwork) -> list[Key]:
     ]
 
 
-def _wallets(folder: Path) -> Ledger:
+def wallets(folder: Path) -> Ledger:
+    """Return a ledger of many wallets, in which nothing has happened."""
     rules = [ROOT / "configs/rules/charter.toml", ROOT / "configs/bench/transfers.toml"]
     accounts = [OpeningBalance("wallet", (number,), 10**9) for number in range(WALLETS)]
     return _founded(folder, rules, accounts, (("bench.operator", ()),))
@@ -177,12 +178,13 @@ def _wallets(folder: Path) -> Ledger:
 
 def _transfers(folder: Path, blocks: int) -> Ledger:
     """Return a ledger of transfers between many wallets."""
-    ledger = _wallets(folder)
-    ledger.do([(_transfer(number), ()) for number in range(blocks * BLOCK)])
+    ledger = wallets(folder)
+    ledger.do([(transfer(number), ()) for number in range(blocks * BLOCK)])
     return ledger
 
 
-def _transfer(number: int) -> Call:
+def transfer(number: int) -> Call:
+    """Return one of many transfers between wallets."""
     source = number * 7919 % WALLETS
     target = (source + 1 + number % 97) % WALLETS
     return Call("bench", "transfer", {"source": source, "target": target, "amount": 1})
@@ -190,21 +192,31 @@ def _transfer(number: int) -> Call:
 
 def _disburse(folder: Path, blocks: int) -> Ledger:
     """Return a ledger of the benefits programme: people, households, entitlements, payments."""
+    ledger = programme(folder)
+    ledger.do(payments(ledger, blocks * BLOCK))
+    return ledger
+
+
+def programme(folder: Path) -> Ledger:
+    """Return a ledger of the benefits programme, in which nothing has happened."""
     rules = sorted((ROOT / "configs/rules").glob("*.toml"))
-    ledger = _founded(folder, rules, [OpeningBalance("programme", (), 10**15)], OFFICE_ROLES)
+    return _founded(folder, rules, [OpeningBalance("programme", (), 10**15)], OFFICE_ROLES)
+
+
+def payments(ledger: Ledger, count: int) -> list[Act]:
+    """Enter people, households and entitlements; return so many payments to them."""
     people = register.people(PERSONS, seed=1)
     households = register.households(people, ENTITLEMENTS)
     ledger.do(benefits.entering(people))
     ledger.do(benefits.forming(households, _made))
     ledger.do(benefits.determining(households, _made))
     cases = [Case(each, _made("entitlement", each.child.token)) for each in households]
-    payments = [
+    found = [
         case.disbursement(MONTH_ZERO_2026 + month)
-        for month in range(-(-blocks * BLOCK // ENTITLEMENTS))
+        for month in range(-(-count // ENTITLEMENTS))
         for case in cases
     ]
-    ledger.do(payments[: blocks * BLOCK])
-    return ledger
+    return found[:count]
 
 
 def _made(kind: str, *components: Any) -> Entry:
@@ -215,7 +227,7 @@ def _made(kind: str, *components: Any) -> Entry:
 
 def _idle(folder: Path, heights: int) -> Chain:
     """Return a chain in which nothing happens."""
-    chain = _wallets(folder).chain
+    chain = wallets(folder).chain
     for _ in range(max(heights, 1)):
         chain.block()
     return chain

@@ -477,7 +477,7 @@ def _machine() -> dict[str, Any]:
 
 
 def _case(
-    folder: Path, agencies: Sequence[str], delay_ms: int, seconds: float
+    folder: Path, agencies: Sequence[str], delay_ms: int | None, seconds: float
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the figures of transfers at full load, and at a hundred a second, on a new network."""
     network, keys = _wallets(folder, agencies)

@@ -1,6 +1,7 @@
 """Measure what distance between sites, and more validators, do: ``scripts/bench capacity``.
 
     delay_N_ms      four validators, N milliseconds one way between any two of them
+    relays_0_ms     the same through relays that delay nothing: what the relays themselves take
     validators_N    so many of them, on this machine's loopback
 
 Every case is a network of its own. It is driven at a hundred transactions a second, then as fast as
@@ -24,7 +25,7 @@ DELAYS_MS: Final = (0, 10, 50, 150)
 SIZES: Final = (4, 7, 10)
 MORE: Final = ("health", "labour", "land", "justice", "transport", "education")
 
-Case = Callable[[Path, Sequence[str], int, float], tuple[dict[str, Any], dict[str, Any]]]
+Case = Callable[[Path, Sequence[str], int | None, float], tuple[dict[str, Any], dict[str, Any]]]
 """Takes an empty folder, agencies, delay and seconds; gives the figures at full and light load."""
 
 
@@ -35,14 +36,19 @@ def measure(case: Case, seconds: float) -> dict[str, Any]:
         seconds: how long each of the two loads lasts in each case.
     """
     names = (*AGENCIES, *MORE)
-    cases = {f"delay_{delay}_ms": (names[:4], delay) for delay in DELAYS_MS}
-    cases |= {f"validators_{size}": (names[:size], 0) for size in SIZES if size != len(AGENCIES)}
+    cases: dict[str, tuple[Sequence[str], int | None]] = {
+        f"delay_{delay}_ms": (names[:4], delay or None) for delay in DELAYS_MS
+    }
+    cases["relays_0_ms"] = (names[:4], 0)
+    cases |= {f"validators_{size}": (names[:size], None) for size in SIZES if size > len(AGENCIES)}
     return {
         name: _figures(case, agencies, delay, seconds) for name, (agencies, delay) in cases.items()
     }
 
 
-def _figures(case: Case, agencies: Sequence[str], delay_ms: int, seconds: float) -> dict[str, Any]:
+def _figures(
+    case: Case, agencies: Sequence[str], delay_ms: int | None, seconds: float
+) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="comity-bench-", dir="/var/tmp") as temporary:
         full, light = case(Path(temporary) / "network", agencies, delay_ms, seconds)
     used = full["stages"]
@@ -58,9 +64,9 @@ def _figures(case: Case, agencies: Sequence[str], delay_ms: int, seconds: float)
 
 
 @contextmanager
-def apart(network: LocalNetwork, delay_ms: int) -> Iterator[None]:
-    """Have the nodes of a network that is not started be so far apart, one way."""
-    if not delay_ms:
+def apart(network: LocalNetwork, delay_ms: int | None) -> Iterator[None]:
+    """Have the nodes of a network that is not started be so far apart, one way; None: no relays."""
+    if delay_ms is None:
         yield
         return
     with relays_between(network) as relays:

@@ -269,7 +269,7 @@ class Chain:
                 FlushBatch(
                     height=heights[-1].height,
                     rows=rows,
-                    blocks=[_block_data(each, self.applied[each.height]) for each in heights],
+                    blocks=[block_data(each, self.applied[each.height]) for each in heights],
                     index=listed(Paths(self.chain), chunk),
                     history=self.history_nodes,
                     meta=[
@@ -282,7 +282,8 @@ class Chain:
             store.close()
 
 
-def _block_data(recorded: Recorded, applied: Applied) -> BlockData:
+def block_data(recorded: Recorded, applied: Applied) -> BlockData:
+    """Return what a node's store keeps of a height."""
     changes = b"".join(applied.changes)
     told = recorded.changes or b""
     known = told == changes or recorded.height == 0

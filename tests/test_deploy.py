@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import tomllib
@@ -14,9 +15,12 @@ import yaml
 from starlette.routing import Route
 
 from comity.ceremony import read_terms
+from comity.cli.app import USAGE, app
 from node import config as configs
+from node import keyfiles
 from node.telemetry.health import Readiness, application
 from node.telemetry.metrics import Metrics
+from node.telemetry.notify import OPENING_SECONDS_MAX
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"
@@ -88,6 +92,25 @@ def test_the_image_holds_what_a_node_needs_in_the_versions_that_are_tested() -> 
     assert not {"pytest", "mypy", "ruff", "hypothesis"} & set(ours)
 
 
+def test_nothing_is_installed_that_is_not_pinned_by_hash() -> None:
+    text = (CONTAINER / "Containerfile").read_text("utf-8").replace("\\\n", " ")
+    installs = re.findall(r"pip install ([^&\n]*)", text)
+    assert len(installs) == 2
+    for each in installs:
+        ours = {"--no-deps", "--no-build-isolation"} <= set(each.split())
+        assert ours or "--require-hashes" in each
+    (pin,) = re.findall(r"^setuptools==\S+", (CONTAINER / "build.lock").read_text(), re.MULTILINE)
+    locked = (ROOT / "requirements.lock").read_text("utf-8")
+    block = re.search(rf"^{re.escape(pin)} [^#]*", locked, re.MULTILINE)
+    assert block is not None
+    assert (CONTAINER / "build.lock").read_text().startswith(block[0].rstrip())
+
+
+def test_a_container_with_a_wrong_configuration_is_not_started_for_ever() -> None:
+    compose = yaml.safe_load((CONTAINER / "compose.yaml").read_text("utf-8"))
+    assert re.fullmatch(r"on-failure:[1-9]", compose["services"]["node"]["restart"])
+
+
 def test_what_is_mounted_is_not_in_the_image() -> None:
     text = (CONTAINER / "Containerfile").read_text("utf-8")
     assert not re.findall(r"^COPY.*(?:\.key|genesis|node\.toml)", text, re.MULTILINE)
@@ -118,6 +141,38 @@ def test_probes_ask_pages_that_exist_and_never_restart_a_node_that_waits() -> No
     assert {each["name"]: each["containerPort"] for each in container["ports"]} == PORTS
 
 
+def test_a_node_that_opens_its_data_again_is_not_taken_for_a_dead_one() -> None:
+    """Opening holds the event loop: neither page nor beat comes from it meanwhile."""
+    (node,) = manifest("StatefulSet")
+    (container,) = node["spec"]["template"]["spec"]["containers"]
+    for name in ("startupProbe", "livenessProbe"):
+        probe = container[name]
+        assert probe["periodSeconds"] * probe["failureThreshold"] >= OPENING_SECONDS_MAX
+    assert unit("comity-node.service")["TimeoutStartSec"] == f"{OPENING_SECONDS_MAX // 60}min"
+
+
+def test_the_keys_that_the_manifest_lays_out_are_ones_that_a_node_takes(tmp_path: Path) -> None:
+    """As Kubernetes mounts them: a secret's files of a group, anybody's right to write above."""
+    (node,) = manifest("StatefulSet")
+    pod = node["spec"]["template"]["spec"]
+    secret, above = tmp_path / "secret", tmp_path / "comity"
+    secret.mkdir()
+    above.mkdir()
+    above.chmod(0o2777)
+    (secret / "validator.key").write_bytes(b"key")
+    (secret / "validator.key").chmod(0o440)
+    (mount,) = [each for each in pod["initContainers"][0]["volumeMounts"] if each["name"] == "keys"]
+    shell = pod["initContainers"][0]["command"]
+    text = shell[2].replace(mount["mountPath"], str(above)).replace("/secret", str(secret))
+    subprocess.run([*shell[:2], text], check=True)
+    loaded = configs.load(_written(tmp_path), {})
+    path = Path(loaded.node.validator_key.replace(mount["mountPath"], str(above)))
+    assert keyfiles.read_bytes(path) == b"key"
+    subprocess.run([*shell[:2], text], check=True)  # of a pod whose containers start again
+    mounted = pod["containers"][0]["volumeMounts"]
+    assert mount["mountPath"] in [each["mountPath"] for each in mounted]
+
+
 def test_peers_reach_a_node_that_is_not_ready() -> None:
     services = {each["metadata"]["name"]: each["spec"] for each in manifest("Service")}
     assert services["comity-peers"]["publishNotReadyAddresses"] is True
@@ -125,10 +180,7 @@ def test_peers_reach_a_node_that_is_not_ready() -> None:
 
 
 def test_the_configuration_in_the_manifest_is_one_that_a_node_takes(tmp_path: Path) -> None:
-    (config,) = manifest("ConfigMap")
-    place = tmp_path / "node.toml"
-    place.write_text(config["data"]["node.toml"])
-    loaded = configs.load(place, {})
+    loaded = configs.load(_written(tmp_path), {})
     for door, port in PORTS.items():
         assert getattr(loaded.listen, door) == f"0.0.0.0:{port}"
     (node,) = manifest("StatefulSet")
@@ -136,6 +188,13 @@ def test_the_configuration_in_the_manifest_is_one_that_a_node_takes(tmp_path: Pa
     mounts = {each["mountPath"] for each in pod["containers"][0]["volumeMounts"]}
     for path in (loaded.node.genesis, loaded.node.validator_key, loaded.node.data):
         assert any(path.startswith(mount) for mount in mounts)
+
+
+def _written(folder: Path) -> Path:
+    (config,) = manifest("ConfigMap")
+    place = folder / "node.toml"
+    place.write_text(config["data"]["node.toml"])
+    return place
 
 
 def test_images_are_of_this_version() -> None:
@@ -158,10 +217,11 @@ def test_every_object_satisfies_its_schema() -> None:
 
 
 UNITS = ("comity-node", "comity-signer")
+SERVICES = [each.name for each in sorted((DEPLOY / "systemd").glob("*.service"))]
 
 
 def unit(name: str) -> dict[str, str]:
-    text = (DEPLOY / "systemd" / f"{name}.service").read_text("utf-8")
+    text = (DEPLOY / "systemd" / name).read_text("utf-8")
     return dict(re.findall(r"^([A-Za-z]+)=(.*)$", text, re.MULTILINE))
 
 
@@ -169,18 +229,35 @@ def unit(name: str) -> dict[str, str]:
 def test_the_watchdog_waits_longer_than_the_process_beats(name: str) -> None:
     from node.telemetry.notify import STATUS_SECONDS
 
-    found = unit(name)
+    found = unit(f"{name}.service")
     assert found["Type"] == "notify"
     assert int(found["WatchdogSec"]) >= 10 * STATUS_SECONDS
 
 
+def test_a_start_is_not_refused_for_what_comes_back_by_itself() -> None:
+    """systemd starts a unit again after a failed ExecStartPre, five times, and then no more."""
+    found = unit("comity-node.service")
+    assert found["ExecStartPre"].startswith("-")
+    assert found["RestartPreventExitStatus"] == str(USAGE)
+
+
+def test_the_timer_makes_a_backup_with_a_command_that_exists() -> None:
+    text = (DEPLOY / "systemd/comity-backup.service").read_text("utf-8")
+    (line,) = re.findall(r"exec /opt/comity/\.venv/bin/comity (.+)'$", text, re.MULTILINE)
+    app.parse_args(shlex.split(line), exit_on_error=False, print_error=False)
+    assert shlex.split(line)[:2] == ["node", "backup"]
+    assert line.count(".tar") == 1
+    timer = (DEPLOY / "systemd/comity-backup.timer").read_text("utf-8")
+    assert "Persistent=yes" in timer
+
+
+@pytest.mark.parametrize("name", SERVICES)
 @pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is missing: run scripts/tools"
 )
-@pytest.mark.parametrize("name", UNITS)
-def test_the_unit_is_understood_and_hardened(name: str, tmp_path: Path) -> None:
-    text = (DEPLOY / "systemd" / f"{name}.service").read_text("utf-8")
-    place = tmp_path / f"{name}.service"
+def test_each_unit_is_understood_and_hardened(tmp_path: Path, name: str) -> None:
+    text = (DEPLOY / "systemd" / name).read_text("utf-8")
+    place = tmp_path / name
     place.write_text(text.replace("/opt/comity/.venv/bin/comity", "/bin/true"))
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", str(place)],
@@ -188,13 +265,13 @@ def test_the_unit_is_understood_and_hardened(name: str, tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert [each for each in done.stderr.splitlines() if name in each] == []
+    assert [each for each in done.stderr.splitlines() if "comity-" in each] == []
     done = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", "--no-pager", str(place)],
         capture_output=True,
         text=True,
         check=False,
     )
-    found = re.search(rf"Overall exposure level for {name}.service: ([0-9.]+)", done.stdout)
+    found = re.search(rf"Overall exposure level for {name}: ([0-9.]+)", done.stdout)
     assert found is not None, done.stdout + done.stderr
     assert float(found[1]) < 2.0

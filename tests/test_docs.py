@@ -245,7 +245,7 @@ def test_environment_variables_that_are_named_exist(page: Path) -> None:
 def test_the_unit_starts_commands_that_exist(unit: str, commands: int) -> None:
     text = (ROOT / "deploy" / "systemd" / f"{unit}.service").read_text(encoding="utf-8")
     started = re.findall(
-        r"^ExecStart\w*=/opt/comity/\.venv/bin/comity (.+)$", text, flags=re.MULTILINE
+        r"^ExecStart\w*=-?/opt/comity/\.venv/bin/comity (.+)$", text, flags=re.MULTILINE
     )
     assert len(started) == commands
     for line in started:
