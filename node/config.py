@@ -24,7 +24,7 @@ class ConfigError(ComityError):
     """The configuration cannot be used. The message names file, line and key."""
 
     code = "BAD_CONFIG"
-    advice = "mend the configuration; `comity node check`, or `comity signer check`, tries it"
+    advice = "mend the file; `comity node check`, or `comity signer check`, tries it"
 
 
 class NodeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

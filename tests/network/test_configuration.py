@@ -156,7 +156,7 @@ MISTAKES: dict[str, tuple[Spoil, str, str]] = {
     "no key file": (
         gone("keys/validator.key"),
         "validator.key: No such file or directory",
-        "mode 0600",
+        "put it there",
     ),
     "no genesis file": (
         gone("genesis.cbor"),
@@ -168,7 +168,7 @@ MISTAKES: dict[str, tuple[Spoil, str, str]] = {
         "genesis.cbor cannot be used: genesis: not CBOR",
         "copy the genesis file again",
     ),
-    "no configuration": (gone("node.toml"), "node.toml: No such file or directory", "check"),
+    "no configuration": (gone("node.toml"), "node.toml: No such file or directory", "name"),
     "a misspelt key": (
         edited("[node]", '[node]\nvalidatr_key = "x"'),
         "node.toml:3: unknown [node] key 'validatr_key'; did you mean 'validator_key'?",
