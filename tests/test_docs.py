@@ -266,6 +266,15 @@ def test_codes_in_the_operators_table_exist() -> None:
     assert named - known == set()
 
 
+def test_every_runbook_is_found_by_a_symptom() -> None:
+    page = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+    table = page.partition("\n## By symptom\n")[2].partition("\n## ")[0]
+    named = set(re.findall(r"\]\(runbooks/(\w+)\.md\)", table))
+    there = {each.stem for each in (ROOT / "docs" / "runbooks").glob("Comity*.md")}
+    assert named <= there
+    assert len(named) >= 37
+
+
 # --- monitoring ---------------------------------------------------------------------------------
 
 
