@@ -36,7 +36,10 @@ class NotReachableError(ClientError):
     """No node answered in time."""
 
     code = "NOT_REACHABLE"
-    advice = "check that the nodes run and that their client ports can be reached from here"
+    advice = (
+        "check that the nodes run, that their client ports can be reached from here, "
+        "and that the genesis file is theirs"
+    )
 
 
 class UnknownNodeError(NotReachableError):
