@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -77,9 +77,11 @@ def filling(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException as error:
-        _empty(folder)
-        for each in made:
-            each.rmdir() if each.is_dir() else None
+        with suppress(OSError):  # what was in the way is what is told
+            _empty(folder)
+            for each in made:
+                if each.is_dir():
+                    each.rmdir()
         if isinstance(error, OSError):
             raise refused(f"cannot write to {folder}", error) from error
         raise
