@@ -50,7 +50,8 @@ class UnknownNodeError(NotReachableError):
 
     advice = (
         "its node key was exchanged and no node that answers tells of it, or another machine "
-        "listens there: name another member beside it (--server NAME), or leave --server out"
+        "listens there, or the genesis file is another network's: name another member beside it "
+        "(--server NAME), or leave --server out"
     )
 
 

@@ -205,7 +205,7 @@ def _parsed(path: Path) -> tuple[dict[str, Any], _Places]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
         hint = "name the configuration file, or the folder that it lies in"
         if isinstance(error, PermissionError):
             hint = "run it as the user whom the file belongs to, or let that user read it"

@@ -469,6 +469,10 @@ CELLS = [
         REFUSED,
     ),
     Cell("node verify-store", GENESIS, "node/data", "cannot read the genesis", NAME_GENESIS),
+    Cell("node inspect", INPUT, "net/genesis.cbor", "not text in UTF-8", NAME_CONFIG),
+    Cell("node inspect", MISSING, "nowhere", "there is no nowhere", "name a node's"),
+    Cell("node inspect", UNREADABLE, "node", DENIED, USER, shut="node/node.toml"),
+    Cell("node inspect", GENESIS, "node/data --genesis junk", "junk is no genesis", NAME_GENESIS),
     *_client("node status", passphrase=False),
     Cell("node status", INPUT, f"{REACH} --server nobody", "no agency 'nobody'", "members are"),
     # --- copies for reports ---
@@ -777,6 +781,7 @@ NEEDED = {
     "node run": {PASSPHRASE, MODE, OWNER, UNREADABLE, GENESIS},
     "node check": {PASSPHRASE, MODE, OWNER, UNREADABLE, GENESIS},
     "node status": {DOWN, GENESIS},
+    "node inspect": {UNREADABLE, GENESIS},
     "node backup": {UNREADABLE, UNWRITABLE, FULL, GENESIS},
     "node restore": {UNREADABLE, FULL, GENESIS},
     "node verify-store": {UNREADABLE, GENESIS},

@@ -90,8 +90,8 @@ def test_a_node_of_another_network_is_told_from_one_that_is_down(
     (tmp_path / "genesis.cbor").write_bytes(other.genesis)
     line = ("status", "--genesis", tmp_path, "--server", "treasury", "--patience", "0.5")
     said = say(*line, status=UNREACHABLE)
-    assert "is not the node that this genesis file leads to" in said["error"]
-    assert "that the genesis file is theirs" in said["hint"]
+    assert "shows another certificate than the one that the committee names" in said["error"]
+    assert "another machine listens there" in said["hint"]
     for command in (("node", "status"), ("network", "members")):
         said = say(*command, *line[1:], status=UNREACHABLE)
-        assert "is not the node that this genesis file leads to" in said["error"]
+        assert "shows another certificate than the one that the committee names" in said["error"]
