@@ -139,6 +139,7 @@ def verify(data: bytes, chain: bytes) -> Receipt:
         DecodeError: it is no receipt, or malformed.
         FailedError: a check fails.
     """
+    codec.refuse_crowd(data, "receipt")
     value = codec.decode(data, _SHAPE, bytes_max=RECEIPT_BYTES_MAX, what="receipt")
     if value[0] != MAGIC:
         raise DecodeError("this is no receipt", path="receipt")

@@ -20,12 +20,15 @@ from typing import Any, Final, Never, Protocol
 
 import cbor2
 
+from consensus import heads
 from consensus.errors import DecodeError
 
 INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1
 DEPTH_MAX: Final = 24
 """Nesting of arrays accepted from outside; the deepest real message has 12."""
+ITEMS_MAX: Final = 2**19
+"""Items of a long file; what has more is refused before any of them is made."""
 
 Value = Any
 """A plain value: int, bool, None, str, bytes, or a list of these (maps in files only)."""
@@ -156,8 +159,22 @@ def decode(data: bytes, shape: Shape, *, bytes_max: int, what: str = "value") ->
         raise DecodeError(f"{len(data)} bytes, at most {bytes_max} allowed", path=what)
     value = parse(data, what)
     if shape(value, what) != len(data):
-        raise DecodeError("not the canonical encoding", path=what)
+        fault = heads.first_fault(data, DEPTH_MAX)
+        said = "not the canonical encoding" if fault is None else f"not CBOR: {fault}"
+        raise DecodeError(said, path=what)
     return value
+
+
+def refuse_crowd(data: bytes, what: str = "value", items_max: int = ITEMS_MAX) -> None:
+    """Refuse untrusted bytes of more items than any honest file has, before they are parsed.
+
+    Raises:
+        DecodeError: there are too many.
+
+    Cost: none up to 1 MiB, above it 0.5 µs an item.
+    """
+    if heads.is_crowded(data, DEPTH_MAX, items_max):
+        raise DecodeError(f"more than {items_max} items", path=what)
 
 
 def parse(data: bytes, what: str = "value") -> Value:
@@ -172,7 +189,9 @@ def parse(data: bytes, what: str = "value") -> Value:
             semantic_decoders=_TAGS_REFUSED,
         )
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise DecodeError(f"not CBOR ({type(error).__name__})", path=what) from error
+        fault = heads.first_fault(data, DEPTH_MAX)
+        why = type(error).__name__ if fault is None else fault
+        raise DecodeError(f"not CBOR: {why}", path=what) from error
 
 
 def _refuse_tag(*_arguments: object) -> Any:

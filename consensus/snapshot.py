@@ -208,6 +208,7 @@ def decode_manifest(data: bytes) -> Manifest:
     Raises:
         DecodeError: too long, of another shape or version, not canonical, or counts do not fit.
     """
+    codec.refuse_crowd(data, "manifest")
     later = data[:1] == _HEAD_EPOCHS
     shape = _SHAPE_EPOCHS if later else _SHAPE
     value = codec.decode(data, shape, bytes_max=MANIFEST_BYTES_MAX, what="manifest")

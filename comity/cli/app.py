@@ -30,6 +30,7 @@ REFUSED: Final = 1
 USAGE: Final = 2
 UNREACHABLE: Final = 3
 INTERRUPTED: Final = 130
+DAMAGED_HINT: Final = "it is damaged, or something else than was expected: get it again"
 
 _BAD_INPUT_CODES: Final = (
     "BACKUP",
@@ -170,7 +171,10 @@ def _failed(error: BaseException, as_json: bool) -> int:
             what, hint = _usage(error)
             return _say("USAGE", what, hint, USAGE, as_json)
         case ComityError():
-            return _say(error.code, error.message, error.hint, status_of(error), as_json)
+            hint = error.hint
+            if isinstance(error, DecodeError) and hint == DecodeError.advice:
+                hint = DAMAGED_HINT  # that advice is for who writes such bytes, not who reads them
+            return _say(error.code, error.message, hint, status_of(error), as_json)
         case OSError():
             said = error.strerror or str(error)
             what = f"{error.filename}: {said}" if error.filename else f"cannot go on: {said}"

@@ -18,6 +18,7 @@ from comity.words import place_word, word
 from consensus.codec import Value
 from consensus.errors import VerificationError
 from consensus.evidence.disclosure import Disclosed, Field, Shown, verify
+from consensus.evidence.stages import FailedError
 from consensus.ledger.disclosures import PARTY, PRINCIPAL
 from consensus.ledger.model import WHOLE
 
@@ -44,7 +45,8 @@ def verify_disclosure(
     try:
         found = verify(data, chain)
     except VerificationError as error:
-        return _invalid(output, error.message, error.hint)
+        hint = FailedError.advice if error.hint == error.advice else error.hint
+        return _invalid(output, error.message, hint)
     if oldest_ms is not None and found.time_ms < oldest_ms:
         said = f"it is as of {time_word(found.time_ms)}, older than you allow"
         return _invalid(output, said, "ask for it anew with `comity disclosed`")

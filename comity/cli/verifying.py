@@ -22,8 +22,10 @@ from comity.cli.refusals import sentence
 from comity.cli.values import parse_moment, plain, time_word
 from comity.words import KERNEL_LEAVES, place_word, word
 from consensus import codec
+from consensus.audit import stream
 from consensus.codec import Value
 from consensus.errors import DecodeError
+from consensus.evidence import tlog
 from consensus.evidence.bundle import BUNDLE_BYTES_MAX
 from consensus.evidence.disclosure_file import is_file
 from consensus.evidence.stages import FailedError
@@ -35,11 +37,18 @@ from consensus.ledger import proposals
 from consensus.ledger.codes import Code
 from consensus.ledger.layout import leaf_value
 from consensus.ledger.view import CHARTER
+from consensus.snapshot import MAGIC as SNAPSHOT
+from consensus.snapshot import MANIFEST_BYTES_MAX
 
 EXAMPLES: Final = examples(
     "comity verify payment.bundle --genesis 9b2e...",
     "comity verify payment.bundle --genesis genesis.cbor --not-older-than 2026-07-09",
     "comity verify payment.bundle --genesis 9b2e... --trust 1204:77aa... --strict",
+)
+_OTHER_FILES: Final = (
+    (stream.MAGIC, "comity audit"),
+    (b"magic" + codec.encode(SNAPSHOT), "comity snapshot verify"),
+    (tlog.HEADER.encode(), "comity statement FILE --genesis GENESIS-FILE"),
 )
 _STATES: Final = {
     decisions.APPLIED: "was applied",
@@ -82,6 +91,24 @@ def verify_(
     known = None if trust is None else _known(trust)
     oldest_ms = None if not_older_than is None else parse_moment(not_older_than, "--not-older-than")
     data = _read(file)
+    try:
+        return _verify(data, chain, known, oldest_ms, as_, digest, strict, output)
+    except DecodeError as error:
+        if error.hint == error.advice:
+            error.hint = _what_to_do(data)
+        raise
+
+
+def _verify(
+    data: bytes,
+    chain: bytes,
+    known: tuple[int, bytes] | None,
+    oldest_ms: int | None,
+    as_: str | None,
+    digest: str | None,
+    strict: bool,
+    output: Output,
+) -> int:
     if receipts.is_file(data):
         if known is not None:
             raise UsageError("a receipt shows no other statements", hint="leave out --trust")
@@ -145,8 +172,18 @@ def _read(file: Path) -> bytes:
     with file.open("rb") as handle:  # a device or pipe has no size beforehand
         data = handle.read(BUNDLE_BYTES_MAX + 1)
     if len(data) > BUNDLE_BYTES_MAX:
-        raise DecodeError(f"more than {BUNDLE_BYTES_MAX} bytes", path=str(file))
+        said = f"more than {BUNDLE_BYTES_MAX} bytes"
+        raise DecodeError(said, path=str(file), hint="no evidence file is so long: name another")
     return data
+
+
+def _what_to_do(data: bytes) -> str:
+    """Return what helps with a file that is malformed, by the mark in its first part."""
+    begin = data[:MANIFEST_BYTES_MAX]
+    for mark, command in _OTHER_FILES:
+        if mark in begin:
+            return f"`{command}` checks such a file"
+    return "it is damaged, or no evidence file: ask whoever made it for another copy"
 
 
 def _chain(text: str) -> bytes:

@@ -47,7 +47,11 @@ FRAME_BYTES_MAX: Final = 512 * 2**20
 """Longest payload: of a height whose payload and decisions are as large as genesis allows."""
 PART_BYTES_MAX: Final = 64 * 2**20
 DECISIONS_MAX: Final = 1 << 21
+DECISION_ITEM_BYTES_MIN: Final = 16
+"""A row of five items has three hashes and more."""
 ROWS_MAX: Final = 65_536
+GENESIS_ITEMS_MAX: Final = 2**23
+"""Of the genesis file in a stream: about a million accounts."""
 TEXT_BYTES_MAX: Final = 4096
 
 _check = context("audit frame")
@@ -359,8 +363,10 @@ class Splitter:
 def read_header(frame: Frame) -> Header:
     """Return the header; raises DecodeError."""
     genesis, first, last = _decode(frame, _HEADER)
+    where = f"offset {frame.offset}: header"
+    codec.refuse_crowd(genesis, where, GENESIS_ITEMS_MAX)
     if last is not None and last < first:
-        raise DecodeError(f"heights {first} to {last}", path=f"offset {frame.offset}: header")
+        raise DecodeError(f"heights {first} to {last}", path=where)
     return Header(genesis, first, last)
 
 
@@ -370,6 +376,7 @@ def read_height(payload: bytes, where: str) -> Recorded:
     Raises:
         DecodeError: it does not have the shape; the path begins with ``where``.
     """
+    codec.refuse_crowd(payload, where)
     value = codec.decode(payload, _HEIGHT, bytes_max=FRAME_BYTES_MAX, what=where)
     return Recorded(*value)
 
@@ -388,6 +395,7 @@ def check_decisions(data: bytes, where: str) -> None:
 
     Cost: about 1 µs a decision.
     """
+    codec.refuse_crowd(data, where, max(codec.ITEMS_MAX, len(data) // DECISION_ITEM_BYTES_MIN))
     codec.decode(data, _DECISIONS, bytes_max=FRAME_BYTES_MAX, what=where)
 
 
@@ -422,4 +430,5 @@ def read_failed(frame: Frame) -> Failed:
 
 def _decode(frame: Frame, shape: codec.Shape) -> codec.Value:
     where = f"offset {frame.offset}: {frame.kind.name.lower()}"
+    codec.refuse_crowd(frame.payload, where)
     return codec.decode(frame.payload, shape, bytes_max=FRAME_BYTES_MAX, what=where)

@@ -268,6 +268,7 @@ def unseal(data: bytes) -> Sealed:
     Raises:
         DecodeError: it is no such file.
     """
+    codec.refuse_crowd(data, "bundle file")
     content, holder = codec.decode(data, _FILE, bytes_max=BUNDLE_BYTES_MAX, what="bundle file")
     return Sealed(content, None if holder is None else tuple(holder))
 
@@ -278,6 +279,7 @@ def decode(content: bytes) -> Bundle:
     Raises:
         DecodeError: malformed, of a newer version, or of another kind; ``path`` says where.
     """
+    codec.refuse_crowd(content, "bundle")
     value = codec.parse(content, "bundle")
     _check_kind(value)
     if CONTENT(value, "bundle") != len(content):

@@ -275,6 +275,7 @@ def decode(data: bytes) -> tuple[bytes, bytes, Body]:
     """
     if not is_file(data):
         raise DecodeError("this is no disclosure file", path="disclosure")
+    codec.refuse_crowd(data, "disclosure")
     value = codec.decode(data, _FILE, bytes_max=FILE_BYTES_MAX, what="disclosure")
     head, contents_hash, steps = value[2]
     *rest, sealed = value[3:]

@@ -30,7 +30,8 @@ def stage(name: str) -> Iterator[None]:
     except (FailedError, DecodeError):
         raise
     except ComityError as error:
-        raise FailedError(name, error.message, hint=error.hint) from error
+        hint = "" if error.hint == error.advice else error.hint  # what helps with answers of nodes
+        raise FailedError(name, error.message, hint=hint) from error
     except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
         # All that is read here was written by nobody we trust: no shape of it may do harm.
         raise FailedError(name, f"it is malformed ({type(error).__name__})") from error

@@ -111,6 +111,7 @@ def decode_piece(data: bytes, what: str = "piece") -> Chunk | Split:
     """
     if len(data) > PIECE_BYTES_MAX:
         raise DecodeError(f"{len(data)} bytes, at most {PIECE_BYTES_MAX} allowed", path=what)
+    codec.refuse_crowd(data, what, ENTRIES_MAX + 8)
     value = codec.decode(data, _PIECE, bytes_max=PIECE_BYTES_MAX, what=what)
     if value[0] == SPLIT:
         return Split(*value[1:])

@@ -224,9 +224,10 @@ async def test_readers_say_what_they_insist_on(
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"", "bundle file: not CBOR"),
-        (b"\x82\x5b" + b"\xff" * 8, "bundle file: not CBOR"),
-        (codec.encode([b"\x9b" + b"\xff" * 8, None]), "bundle: not CBOR"),
+        (b"", "bundle file: not CBOR: it ends too early at byte 0"),
+        (b"\x82\x5b" + b"\xff" * 8, "left: 0 at byte 1"),
+        (codec.encode([b"\x9b" + b"\xff" * 8, None]), "bundle: not CBOR: items announced"),
+        (b"\x82\x41\x80\xf6\x00\x00", "bundle file: not CBOR: bytes too many: 2 at byte 4"),
         (codec.encode([b"\x81" * 65_536 + b"\xf6", None]), "bundle: not CBOR"),
         (codec.encode([codec.encode(["comity bundle", 2]), None]), "bundle.version: version 2"),
         (codec.encode([codec.encode(["comity bungle", 1]), None]), "this is no evidence bundle"),
@@ -238,7 +239,27 @@ def test_bad_files_end_with_2_and_say_where(
     file = tmp_path / "bad.bundle"
     file.write_bytes(data)
     assert run(["verify", str(file), "--genesis", CHAIN.hex()]) == 2
-    assert says in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert says in said
+    assert "CDDL" not in said  # that is for who writes such files, not for who was given one
+
+
+@pytest.mark.parametrize(
+    ("data", "command"),
+    [
+        (b"COMITYAU\0\0\0\1", "comity audit"),
+        (b"\x59\x10\x00\xac\x65magic\x6fcomity snapshot", "comity snapshot verify"),
+        (b"comity/tlog-proof@v1\n", "comity statement"),
+        (b"hello", "ask whoever made it for another copy"),
+    ],
+)
+def test_a_file_of_another_kind_is_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], data: bytes, command: str
+) -> None:
+    file = tmp_path / "other"
+    file.write_bytes(data)
+    assert run(["verify", str(file), "--genesis", CHAIN.hex()]) == 2
+    assert command in capsys.readouterr().err
 
 
 def test_a_file_without_end_is_not_read_to_its_end(capsys: pytest.CaptureFixture[str]) -> None:
