@@ -185,7 +185,7 @@ class _Reading:
                 self.chain,
             )
         with stage("since"):
-            taken_back, at = self._since(header.txid, statements)
+            taken_back, at = self._since(header, statements)
         sets = {domain: number for domain, number, _, active in bundle.rules if active}
         return Verified(
             bundle,
@@ -378,14 +378,17 @@ class _Reading:
     # --- since ----------------------------------------------------------------------------------
 
     def _since(
-        self, txid: bytes, statements: Mapping[int, Statement]
+        self, header: Header, statements: Mapping[int, Statement]
     ) -> tuple[bytes | None, Statement]:
         later = self.bundle.later
         found = proof.decode(later.proof)
         statement = statements.get(found.height)
         if statement is None:
             raise ProofError(f"the statement of height {found.height} is not shown")
-        kh = self.paths("corrections", [txid])
+        if found.height < header.height:
+            said = f"it shows what came later as of height {found.height}, before the decision"
+            raise ProofError(said)
+        kh = self.paths("corrections", [header.txid])
         unread = self._unread()
         rows = proof.check(found, statement.state_root, [kh, *unread], height=found.height)
         self._adopted(unread, rows)

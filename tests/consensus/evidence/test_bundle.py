@@ -19,6 +19,8 @@ from consensus.ledger import group
 from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
 from consensus.ledger.transaction import Unsigned
+from consensus.state import salted
+from consensus.state.record import decode_row
 from tests.consensus.evidence.town import Town, sign
 from tests.consensus.ledger.world import ent, make_genesis, person, public_key, register, token
 
@@ -128,9 +130,11 @@ def test_what_the_rules_did_not_look_at_is_nowhere_in_the_file() -> None:
 
 
 def test_no_guess_of_a_hidden_field_can_be_tested() -> None:
-    """Whoever has the file and every possible value finds no hash in it that a value makes."""
-    from consensus.state import salted
+    """Whoever has the file and every possible value finds no hash in it that a value makes.
 
+    Whatever 16 bytes of the file are taken for the salt: of leaves that are shown, of what was
+    written, of the private part.
+    """
     town, decided = busy()
     data = town.file(decided["payment"])
     bundle = shown(data)
@@ -140,22 +144,50 @@ def test_no_guess_of_a_hidden_field_can_be_tested() -> None:
     kh = town.ledger.paths("record", record.to_value()[1])
     row = town.past[decided["payment"].header.height - 1].get(kh)
     assert row is not None
-    # Salts in the file: of leaves that are shown, of what was written, of the private part.
-    salts = {data[at : at + 16] for at in range(len(data) - 15)}
-    names = ("name", "region", "by", "address", "subject")
-    guesses = [codec.encode(value) for value in ("Ann", "Bob", "north", "south", None, 0, 1, True)]
-    tries = 0
+    stored = decode_row(row.value)
+    there = {each.name: each for each in stored.leaves if each.leaf_hash in hidden}
+    assert {name for name, each in there.items() if each.value_cbor == codec.encode("Ann")}
+    guesses = {codec.encode(value) for value in ("Bob", "south", None, 1)}
+    guesses |= {each.value_cbor for each in there.values()}  # the right ones among them
+    for name, leaf in there.items():
+        right = salted.leaf_hash(kh, name, leaf.version, leaf.salt, leaf.value_cbor)
+        assert right in hidden  # with its salt, the guess would be seen to be right
+    hashes = {data[at : at + 32] for at in range(len(data) - 31)}
+    salts = {data[at : at + 16] for at in range(len(data) - 15)} | {bytes(16)}
+    assert len(salts) > 5_000
     for salt in salts:
         for guess in guesses:
-            tries += 1
             value = salted.value_hash(salt, guess)
-            assert value not in data
-            if salt in hidden:
-                continue
-    assert tries > 10_000
-    for name in names:
-        for guess in guesses:
-            assert salted.leaf_hash(kh, name, 1, bytes(16), guess) not in hidden
+            assert value not in hashes
+            for name, leaf in there.items():
+                assert salted.leaf_hash_of(kh, name, leaf.version, value) not in hidden
+
+
+def _after_renaming(name: str) -> tuple[list[Any], int]:
+    """The bundle of a payment to Ann, whose name nobody looks at; as arrays, and its length."""
+    town = populated()
+    rename = ("identity.rename", person("ann"), name)
+    act = town.draft("registrar", rename, expects=[("person", person("ann"), 1)])
+    assert town.one(act).code == Code.APPLIED
+    decision = town.one(town.disburse("ann"))
+    assert decision.code == Code.APPLIED
+    town.run()
+    data = town.file(decision)
+    return codec.parse(files.unseal(data).content), len(data)
+
+
+def _form(value: Any) -> Any:
+    """Lengths and counts; of bytes nothing else, since they are hashes."""
+    if isinstance(value, list):
+        return [_form(each) for each in value]
+    return len(value) if isinstance(value, bytes) else value
+
+
+def test_bundles_that_differ_in_a_hidden_value_alone_are_of_one_form() -> None:
+    one, other = _after_renaming("A"), _after_renaming("Annabella Maria of the long name" * 4)
+    assert one[1] == other[1]
+    assert _form(one[0]) == _form(other[0])
+    assert one[0] != other[0]
 
 
 def test_another_network_does_not_believe_it() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
-from consensus.evidence.verify import verify
+from consensus.evidence.stages import FailedError
+from consensus.evidence.verify import _Reading, verify
 from consensus.ledger.codes import Code
+from consensus.state.state import State
+from tests.consensus.evidence.test_bundle import populated, sealed
 from tests.consensus.evidence.town import Town
 from tests.consensus.ledger import governed, test_erasing, test_sealing
 from tests.consensus.ledger.desk import DESK_CHARTER
@@ -36,6 +39,27 @@ def test_a_refreshed_bundle_says_that_the_act_was_taken_back_an_old_one_up_to_wh
     assert (after.taken_back, after.newest.height) == (back.header.txid, town.height)
     assert before.judged
     assert after.judged
+
+
+def test_what_came_later_is_not_shown_as_of_a_height_before_the_decision() -> None:
+    """There no correction can be: true, proved, and no answer to what the reader asks."""
+    town = populated()
+    act = town.draft("clerk", ("payments.transfer", "a", "b", 7))
+    early = town.height
+    decision = town.one(act)
+    town.run()
+    bundle = town.bundle(decision, heights=(early,))
+    places = [
+        town.ledger.paths("corrections", [act.txid]),
+        *_Reading(bundle, town.ledger.chain)._unread(),
+    ]
+    then = State(town.past[early], town.genesis.tree_depth, early)
+    proof = then.prove(places).encode()
+    forged = replace(bundle, later=replace(bundle.later, proof=proof))
+    with pytest.raises(FailedError, match=f"as of height {early}, before the decision") as caught:
+        verify(sealed(forged), town.ledger.chain)
+    assert caught.value.stage == "since"
+    assert verify(sealed(bundle), town.ledger.chain).newest.height == town.height
 
 
 def test_the_reversal_itself_is_judged_again_with_the_history_that_it_rested_on(town: Town) -> None:
