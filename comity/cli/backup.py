@@ -76,6 +76,7 @@ def backup(
         "backup": found.manifest.digest,
         "to": str(to),
         **_manifest_value(found.manifest),
+        "destroy_by": None if found.destroy_by_ms is None else time_word(found.destroy_by_ms),
         "seconds": round(found.seconds, 3),
         "sealed_keys": None if sealed_keys is None else str(sealed_keys),
     }

@@ -48,6 +48,7 @@ from node.config import Config
 from node.errors import ForeignDataError, NewerFormatError
 from node.identity import load_genesis
 from node.keyfiles import create
+from node.retention import DAY_MS
 from node.storage import tables
 from node.storage.readonly import DATA_NAME, NoDataError, check_size
 from node.storage.recovery import STORE_FOLDER
@@ -67,10 +68,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a backup holds."""
+    """What a backup holds; ``destroy_by_ms``: when the node drops the last private part in it."""
 
     manifest: Manifest
     seconds: float
+    destroy_by_ms: int | None = None
 
 
 def make(
@@ -127,7 +129,9 @@ def make(
             if digest is not None and sealed_keys is not None:
                 sealed_keys.unlink(missing_ok=True)
             raise
-    return Made(manifest, time.monotonic() - begin)
+    days = config.retention.private_days
+    destroy_by_ms = manifest.time_ms + days * DAY_MS if days else None
+    return Made(manifest, time.monotonic() - begin, destroy_by_ms)
 
 
 class _Copied:

@@ -24,6 +24,7 @@ from blake3 import blake3
 
 from comity import keys
 from comity.cli.app import DONE, REFUSED, USAGE, run
+from comity.cli.values import parse_moment
 from consensus import codec, keyfile
 from consensus.errors import ComityError
 from consensus.keyfile import KeyKind
@@ -555,7 +556,13 @@ def test_the_commands_say_what_they_did(
     config: Path, target: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status, said = command(capsys, "node", "backup", str(config), "-o", str(target))
-    assert (status, said["height"]) == (DONE, HEIGHT)
+    assert (status, said["height"], said["destroy_by"]) == (DONE, HEIGHT, None)
+    config.write_text(config.read_text() + "\n[retention]\nprivate_days = 30\n")
+    status, later = command(capsys, "node", "backup", str(config), "-o", str(tmp_path / "later"))
+    made, gone = (
+        parse_moment(str(later[each]).replace(" ", "T"), "t") for each in ("time", "destroy_by")
+    )
+    assert (status, gone - made) == (DONE, 30 * 86_400_000)
     elsewhere = configured(tmp_path / "other")
     status, put = command(capsys, "node", "restore", str(target), str(elsewhere.parent))
     assert (status, put["height"], put["backup"]) == (DONE, HEIGHT, said["backup"])
