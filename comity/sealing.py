@@ -195,7 +195,22 @@ class Sealing:
 
     async def _servers(self, names: Sequence[str]) -> dict[str, Server]:
         """Return where the node of each agency of an audience is, or of its successor."""
-        known = {server.agency: server for server in servers_of(self.trust.committee)}
+        known = self._known_servers()
+        found: dict[str, Server] = {}
+        for name, agency in (await self._standing_for(names)).items():
+            if agency not in known:
+                raise DraftError(
+                    f"{agency} has no node in the committee, so nothing can be sealed for it",
+                    hint="the audience of a sealed field names agencies that run a validator",
+                )
+            found[name] = known[agency]
+        return found
+
+    def _known_servers(self) -> dict[str, Server]:
+        return {server.agency: server for server in servers_of(self.trust.committee)}
+
+    async def _standing_for(self, names: Sequence[str]) -> dict[str, str]:
+        """Return which agency stands for each now: itself, or who took its place."""
         leaves: dict[str, Agency] = {}
         missing = list(names)
         while missing:
@@ -206,16 +221,7 @@ class Sealing:
                 leaves[name] = Agency(*entry.value) if entry.present else Agency(name, "", 0, 0)
             after = [each.successor for each in leaves.values() if each.successor is not None]
             missing = sorted({name for name in after if name not in leaves})
-        found: dict[str, Server] = {}
-        for name in names:
-            agency = in_force(leaves[name], leaves.__getitem__).name
-            if agency not in known:
-                raise DraftError(
-                    f"{agency} has no node in the committee, so nothing can be sealed for it",
-                    hint="the audience of a sealed field names agencies that run a validator",
-                )
-            found[name] = known[agency]
-        return found
+        return {name: in_force(leaves[name], leaves.__getitem__).name for name in names}
 
     # --- unsealing ----------------------------------------------------------------------------
 
@@ -249,13 +255,16 @@ class Sealing:
     async def _unseal(
         self, entry: Entry, kind: Kind, audience: tuple[str, ...], wanted: list[tuple[str, bytes]]
     ) -> dict[str, Unsealed]:
-        """Ask the nodes of an audience in turn, the own agency's first; none if it is no part."""
-        servers = (await self._servers(audience)).values()
+        """Ask the nodes of an audience in turn, the own agency's first; none if it is no part.
+
+        Agencies that have no node any more are passed over: the others have the values.
+        """
+        names = dict.fromkeys((await self._standing_for(audience)).values())
+        known = self._known_servers()
+        servers = [known[name] for name in names if name in known]
         own = await self._network.agency()
-        found: dict[str, Unsealed] = {}
-        state = ABSENT if any(server.agency == own for server in servers) else CLOSED
-        for name, commitment in wanted:
-            found[name] = Unsealed(name, commitment, state)
+        state = ABSENT if own in names else CLOSED
+        found = {name: Unsealed(name, commitment, state) for name, commitment in wanted}
         for server in sorted(servers, key=lambda each: each.agency != own):
             left = [row for row in wanted if found[row[0]].state == ABSENT]
             for first in range(0, len(left), SEALED_MAX):

@@ -125,18 +125,19 @@ async def _run(config: Config, log: FilteringBoundLogger, keyring: Keyring) -> N
                 log.info("next epoch", epoch=node.identity.committee.epoch + 1)
                 continue
             notifier.status = lambda: "joining by snapshot"
-            failures = 0 if await _joined(config, node, log, stopping) else failures + 1
+            joined = await _joined(config, node, log, stopping, failures)
+            failures = 0 if joined else failures + 1
             pause = min(JOIN_PAUSE_SECONDS_MAX, JOIN_PAUSE_SECONDS * 2**failures)
             join_at = time.monotonic() + pause
         nursery.cancel_scope.cancel()
 
 
 async def _joined(
-    config: Config, node: Node, log: FilteringBoundLogger, stopping: trio.Event
+    config: Config, node: Node, log: FilteringBoundLogger, stopping: trio.Event, attempt: int
 ) -> bool:
     """Take a snapshot; return whether there is a new store."""
     try:
-        return await join(config, node, log, stopping)
+        return await join(config, node, log, stopping, attempt)
     except SnapshotError as error:
         log.warning("no snapshot taken", reason=error.message)
         return False

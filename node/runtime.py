@@ -23,6 +23,7 @@ from structlog.typing import FilteringBoundLogger
 from consensus import genesis
 from consensus.hotstuff.events import FOLLOWER
 from consensus.keyfile import KeyPair
+from consensus.ledger.model import Rulebook
 from consensus.release import VERSION
 from node.api.limits import ApiLimits
 from node.api.server import ApiServer
@@ -40,6 +41,7 @@ from node.network.tls import client_server_context
 from node.ordering import FAULTS
 from node.readlog import ReadLog
 from node.retention import DAY_MS
+from node.sealed.heir import Heir
 from node.sealed.keeper import Keeper
 from node.sealed.vault import Vault, load_key
 from node.telemetry.gauges import Gauges
@@ -113,6 +115,7 @@ class Node:
         check_role(config, self.identity)
         self._stopping = trio.Event()
         self._started_at = time.monotonic()
+        self.node_keys = keys.nodes
         self.node_key = chosen_node(keys.nodes, self.identity)
         self._owns_verifier = verifier is None
         self.verifier = verifier or new_verifier(config, self.identity)
@@ -146,6 +149,7 @@ class Node:
             self.engine.close()
             raise
         self.engine.keeper = self.backend.keeper = self.keeper
+        self.heir = Heir(self.keeper, self._book, self.backend.list_records, log.info)
         self._gauges = Gauges(
             self.metrics,
             self.engine,
@@ -213,7 +217,7 @@ class Node:
             self.network,
             engine.ledger.paths,
             execution.state.get,
-            lambda: engine.ledger.rules(execution.state, chronicle.time_ms()).book,
+            self._book,
             chronicle.time_ms,
             self._agency_of,
             lambda: chronicle.certified,
@@ -229,6 +233,10 @@ class Node:
         if stranger:
             self.log.warning("the key's place on this machine is taken", by=stranger)
         return self._keyring.release if self._owns_keyring else lambda: None
+
+    def _book(self) -> Rulebook:
+        engine = self.engine
+        return engine.ledger.rules(engine.execution.state, engine.chronicle.time_ms()).book
 
     def _agency_of(self, key: bytes) -> str:
         who = self.backend.identity(key)
@@ -267,6 +275,7 @@ class Node:
         self.engine.start(nursery)
         nursery.start_soon(self._sweep)
         nursery.start_soon(self.keeper.reconcile)
+        nursery.start_soon(self.heir.run)
         nursery.start_soon(self._gauges.run)
         nursery.start_soon(self._endings.run)
         await nursery.start(self.network.run)

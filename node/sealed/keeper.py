@@ -291,11 +291,11 @@ class Keeper:
         """Return a value from another node of the audience, or None if none gives it in time."""
         if len(self._fetching) >= FETCHES_MAX and commitment not in self._fetching:
             return None
-        names = [self.standing_for(each) for each in audience]
+        names = {self.standing_for(each) for each in audience}
         peers = [
             index
             for index in sorted(self._links.connected)
-            if self._committee.validators[index].agency in names
+            if self.standing_for(self._committee.validators[index].agency) in names
         ]
         came = self._fetching.setdefault(commitment, trio.Event())
         try:
@@ -307,6 +307,32 @@ class Keeper:
         finally:
             self._fetching.pop(commitment, None)
             self._fetched.pop(commitment, None)
+
+    # --- of agencies whose place this one took --------------------------------------------------
+
+    def seated_predecessors(self) -> list[str]:
+        """Return the agencies whose place this one took and whose nodes are connected members."""
+        found = self._single("agency", [self._agency])
+        taken = None if found is None else Agency(*found).predecessors
+        rows = self._committee.validators
+        there = [rows[index].agency for index in sorted(self._links.connected)]
+        return [each for each in there if each in (taken or ())]
+
+    def knows(self, commitment: bytes) -> bool:
+        """Return whether a value is here, or was destroyed here."""
+        return self.vault.get(commitment) is not None
+
+    def record(self, kind: str, id_: Sequence[Value]) -> bytes | None:
+        """Return the row of a record as it is now."""
+        row = self._read(self._paths("record", [kind, *id_]))
+        return None if row is None or row.vh == ZERO else row.value
+
+    async def fetch(
+        self, commitment: bytes, place: Place, version: int, audience: tuple[str, ...]
+    ) -> Found:
+        """Return a value of a record, from the audience's other nodes where it is not here."""
+        until = trio.current_time() + FETCH_SECONDS_MAX
+        return await self._open(commitment, place, version, audience, until)
 
     # --- other nodes --------------------------------------------------------------------------
 

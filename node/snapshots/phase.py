@@ -5,6 +5,7 @@ Not here: the engine, which runs before and after (``node.main``).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import trio
@@ -12,6 +13,7 @@ from structlog.typing import FilteringBoundLogger
 
 from consensus.errors import ComityError
 from node.config import Config, split_address
+from node.keyfiles import NodeKey
 from node.links import network_config
 from node.network.peers import HelloState, PeerNetwork
 from node.snapshots.joining import Joiner
@@ -22,12 +24,29 @@ if TYPE_CHECKING:
     from node.runtime import Node
 
 
-async def join(config: Config, node: Node, log: FilteringBoundLogger, stopping: trio.Event) -> bool:
+def node_key_for(keys: Sequence[NodeKey], present: NodeKey, attempt: int) -> NodeKey:
+    """Return the node key to call peers with: the present one first, then those held beside it.
+
+    A node that was away while a later committee named its next key is, by its present one, a former
+    member to peers: they give it blocks as far as they keep them, and no snapshot.
+    """
+    order = [present, *[each for each in keys if each.public != present.public]]
+    return order[attempt % len(order)]
+
+
+async def join(
+    config: Config,
+    node: Node,
+    log: FilteringBoundLogger,
+    stopping: trio.Event,
+    attempt: int = 0,
+) -> bool:
     """Take a snapshot for a node whose last life has ended; return whether there is a new store.
 
     Args:
         node: what it was; its data is closed.
         stopping: ends this, with what was there in place.
+        attempt: how many failed before.
 
     Raises:
         SnapshotError: no peer has one, or none goes on.
@@ -38,9 +57,8 @@ async def join(config: Config, node: Node, log: FilteringBoundLogger, stopping: 
     folder = config.path(config.node.data)
     joiner = Joiner(node.identity, node.engine.signer, folder, above, log, metrics)
     hello = HelloState(node.identity.committee.epoch, above)
-    network = PeerNetwork(
-        network_config(config, node.identity, node.node_key, lambda: hello), joiner
-    )
+    node_key = node_key_for(node.node_keys, node.node_key, attempt)
+    network = PeerNetwork(network_config(config, node.identity, node_key, lambda: hello), joiner)
 
     def readiness() -> Readiness:
         progress = joiner.progress

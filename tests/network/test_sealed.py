@@ -16,9 +16,10 @@ import pytest
 
 from comity import Call, Client
 from comity.drafting import Sealed
-from comity.errors import NotReachableError, RequestError
+from comity.errors import DraftError, NotReachableError, RequestError
 from comity.founding import Person
 from comity.results import Decision
+from comity.session import Server
 from consensus.genesis import OFFICIAL, SYSTEM
 from consensus.sealed import Item
 from scripts.localnet import ROOT, LocalNetwork, found
@@ -121,6 +122,22 @@ async def test_value_reaches_its_audience_and_stands_nowhere_in_the_clear(
         values = town.folder / agency / "data" / "sealed" / "keys"
         assert values.stat().st_size == 0
     assert (town.folder / "treasury" / "keys" / "sealed.key").stat().st_mode & 0o777 == 0o600
+
+
+async def test_audience_of_which_an_agency_has_no_node_any_more_sees_the_value_all_the_same(
+    town: LocalNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await opened(town, 12, iban=IBAN, findings=FINDINGS)
+    known = Client._known_servers
+
+    def left(self: Client) -> dict[str, Server]:
+        return {name: each for name, each in known(self).items() if name != "treasury"}
+
+    monkeypatch.setattr(Client, "_known_servers", left)
+    assert await seen(town, "integrity", "auditor", 12) == {"iban": "sealed", "findings": FINDINGS}
+    assert await seen(town, "treasury", "reader", 12) == {"iban": "absent", "findings": FINDINGS}
+    with pytest.raises(DraftError, match="treasury has no node in the committee"):
+        await opened(town, 13, iban=IBAN)
 
 
 async def test_what_is_shown_is_recorded_whatever_the_rules_say(town: LocalNetwork) -> None:

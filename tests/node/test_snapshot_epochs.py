@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 import trio
 
 from comity import keys, snapshots
-from consensus import codec, keyfile
+from consensus import codec, genesis, keyfile
 from consensus.answers import EpochStep
 from consensus.errors import CertificateError, DecodeError, ProofError
 from consensus.hotstuff import wire
 from consensus.hotstuff.types import Vote
 from consensus.keyfile import KeyKind
 from consensus.snapshot import Manifest, Reader, decode_manifest, verify_manifest
+from consensus.state.state import State
 from node import epochs, execution, opening
 from node.epochs import ended_of
-from node.snapshots import begin
+from node.identity import Identity, Own
+from node.keyfiles import NodeKey
+from node.network.wire import Class
+from node.signer import Signer
+from node.snapshots import begin, serving
 from node.snapshots.export import export
 from node.snapshots.importing import fill, import_file
+from node.snapshots.joining import Joiner
+from node.snapshots.phase import node_key_for
+from node.snapshots.serving import SnapshotServer
 from node.storage.recovery import recover
+from node.storage.store import Store
+from node.telemetry.metrics import Metrics
 from tests.consensus.ledger import members
 from tests.elections import Elections, elected
 from tests.node import machines, test_epochs
@@ -231,3 +243,111 @@ async def test_a_member_that_was_away_goes_on_from_a_snapshot_two_epochs_later(
             lambda: any(isinstance(each, Vote) and each.epoch == 3 for each in late.sent)
         )
     assert town.faults == []
+
+
+# --- from peers, by whoever knows an earlier committee alone ------------------------------------
+
+
+@dataclass
+class Hub:
+    """Links of one joiner with nodes of a later epoch: each side numbers by its own committee."""
+
+    own: int
+    """The joiner's number at the nodes that serve."""
+    servers: dict[int, SnapshotServer] = field(default_factory=dict)
+    """By their numbers at the joiner."""
+    faults: list[str] = field(default_factory=list)
+    joiner: Joiner | None = None
+
+    @property
+    def connected(self) -> frozenset[int]:
+        return frozenset(self.servers)
+
+    def send(self, peer: int, cls: Class, payload: bytes) -> bool:
+        self.servers[peer].receive(self.own, payload)
+        return True
+
+    def close_link(self, peer: int, reason: str, code: str = "") -> None:
+        self.faults.append(reason)
+
+    def outward(self, peer: int) -> Any:
+        hub = self
+
+        class Links:
+            def send(self, to: int, cls: Class, payload: bytes) -> bool:
+                assert (to, cls) == (hub.own, Class.SYNC)
+                assert hub.joiner is not None
+                hub.joiner.received(peer, cls, payload)
+                return True
+
+        return Links()
+
+
+def identity_of(agency: str, ended: int, generation: int = 1) -> Identity:
+    """Who the node of an agency is that has followed so many ends of epochs."""
+    named = [
+        keyfile.from_seed(kind, members.seed(f"{name} {agency} {generation}")).public
+        for kind, name in ((KeyKind.VALIDATOR, "validator"), (KeyKind.NODE, "node"))
+    ]
+    own = Own(agency, (named[0],), (named[1],))
+    founded = genesis.decode(GENESIS)
+    first = Identity(founded, CHAIN, own.place(founded.committee), (), own)
+    return first.at(tuple(ended_of(each) for each in STEPS[:ended]))
+
+
+def _same(state: State) -> State:
+    return state
+
+
+@pytest.mark.usefixtures("inline_threads")
+async def test_a_node_epochs_behind_takes_its_state_from_peers_that_number_it_otherwise(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands in epoch 2, the others in 4: a member has left since, one has other keys."""
+    monkeypatch.setattr(serving, "BOUNDARY_SECONDS_MAX", 0.01)
+    late = identity_of("health", 1)
+    newest = [each.agency for each in elected().committee.validators]
+    before = [each.agency for each in late.committee.validators]
+    assert (late.index, newest.index("health"), late.committee.epoch) == (4, 3, 2)
+    hub = Hub(newest.index("health"))
+    stores = []
+    for agency in ("treasury", "services"):
+        elected().store(tmp_path / agency)
+        store = Store.open(tmp_path / agency / "state", chain=CHAIN, map_bytes=1 << 26)
+        stores.append(store)
+        working = State(store.state, late.genesis.tree_depth, store.height)
+        theirs = replace(late, index=newest.index(agency), own=None, ended=())
+        theirs = replace(theirs, ended=tuple(ended_of(each) for each in STEPS))
+        server = SnapshotServer(
+            theirs, store, partial(_same, working), hub.outward(before.index(agency)),
+            lambda *a, **k: None, Metrics(),
+        )  # fmt: skip
+        assert server._places(hub.own) == {2: 4, 3: 4, 4: 3}
+        hub.servers[before.index(agency)] = server
+    folder = tmp_path / "own"
+    folder.mkdir()
+    pair = keyfile.from_seed(KeyKind.VALIDATOR, members.seed("validator health 1"))
+    signer = Signer(pair, CHAIN)
+    hub.joiner = Joiner(late, signer, folder, 3, structlog.get_logger(), Metrics())
+    try:
+        async with trio.open_nursery() as nursery:
+            for each in hub.servers.values():
+                nursery.start_soon(each.run)
+            reached = await hub.joiner.run(hub)  # type: ignore[arg-type]
+            nursery.cancel_scope.cancel()
+    finally:
+        for store in stores:
+            store.close()
+    assert (reached, hub.faults) == (elected().recorded[-1].height, [])
+    now = late.at(epochs.stored(folder, CHAIN))
+    assert (now.committee.epoch, now.index) == (4, 3)
+
+
+def test_a_node_that_found_no_snapshot_calls_by_its_next_key() -> None:
+    """By the one that was replaced while it was away, it is a former member to the others."""
+    pairs = [keyfile.from_seed(KeyKind.NODE, bytes([each]) * 32) for each in (1, 2)]
+    present, following = (NodeKey(each) for each in pairs)
+    held = (present, following)
+    assert [node_key_for(held, present, each) for each in range(3)] == [present, following, present]
+    assert node_key_for((present,), present, 5) == present
+    assert node_key_for(held, following, 1) == present

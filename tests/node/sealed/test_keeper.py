@@ -25,12 +25,14 @@ from consensus.ledger import private, sealing
 from consensus.ledger.sealing import Opening
 from consensus.ledger.transaction import Ack, Expect
 from consensus.protocol import GetSealed, Request, StateKey, Status
+from consensus.reads import Page
 from consensus.sealed import ABSENT, CLOSED, ERASED, OPEN, Deliver, Item
 from consensus.signing import verify
 from node import keyfiles
 from node.network.wire import Class
 from node.sealed import keeper as keepers
 from node.sealed import wire
+from node.sealed.heir import Heir
 from node.sealed.keeper import Keeper
 from node.sealed.vault import Erase, Kept, Vault
 from node.sealed.wire import Given, Wanted
@@ -368,6 +370,65 @@ async def test_missing_value_is_fetched_from_the_audience_alone_and_kept(tmp_pat
         ]  # south; not east, not west
         here.links.connected = frozenset()
         assert await states(here, AUDITOR, opening.commitment) == [OPEN]
+
+
+async def test_value_of_an_agency_that_left_is_fetched_from_its_node_while_it_has_a_seat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with office(tmp_path) as here, trio.open_nursery() as nursery:
+        opening = await lost(here)
+        standing = {"east": "south"}  # south took the place of east
+        monkeypatch.setattr(here.keeper, "standing_for", lambda name: standing.get(name, name))
+
+        async def peer() -> None:
+            await here.links.bell.wait()
+            east = AGENCIES.index("east")
+            here.keeper.receive(east, wire.encode(Given((opening,))))
+
+        nursery.start_soon(peer)
+        assert await states(here, WORKER, opening.commitment) == [OPEN]
+        asked = [AGENCIES[peer] for peer, _ in here.links.sent]
+        assert asked == [name for name in AGENCIES if name in ("east", "south")]
+
+
+async def test_successor_fetches_what_was_sealed_for_whom_it_took_the_place_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """North took the place of south, whose node still has a seat."""
+    async with office(tmp_path) as here, trio.open_nursery() as nursery:
+        opening = await lost(here)
+        keeper, twin = here.keeper, here.twin
+
+        def listed(kind: str, after: tuple[Value, ...] | None, limit: int) -> Page:
+            ids = {None: ((1,),), (1,): ((2,), (3,))}[after] if kind == "case" else ()
+            return Page(twin.height, ids, (1,) if after is None else None)
+
+        heir = Heir(keeper, keeper._book, listed, lambda *_, **__: None)
+        assert keeper.seated_predecessors() == []
+        single = keeper._single
+
+        def taken(space: str, components: list[Value]) -> list[Value] | None:
+            found = single(space, components)
+            if space == "agency" and found is not None and components in (["north"], ["south"]):
+                mine, theirs = [None, ["south"]], ["north", None]
+                return [*found[:4], *(mine if components == ["north"] else theirs)]
+            return found
+
+        monkeypatch.setattr(keeper, "_single", taken)
+        assert keeper.seated_predecessors() == ["south"]
+
+        async def peer() -> None:
+            await here.links.bell.wait()
+            keeper.receive(SOUTH, wire.encode(Given((opening,))))
+
+        nursery.start_soon(peer)
+        assert await heir.take_over(["south"]) == (1, 0)
+        assert here.links.sent == [(SOUTH, Wanted((opening.commitment,)))]
+        assert await heir.take_over(["south"]) == (0, 0)
+        assert await heir.take_over(["east"]) == (0, 0)
+        here.links.connected = frozenset()
+        assert keeper.seated_predecessors() == []
+        assert await states(here, WORKER, opening.commitment) == [OPEN]
 
 
 async def test_value_that_nobody_has_is_absent(
