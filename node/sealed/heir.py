@@ -11,6 +11,7 @@ Not here: giving and fetching (``keeper``), and who takes whose place (the ledge
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -25,9 +26,21 @@ from node.sealed.seen import sealed_fields
 
 LOOK_SECONDS: Final = 5.0
 """How often it is looked whether the node of an agency that left is there to be asked."""
-AGAIN_SECONDS: Final = 600.0
-"""How long after having gone through all records once it is done again."""
+MISSING_SECONDS: Final = 60.0
+"""How long after having gone through all records, of which some are missing, it is done again."""
+AGAIN_SECONDS: Final = 3600.0
+"""How long after nothing was missing."""
 PAGE_RECORDS_MAX: Final = 100
+
+
+@dataclass(slots=True)
+class Taken:
+    """What became of the values sealed for others, in the records of the store at ``height``."""
+
+    height: int
+    came: int = 0
+    missing: int = 0
+
 
 List = Callable[[str, tuple[Value, ...] | None, int], Page | None]
 
@@ -56,34 +69,42 @@ class Heir:
 
     async def run(self) -> None:
         """Look, and fetch, until cancelled."""
+        known: list[str] = []
+        since = 0
         while True:
-            names = self._keeper.seated_predecessors()
+            names, pause = self._keeper.seated_predecessors(), LOOK_SECONDS
+            if names != known:
+                known, since = names, self._keeper.height
             if names:
-                came, missing = await self.take_over(names)
-                self._log("sealed values taken over", of=names, came=came, missing=missing)
-            await trio.sleep(AGAIN_SECONDS if names else LOOK_SECONDS)
+                found = await self.take_over(names)
+                told = {"of": names, "came": found.came, "missing": found.missing}
+                self._log("sealed values taken over", **told)
+                if found.height >= since:  # else the newest records are not listed yet
+                    pause = MISSING_SECONDS if found.missing else AGAIN_SECONDS
+            await trio.sleep(pause)
 
-    async def take_over(self, names: Sequence[str]) -> tuple[int, int]:
-        """Fetch what is sealed for agencies and not here; return how many came, and how many not.
+    async def take_over(self, names: Sequence[str]) -> Taken:
+        """Fetch what is sealed for agencies and not here; return what became of it.
 
         Cost: a row read for every record of the kinds; for a value that is missing, at most
         ``FETCH_SECONDS_MAX``.
         """
-        came = missing = 0
+        taken = Taken(self._keeper.height)
         for kind in self._book().kinds.values():
             if not any({*each.sealed_for} & {*names} for each in kind.fields.values()):
                 continue
             after: tuple[Value, ...] | None = None
             while (page := self._list(kind.name, after, PAGE_RECORDS_MAX)) is not None:
+                taken.height = min(taken.height, page.height)
                 for id_ in page.ids:
                     for state in await self._fetch(kind.name, id_, names):
-                        came += state == OPEN
-                        missing += state == ABSENT
+                        taken.came += state == OPEN
+                        taken.missing += state == ABSENT
                     await trio.lowlevel.checkpoint()
                 after = page.next
                 if after is None:
                     break
-        return came, missing
+        return taken
 
     async def _fetch(self, kind_name: str, id_: Sequence[Value], names: Sequence[str]) -> list[int]:
         """Fetch what is missing of one record; return what became of each value."""

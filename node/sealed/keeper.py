@@ -310,6 +310,11 @@ class Keeper:
 
     # --- of agencies whose place this one took --------------------------------------------------
 
+    @property
+    def height(self) -> int:
+        """The newest certified height."""
+        return self._height()
+
     def seated_predecessors(self) -> list[str]:
         """Return the agencies whose place this one took and whose nodes are connected members."""
         found = self._single("agency", [self._agency])

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from node import keyfiles
 from node.network.wire import Class
 from node.sealed import keeper as keepers
 from node.sealed import wire
-from node.sealed.heir import Heir
+from node.sealed.heir import AGAIN_SECONDS, LOOK_SECONDS, MISSING_SECONDS, Heir, Taken
 from node.sealed.keeper import Keeper
 from node.sealed.vault import Erase, Kept, Vault
 from node.sealed.wire import Given, Wanted
@@ -422,13 +423,38 @@ async def test_successor_fetches_what_was_sealed_for_whom_it_took_the_place_of(
             keeper.receive(SOUTH, wire.encode(Given((opening,))))
 
         nursery.start_soon(peer)
-        assert await heir.take_over(["south"]) == (1, 0)
+        assert await heir.take_over(["south"]) == Taken(twin.height, 1, 0)
         assert here.links.sent == [(SOUTH, Wanted((opening.commitment,)))]
-        assert await heir.take_over(["south"]) == (0, 0)
-        assert await heir.take_over(["east"]) == (0, 0)
+        assert await heir.take_over(["south"]) == Taken(twin.height, 0, 0)
+        assert await heir.take_over(["east"]) == Taken(twin.height, 0, 0)
         here.links.connected = frozenset()
         assert keeper.seated_predecessors() == []
         assert await states(here, WORKER, opening.commitment) == [OPEN]
+
+
+async def test_successor_looks_again_until_the_newest_records_are_listed_and_nothing_is_missing(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node lists what is flushed: a record of a moment ago comes with the next look."""
+    async with office(tmp_path) as here, trio.open_nursery() as nursery:
+        heights = iter([3, 3, 9, 9, 9])
+        missing = iter([0, 2, 1, 0, 0])
+        looks: list[float] = []
+        monkeypatch.setattr(Keeper, "height", 7)
+        monkeypatch.setattr(here.keeper, "seated_predecessors", lambda: ["south"])
+        heir = Heir(here.keeper, here.keeper._book, lambda *_: None, lambda *_, **__: None)
+
+        async def taken(names: list[str]) -> Taken:
+            looks.append(trio.current_time())
+            if len(looks) == 5:
+                nursery.cancel_scope.cancel()
+            return Taken(next(heights), 0, next(missing))
+
+        monkeypatch.setattr(heir, "take_over", taken)
+        nursery.start_soon(heir.run)
+    pauses = [after - before for before, after in pairwise(looks)]
+    look, again, hour = LOOK_SECONDS, MISSING_SECONDS, AGAIN_SECONDS
+    assert pauses == pytest.approx([look, look, again, hour])
 
 
 async def test_value_that_nobody_has_is_absent(
