@@ -382,6 +382,9 @@ class Connection:
             else Ticket((), admission.status, _problem(admission))
             for admission in admissions
         ]
+        for each in admissions:
+            if isinstance(each, Rejected):  # a ticket is an answer of its own, as a decision is
+                self.hub.answered(self._waiting[request_id].method, each.status)
         self.answer(request_id, [ticket.to_value() for ticket in tickets])
 
     def _await_decisions(self, request_id: int, admissions: Sequence[Admission]) -> None:

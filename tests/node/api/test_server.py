@@ -246,13 +246,25 @@ async def test_nobody_is_told_after_leaving() -> None:
 
 
 async def test_busy_pool_is_answered_with_a_time_to_wait() -> None:
-    async with port() as (twin, _, connect):
+    async with port() as (twin, server, connect):
         twin.rejection = Rejected(Status.BUSY, "BUSY", "the pool is full", retry_after_ms=250)
         wire = await connect()
         await wire.send((2, Submit(True, envelopes(twin, 1, 1))))
         found = await wire.answer()
         assert found.status == Status.BUSY
         assert answers.read_problem(found.result).retry_after_ms == 250
+        assert server.requests["submit", Status.BUSY] == 1
+
+
+async def test_tickets_of_a_busy_pool_are_counted_as_busy() -> None:
+    async with port() as (twin, server, connect):
+        twin.rejection = Rejected(Status.BUSY, "BUSY", "the pool is full", retry_after_ms=250)
+        wire = await connect()
+        await wire.send((2, Submit(False, envelopes(twin, 1, 3))))
+        tickets = answers.read_tickets((await wire.answer()).result)
+        assert [each.status for each in tickets] == [Status.BUSY] * 3
+        assert server.requests["submit", Status.BUSY] == 3
+        assert server.requests["submit", Status.OK] == 1
 
 
 # --- limits -------------------------------------------------------------------------------------
