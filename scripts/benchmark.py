@@ -26,7 +26,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -46,6 +46,7 @@ from comity.session import Parcel
 from consensus import genesis
 from consensus.genesis import SYSTEM, OpeningBalance
 from consensus.ledger import batch as batches
+from consensus.ledger.decision import Decision
 from consensus.ledger.executor import EXECUTOR, BlockContext, BlockRun
 from consensus.ledger.genesis_state import genesis_state
 from consensus.ledger.ledger import of_genesis
@@ -267,7 +268,7 @@ def _alone(network: LocalNetwork, keys: Sequence[Key]) -> dict[str, float]:
         public, private = made.public, made.private
         timed("check_batch", partial(batches.decode, chain, public, private, founded.limits))
         checks = batches.messages(chain, items)
-        timed("verify", lambda checks=checks: [verify(*each) for each in checks])
+        timed("verify", partial(_verify_all, checks))
         txids = b"".join([each.txid for each in made.transactions])
         decoded = timed(
             "decode_checked",
@@ -278,8 +279,18 @@ def _alone(network: LocalNetwork, keys: Sequence[Key]) -> dict[str, float]:
         timed("execute", partial(run.step, ALONE_TRANSACTIONS))
         outcome = timed("leaves_and_results", run.finish)
         timed("state_tree", partial(state.apply, outcome.writes))
-        timed("encode_decisions", lambda made=outcome: [each.encode() for each in made.decisions])
+        timed("encode_decisions", partial(_encode_all, outcome.decisions))
     return best
+
+
+def _verify_all(checks: Iterable[tuple[bytes, bytes, bytes]]) -> None:
+    for each in checks:
+        verify(*each)
+
+
+def _encode_all(decisions: Iterable[Decision]) -> None:
+    for each in decisions:
+        each.encode()
 
 
 def _memory(network: LocalNetwork) -> dict[str, float]:
@@ -301,7 +312,7 @@ async def _loaded(
     in_flight: int = CHUNKS_IN_FLIGHT,
     used: int = 0,
 ) -> dict[str, Any]:
-    async with connected(network, keys[:1] * len(network.members)) as clients:
+    async with connected(network, [keys[0]] * len(network.members)) as clients:
         rules = await clients[0].rules()
         load = Load(clients[0].chain, keys, rules.book, rules.time_ms, used)
         lanes = make(load, seconds)
@@ -435,7 +446,7 @@ async def _records(network: LocalNetwork, keys: Sequence[Key], _seconds: float) 
 
 async def _latency(network: LocalNetwork, keys: Sequence[Key], seconds: float) -> dict[str, Any]:
     waits: list[float] = []
-    async with connected(network, keys[:1] * len(network.members)) as clients:
+    async with connected(network, [keys[0]] * len(network.members)) as clients:
         rules = await clients[0].rules()
         load = Load(clients[0].chain, keys, rules.book, rules.time_ms)
         count = int(LATENCY_RATE * (seconds + 1))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -113,7 +114,8 @@ def process_used(pid: int) -> Used:
     return Used(int(fields[1]), (int(fields[11]) + int(fields[12])) / _TICKS)
 
 
-class Driven(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Driven:
     """What happened under load."""
 
     count: int
