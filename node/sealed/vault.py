@@ -184,6 +184,10 @@ class Vault:
             ) from error
         try:
             self._check_mark(sealed_key, chain)
+            disk.sync_folder(folder / "values")  # LMDB syncs its files, not their names
+        except OSError as error:
+            self.close()
+            raise StorageFailedError(f"cannot sync {folder}: {error}") from error
         except BaseException:
             self.close()
             raise
