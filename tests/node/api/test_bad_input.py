@@ -225,6 +225,17 @@ async def test_subscription_that_is_never_read_is_bounded_and_cut() -> None:
         assert 5_000 < most < 12_000
 
 
+async def test_subscriptions_of_one_connection_are_bounded() -> None:
+    async with port(limits=replace(LIMITS, subscriptions_max=2)) as (_, _, connect):
+        wire = await connect()
+        for number in (2, 3, 4):
+            await wire.send((number, Subscribe(Stream.STATEMENTS, 0)))
+        with trio.fail_after(10):
+            while (said := await wire.answer()).request_id != 4:
+                assert said.status in (Status.OK, Status.EVENT)
+        assert said.status == Status.BUSY
+
+
 async def test_client_that_asks_and_never_reads_is_no_longer_heard() -> None:
     limits = replace(LIMITS, outbound_bytes_max=10_000)
     pair = trio.testing.lockstep_stream_pair
