@@ -243,6 +243,9 @@ class _Total:
         if missed and len(self._seeds) >= MARKS_SEEDS:
             print(f"{len(missed)} marks never reached: these seeds test less than they say")
             return 1
+        if not any(self._marks.values()):
+            print("no mark was reached: nothing was tested")
+            return 1
         return 0
 
 

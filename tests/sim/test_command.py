@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,16 @@ def test_large_campaign_that_misses_a_mark_fails(
     assert command.main(["--seeds", "0..198", "--jobs", "1"]) == 0
     assert command.main(["--seeds", "0..199", "--jobs", "1"]) == 1
     assert "marks never reached" in capsys.readouterr().out
+
+
+def test_campaign_that_reaches_no_mark_at_all_fails_however_small(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = Case.of_seed(int(SEED), 4).run()
+    idle = replace(one, marks=dict.fromkeys(one.marks, 0))
+    monkeypatch.setattr(campaign.Case, "run", lambda case: idle)
+    assert command.main(["--seeds", "0..1", "--jobs", "1"]) == 1
+    assert "nothing was tested" in capsys.readouterr().out
 
 
 def test_failing_seed_is_shrunk_into_a_file_that_replays(
