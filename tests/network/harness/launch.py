@@ -2,6 +2,7 @@
 
     --clock MILLISECONDS   its wall clock is so much ahead (negative: behind)
     --lie SEED             it lies to its peers, with its own key, as far as signatures let it
+    --attack NAME          one of the attackers of ``tests/byzantine`` chooses what it says
     --withhold             it tells nobody which results it came to
     --slow WHAT SECONDS    each ``sync`` of its log, ``flush`` of its store or ``execute`` of a
                            block takes so much longer
@@ -18,12 +19,14 @@ import argparse
 import random
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
 from comity.keys import Key
 from consensus import genesis
+from consensus.committee import Committee
 from consensus.errors import ComityError
 from consensus.hotstuff import wire
 from consensus.hotstuff.events import ExecutionResult
@@ -39,6 +42,7 @@ from node.storage.disk import SystemDisk
 from node.storage.flush import FlushBatch
 from node.storage.store import Store
 from node.telemetry import process
+from tests.network.harness import attack
 from tests.sim.byzantine import Traitor
 
 
@@ -61,21 +65,37 @@ class OneKey:
         return self._key.sign(message)
 
 
-def lie(path: Path, seed: int) -> None:
-    """Have a traitor choose what each peer is told, in place of what the node would send."""
+@dataclass(frozen=True)
+class Liar:
+    """Who lies, and with which key."""
+
+    index: int
+    public: bytes
+    keys: OneKey
+    chain: bytes
+    committee: Committee
+    seed: int
+
+
+def liar_of(path: Path, seed: int) -> Liar:
+    """Return the node of a configuration as one that lies."""
     config = configs.load(path, {})
     founded = config.path(config.node.genesis).read_bytes()
     committee = genesis.decode(founded).committee
     index = [each.agency for each in committee.validators].index(config.node.agency)
-    pair = keyfiles.load(config.path(config.node.validator_key), KeyKind.VALIDATOR)
-    key = Key(pair)
+    key = Key(keyfiles.load(config.path(config.node.validator_key), KeyKind.VALIDATOR))
+    return Liar(index, key.public, OneKey(key), genesis.chain_id(founded), committee, seed)
+
+
+def lie(liar: Liar) -> None:
+    """Have a traitor choose what each peer is told, in place of what the node would send."""
     traitor = Traitor(
-        index,
-        key.public,
-        OneKey(key),  # type: ignore[arg-type]  # the simulator's keys have more; it takes no more
-        genesis.chain_id(founded),
-        committee.size,
-        random.Random(seed),
+        liar.index,
+        liar.public,
+        liar.keys,  # type: ignore[arg-type]  # the simulator's keys have more; it takes no more
+        liar.chain,
+        liar.committee.size,
+        random.Random(liar.seed),
     )
     send = PeerNetwork.send
 
@@ -148,6 +168,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clock", type=int, default=0)
     parser.add_argument("--lie", type=int)
+    parser.add_argument("--attack")
     parser.add_argument("--withhold", action="store_true")
     parser.add_argument("--slow", nargs=2)
     parser.add_argument("--memory", type=int)
@@ -155,8 +176,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.clock:
         shift_clock(options.clock)
-    if options.lie is not None:
-        lie(options.config, options.lie)
+    if options.attack is not None:
+        attack.attack(liar_of(options.config, options.lie or 0), options.attack)
+    elif options.lie is not None:
+        lie(liar_of(options.config, options.lie))
     if options.withhold:
         withhold()
     if options.slow:

@@ -54,6 +54,11 @@ def as_liar(town: LocalNetwork, agency: str, seed: int) -> None:
     town.programs[agency] = (LAUNCH, f"--lie={seed}")
 
 
+def as_attacker(town: LocalNetwork, agency: str, name: str, seed: int = 1) -> None:
+    """Have a node that is started from now on be an attacker of ``tests.byzantine``."""
+    town.programs[agency] = (LAUNCH, f"--lie={seed}", f"--attack={name}")
+
+
 def handicapped(town: LocalNetwork, agency: str, *options: str) -> None:
     """Have a node that is started from now on be as ``launch`` understands these options."""
     town.programs[agency] = (LAUNCH, *options)
