@@ -162,7 +162,8 @@ async def test_the_verifier_imports_no_node_and_opens_no_socket_and_no_other_fil
 ) -> None:
     file = tmp_path / "note.bundle"
     async with network.client() as client:
-        await trio.Path(file).write_bytes(await client.bundle(await write(client, 1)))
+        txid = await write(client, 1)
+        await trio.Path(file).write_bytes(await client.bundle(txid))
     words = ["verify", str(file), "--genesis", CHAIN.hex(), "--json"]
     program = f"""
 import os, sys
@@ -183,7 +184,8 @@ print(status, found, seen == [{str(file)!r}], seen)
     )
     *said, last = done.stdout.decode().splitlines()
     assert last.startswith("0 [] True"), (said, last, done.stderr.decode())
-    assert json.loads("".join(said))["valid"] is True
+    found = json.loads("".join(said))
+    assert (found["valid"], found["txid"]) == (True, f"0x{txid.hex()}")  # as everywhere
 
 
 INSISTING = (

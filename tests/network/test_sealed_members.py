@@ -240,7 +240,7 @@ def test_evidence_of_all_of_it_needs_the_genesis_hash_alone(
         told("receipt", txid, "-o", f"{file}.receipt", *clerk)
         for form in ("bundle", "receipt"):
             found = told("verify", f"{file}.{form}", "--genesis", chain)
-            assert (found["valid"], found["txid"].removeprefix("0x")) == (True, txid)
+            assert (found["valid"], found["txid"]) == (True, f"0x{txid}")
     kill(members.network, "social")
     home = members.home("social")
     audited = told("audit", str(home / "data"), "--genesis", genesis_file)
