@@ -93,7 +93,7 @@ def _grown(ledger: Ledger, acts: Sequence[Act], block: int) -> dict[str, int]:
         sent += chain.add([ledger.item(*act) for act in group])
     left = chain.settled_bytes() - before
     later = sum(len(group) for group in groups[middle:])
-    chain.store.close()
+    chain.kept.close()
     return {"disk_bytes": round(left / later), "sent_bytes": round(sent / len(acts))}
 
 
@@ -106,7 +106,7 @@ def _idle(chain: Chain, scale: float) -> dict[str, int]:
     for _ in range(heights // 2):
         chain.add()
     left = chain.settled_bytes() - before
-    chain.store.close()
+    chain.kept.close()
     return {"disk_bytes_per_height": round(left / (heights // 2))}
 
 
@@ -115,10 +115,10 @@ class StoredChain(Chain):
 
     def keep(self, folder: Path) -> Store:
         """Begin the store, with what the chain has already."""
-        self.store = Store.open(folder, chain=self.chain)
+        self.kept = Store.open(folder, chain=self.chain)
         self.stored = -1
         self.flush()
-        return self.store
+        return self.kept
 
     def add(self, items: Sequence[Item] = ()) -> int:
         """Execute a block; return the bytes of its batch."""
@@ -127,20 +127,20 @@ class StoredChain(Chain):
             self.flush()
         if any(each.code != Code.APPLIED for each in self.decisions):
             raise SystemExit("acts were refused")
-        return sum(len(public) + len(private or b"") for public, private in recorded.batches)
+        return sum(len(public or b"") + len(private or b"") for public, private in recorded.batches)
 
     def settled_bytes(self) -> int:
         """Return how much of the store's file is in use once all is in it."""
         self.flush()
-        return self.store.used_bytes
+        return self.kept.used_bytes
 
     def flush(self) -> None:
         """Put what was executed into memory and, once it is open, into the store."""
         height = self.state.height
-        if hasattr(self, "store") and height > self.stored:
-            rows, view, paths = self.state.pending(height), self.store.view, self.ledger.paths
+        if hasattr(self, "kept") and height > self.stored:
+            rows, view, paths = self.state.pending(height), self.kept.view, self.ledger.paths
             blocks = self.recorded[self.stored + 1 : height + 1]
-            self.store.write(
+            self.kept.write(
                 FlushBatch(
                     height=height,
                     rows=rows,
