@@ -13,7 +13,7 @@ import secrets
 import ssl
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -40,7 +40,7 @@ CHIEF: Final = "chief"
 ROLE: Final = "charter.administrator"
 NOTICE_MS: Final = 1000
 CHANGE_SECONDS_MAX: Final = 60.0
-LOOK_SECONDS: Final = 0.1
+LOOK_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,8 @@ class Town:
     network: LocalNetwork
     doors: dict[str, int]
     """Ports, by agency."""
+    acts: dict[bytes, None] = field(default_factory=dict)
+    """Transactions by which the committee was changed so far."""
 
     def home(self, agency: str) -> Path:
         """Return the folder of a node."""
@@ -174,17 +176,31 @@ class Town:
             made = await client.propose(call, reads=await client.read_for(call))
             if made.state != "proposed":
                 raise RuntimeError(f"the change was not proposed: {made}")
+        self.acts[made.txid] = None
         for agency in others:
             async with self.chief(agency, servers) as client:
                 decision = await client.approve(made.txid)
                 if not decision.applied:
                     raise RuntimeError(f"{agency} could not approve: {decision}")
+            self.acts[decision.txid] = None
         async with self.chief(first, servers) as client:
             with trio.fail_after(CHANGE_SECONDS_MAX):
                 found = await client.settled(made.txid)
                 if found.state != "executed":
                     raise RuntimeError(f"the change did not take effect: {found}")
                 return await self._later(first, servers, epoch)
+
+    async def coming(self, agency: str, servers: Sequence[str] | None = None) -> int:
+        """Wait until a change is agreed on; return its time, ms since 1970."""
+        async with self.chief(agency, servers) as client:
+            with trio.fail_after(CHANGE_SECONDS_MAX):
+                while True:
+                    entry = await client.get(SPACE)
+                    found = Seats(*entry.value) if entry.present else None
+                    if found is not None and found.coming is not None:
+                        return int(found.coming[1])
+                    await trio.sleep(LOOK_SECONDS)
+        raise RuntimeError("unreachable")
 
     async def _later(self, agency: str, servers: Sequence[str] | None, epoch: int) -> Committee:
         """Wait for a committee after that of an epoch."""
@@ -223,11 +239,13 @@ def found(
     accounts: Sequence[OpeningBalance] = (),
     agencies: Sequence[str] = ("registry", "social", "treasury", "integrity"),
     tuning: str = "",
+    notice_ms: int = NOTICE_MS,
 ) -> Town:
     """Found a network of which each member has a chief and a door for observers.
 
     Args:
         folder, rules, people, accounts, agencies, tuning: as ``localnet.found``.
+        notice_ms: between what is agreed on and its effect.
     """
     chiefs = [Person(CHIEF, each, OFFICIAL, ((ROLE, ()),)) for each in agencies]
     network = found_network(
@@ -237,7 +255,7 @@ def found(
         accounts,
         agencies,
         tuning,
-        limits=Limits(notice_ms=NOTICE_MS),
+        limits=Limits(notice_ms=notice_ms),
     )
     doors = dict(zip(agencies, free_ports(len(agencies)), strict=True))
     for agency, port in doors.items():

@@ -84,10 +84,10 @@ LINES: Lines = [
 """True: a payment, one that is too large, a note that two write, and a payment that never comes."""
 
 
-def complaints(lines: Lines, *logs: Heights) -> list[str]:
+def complaints(lines: Lines, *logs: Heights, others: frozenset[bytes] = frozenset()) -> list[str]:
     told = read_history(json.dumps(line) for line in lines)
     chains = [Chain(b"chain", tuple(heights)) for heights in logs or (HEIGHTS,)]
-    return judge(told, chains, OPENING).complaints
+    return judge(told, chains, OPENING, others).complaints
 
 
 def test_a_true_history_is_believed_and_what_it_had_is_counted() -> None:
@@ -97,6 +97,7 @@ def test_a_true_history_is_believed_and_what_it_had_is_counted() -> None:
     found = judge(told, [Chain(b"chain", tuple(HEIGHTS))], OPENING)
     assert found.marks == {
         "heights": 5,
+        "epochs": 1,
         "nodes compared": 1,
         "decided": 4,
         "receipts": 4,
@@ -109,6 +110,12 @@ def test_a_true_history_is_believed_and_what_it_had_is_counted() -> None:
         "reads": 2,
         "reads after a certificate": 2,
     }
+
+
+def test_acts_of_others_are_not_judged() -> None:
+    heights = [*HEIGHTS[:2], Height(2, b"2", (outcome(9, 0, 0),)), *HEIGHTS[3:]]
+    assert complaints(LINES, heights) != []
+    assert complaints(LINES, heights, others=frozenset({txid(9)})) == []
 
 
 def said(n: int, **other: object) -> Callable[[Lines], None]:
@@ -215,13 +222,13 @@ class Network:
     """Four keys that certify what they are given."""
 
     def __init__(self) -> None:
-        self.keys = [SigningKey(bytes([i + 1]) * 32) for i in range(4)]
-        rows = [["a", key.verify_key.encode(), b"", b"", "h", 1, "h", 2] for key in self.keys]
+        self.keys = [SigningKey(bytes([i + 1]) * 32) for i in range(5)]
+        self.epoch = 1
         self.genesis = encode(
             {
                 **dict.fromkeys(("magic", "version", "network", "time_ms", "executor"), 1),
                 **dict.fromkeys(("tree_depth", "limits", "accounts"), 1),
-                "committee": [1, rows],
+                "committee": self.committee(4),
             }
         )
         self.reader = Reader(self.genesis)
@@ -231,10 +238,40 @@ class Network:
         for number in range(3):
             self.grow(number, [b"body %d" % number] if number else [])
 
-    def grow(self, height: int, bodies: list[bytes]) -> None:
+    def committee(self, size: int) -> list[Any]:
+        """The epoch's, of the first keys."""
+        keys = [key.verify_key.encode() for key in self.keys[:size]]
+        return [self.epoch, [["a", key, b"", b"", "h", 1, "h", 2] for key in keys]]
+
+    def elect(self) -> list[Any]:
+        """End the epoch at height 3: from 4 on there are five. Return the step."""
+        self.epoch = 2
+        committee = self.committee(5)
+        self.epoch = 1
+        self.grow(3, [], digest("committee", encode(committee)))
+        self.epoch = 2
+        self.grow(4, [b"body 4"], signers=(0, 1, 3, 4))
+        return [self.heights[3][3], committee]
+
+    def read_with(self, step: list[Any], at: int = 4) -> Chain:
+        for height in self.heights[:at]:
+            self.reader.take(height)
+        self.reader.begin(*step)
+        for height in self.heights[at:]:
+            self.reader.take(height)
+        return self.reader.finish()
+
+    def grow(
+        self,
+        height: int,
+        bodies: list[bytes],
+        elects: bytes | None = None,
+        signers: tuple[int, ...] = (0, 1, 2),
+    ) -> None:
         public = encode([[1, 0, height, 0], [[body, [bytes(64)]] for body in bodies]])
         payload = [[digest("batch digest", public), 0, height, 0, 1, 1]] if bodies else []
-        block = encode([1, height, height, bytes(32), None, None, height, payload, bytes(32)])
+        head = [self.epoch, height, height, bytes(32), None, None, height]
+        block = encode([*head, payload, bytes(32)])
         rows = []
         for index, body in enumerate(bodies):
             name = digest("tx id", self.chain, body)
@@ -242,14 +279,14 @@ class Network:
             leaves = [["code", bytes(16), encode([0, None, None])]]
             root = decision_root(name, height, index, header, leaves)
             rows.append([name, b"\1" * 32, root, encode([header, leaves])])
-        said = [self.chain, 1, height, height, digest("block id", block), height, 1]
+        said = [self.chain, self.epoch, height, height, digest("block id", block), height, 1]
         said += [bytes(32), count_root("results", [row[2] for row in rows]), bytes(32)]
-        said += [self.history.root(), None]
+        said += [self.history.root(), elects]
         statement = encode(said)
         self.history.add(digest("statement", statement))
         batches = [[public, None]] if bodies else []
         self.heights.append(
-            [height, block, statement, self.sign(statement), batches, encode(rows), b""]
+            [height, block, statement, self.sign(statement, signers), batches, encode(rows), b""]
         )
 
     def sign(self, statement: bytes, signers: tuple[int, ...] = (0, 1, 2)) -> bytes:
@@ -322,6 +359,67 @@ def test_a_forged_log_is_refused(name: str) -> None:
     change, says = FORGED[name]
     change(network)
     with pytest.raises(Broken, match=says):
+        network.read()
+
+
+def test_heights_are_judged_by_the_committee_of_their_epoch() -> None:
+    network = Network()
+    found = network.read_with(network.elect())
+    assert [each.epoch for each in found.heights] == [1, 1, 1, 1, 2]
+    assert found.heights[4].signers == {0, 1, 3, 4}
+
+
+def test_a_height_that_ended_an_epoch_is_certified_by_what_began_the_next() -> None:
+    network = Network()
+    step = network.elect()
+    network.heights[3][3] = network.heights[4][3] = None
+    assert len(network.read_with(step).heights) == 4
+
+
+def signed_again(network: Network, signers: tuple[int, ...]) -> None:
+    """The newest height with a certificate of these."""
+    network.heights[4][3] = network.sign(network.heights[4][2], signers)
+
+
+EPOCHS: dict[str, tuple[Callable[[Network, list[Any]], object], str]] = {
+    "another committee": (lambda n, s: s.__setitem__(1, [2, s[1][1][:4]]), "than was elected"),
+    "another epoch": (lambda n, s: s.__setitem__(1, [3, s[1][1]]), "than was elected"),
+    "a step that too few signed": (
+        lambda n, s: s.__setitem__(0, n.sign(n.heights[3][2], (0, 1))),
+        "has 2 signatures",
+    ),
+    "a step of another height": (
+        lambda n, s: s.__setitem__(0, n.heights[2][3]),
+        "than was elected",
+    ),
+    "the old quorum in the new epoch": (
+        lambda n, s: signed_again(n, (0, 1, 2)),
+        "has 3 signatures",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EPOCHS)
+def test_a_forged_change_of_the_committee_is_refused(name: str) -> None:
+    network = Network()
+    step = network.elect()
+    change, says = EPOCHS[name]
+    change(network, step)
+    with pytest.raises(Broken, match=says):
+        network.read_with(step)
+
+
+def test_nothing_follows_an_epoch_but_the_next_and_none_begins_unelected() -> None:
+    network = Network()
+    step = network.elect()
+    with pytest.raises(Broken, match="of another epoch"):
+        network.read()
+    with pytest.raises(Broken, match="did not end an epoch"):
+        Network().read_with(step, at=3)
+    network = Network()
+    network.epoch = 2
+    network.grow(3, [])
+    with pytest.raises(Broken, match="of another epoch"):
         network.read()
 
 

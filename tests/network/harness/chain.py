@@ -4,9 +4,11 @@ Written from docs/formats/audit.md and docs/protocol alone, with its own hashing
 it imports nothing of the product. What it returns is certified: the newest certificate has a quorum
 of the committee that the genesis file names, every statement lies under its history root, every
 decision under its statement's results root, and every decision is of a transaction in the block's
-batches, whose digests the block names, whose id the certified statement has.
+batches, whose digests the block names, whose id the certified statement has. Committees follow one
+another from the genesis file's: each is named by a statement that a quorum of the one before has
+certified, and judges the heights of its own epoch alone.
 
-Not here: executing anything; committees after the first.
+Not here: executing anything.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
 PREFIX = b"COMITYAU\0\0\0\1"
-HEADER, HEIGHT, END = 1, 2, 4
+HEADER, HEIGHT, END, EPOCH = 1, 2, 4, 6
 PROPOSED = 1
 """Code of a stored proposal (docs/protocol/ledger.cddl)."""
 HEAD_ENTRIES = (
@@ -54,6 +56,7 @@ class Height:
     outcomes: tuple[Outcome, ...]
     signers: frozenset[int] = frozenset()
     """Validators in the certificate on this height itself; none where it has no own."""
+    epoch: int = 1
 
 
 @dataclass(frozen=True)
@@ -132,14 +135,18 @@ def frames(data: bytes) -> Iterator[tuple[int, bytes]]:
 def read(path: Path, genesis: bytes | None = None) -> Chain:
     """Read a file from height 0 on; ``genesis`` is the file whose network is expected."""
     parts = list(frames(path.read_bytes()))
-    if [kind for kind, _ in parts] != [HEADER, *[HEIGHT] * (len(parts) - 2), END]:
-        raise Broken("header, heights and an end are expected")
+    inner = [kind for kind, _ in parts[1:-1]]
+    if (parts[0][0], parts[-1][0]) != (HEADER, END) or not set(inner) <= {HEIGHT, EPOCH}:
+        raise Broken("header, heights with epochs between them, and an end are expected")
     founded, first, _ = cbor2.loads(parts[0][1])
     if first != 0 or (genesis is not None and founded != genesis):
         raise Broken("another network, or not from its beginning")
     reader = Reader(founded)
-    for _, payload in parts[1:-1]:
-        reader.take(cbor2.loads(payload))
+    for kind, payload in parts[1:-1]:
+        if kind == EPOCH:
+            reader.begin(*cbor2.loads(payload))
+        else:
+            reader.take(cbor2.loads(payload))
     return reader.finish()
 
 
@@ -151,12 +158,30 @@ class Reader:
         head = {name: file[name] for name in HEAD_ENTRIES}
         contents = {name: part for name, part in file.items() if name not in head}
         self.chain = digest("genesis", encode(head), digest("genesis contents", encode(contents)))
-        self._keys = [row[1] for row in file["committee"][1]]
-        self._quorum = len(self._keys) - (len(self._keys) - 1) // 3
+        self._seat(file["committee"])
+        self._ending: bytes | None = None  # what names the next committee
         self._history = History()
         self._heights: list[Height] = []
         self._certified = -1
         self._proposed: set[bytes] = set()  # what is decided a second time, later
+
+    def _seat(self, committee: list[Any]) -> None:
+        """Have the heights that follow judged by a committee."""
+        self._epoch = committee[0]
+        self._keys = [row[1] for row in committee[1]]
+        self._quorum = len(self._keys) - (len(self._keys) - 1) // 3
+
+    def begin(self, certificate: bytes, committee: list[Any]) -> None:
+        """Check an audit-epoch: the committee that the height before has elected."""
+        if self._ending is None:
+            raise Broken(f"height {len(self._heights) - 1} did not end an epoch")
+        about, _ = said = cbor2.loads(certificate)
+        if digest("committee", encode(committee)) != about[11] or committee[0] != self._epoch + 1:
+            raise Broken(f"another committee follows epoch {self._epoch} than was elected")
+        self._certified = len(self._heights) - 1
+        self._check(self._certified, self._ending, said)
+        self._seat(committee)
+        self._ending = None
 
     def take(self, recorded: list[Any]) -> None:
         """Check one audit-height below everything that a certificate must still vouch for."""
@@ -166,6 +191,8 @@ class Reader:
         said = cbor2.loads(statement)
         if said[0] != self.chain or said[3] != height:
             raise Broken(f"the statement of height {height} is of another network or height")
+        if self._ending is not None or said[1] != self._epoch or cbor2.loads(block)[0] != said[1]:
+            raise Broken(f"height {height} is of another epoch than its committee")
         if height and said[10] != self._history.root():
             raise Broken(f"the statement of height {height} has another past")
         if digest("block id", block) != said[4]:
@@ -177,7 +204,8 @@ class Reader:
             signers = self._check(height, statement, cbor2.loads(certificate))
             self._certified = height
         self._history.add(digest("statement", statement))
-        self._heights.append(Height(height, statement, outcomes, signers))
+        self._heights.append(Height(height, statement, outcomes, signers, self._epoch))
+        self._ending = None if said[11] is None else statement
 
     def finish(self) -> Chain:
         """All that is certified."""

@@ -79,18 +79,24 @@ def read_history(lines: Iterable[str]) -> list[Asked]:
     return list(asked.values())
 
 
-def judge(asked: Sequence[Asked], chains: Sequence[log.Chain], opening: dict[int, int]) -> Verdict:
+def judge(
+    asked: Sequence[Asked],
+    chains: Sequence[log.Chain],
+    opening: dict[int, int],
+    others: frozenset[bytes] = frozenset(),
+) -> Verdict:
     """Compare a history with the log as each node tells it.
 
     Args:
-        asked: by clients who were the only ones.
+        asked: by clients who were the only ones, but for ``others``.
         chains: of different nodes; may end at different heights.
         opening: balances of the wallets at height 0.
+        others: txids of acts that touch nothing of what is judged here.
     """
     verdict = Verdict()
     heights = _agreed(chains, verdict)
     sent = {bytes.fromhex(a.what["txid"]): a for a in asked if a.what["do"] == "submit"}
-    first = _once(heights, sent, verdict)
+    first = _once(heights, sent, others, verdict)
     _receipts(sent, first, len(heights) - 1, verdict)
     _real_time(sent, first, verdict)
     states = _judgement(heights, sent, first, opening, verdict)
@@ -108,6 +114,7 @@ def _agreed(chains: Sequence[log.Chain], verdict: Verdict) -> tuple[log.Height, 
                 verdict.complain(f"height {ours.height} was certified in two ways")
                 break
     verdict.mark("heights", len(longest.heights))
+    verdict.mark("epochs", len({each.epoch for each in longest.heights}))
     verdict.mark("nodes compared", len(chains))
     return longest.heights
 
@@ -116,14 +123,19 @@ Place = tuple[int, log.Outcome]
 
 
 def _once(
-    heights: Sequence[log.Height], sent: dict[bytes, Asked], verdict: Verdict
+    heights: Sequence[log.Height],
+    sent: dict[bytes, Asked],
+    others: frozenset[bytes],
+    verdict: Verdict,
 ) -> dict[bytes, Place]:
     """Where each transaction was decided first; again it can only be refused as spent."""
     first: dict[bytes, Place] = {}
     for height in heights:
         for outcome in height.outcomes:
             name = outcome.txid.hex()[:16]
-            if outcome.txid not in sent:
+            if outcome.txid in others:
+                verdict.mark("of others")
+            elif outcome.txid not in sent:
                 verdict.complain(f"{name} at height {height.height} was sent by nobody")
             elif outcome.txid not in first:
                 first[outcome.txid] = height.height, outcome

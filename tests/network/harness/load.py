@@ -9,7 +9,7 @@ Not here: which faults happen meanwhile; whether the answers fit (``checker``).
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import trio
 from comity import Call, Client, UndecidedError
 from comity.auditing import exporting, fetching
 from comity.errors import NotReachableError, RequestError
+from comity.keys import Key
 from scripts.localnet import LocalNetwork
 from tests.network.harness import chain, checker
 from tests.network.harness.history import Recorder
@@ -168,13 +169,18 @@ class Load:
         self._decided_at = now
 
 
-async def audit_file(town: LocalNetwork, agency: str, height: int, folder: Path) -> Path:
-    """Have a node tell its whole log up to a height at least, as an audit file."""
+async def audit_file(
+    town: LocalNetwork, agency: str, height: int, folder: Path, key: Key | None = None
+) -> Path:
+    """Have a node tell its whole log up to a height at least, as an audit file.
+
+    Asked with ``key``, or as the first clerk.
+    """
     path = folder / f"{agency}-{height}.audit"
 
     def run(work: fetching.Work) -> None:
         async def main() -> None:
-            async with client(town, agency) as reader:
+            async with client(town, agency, key=key) as reader:
                 await reader.past(height)  # waits for a later certificate
                 await work(reader)
 
@@ -188,8 +194,13 @@ async def audit_file(town: LocalNetwork, agency: str, height: int, folder: Path)
     return path
 
 
-async def verdict(town: LocalNetwork, recorder: Recorder, *agencies: str) -> checker.Verdict:
-    """Hold what was recorded against the log of nodes, of all if none is named."""
+async def verdict(
+    town: LocalNetwork, recorder: Recorder, *agencies: str, others: Iterable[bytes] = ()
+) -> checker.Verdict:
+    """Hold what was recorded against the log of nodes, of all if none is named.
+
+    ``others`` are transactions that none of the clients sent.
+    """
     height = recorder.newest_height
     chains = []
     for agency in agencies or town.agencies:
@@ -198,4 +209,4 @@ async def verdict(town: LocalNetwork, recorder: Recorder, *agencies: str) -> che
         path.unlink()
     lines = recorder.path.read_text(encoding="utf-8").splitlines()
     opening = dict.fromkeys(range(WALLETS), OPENING)
-    return checker.judge(checker.read_history(lines), chains, opening)
+    return checker.judge(checker.read_history(lines), chains, opening, frozenset(others))
