@@ -197,7 +197,7 @@ class Pool:
         if self._spread:
             self._turn = (self._turn + 1) % len(places)
             places = places[self._turn :] + places[: self._turn]
-        for place in sorted(places, key=lambda p: (p.avoided_until > now, p.avoided_until)):
+        for place in sorted(places, key=lambda p: max(p.avoided_until - now, 0.0)):
             if place.server.agency in tried:
                 continue
             session = await self._session(place)
@@ -318,7 +318,14 @@ class Pool:
             return place.session
 
     def _avoid(self, place: _Place, error: ComityError) -> None:
+        """Avoid a place; what fails while it is avoided is the same failure.
+
+        All requests under way fail together with their connection, and that is one failure.
+        """
         place.reason = error
+        avoided = trio.current_time() < place.avoided_until
+        if avoided and not isinstance(error, VerificationError):
+            return
         place.failures += 1
         pause = AVOID_SECONDS * 2 ** min(place.failures - 1, 6)
         if isinstance(error, VerificationError):
