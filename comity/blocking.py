@@ -452,6 +452,7 @@ class BlockingClient(BlockingFeeds):
     propose_changes = _blocking(Client.propose_changes)
     propose_member = _blocking(Client.propose_member)
     propose_leave = _blocking(Client.propose_leave)
+    propose_agency = _blocking(Client.propose_agency)
     object_committee = _blocking(Client.object_committee)
     now_ms = _blocking(Client.now_ms)
     proposal = _blocking(Client.proposal)

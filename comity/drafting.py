@@ -36,6 +36,7 @@ _ADOPTION: Final = "=adoption"
 KERNEL_TOUCHES: Final[Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]]] = MappingProxyType(
     {
         "add_agency": (("agency", ("agency",)),),
+        "admit_agency": (("agency", ("agency",)),),
         "suspend_agency": (("agency", ("agency",)),),
         "reinstate_agency": (("agency", ("agency",)),),
         "name_successor": (("agency", ("agency",)),),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from comity.drafting import Call
 from comity.errors import DraftError
+from comity.founding import Person, admit
 from comity.proposals import Proposed, ProposedPage
 from comity.results import Decision, Entry
 from comity.rulesets import Step
@@ -22,6 +23,7 @@ from consensus import memberfile
 from consensus.codec import Value
 from consensus.committee import Committee, Validator
 from consensus.errors import DecodeError, ProofError, SignatureError
+from consensus.genesis import OFFICIAL
 from consensus.ledger import seats
 from consensus.ledger.kernel.committee import Wanted, decode_changes, encode_changes, verify_file
 from consensus.memberfile import Member
@@ -261,6 +263,45 @@ class MemberActs:
     ) -> Decision:
         """Propose that an agency's validator leaves the committee."""
         return await self.propose_changes([departure(agency)], from_ms=from_ms, reason=reason)
+
+    async def propose_agency(
+        self,
+        agency: str,
+        title: str,
+        key: bytes,
+        *,
+        subject: bytes | None = None,
+        scope: Sequence[tuple[str, str]] = (),
+        reason: str = "",
+    ) -> Decision:
+        """Propose to admit an agency without a validator, with its first administrator.
+
+        Args:
+            key: public, of the administrator, an official: made by nobody else.
+            subject: the registrar's token of that person; None: one that nobody else has.
+            scope: of the administrator's role.
+
+        Raises:
+            DraftError: there is such an agency.
+        """
+        who = admit(Person("administrator", agency, OFFICIAL, subject=subject), key)
+        flat: list[Value] = [each for pair in sorted(scope) for each in pair]
+        inputs: dict[str, Value] = {
+            "agency": agency,
+            "title": title,
+            "principal": who.principal,
+            "subject": who.subject,
+            "key": who.key,
+            "scope": flat,
+        }
+        call = Call("charter", "admit_agency", inputs)
+        reads = await self.read_for(call)
+        if any(each.present for each in reads):
+            raise DraftError(
+                f"{agency} is an agency of the ledger already",
+                hint="its administrators admit its people; look with comity get agency/NAME",
+            )
+        return await self.propose(call, reads=reads, reason=reason)
 
     async def object_committee(self, number: int, *, reason: str = "") -> Decision:
         """Object, for one's agency, to a change of the committee before its time."""

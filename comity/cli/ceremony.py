@@ -328,13 +328,18 @@ def _given(word: str) -> tuple[str, bytes]:
     name, _, key = word.partition("=")
     if not name or not key:
         raise UsageError(f"--person {word!r} is not NAME=KEY", hint="as registrar=registrar.key")
-    found = _KEY.fullmatch(key)
+    return name, public_of(key)
+
+
+def public_of(word: str) -> bytes:
+    """Return a person's public key, from hex or from the name of their key file."""
+    found = _KEY.fullmatch(word)
     if found is not None:
-        return name, bytes.fromhex(found[1])
-    info = keyfile.describe(keys.read_file(Path(key)))
+        return bytes.fromhex(found[1])
+    info = keyfile.describe(keys.read_file(Path(word)))
     if info.kind is not KeyKind.CLIENT:
-        raise UsageError(f"{key} is a {info.kind} key", hint="people sign with client keys")
-    return name, info.public
+        raise UsageError(f"{word} is a {info.kind} key", hint="people sign with client keys")
+    return info.public
 
 
 def _write(

@@ -124,7 +124,7 @@ def propose_member(
         file: that the agency made and sent; compare its hash by word of mouth.
     """
     data = _read(file)
-    scopes = [_scope(each) for each in scope]
+    scopes = [scope_of(each) for each in scope]
     from_ms = _from_ms(from_)
 
     async def work(client: Client) -> int:
@@ -275,7 +275,8 @@ def _read(path: Path) -> bytes:
         raise refused(f"cannot read {path}", error) from error
 
 
-def _scope(word: str) -> tuple[str, str]:
+def scope_of(word: str) -> tuple[str, str]:
+    """Return name and value of a scope that was typed."""
     name, equals, value = word.partition("=")
     if not name or not equals:
         raise UsageError(f"--scope {word!r} is not NAME=VALUE", hint="as roles=health.")

@@ -48,6 +48,11 @@ approvals = { role = "charter.administrator", distinct = "agency" }
 kernel = true
 actor = { role = "charter.administrator" }
 
+[actions.admit_agency]
+kernel = true
+actor = { role = "charter.administrator" }
+approvals = { role = "charter.administrator", distinct = "agency" }
+
 [actions.approve]
 kernel = true
 actor = { self = "who.principal" }
@@ -238,6 +243,51 @@ def test_a_lost_machine_is_replaced_by_enrolling_again(town: Shell) -> None:
     titled = town("network", "propose-member", "south/south.member", "--title", "South")
     assert titled.status == 2
     assert "south is a member" in titled.err
+
+
+def test_an_agency_without_a_validator_is_admitted_with_its_first_administrator(
+    town: Shell,
+) -> None:
+    made = town("keys", "new", "curator.key", "--json")
+    public = made.json["public"].removeprefix("0x")
+    said = town(
+        "network", "admit", "museum", "--title", "City Museum", "--administrator", "curator.key",
+        "--scope", "roles=museum.",
+    )  # fmt: skip
+    assert said.status == 0, said.err
+    assert public in said.out
+    txid = said.out.rsplit("comity approve ", 1)[1].split()[0]
+    shown = town("proposal", txid).out
+    assert "museum" in shown
+    assert "City Museum" in shown
+    consent(town, txid, "east")
+    assert town("get", "agency/museum").status == 1
+    consent(town, txid, "south")
+    assert "City Museum" in town("get", "agency/museum").out
+    held = town("authority", "--key", "curator.key", "--json").json
+    assert (held["agency"], held["fault"]) == ("museum", None)
+    (role,) = held["roles"]
+    assert (role["role"], role["scope"]) == ("charter.administrator", {"roles": "museum."})
+    assert town("network", "members", "--json").json["epoch"] == 1
+
+
+def test_mistakes_in_admitting_an_agency_are_explained_before_anything_is_sent(town: Shell) -> None:
+    key = key_of(77).public.hex()
+    enrol(town, "health")
+    validator = town.folder / "health" / "keys" / "validator.key"
+    for words, what, hint in (
+        (("--administrator", "absent.key"), "absent.key", ""),
+        (("--administrator", str(validator)), "is a validator key", "client keys"),
+        (("--administrator", key, "--subject", "12"), "is no token", "64 hex digits"),
+        (("--administrator", key, "--scope", "roles"), "not NAME=VALUE", "roles="),
+    ):
+        said = town("network", "admit", "museum", "--title", "City Museum", *words)
+        assert said.status == 2, (words, said.out, said.err)
+        assert what in said.err, (words, said.err)
+        assert hint in said.err, (words, said.err)
+    known = town("network", "admit", "west", "--title", "West", "--administrator", key)
+    assert known.status == 2
+    assert "west is an agency of the ledger already" in known.err
 
 
 def test_mistakes_are_one_sentence_of_what_and_one_of_what_to_do(town: Shell) -> None:

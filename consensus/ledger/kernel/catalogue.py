@@ -49,6 +49,17 @@ _PASSED_ON: Final = (
 
 KERNEL_ACTIONS: Final[dict[str, KernelAction]] = {
     "add_agency": KernelAction((("agency", "text"), ("title", "text"))),
+    # Under the floor: a quorum of agencies. See ``kernel.entering``.
+    "admit_agency": KernelAction(
+        (
+            ("agency", "text"),
+            ("title", "text"),
+            ("principal", "digest"),  # its first administrator
+            ("subject", "digest?"),  # the registrar's token of the person; null for a system
+            ("key", "bytes"),
+            ("scope", "list:text"),  # of the administrator's role: name, value, …; names ascending
+        )
+    ),
     "suspend_agency": KernelAction((("agency", "text"),), protective=True),
     "reinstate_agency": KernelAction((("agency", "text"),)),
     # A leaving agency names its successor, which takes its place by accepting; null withdraws.

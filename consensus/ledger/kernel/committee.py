@@ -24,7 +24,6 @@ Not here: what stands in the way of a change (``membership.after``).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final, NamedTuple
 
 from consensus import certificate, codec, memberfile
@@ -34,8 +33,9 @@ from consensus.ledger import membership
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.governing import reason_of
 from consensus.ledger.kernel import people
+from consensus.ledger.kernel.entering import enter
 from consensus.ledger.kernel.plan import Acting, Plan, bad, charter_int, found, successor_of
-from consensus.ledger.kernel.quorum import check_quorum, governing_of, roles_of
+from consensus.ledger.kernel.quorum import check_quorum, governing_of
 from consensus.ledger.kernel.rulesets import AHEAD_MS_MAX, OBJECTIONS, step
 from consensus.ledger.model import Action
 from consensus.ledger.seats import (
@@ -50,7 +50,6 @@ from consensus.ledger.seats import (
     Change,
 )
 from consensus.ledger.types import CHANGES_BYTES_MAX
-from consensus.ledger.view import CHARTER
 from consensus.memberfile import Member
 from consensus.table import Table
 
@@ -196,7 +195,8 @@ def change_committee(acting: Acting) -> Plan:
             raise Refused(Code.REQUIREMENT, list(fault))
         for each in wanted:
             if each.kind == ADMIT:
-                _enter(acting, each)
+                named = () if each.member is None else each.member.people
+                enter(acting, _ACT, each.agency, named, each.scope, each.title)
         steps = [step(acting, "agreed")]
         change = Change(number, COMING, from_ms, None, None, changes, steps)
         membership.put_change(view, change)
@@ -287,36 +287,3 @@ def _check_entering(acting: Acting, wanted: list[Wanted]) -> None:
             raise Refused(Code.NOT_UNIQUE, [["agency", [each.agency]]])
         if each.title is not None and not (each.member and each.member.people):
             raise bad("changes", f"{each.agency}: a new agency needs somebody who acts for it")
-
-
-def _enter(acting: Acting, wanted: Wanted) -> None:
-    """Make an agency of the ledger, if it is none, and people of it who can act.
-
-    Raises:
-        Refused: NOT_UNIQUE: a person's id or a key is there already.
-    """
-    agency, member = wanted.agency, wanted.member
-    named = () if member is None else member.people
-    if wanted.title is not None:
-        _do(acting, people.add_agency, {"agency": agency, "title": wanted.title})
-    action = acting.view.book.rule_sets[CHARTER].actions[_ACT]
-    roles = [action.actor.role] if action.actor.role else roles_of(action)
-    for each in named:
-        whose: dict[str, Value] = {"agency": agency, "principal": each.principal}
-        kind = "system" if each.subject is None else "official"
-        about: dict[str, Value] = {"kind": kind, "subject": each.subject, "person": None}
-        _do(acting, people.add_principal, {**whose, **about})
-        _do(acting, people.add_key, {**whose, "key": each.key})
-        for role in roles:
-            given: dict[str, Value] = {"role": role, "scope": list(wanted.scope)}
-            _do(acting, people.give_role, {**whose, **given, "from": acting.now_ms, "until": None})
-
-
-def _do(acting: Acting, handler: people.Handler, inputs: dict[str, Value]) -> None:
-    """Carry out another act of the kernel as a part of this one."""
-    plan = handler(replace(acting, inputs=inputs))
-    if plan.failed is not None:
-        raise Refused(Code.REQUIREMENT, list(plan.failed))
-    if plan.taken is not None:
-        raise Refused(Code.NOT_UNIQUE, [plan.taken])
-    plan.write()

@@ -187,12 +187,21 @@ def _key_of(acting: Acting, principal: Principal) -> Key:
 def _new_key(acting: Acting, name: str, principal: Principal) -> tuple[Key, Value]:
     """Return the key of an input as a new one, and what takes its place if it is none."""
     key = acting.inputs[name]
+    check_new_key(key, name)
+    taken = ["key", [key]] if acting.view.single("key", [key]) is not None else None
+    return Key(key, principal.id, ACTIVE, acting.now_ms), taken
+
+
+def check_new_key(key: bytes, name: str) -> None:
+    """Refuse what is no key that may sign.
+
+    Raises:
+        Refused: BAD_INPUT, for the input ``name``.
+    """
     try:
         check_key(key)
     except SignatureError as error:
         raise bad(name, error.message) from error
-    taken = ["key", [key]] if acting.view.single("key", [key]) is not None else None
-    return Key(key, principal.id, ACTIVE, acting.now_ms), taken
 
 
 def revoke_key(acting: Acting) -> Plan:
@@ -212,7 +221,7 @@ def give_role(acting: Acting) -> Plan:
     inputs, view = acting.inputs, acting.view
     principal = principal_of(acting)
     _check_name("role", inputs["role"])
-    scope = _scope(inputs["scope"])
+    scope = check_scope(inputs["scope"])
     if inputs["until"] is not None and inputs["until"] <= inputs["from"]:
         raise bad("until", "after from")
     id_ = [principal.id, inputs["role"]]
@@ -266,7 +275,12 @@ def _check_name(which: str, name: str) -> None:
         raise bad(which, f"1 to {NAME_BYTES_MAX} bytes")
 
 
-def _scope(flat: list[str]) -> list[list[str]]:
+def check_scope(flat: list[str]) -> list[list[str]]:
+    """Return the pairs of a role's scope.
+
+    Raises:
+        Refused: BAD_INPUT: it is none.
+    """
     names = flat[::2]
     if len(flat) % 2 or len(names) > SCOPE_PAIRS_MAX:
         raise bad("scope", f"up to {SCOPE_PAIRS_MAX} pairs of name and value")

@@ -12,6 +12,7 @@ from typing import Final
 from consensus.ledger.kernel import (
     committee,
     disclosing,
+    entering,
     erasing,
     executors,
     grants,
@@ -30,6 +31,7 @@ from consensus.ledger.model import Action, Policy
 
 HANDLERS: Final[dict[str, Callable[[Acting], Plan]]] = {
     "add_agency": people.add_agency,
+    "admit_agency": entering.admit_agency,
     "suspend_agency": people.suspend_agency,
     "reinstate_agency": people.reinstate_agency,
     "name_successor": succession.name_successor,
@@ -73,6 +75,7 @@ HANDLERS: Final[dict[str, Callable[[Acting], Plan]]] = {
 FLOORS: Final[dict[str, Callable[[Acting, Action], None]]] = {
     "activate_rules": rulesets.check_floor,
     "activate_executor": check_quorum,
+    "admit_agency": check_quorum,
     "change_committee": committee.check_floor,
     "issue_money": money.check_floor,
     "retire_money": money.check_floor,
