@@ -11,6 +11,8 @@
     hostile      what others still get while somebody is a burden to one node, attack by attack
     capacity     transfers with 10, 50 and 150 ms between sites, and with 7 and 10 validators
     evidence     what third parties check: audits, bundles, disclosures, histories, snapshots
+    members      pauses while validators become 7 and 4 again, at 500 a second; receipts
+    joining      how soon a new agency votes that has 1,000,000 records to fetch, under load
 
 Transactions are made and signed before the clock starts: real clients are other machines. Every
 signature is checked by every replica, everything is durable and over TLS. The bound is what this
@@ -60,6 +62,8 @@ from scripts import (
     executor_benchmark,
     fault_benchmark,
     hostile_benchmark,
+    joining_benchmark,
+    members_benchmark,
     register,
 )
 from scripts.benchmark_load import WALLETS, Load, drive, process_used, transfer
@@ -100,6 +104,8 @@ Name = Literal[
     "capacity",
     "executor",
     "evidence",
+    "members",
+    "joining",
 ]
 ALONE = ("executor", "evidence")
 """What is measured in this process, without a network."""
@@ -504,8 +510,14 @@ def measure(name: Name, seconds: float) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(prefix="comity-bench-", dir="/var/tmp") as temporary:
             figures = executor_benchmark.measure(Path(temporary) / "network")
         return {"name": name, **figures, "machine": _machine()}
-    if name == "capacity":
-        cases = capacity_benchmark.measure(_case, seconds)
+    if name in ("capacity", "members", "joining"):
+        match name:
+            case "capacity":
+                cases = capacity_benchmark.measure(_case, seconds)
+            case "members":
+                cases = members_benchmark.measure(seconds)
+            case _:
+                cases = joining_benchmark.measure()
         return {
             "name": name,
             **cases,

@@ -47,6 +47,7 @@ RECORDS: Final = 1_000_000
 TREE_DEPTH: Final = 20
 HEIGHT: Final = 5
 WRITTEN_TOGETHER: Final = 100_000
+FLUSHED_TOGETHER: Final = 256
 RULES: Final = (ROOT / "configs/rules/charter.toml",)
 
 _pool = context("benchmark pool")
@@ -62,7 +63,8 @@ def measure(folder: Path, records: int = RECORDS) -> dict[str, Any]:
     """Return seconds and records a second of each part."""
     network, founded = _founded(folder / "network")
     begin = time.perf_counter()
-    store = _certified(folder / "given", network, founded, records)
+    store = folder / "given"
+    certified_store(store, network, founded, records)
     made = time.perf_counter() - begin
     chain = genesis.chain_id(founded.encode())
     file = folder / "made.snapshot"
@@ -97,65 +99,86 @@ def measure(folder: Path, records: int = RECORDS) -> dict[str, Any]:
 def _founded(folder: Path) -> tuple[LocalNetwork, Genesis]:
     """Found a network whose tree is as deep as so many records ask for."""
     network = found(folder, RULES)
+    return network, deepen(network)
+
+
+def deepen(network: LocalNetwork) -> Genesis:
+    """Give a founded network a tree as deep as so many records ask for; return its genesis."""
     founded = replace(genesis.decode(network.genesis), tree_depth=TREE_DEPTH)
-    (folder / GENESIS_NAME).write_bytes(founded.encode())
-    for each in folder.glob(f"*/{GENESIS_NAME}"):
-        each.write_bytes(founded.encode())
-    return network, founded
+    for each in (network.folder, *network.folder.glob("*/")):
+        (each / GENESIS_NAME).write_bytes(founded.encode())
+    return founded
 
 
-def _certified(folder: Path, network: LocalNetwork, founded: Genesis, records: int) -> Path:
-    """Write a node's store of so many records; return its folder."""
+def certified_store(
+    folder: Path, network: LocalNetwork, founded: Genesis, records: int, height: int = HEIGHT
+) -> tuple[Block, CommitCert]:
+    """Write a node's store of the founded state and so many records, at a height.
+
+    Returns:
+        The block of that height, and the certificate on it by all validators but the last.
+    """
     chain = genesis.chain_id(founded.encode())
     store = Store.open(folder, chain=chain)
     rows: list[tuple[bytes, bytes]] = []
-    for row in _rows(founded, Paths(chain), records):
+    for row in _rows(founded, Paths(chain), records, height):
         rows.append(row)
         if len(rows) == WRITTEN_TOGETHER:
             store.write_bulk(Rows(rows))
             rows = []
     store.write_bulk(Rows(rows))
-    tree = Tree(founded.tree_depth, store.state.page, HEIGHT)
+    tree = Tree(founded.tree_depth, store.state.page, height)
     tree.build(store.state.entries())
-    history = HistoryTree(MemoryNodes())
-    for number in range(HEIGHT):
-        history.append(number.to_bytes(32, "big"))
+    history, below = _past(height)
     committee = founded.committee
-    justify = QuorumCert(1, HEIGHT - 1, bytes(32), HEIGHT - 1, ())
-    time_ms = founded.time_ms + HEIGHT
-    block = Block(1, HEIGHT, HEIGHT, bytes(32), justify, None, time_ms, (), committee.hash)
+    justify = QuorumCert(1, height - 1, bytes(32), height - 1, ())
+    time_ms = founded.time_ms + height
+    block = Block(1, height, height, bytes(32), justify, None, time_ms, (), committee.hash)
     statement = Statement(
-        chain, 1, HEIGHT, HEIGHT, block.id, time_ms, 1, tree.root(),
+        chain, 1, height, height, block.id, time_ms, 1, tree.root(),
         bytes(32), bytes(32), history.root(), None,
     )  # fmt: skip
-    certificate = CommitCert(statement, tuple(_signatures(network, chain, statement)))
+    signed = message(TAG_COMMIT_VOTE, chain, statement.encode())
+    certificate = CommitCert(statement, tuple(quorum_signatures(network, signed)))
     store.write_bulk(
         Beginning(
-            height=HEIGHT,
+            height=height,
             block=codec.encode([wire.encode_block(block), statement.encode()]),
             certificate=wire.encode_commit_cert(certificate),
-            history=[(*place, hash_) for place, hash_ in history.pending(HEIGHT)],
+            history=below,
             meta=[(META_NUMBERS, codec.encode([0] * committee.size))],
         )
     )
     store.close()
-    return folder
+    return block, certificate
 
 
-def _signatures(
-    network: LocalNetwork, chain: bytes, statement: Statement
-) -> Iterator[tuple[int, bytes]]:
-    """Yield commit votes of a quorum: all but the last validator."""
-    for index, agency in enumerate(network.agencies[:-1]):
-        pair = keyfiles.load(network.key_file(agency, "validator"), KeyKind.VALIDATOR)
+def _past(height: int) -> tuple[HistoryTree, list[tuple[int, int, bytes]]]:
+    """Return a history of as many statements, which say nothing, with its nodes."""
+    nodes = MemoryNodes()
+    history = HistoryTree(nodes)
+    kept: list[tuple[int, int, bytes]] = []
+    for number in range(height):
+        history.append(number.to_bytes(32, "big"))
+        if number % FLUSHED_TOGETHER == 0 or number == height - 1:
+            found = history.pending(number)
+            nodes.write(found)
+            history.flushed(number)
+            kept += [(*place, hash_) for place, hash_ in found]
+    return history, kept
+
+
+def quorum_signatures(network: LocalNetwork, signed: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield signatures of the validators of four agencies, all but the last, over a message."""
+    for index, member in enumerate(network.members[:3]):
+        pair = keyfiles.load(network.key_file(member.name, "validator"), KeyKind.VALIDATOR)
         _, secret = nacl.bindings.crypto_sign_seed_keypair(pair.seed)
-        signed = message(TAG_COMMIT_VOTE, chain, statement.encode())
         yield index, nacl.bindings.crypto_sign(signed, secret)[:SIGNATURE_BYTES]
 
 
-def _rows(founded: Genesis, paths: Paths, records: int) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the rows of a store, ascending by key."""
-    height = HEIGHT.to_bytes(8, "big")
+def _rows(founded: Genesis, paths: Paths, records: int, at: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the rows of a store, ascending by key, all written at one height."""
+    height = at.to_bytes(8, "big")
     rows = {each.kh: height + each.vh + each.row for each in genesis_state(founded)}
     numbers = {paths("record", ["entitlement", _token(n)]): n for n in range(records)}
     for kh in sorted([*rows, *numbers]):

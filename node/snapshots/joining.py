@@ -62,11 +62,30 @@ LOOK_SECONDS: Final = 0.5
 
 @dataclass(slots=True)
 class Progress:
-    """How far joining is, for ``/readyz``."""
+    """How far joining is, for ``/readyz`` and the log.
+
+    ``begun``, ``fetched`` and ``checked`` are moments of trio's clock: when pieces were first asked
+    for, when the last one had come, and when the last one was checked and stored.
+    """
 
     height: int = 0
     entries: int = 0
     of: int = 0
+    size_bytes: int = 0
+    begun: float = 0.0
+    fetched: float = 0.0
+    checked: float = 0.0
+
+    def told(self) -> dict[str, float]:
+        """Return what the log says once all of it is in place."""
+        now = trio.current_time()
+        return {
+            "entries": self.entries,
+            "mib": round(self.size_bytes / 2**20, 1),
+            "fetched_seconds": round(self.fetched - self.begun, 2),
+            "checked_seconds": round(self.checked - self.begun, 2),
+            "seconds": round(now - self.begun, 2),
+        }
 
 
 class Joiner:
@@ -164,6 +183,8 @@ class Joiner:
                     case Want() as want:
                         self._send(peer, want)
                     case Slot() as slot:
+                        self.progress.size_bytes += len(slot.data)
+                        self.progress.fetched = self._moved
                         self._whole.append(slot)
                         self._bell.set()
                     case None:
@@ -216,7 +237,9 @@ class Joiner:
         try:
             offers = await self._gather()
             target = _most(offers)
-            self.progress = Progress(target.height, 0, target.manifest.key_count)
+            self.progress = Progress(
+                target.height, 0, target.manifest.key_count, begun=trio.current_time()
+            )
             self._log.info(
                 "joining by snapshot",
                 height=target.height,
@@ -227,7 +250,7 @@ class Joiner:
         finally:
             self._metrics.snapshot_joining.set(0)
         begin.put_in_place(self._folder)
-        self._log.info("joined by snapshot", height=target.height)
+        self._log.info("joined by snapshot", height=target.height, **self.progress.told())
         return target.height
 
     async def _gather(self) -> dict[int, Certified]:
@@ -277,6 +300,7 @@ class Joiner:
                             await self._wait()
             finally:
                 await trio.to_thread.run_sync(pool.close)
+            self.progress.checked = trio.current_time()
             _check_count(filler.entries, target)
             await trio.to_thread.run_sync(filler.finish, target, _numbers(target, offers))
         except BaseException:
