@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 from structlog.typing import FilteringBoundLogger
@@ -47,6 +47,7 @@ from node.execution import Execution
 from node.flushing import Flusher
 from node.guests import Guests
 from node.guests import Links as GuestLinks
+from node.handing import Handed
 from node.identity import Identity, chosen
 from node.mempool import Mempool, PoolLimits
 from node.network.guests import GUESTS_FROM
@@ -67,11 +68,14 @@ from node.steady import SteadyClock
 from node.storage import kinds
 from node.storage.disk import SYSTEM_DISK, Disk
 from node.storage.flush import BatchData
-from node.storage.recovery import recover
+from node.storage.recovery import Recovered, recover, recover_log
 from node.storage.writer import LogWriter
 from node.telemetry.coordination import Coordination
 from node.telemetry.metrics import Metrics
 from node.verifier import Verifier
+
+LOG_BYTES_READ_AGAIN: Final = 2**20
+"""A log longer than this is begun anew where an epoch ends: a second reads some 40 MiB."""
 
 
 class Links(MemberLinks, GuestLinks, Protocol):
@@ -102,6 +106,7 @@ class Engine:
         retention_ms: for how long private parts of transactions are kept; 0: for good.
         votes: False: the node follows and signs nothing, although it may have a vote.
         rechecks: whether a node without a vote checks clients' signatures in what it executes.
+        handed: of the engine of the epoch before, on the same folder.
         ended: is told that the epoch is over: this engine is to be finished and closed, and another
             one opened on the same folder.
         hold: is given the key before anything is signed, and raises if another process signs with
@@ -130,6 +135,7 @@ class Engine:
         *,
         votes: bool = True,
         rechecks: bool = False,
+        handed: Handed | None = None,
         ended: Callable[[], None] = lambda: None,
         hold: Callable[[KeyPair], Callable[[], None]] = lambda key: lambda: None,
     ) -> None:
@@ -151,10 +157,8 @@ class Engine:
         self._log = log
         self._metrics = metrics
         self._commit_seconds = metrics.stage_seconds.labels(stage="commit")
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        restored.refuse_unfinished(folder)
-        begin.mend(folder)
-        self._recovered = recover(folder, chain=identity.chain, disk=disk)
+        self._handed, self._finished = handed, False
+        self._recovered = self._recover(folder, identity.chain, disk)
         try:
             self.store = self._recovered.store
             if self.store.height < 0:
@@ -178,6 +182,27 @@ class Engine:
         except BaseException:
             self.close()
             raise
+
+    def _recover(self, folder: Path, chain: bytes, disk: Disk) -> Recovered:
+        """Open the data, or what the engine before has left open of it."""
+        if self._handed is not None:
+            store = self._handed.store
+            try:
+                return recover_log(store, folder, chain=chain, disk=disk)
+            except BaseException:
+                store.close()
+                raise
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        restored.refuse_unfinished(folder)
+        begin.mend(folder)
+        return recover(folder, chain=chain, disk=disk)
+
+    def _state(self) -> State:
+        """Return the state at the store's height: read, unless it was handed over."""
+        if self._handed is not None and self._handed.whole:
+            return self._handed.state
+        store = self.store
+        return State(store.state, self.identity.genesis.tree_depth, store.height)
 
     def _may_sign(self) -> bool:
         """Whether the key of this epoch is none that a restored backup must not sign with."""
@@ -214,7 +239,7 @@ class Engine:
             metrics.votes_missing.labels(validator=each.agency)
             for each in identity.committee.validators
         ]
-        state = State(store.state, genesis.tree_depth, store.height)
+        state = self._state()
         history = HistoryTree(opening.StoreNodes(store), store.height + 1)
         self.chronicle = Chronicle(store, history, tip.block)
         self.past = Past(store, lambda: self.chronicle.recent)
@@ -399,12 +424,29 @@ class Engine:
         """
         if self.stopped is None or not self.stopped.storage:
             await self.flusher.flush()
+        if self.epoch_over and self.stopped is None:
+            await self.flusher.turn_log(LOG_BYTES_READ_AGAIN)  # the next engine reads all of it
+            self._finished = True
 
     def close(self) -> None:
         """Release log, store, mark and key."""
         self.signer.close()
         self._recovered.close()
         self._let_go()
+
+    def hand_over(self) -> Handed | None:
+        """Release log, mark and key; return what the next epoch's engine goes on with.
+
+        None where that begins as after a stop: then everything is released.
+        """
+        handed = Handed(self.store, self.execution.state)
+        if not self._finished or not handed.whole:
+            self.close()
+            return None
+        self.signer.close()
+        self._recovered.log.close()
+        self._let_go()
+        return handed
 
     # --- what the log must hold -----------------------------------------------------------------
 

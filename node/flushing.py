@@ -114,7 +114,7 @@ class Flusher:
             self._bell = trio.Event()
             try:
                 if await self.flush():
-                    await self._turn_log()
+                    await self.turn_log(LOG_BYTES_ROTATE)
             except StorageFailedError as error:
                 self._failed(error)
                 return
@@ -204,9 +204,14 @@ class Flusher:
                 numbers[item.origin] = max(numbers[item.origin], item.number)
         return numbers
 
-    async def _turn_log(self) -> None:
+    async def turn_log(self, from_bytes: int) -> None:
+        """Begin a new segment of the log, if this one has grown by so much or retention asks.
+
+        Raises:
+            StorageFailedError: the log holds what it held.
+        """
         due = self._retention.turns_log(self._chronicle.time_ms())
-        if self._log.end - self._grown_from < LOG_BYTES_ROTATE and not due:
+        if self._log.end - self._grown_from < from_bytes and not due:
             return
         persisted = await self._writer.rotate(self._carry())
         self._grown_from = persisted.synced

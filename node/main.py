@@ -23,6 +23,7 @@ from node import ending, hardening
 from node.config import Config, ConfigError, split_address
 from node.epochs import stored
 from node.errors import SnapshotError
+from node.handing import Handed
 from node.identity import (
     Identity,
     check_role,
@@ -109,9 +110,18 @@ async def _run(config: Config, log: FilteringBoundLogger, keyring: Keyring) -> N
         nursery.start_soon(verifier.run)  # outlives the epochs
         join_at = 0.0
         failures = 0
+        handed: Handed | None = None
         while not stopping.is_set():
             with notifier.patiently():
-                node = Node(config, log, verifier=verifier, may_join_at=join_at, keyring=keyring)
+                node = Node(
+                    config,
+                    log,
+                    verifier=verifier,
+                    may_join_at=join_at,
+                    keyring=keyring,
+                    handed=handed,
+                    hands_over=True,
+                )
             _check_addresses(config, node.identity)  # to name the one in use; binding does not
             async with trio.open_nursery() as running:
                 running.start_soon(_stop_when, stopping, node.stop)
@@ -119,6 +129,7 @@ async def _run(config: Config, log: FilteringBoundLogger, keyring: Keyring) -> N
                     await serving.start(node.run)
                     notifier.started(node.summary)
                 running.cancel_scope.cancel()
+            handed = node.handed
             if stopping.is_set() or not (node.far_behind or node.engine.epoch_over):
                 break
             if node.engine.epoch_over:
@@ -129,6 +140,8 @@ async def _run(config: Config, log: FilteringBoundLogger, keyring: Keyring) -> N
             failures = 0 if joined else failures + 1
             pause = min(JOIN_PAUSE_SECONDS_MAX, JOIN_PAUSE_SECONDS * 2**failures)
             join_at = time.monotonic() + pause
+        if handed is not None:  # told to stop as an epoch ended
+            handed.store.close()
         nursery.cancel_scope.cancel()
 
 

@@ -31,7 +31,8 @@ from node.backend import Backend
 from node.config import Config, split_address
 from node.ending import Endings, certificates
 from node.engine import Engine
-from node.epochs import stored
+from node.epochs import kept, stored
+from node.handing import Handed
 from node.identity import Identity, check_role, chosen_node, load_identity, load_keys, place_words
 from node.keyring import Keyring
 from node.links import network_config, own_certificate
@@ -87,6 +88,11 @@ class Node:
         may_join_at: from this moment of the monotonic clock on it ends, ``far_behind``, when a
             snapshot would bring it up sooner.
         keyring: opens its key files.
+        handed: of the node's life in the epoch before.
+        hands_over: whether another life follows where the epoch ends.
+
+    Attributes:
+        handed: what that life goes on with, once ``run`` has returned.
 
     Raises:
         ComityError: a file, a key or the data cannot be used.
@@ -100,8 +106,12 @@ class Node:
         verifier: Verifier | None = None,
         may_join_at: float = math.inf,
         keyring: Keyring | None = None,
+        handed: Handed | None = None,
+        hands_over: bool = False,
     ) -> None:
         self.config = config
+        self.handed: Handed | None = None
+        self._hands_over = hands_over
         self._owns_keyring = keyring is None
         self._keyring = keyring = keyring or Keyring.of(config, {})
         self.far_behind = False
@@ -111,7 +121,9 @@ class Node:
         self.metrics = Metrics()
         keys = load_keys(config, keyring)
         identity = load_identity(config, keys)
-        self.identity = identity.at(stored(config.path(config.node.data), identity.chain))
+        folder = config.path(config.node.data)
+        ended = stored(folder, identity.chain) if handed is None else kept(handed.store.view)
+        self.identity = identity.at(ended)
         check_role(config, self.identity)
         self._stopping = trio.Event()
         self._started_at = time.monotonic()
@@ -139,6 +151,7 @@ class Node:
             history=config.history,
             votes=config.node.votes,
             rechecks=config.node.recheck_signatures,
+            handed=handed,
             ended=self.stop,
             hold=self._hold,
         )
@@ -264,7 +277,10 @@ class Node:
                 await self.engine.finish()
         finally:
             self.keeper.close()
-            self.engine.close()
+            if self._hands_over:
+                self.handed = self.engine.hand_over()
+            else:
+                self.engine.close()
 
     async def _start(self, nursery: trio.Nursery) -> None:
         config = self.config

@@ -39,6 +39,7 @@ from consensus.ledger.rules import encode_definition, load_toml
 from consensus.ledger.transaction import Transaction
 from node.config import LimitsSection, TuningSection
 from node.engine import Engine
+from node.handing import Handed
 from node.identity import Identity, Own
 from node.network.guests import GUESTS_FROM, Guest
 from node.network.wire import Class
@@ -210,6 +211,8 @@ class Machine:
     keys: list[keyfile.KeyPair] = field(init=False)
     """Validator keys that it holds; the first ones are those of its place at the beginning."""
     engine: Engine = field(init=False)
+    handed: Handed | None = None
+    """What the engine of the epoch before has left, until it is taken."""
     sent: list[Message] = field(default_factory=list)
     """Signed messages that left, of all lives."""
     certified: dict[int, bytes] = field(default_factory=dict)
@@ -260,6 +263,7 @@ class Machine:
 
     def open(self) -> None:
         """Recover, without running."""
+        handed, self.handed = self.handed, None
         self.verifier = Verifier(CHAIN, GENESIS.limits, inline_bytes_max=1 << 24)
         self.engine = Engine(
             Identity(GENESIS, CHAIN, self.own.place(GENESIS.committee), (), self.own),
@@ -276,6 +280,7 @@ class Machine:
             self.disk,
             self.retention_ms,
             rechecks=self.rechecks,
+            handed=handed,
             ended=self._epoch_ended,
         )
 
@@ -307,7 +312,7 @@ class Machine:
                 if not self.engine.epoch_over:
                     return
                 await self.engine.finish()
-                self.engine.close()
+                self.handed = self.engine.hand_over()
         except* PowerLoss:
             pass
         finally:

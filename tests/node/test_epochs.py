@@ -25,7 +25,8 @@ from consensus.hotstuff.types import (
 )
 from consensus.ledger import batch as formats
 from consensus.ledger.executor import BlockResult, BlockRun
-from node import epochs, execution
+from consensus.state.state import State
+from node import batch_wire, epochs, execution
 from node.batch_verdicts import Drop
 from node.batches import BatchStore
 from node.epochs import Ended
@@ -173,7 +174,8 @@ async def test_what_was_batched_and_not_delivered_goes_into_batches_of_the_next_
     lost = True
 
     def tap(sender: int, peer: int, cls: Class, payload: bytes) -> bool:
-        return not (lost and sender == 2 and cls is Class.BATCH)
+        of_batches = cls is Class.BATCH or batch_wire.is_known(payload)
+        return not (lost and sender == 2 and of_batches)
 
     town.taps.append(tap)
     async with running(town):
@@ -185,6 +187,21 @@ async def test_what_was_batched_and_not_delivered_goes_into_batches_of_the_next_
         await town.until(lambda: all(is_decided(town, txid) for txid in txids))
         numbers = town.machines[0].engine.dissemination.batches.held_counts()
         assert max(numbers) > number_before(2)
+
+
+async def test_the_log_begins_anew_where_it_is_long_and_nothing_in_it_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.engine.LOG_BYTES_READ_AGAIN", 1)
+    await test_what_was_batched_and_not_delivered_goes_into_batches_of_the_next_epoch(tmp_path)
+    town = Town(tmp_path / "again")
+    async with running(town):
+        txids = town.submit(0, 3)
+        await town.until(lambda: is_decided(town, txids[-1]))
+        elect(town, 0, 1, 2, 3, 0)
+        await town.until(lambda: in_epoch(town, 2))
+        for machine in town.machines:
+            assert machine.engine._recovered.log.start > 0
 
 
 async def test_what_is_decided_by_now_is_not_batched_once_more_at_every_start(
@@ -234,6 +251,32 @@ async def test_those_cut_off_at_the_boundary_follow_through_two_epochs(tmp_path:
         txids = town.submit(3)
         await town.until(lambda: is_decided(town, txids[0]))
         assert town.machines[3].engine.stopped is None
+
+
+async def test_the_state_is_handed_on_and_is_what_a_start_would_read(tmp_path: Path) -> None:
+    town = Town(tmp_path)
+    async with running(town):
+        txids = town.submit(0, 3)
+        await town.until(lambda: is_decided(town, txids[-1]))
+        before = [machine.engine.execution.state for machine in town.machines]
+        elect(town, 0, 1, 2, 3, 0)
+        await town.until(lambda: in_epoch(town, 2))
+        txids = town.submit(2, 3)
+        await town.until(lambda: is_decided(town, txids[-1]))
+        for machine, state in zip(town.machines, before, strict=True):
+            engine = machine.engine
+            assert engine.execution.state is state
+            height = engine.store.height
+            read = State(engine.store.state, GENESIS.tree_depth, height)
+            assert read.root == engine.chronicle.state_root(height)
+
+
+@pytest.mark.parametrize("cut", [7, 12, 17])
+async def test_power_lost_while_the_log_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int
+) -> None:
+    monkeypatch.setattr("node.engine.LOG_BYTES_READ_AGAIN", 1)
+    await test_power_lost_anywhere_at_the_boundary(tmp_path, cut)
 
 
 @pytest.mark.parametrize("cut", [2, 5, 8, 11, 14])
