@@ -5,11 +5,11 @@
             change's time comes, and connected again CUT_SECONDS later
 
 Nodes are real processes. Who joins has a node that follows before, as ``docs/members.md`` says, and
-who has left is stopped; each change is agreed on by a quorum of chiefs through the nodes, under load. A pause is the longest time
-in which no client got a certified answer, within AROUND_SECONDS of the first answer of the new
-epoch; where nodes are cut off nothing can be certified, so there it counts from the moment at which
-they are connected again. In the end an independent reader of the certified log of every node says
-whether each receipt is in it, once, at its place.
+who has left is stopped; each change is agreed on by a quorum of chiefs through the nodes, under
+load. A pause is the longest time in which no client got a certified answer, within AROUND_SECONDS
+of the first answer of the new epoch; where nodes are cut off nothing can be certified, so there it
+counts from the moment at which they are connected again. In the end an independent reader of the
+certified log of every node says whether each receipt is in it, once, at its place.
 """
 
 from __future__ import annotations
