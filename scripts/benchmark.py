@@ -510,17 +510,15 @@ def measure(name: Name, seconds: float) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(prefix="comity-bench-", dir="/var/tmp") as temporary:
             figures = executor_benchmark.measure(Path(temporary) / "network")
         return {"name": name, **figures, "machine": _machine()}
-    if name in ("capacity", "members", "joining"):
-        match name:
-            case "capacity":
-                cases = capacity_benchmark.measure(_case, seconds)
-            case "members":
-                cases = members_benchmark.measure(seconds)
-            case _:
-                cases = joining_benchmark.measure()
+    networks: dict[str, Callable[[], dict[str, Any]]] = {
+        "capacity": partial(capacity_benchmark.measure, _case, seconds),
+        "members": partial(members_benchmark.measure, seconds),
+        "joining": joining_benchmark.measure,
+    }
+    if name in networks:
         return {
             "name": name,
-            **cases,
+            **networks[name](),
             "verify_bound_tx_per_s": round(verify_bound(), 1),
             "seconds": seconds,
             "machine": _machine(),
