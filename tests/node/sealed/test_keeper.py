@@ -270,6 +270,15 @@ async def test_bytes_that_wait_are_bounded(tmp_path: Path, monkeypatch: pytest.M
         assert (await here.ask(here.delivery("x" * 16_000, first=2))).status == Status.BUSY
 
 
+async def test_bytes_that_wait_are_bounded_of_all_authors_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keepers, "BYTES_MAX", 40_000)
+    async with office(tmp_path) as here:
+        assert (await here.ask(here.delivery("x" * 16_000, "x" * 16_000))).status == Status.OK
+        assert (await here.ask(here.delivery("x" * 16_000), AUDITOR)).status == Status.BUSY
+
+
 # --- opened ---------------------------------------------------------------------------------------
 
 
