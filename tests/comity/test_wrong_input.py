@@ -277,6 +277,21 @@ CELLS = [
     Cell(
         "network propose-member", UNREADABLE, f"net.member {REACH}", DENIED, USER, shut="net.member"
     ),
+    *_client("network admit", "health --title H --administrator person.key"),
+    Cell(
+        "network admit",
+        INPUT,
+        f"health --title H --administrator person.key --subject x {REACH}",
+        "'x' is no token",
+        "64 hex digits",
+    ),
+    Cell(
+        "network admit",
+        MISSING,
+        f"health --title H --administrator nowhere {REACH}",
+        NO_FILE,
+        "comity keys new",
+    ),
     *_client("network leave", "registry"),
     Cell("network leave", INPUT, f"registry --from soon {REACH}", "is no time", "write 2026"),
     *_client("network rotate", "net/registry"),
@@ -767,6 +782,7 @@ NEEDED = {
     "network merge": {UNREADABLE, UNWRITABLE, FULL, GENESIS},
     "network members": {UNREADABLE, MODE, PASSPHRASE, DOWN, GENESIS},
     "network propose-member": {UNREADABLE, MODE, PASSPHRASE, DOWN, GENESIS},
+    "network admit": {MODE, PASSPHRASE, DOWN, GENESIS},
     "network leave": {MODE, PASSPHRASE, DOWN, GENESIS},
     "network rotate": {MODE, PASSPHRASE, DOWN, GENESIS},
     "network object": {MODE, PASSPHRASE, DOWN, GENESIS},
