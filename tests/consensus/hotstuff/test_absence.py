@@ -284,3 +284,27 @@ def test_with_f_signers_away_the_others_go_on_and_the_node_follows() -> None:
         item = batch(number)
         world.submit(item, 0, 1, 2, 3)
         world.run_until(lambda item=item: all(world.delivered(i, item) for i in range(4)), 10_000)
+
+
+def test_a_signer_that_comes_back_signs_at_once_what_was_executed_without_it() -> None:
+    """One node is down and leads the round: without these commit votes the next block must come.
+
+    All three others are needed. They order what leaders before it proposed while the first block is
+    still being executed; then one signer goes until all is executed.
+    """
+    world = Flaky(execute_ms=700, config=ev.ReplicaConfig(CHAIN, timeout_base_ms=3000))
+    world.start()
+    world.crash(0)
+    item = batch(1)
+    world.submit(item)
+    up = world.nodes[1:]
+    world.run_until(lambda: all(n.replica and n.replica.ordered_height == 3 for n in up), 1000)
+    world.step(world.nodes[1], ev.SignerAway())
+    world.away.add(1)
+    world.run(2000)
+    assert {node.replica and node.replica.round for node in up} == {4}
+    assert not any(world.delivered(node.index, item) for node in up)
+    world.away.discard(1)
+    told = [(kind, *rest) for kind, rest in world.last(1).items()]
+    world.step(world.nodes[1], ev.SignerBack(tuple(told)))
+    assert world.run_until(lambda: all(world.delivered(n.index, item) for n in up), 5000) == 10
