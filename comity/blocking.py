@@ -42,7 +42,7 @@ from comity.errors import ClosedError, WaitsForItselfError
 from comity.keys import Key
 from comity.pool import dial_tls
 from comity.results import Outcome
-from comity.session import Dial, Parcel
+from comity.session import Dial, Parcel, Server
 from comity.verify import Trust
 from consensus.genesis import Genesis
 from consensus.ledger.transaction import Unsigned
@@ -324,7 +324,7 @@ class BlockingClient(BlockingFeeds):
         cls,
         genesis: bytes,
         *,
-        servers: Sequence[str] | None = None,
+        servers: Sequence[str | Server] | None = None,
         key: Key | None = None,
         patience_seconds: float = 30.0,
         spread: bool = False,
@@ -338,7 +338,8 @@ class BlockingClient(BlockingFeeds):
         Args:
             genesis: bytes of the genesis file, which the caller trusts.
             servers: agencies whose nodes to use, in order of preference, each ``name`` or
-                ``name=host:port`` where it is not reached at its usual address; None: all.
+                ``name=host:port`` where it is not reached at its usual address; observers as
+                ``court.crt=host:port`` or ``servers.observer``; None: the whole committee.
             key: proved on every connection and signs transactions; None stays anonymous.
             patience_seconds: until an operation gives up.
             spread: use the servers in turn.
@@ -347,7 +348,8 @@ class BlockingClient(BlockingFeeds):
 
         Raises:
             DecodeError: the genesis file is malformed.
-            DraftError: a server is not of the committee, or the purpose is too long.
+            DraftError: a server is not of the committee and no observer, or the purpose is too
+                long.
         """
         return cls(
             _Loop(

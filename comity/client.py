@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 import trio
@@ -34,7 +34,7 @@ from comity.listing import Lists
 from comity.members import MemberActs
 from comity.network import Network
 from comity.past import Recollections
-from comity.pool import Pool, dial_tls, follow, servers_of
+from comity.pool import Pool, dial_tls, follow
 from comity.proposals import ProposalActs
 from comity.ranges import Ranges
 from comity.results import Decision, Entry, Height, Holds
@@ -43,12 +43,13 @@ from comity.reviewing import Reviews
 from comity.rulesets import RuleActs
 from comity.sealing import Sealing
 from comity.sequence import Sequencer
+from comity.servers import choose_servers
 from comity.session import Dial, Server, Statements, statement_of
 from comity.verify import RuleSetRow, Trust
 from consensus import answers, reads
 from consensus import genesis as genesis_file
 from consensus.codec import Value
-from consensus.committee import Committee, parse_address
+from consensus.committee import Committee
 from consensus.hotstuff.types import Statement
 from consensus.ledger import rules
 from consensus.ledger.model import Rulebook
@@ -121,7 +122,7 @@ class Client(
         cls,
         genesis: bytes,
         *,
-        servers: Sequence[str] | None = None,
+        servers: Sequence[str | Server] | None = None,
         key: Key | None = None,
         patience_seconds: float = 30.0,
         spread: bool = False,
@@ -133,7 +134,8 @@ class Client(
         Args:
             genesis: bytes of the genesis file, which the caller trusts.
             servers: agencies whose nodes to use, in order of preference, each ``name`` or
-                ``name=host:port`` where it is not reached at its usual address; None: all.
+                ``name=host:port`` where it is not reached at its usual address; observers as
+                ``court.crt=host:port`` or ``servers.observer``; None: the whole committee.
             key: proved on every connection and signs transactions; None stays anonymous.
             patience_seconds: until an operation gives up.
             spread: use the servers in turn.
@@ -142,7 +144,8 @@ class Client(
 
         Raises:
             DecodeError: the genesis file is malformed.
-            DraftError: a server is not of the committee, or the purpose is too long.
+            DraftError: a server is not of the committee and no observer, or the purpose is too
+                long.
         """
         if len(purpose.encode()) > PURPOSE_BYTES_MAX:
             raise DraftError(f"a purpose has at most {PURPOSE_BYTES_MAX} bytes")
@@ -320,31 +323,3 @@ class Client(
             statement.results_root,
             found,
         )
-
-
-def choose_servers(committee: Committee, wanted: Sequence[str] | None) -> tuple[Server, ...]:
-    """Return servers in the order of ``wanted``: ``name`` or ``name=host:port`` each; None: all.
-
-    Raises:
-        DraftError: an agency without a node in the committee, or a malformed address.
-    """
-    known = {server.agency: server for server in servers_of(committee)}
-    if wanted is None:
-        return tuple(known.values())
-    chosen: list[Server] = []
-    for each in wanted:
-        name, _, address = each.partition("=")
-        server = known.get(name)
-        if server is None:
-            raise DraftError(
-                f"no agency {name!r} has a node in the committee of the genesis file",
-                hint=f"the members are {', '.join(known)}; one that joined later is found where "
-                "no server is named",
-            )
-        if address:
-            found = parse_address(address)
-            if found is None:
-                raise DraftError(f"{address!r} is not an address", hint="write name=host:port")
-            server = replace(server, host=found[0], port=found[1])
-        chosen.append(server)
-    return tuple(chosen)

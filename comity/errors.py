@@ -4,6 +4,7 @@
     ├── ClientError                  something of this program or of the way to the nodes
     │   ├── NotReachableError        no node could be reached, or all are busy or behind
     │   │   └── UnknownNodeError     somebody listens there, not the node that was expected
+    │   ├── OtherVersionError        no node speaks this release's version of the protocol
     │   ├── UndecidedError           sent, and not known to be decided: submit the same bytes again
     │   ├── RequestError             a node answered with an error; knows status and code
     │   ├── KeyUnusableError         no key, or one that cannot be used here
@@ -24,6 +25,7 @@ from __future__ import annotations
 from consensus.answers import Problem
 from consensus.errors import ComityError, VerificationError
 from consensus.protocol import Status
+from consensus.release import ADVICE
 
 
 class ClientError(ComityError):
@@ -53,6 +55,13 @@ class UnknownNodeError(NotReachableError):
         "listens there, or the genesis file is another network's: name another member beside it "
         "(--server NAME), or leave --server out"
     )
+
+
+class OtherVersionError(ClientError):
+    """A node speaks another version of the client protocol."""
+
+    code = "OTHER_VERSION"
+    advice = ADVICE
 
 
 class UndecidedError(ClientError):

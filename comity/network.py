@@ -25,6 +25,7 @@ from comity.errors import (
 from comity.pool import Pool
 from comity.results import Outcome
 from comity.session import Delivery, Feed, FeedItem, Parcel, Server, Session, Statements
+from consensus.answers import NO_VOTE, Problem
 from consensus.codec import Value
 from consensus.errors import ComityError, RemoteProtocolError, VerificationError
 from consensus.protocol import GetStatements, GetStatus, Request, Status, Stream, Subscribe
@@ -59,6 +60,7 @@ class Network:
         Raises:
             RequestError: a node refused for a reason of the request's.
             NotReachableError: no node answered in time.
+            OtherVersionError: no node speaks this release's version of the protocol.
             VerificationError, RemoteProtocolError: every node that could be reached gave an answer
                 that fails.
         """
@@ -89,6 +91,8 @@ class Network:
                         lies.append(error)
             if lies and len(lies) == len(tried):
                 raise lies[0]
+            if (other := self._pool.other_version()) is not None:
+                raise other
             if trio.current_time() + wait >= deadline:
                 raise self._unreached(f"no node answered ({self._why() or 'no time was left'})")
             await trio.sleep(wait * _jitter())
@@ -151,6 +155,8 @@ class Network:
         """Submit items; return each transaction's outcome, in the order of parcels.
 
         Raises:
+            RequestError: none of the nodes has a vote; nothing was sent to one that has.
+            OtherVersionError: none speaks this release's version of the protocol.
             UndecidedError: some were not decided in time; ``told`` has heard of the others.
             ForkError: the network contradicts itself.
         """
@@ -158,11 +164,18 @@ class Network:
         deadline = trio.current_time() + self.patience_seconds
         pause = PAUSE_SECONDS
         tried: dict[str, None] = {}
+        sent = False
         while delivery.left:
+            nobody = self._pool.without_vote()
+            if nobody is not None and not sent:
+                raise RequestError(Status.UNAVAILABLE, nobody)
             if trio.current_time() >= deadline:
                 raise self._undecided(delivery)
-            session = await self._next(tried, deadline)
+            session = await self._next(tried, deadline, acts=True)
             if session is None or not session.alive:
+                other = self._pool.other_version()
+                if other is not None and not sent:
+                    raise other
                 tried.clear()
                 await self._sleep(pause, deadline)
                 pause = min(pause * 2, PAUSE_SECONDS_MAX)
@@ -172,6 +185,10 @@ class Network:
                 await delivery.settled()
             if not delivery.left:
                 self._pool.praised(session)
+            elif (problem := _no_vote(delivery)) is not None:
+                self._pool.declined(session, problem)
+                delivery.pause_ms, delivery.deferred = 0, None
+                continue
             elif (refusal := _unavailable(delivery)) is not None:
                 tried[session.server.agency] = None
                 self._pool.failed(session, refusal)
@@ -186,6 +203,7 @@ class Network:
                 if isinstance(failure, ForkError):
                     raise failure
                 self._pool.failed(session, failure)
+            sent = True
         return [[outcome for outcome in row if outcome] for row in delivery.outcomes]
 
     async def follow(
@@ -301,10 +319,12 @@ class Network:
             self._pool.failed(shared, error)
             return None
 
-    async def _next(self, tried: Collection[str], deadline: float) -> Session | None:
+    async def _next(
+        self, tried: Collection[str], deadline: float, *, acts: bool = False
+    ) -> Session | None:
         with trio.move_on_at(deadline):
             try:
-                return await self._pool.pick(tried)
+                return await self._pool.pick(tried, acts=acts)
             except NotReachableError:
                 return None
         return None
@@ -343,8 +363,16 @@ def _jitter() -> float:
     return random.uniform(0.5, 1.5)  # noqa: S311 (spreads retries, guards nothing)
 
 
+def _no_vote(delivery: Delivery) -> Problem | None:
+    """Return what a node said that takes nothing because it has no vote."""
+    refusal = delivery.deferred
+    if refusal is None or refusal.code != NO_VOTE:
+        return None
+    return Problem(refusal.code, refusal.message, refusal.hint)
+
+
 def _unavailable(delivery: Delivery) -> NotReachableError | None:
-    """Return why a node takes nothing at all, if it said that: it has halted, or has no vote."""
+    """Return why a node takes nothing at all, if it said that: it has halted."""
     refusal = delivery.deferred
     if refusal is None or refusal.status != Status.UNAVAILABLE:
         return None

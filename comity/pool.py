@@ -2,7 +2,8 @@
 
 The first server is preferred (an agency's own node); the others stand in for it. With ``spread``
 each use takes the next one. A server that failed is tried last for a while that grows with every
-failure in a row. One that proved to lie is avoided for as long as the longest such pause.
+failure in a row. One that proved to lie is avoided for as long as the longest such pause. One that
+has no vote serves reads, and is not asked to take transactions.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from typing import Final
 import trio
 
 from comity import finding, tls
-from comity.errors import ForkError, NotReachableError, UnknownNodeError
+from comity.errors import ForkError, NotReachableError, OtherVersionError, UnknownNodeError
 from comity.keys import Key
+from comity.servers import servers_of
 from comity.session import Dial as Dial
 from comity.session import Server, Session
 from comity.verify import Trust
 from consensus import answers
+from consensus.answers import NO_VOTE, Problem
 from consensus.codec import Value
-from consensus.committee import Committee
 from consensus.errors import ComityError, RemoteProtocolError, VerificationError
 from consensus.protocol import GetCommittee, Purpose, Request
 
@@ -59,14 +61,6 @@ async def follow(ask: Ask, trust: Trust) -> None:
         if found < answers.EPOCHS_MAX or trust.committee.epoch == before:
             return
     raise RemoteProtocolError(f"more than {PAGES_MAX * answers.EPOCHS_MAX} committees at once")
-
-
-def servers_of(committee: Committee) -> tuple[Server, ...]:
-    """Return where the nodes of a committee listen for clients."""
-    return tuple(
-        Server(v.agency, v.client_host, v.client_port, v.node_key, v.certificate)
-        for v in committee.validators
-    )
 
 
 async def dial_tls(server: Server) -> trio.abc.Stream:
@@ -128,7 +122,14 @@ class _Place:
     failures: int = 0
     avoided_until: float = 0.0
     reason: ComityError | None = None
+    declined: Problem | None = None
+    """What the node said when it took no transaction because it has no vote."""
     opening: trio.Lock = field(default_factory=trio.Lock)
+
+    @property
+    def takes(self) -> bool:
+        """Whether it may take transactions, as far as is known."""
+        return self.server.votes and self.declined is None
 
 
 class Pool:
@@ -184,8 +185,31 @@ class Pool:
         """Why each server failed last, by agency."""
         return {p.server.agency: p.reason for p in self._places if p.reason is not None}
 
-    async def pick(self, tried: Collection[str]) -> Session:
+    def without_vote(self) -> Problem | None:
+        """Return why nobody here takes transactions; None: somebody may."""
+        self._follow()
+        if any(place.takes for place in self._places):
+            return None
+        names = ", ".join(place.server.agency for place in self._places)
+        members = ", ".join(each.agency for each in self._trust.committee.validators)
+        said = f"no node that was named takes transactions: {names} follow without a vote"
+        hint = f"name the node of a member as well: {members}"
+        declined = next((each.declined for each in self._places if each.declined), None)
+        return declined or Problem(NO_VOTE, said, hint)
+
+    def other_version(self) -> OtherVersionError | None:
+        """Return what the first node said if all of them speak another version of the protocol."""
+        said = [each.reason for each in self._places]
+        first = said[0]
+        if all(isinstance(each, OtherVersionError) for each in said):
+            return first if isinstance(first, OtherVersionError) else None
+        return None
+
+    async def pick(self, tried: Collection[str], *, acts: bool = False) -> Session:
         """Return a session to the best server whose agency is not in ``tried``.
+
+        Args:
+            acts: one that takes transactions, as far as is known.
 
         Raises:
             NotReachableError: there is none left.
@@ -198,7 +222,7 @@ class Pool:
             self._turn = (self._turn + 1) % len(places)
             places = places[self._turn :] + places[: self._turn]
         for place in sorted(places, key=lambda p: max(p.avoided_until - now, 0.0)):
-            if place.server.agency in tried:
+            if place.server.agency in tried or (acts and not place.takes):
                 continue
             session = await self._session(place)
             if session is not None:
@@ -232,6 +256,8 @@ class Pool:
         if committee.epoch == before.epoch:
             return
         self._committee = committee
+        for place in self._places:
+            place.declined = None
         old = {each.agency: each for each in servers_of(before)}
         new = {each.agency: each for each in servers_of(committee)}
         for place in (*self._places, *self._others):
@@ -271,7 +297,7 @@ class Pool:
         """
         with trio.move_on_after(CONNECT_SECONDS_MAX):
             stream = await self._dial(server)
-            session = Session(server, stream, self._trust)
+            session = Session(server, stream, self._trust, tls.minor(stream))
             try:
                 await session.greet(self._key)
             except BaseException:
@@ -294,6 +320,12 @@ class Pool:
             if place.server is session.server:
                 self._avoid(place, error)
 
+    def declined(self, session: Session, problem: Problem) -> None:
+        """Note that a node takes no transactions because it has no vote; it serves on."""
+        for place in self._places:
+            if place.server is session.server:
+                place.declined = problem
+
     def praised(self, session: Session) -> None:
         """Note that a server answered well."""
         for place in self._places:
@@ -308,6 +340,7 @@ class Pool:
         async with place.opening:
             if place.session is not None and place.session.alive:
                 return place.session
+            place.declined = None
             try:
                 place.session = await self.open(place.server)
             except ForkError:

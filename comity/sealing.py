@@ -20,8 +20,8 @@ import trio
 from comity.drafting import Call, Sealed, fields_of, find_action
 from comity.errors import DraftError, NotReachableError, RequestError
 from comity.network import Network
-from comity.pool import servers_of
 from comity.results import Decision, Entry
+from comity.servers import servers_of
 from comity.session import Server
 from comity.verify import Trust
 from consensus import sealed

@@ -11,13 +11,13 @@ Not here: which node, retries and time limits (``client``).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Generic, NamedTuple, TypeVar
 
 import trio
 
 from comity import decisions
-from comity.errors import ClientError, NotReachableError, RequestError
+from comity.errors import ClientError, NotReachableError, OtherVersionError, RequestError
 from comity.keys import Key
 from comity.results import Outcome, Refusal
 from comity.verify import Trust
@@ -33,6 +33,8 @@ from consensus.errors import (
 )
 from consensus.hotstuff.types import Statement
 from consensus.protocol import Event, Hello, Item, Request, Status, Submit, Subscribe, Unsubscribe
+from consensus.release import ADVICE
+from consensus.release import VERSION as RELEASE
 from consensus.state.changes import CHANGE_BYTES
 from consensus.state.merkle import RESULTS
 
@@ -67,13 +69,18 @@ class Statements(dict[int, Statement]):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where a node listens for clients, and what proves that it is that node."""
+    """Where a node listens for clients, and what proves that it is that node.
+
+    ``agency`` names it among the servers of a client: its agency, and of an observer its name and
+    address. One without ``votes`` is not asked to take transactions.
+    """
 
     agency: str
     host: str
     port: int
     node_key: bytes
     certificate: bytes
+    votes: bool = True
 
 
 class FeedItem(NamedTuple):
@@ -190,10 +197,16 @@ class Session:
         server: the node.
         stream: to it; its node key has been checked.
         trust: what the client knows to be certified; grows as evidence arrives.
+        minor: version of the protocol that both speak, as TLS has it.
     """
 
-    def __init__(self, server: Server, stream: trio.abc.Stream, trust: Trust) -> None:
+    def __init__(
+        self, server: Server, stream: trio.abc.Stream, trust: Trust, minor: int = 0
+    ) -> None:
         self.server = server
+        self.release = ""
+        """Of the node's software, as far as it has said."""
+        self._minor = minor
         self.trust = trust
         self.welcome = Welcome(answers.ANONYMOUS)
         self.failure: ComityError | None = None
@@ -226,6 +239,7 @@ class Session:
         Raises:
             NotReachableError: the connection ended or took too long.
             RemoteProtocolError, VerificationError: the other side is not the node it should be.
+            OtherVersionError: the two speak different versions of the protocol.
             RequestError: it refused.
         """
         with trio.move_on_after(HELLO_SECONDS_MAX):
@@ -235,7 +249,14 @@ class Session:
     async def _greet(self, key: Key | None) -> Welcome:
         first = await self._one()
         self._expect_event(first)
+        version = answers.greeted_version(first.result)
+        if version != protocol.VERSION:
+            raise OtherVersionError(
+                f"the node of {self.server.agency} speaks version {version} of the client "
+                f"protocol, this release ({RELEASE}) {protocol.VERSION}"
+            )
         greeting = answers.read_greeting(first.result)
+        self.release = greeting.release
         chain = self.trust.chain
         if greeting.chain != chain:
             raise VerificationError(
@@ -244,19 +265,23 @@ class Session:
             )
         if greeting.node_key != self.server.node_key:
             raise VerificationError("the node names another key than its certificate's")
-        hello = Hello(protocol.VERSION, chain)
+        own = RELEASE if self._minor else ""
+        hello = Hello(protocol.VERSION, chain, release=own)
         if key is not None:
             signed = protocol.session_message(
                 chain, self.server.node_key, greeting.nonce, key.public
             )
-            hello = Hello(protocol.VERSION, chain, key.public, key.sign(signed))
+            hello = Hello(protocol.VERSION, chain, key.public, key.sign(signed), own)
         request_id = self._take_id()
         await self._send(protocol.frames([protocol.encode_request(request_id, hello)]))
         answer = await self._one()
         if answer.request_id not in (0, request_id) or answer.status == Status.EVENT:
             raise RemoteProtocolError("the node answered something else than hello")
         if answer.status != Status.OK:
-            raise RequestError(answer.status, answers.read_problem(answer.result))
+            problem = answers.read_problem(answer.result)
+            if answer.status == Status.UNSUPPORTED:
+                raise OtherVersionError(f"{self.server.agency}: {problem.message}")
+            raise RequestError(answer.status, problem)
         self.welcome = answers.read_welcome(answer.result)
         return self.welcome
 
@@ -425,6 +450,9 @@ class Session:
                 question.result = question.read(answer.result, self._statements)
             else:
                 problem = answers.read_problem(answer.result)
+                if answer.status == Status.UNSUPPORTED and self.release not in ("", RELEASE):
+                    said = f"{problem.message}; its release is {self.release}, this one {RELEASE}"
+                    problem = replace(problem, message=said, hint=ADVICE)
                 question.error = RequestError(answer.status, problem)
         except (RemoteProtocolError, VerificationError) as error:
             question.error = error

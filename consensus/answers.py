@@ -19,6 +19,7 @@ from consensus.committee import COMMITTEE
 from consensus.errors import DecodeError
 from consensus.ledger import types
 from consensus.protocol import Event, Status
+from consensus.release import release
 
 EVIDENCE_BYTES_MAX: Final = 64 * 1024
 """Longest certificate, statement or proof inside an answer."""
@@ -89,6 +90,10 @@ _PROBLEM: Final = codec.array(
 )
 
 
+NO_VOTE: Final = "NO_VOTE"
+"""Code of a problem, UNAVAILABLE: this node follows without a vote and takes no transactions."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """The result of an answer whose status is an error.
@@ -129,14 +134,16 @@ def read_problem(result: Value) -> Problem:
 
 # --- connection -------------------------------------------------------------------------------
 
-_GREETING: Final = codec.array(
+_GREETING_ITEMS: Final = (
     codec.integer(Event.GREETING, Event.GREETING),
-    codec.integer(1),
+    codec.integer(protocol.VERSION, protocol.VERSION),
     codec.bytes32,
     codec.bytes32,
     codec.octets(protocol.NONCE_BYTES),
     codec.count,
 )
+_GREETING: Final = codec.array(*_GREETING_ITEMS)
+_GREETING_WITH_RELEASE: Final = codec.array(*_GREETING_ITEMS, release)
 _WELCOME: Final = codec.array(
     codec.integer(0, 2), codec.optional(codec.bytes32), codec.optional(_NAME)
 )
@@ -144,17 +151,21 @@ _WELCOME: Final = codec.array(
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """First words of a server: its newest version, its chain and key, a fresh nonce."""
+    """First words of a server: its version, its chain and key, a fresh nonce.
+
+    ``release`` is of its software; empty where minor 0 of the protocol is spoken.
+    """
 
     version: int
     chain: bytes
     node_key: bytes
     nonce: bytes
     height: int
+    release: str = ""
 
     def to_value(self) -> Value:
         """Return the canonical array."""
-        return [
+        items = [
             int(Event.GREETING),
             self.version,
             self.chain,
@@ -162,11 +173,23 @@ class Greeting:
             self.nonce,
             self.height,
         ]
+        return [*items, self.release] if self.release else items
+
+
+def greeted_version(result: Value) -> int:
+    """Return the version that a greeting names, whatever else it holds. Raises DecodeError."""
+    if type(result) is not list or result[:1] != [Event.GREETING] or len(result) < 2:
+        raise DecodeError("expected a greeting", path="greeting")
+    version = result[1]
+    if type(version) is not int or version < 1:
+        raise DecodeError("expected a version", path="greeting")
+    return version
 
 
 def read_greeting(result: Value) -> Greeting:
     """Return the greeting of an event. Raises DecodeError."""
-    _GREETING(result, "greeting")
+    named = type(result) is list and len(result) > len(_GREETING_ITEMS)
+    (_GREETING_WITH_RELEASE if named else _GREETING)(result, "greeting")
     return Greeting(*result[1:])
 
 

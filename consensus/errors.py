@@ -2,6 +2,7 @@
 
     ComityError                      has a stable ``code``, a sentence and a hint
     ├── LocalProtocolError           our own bug; the node stops and keeps its data
+    │   └── UnknownExecutorError     an executor that this release lacks: not guessed
     ├── RemoteProtocolError          somebody sent what the protocol forbids
     │   ├── DecodeError              bytes that are not the canonical form of the declared type
     │   └── CopyError                a private part that is not the one its body commits to
@@ -18,6 +19,7 @@ Verification never returns ``bool``: ignoring its outcome must be impossible.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -43,6 +45,18 @@ class LocalProtocolError(ComityError):
 
     code = "INVARIANT"
     advice = "stop the node, keep its data folder and report the last log lines"
+
+
+class UnknownExecutorError(LocalProtocolError):
+    """A block or decision is of an executor that this release does not have."""
+
+    code = "UNKNOWN_EXECUTOR"
+    advice = "install a release that has it, on the same data"
+
+    def __init__(self, number: int, known: Sequence[int]) -> None:
+        has = ", ".join(map(str, known))
+        super().__init__(f"executor {number} is in force, and this release has {has}")
+        self.number = number
 
 
 class RemoteProtocolError(ComityError):

@@ -41,9 +41,13 @@ from consensus.recall import VERSIONS_MAX as VERSIONS_MAX
 from consensus.recall import GetHistory as GetHistory
 from consensus.recall import GetMoment as GetMoment
 from consensus.sealed import DELIVERY, SEALED_MAX, Deliver, read_delivery
-from consensus.signing import TAG_SESSION, message
+from consensus.session import MINOR as MINOR
+from consensus.session import PROTOCOL as PROTOCOL
+from consensus.session import VERSION as VERSION
+from consensus.session import Hello as Hello
+from consensus.session import hello_params, read_hello
+from consensus.session import session_message as session_message
 
-VERSION: Final = 1
 REQUEST_BYTES_MAX: Final = 1024 * 1024
 REQUEST_ID_MAX: Final = 2**31 - 1
 ITEMS_MAX: Final = 1024
@@ -78,16 +82,6 @@ NONCE_BYTES: Final = 32
 
 
 # --- requests ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Hello:
-    """First request of a connection. ``signature`` is of ``key`` over ``session_message``."""
-
-    version: int
-    chain: bytes
-    key: bytes | None = None
-    signature: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,13 +331,12 @@ Request = (
     | GetMoment
 )
 
-_KEY_PROOF: Final = codec.array(codec.bytes32, codec.bytes64)
 _ITEM: Final = codec.array(
     codec.integer(Item.ENVELOPE, Item.GROUP), codec.octets(low=1, high=REQUEST_BYTES_MAX)
 )
 
 _PARAMS: Final[dict[str, Shape]] = {
-    "hello": codec.array(codec.integer(0), codec.bytes32, codec.optional(_KEY_PROOF)),
+    "hello": hello_params,
     "submit": codec.array(codec.boolean, codec.list_of(_ITEM, ITEMS_MAX, low=1)),
     "decision": codec.array(codec.bytes32),
     "get": codec.array(codec.count, codec.list_of(STATE_KEY, KEYS_MAX, low=1)),
@@ -413,15 +406,6 @@ class BadParams(DecodeError):
         self.request_id = request_id
 
 
-def session_message(chain: bytes, node_key: bytes, nonce: bytes, key: bytes) -> bytes:
-    """Return what a client signs to prove ``key`` on a connection to the node of ``node_key``.
-
-    The nonce is the server's, fresh for the connection; the node key keeps a server from passing
-    the proof on to another.
-    """
-    return message(TAG_SESSION, chain, node_key + nonce + key)
-
-
 def method_of(request: Request) -> str:
     """Return the name of a request's method."""
     return _METHOD_OF[type(request)]
@@ -469,8 +453,8 @@ def _to_params(request: Request) -> Value:
     match request:
         case Submit(wait, items):
             return [wait, [[int(kind), data] for kind, data in items]]
-        case Hello(version, chain, key, signature):
-            return [version, chain, None if key is None else [key, signature]]
+        case Hello():
+            return request.to_value()
         case GetDecision(txid) | GetEffect(txid) | GetReversal(txid):
             return [txid]
         case GetBundle(txid, heights, opened):
@@ -522,8 +506,7 @@ def _from_params(method: str, params: Value) -> Request:
         case "submit":
             return Submit(params[0], tuple((Item(kind), data) for kind, data in params[1]))
         case "hello":
-            key, signature = params[2] or (None, None)
-            return Hello(params[0], params[1], key, signature)
+            return read_hello(params)
         case "decision":
             return GetDecision(params[0])
         case "get":

@@ -98,7 +98,7 @@ class Backend:
 
     Args:
         status: what the node says of itself.
-        serving: None while transactions are accepted, else the reason why not.
+        refusing: None while transactions are accepted, else why not.
         read_log: where reads are recorded; None: what must be recorded is not shown.
         genesis_head: the head of the genesis file, and the hash of its contents: of bundles.
         past: what the state was.
@@ -115,7 +115,7 @@ class Backend:
         verifier: Verifier,
         store: Store,
         status: Callable[[], dict[str, Any]],
-        serving: Callable[[], str | None],
+        refusing: Callable[[], Rejected | None],
         metrics: Metrics,
         past: Past,
         read_log: ReadLog | None = None,
@@ -132,7 +132,7 @@ class Backend:
         self._verifier = verifier
         self._store = store
         self._status = status
-        self._serving = serving
+        self._refusing = refusing
         self._metrics = metrics
         self._read_log = read_log
         self.keeper: Keeper | None = None
@@ -214,9 +214,8 @@ class Backend:
 
     async def submit(self, submissions: Sequence[Submission]) -> Sequence[Admission]:
         """Check in workers and pool all submissions, in order."""
-        reason = self._serving()
-        if reason is not None:
-            refusal = Rejected(Status.UNAVAILABLE, "UNAVAILABLE", reason, retry_after_ms=1000)
+        refusal = self._refusing()
+        if refusal is not None:
             return [refusal] * len(submissions)
         begin = time.monotonic()
         try:

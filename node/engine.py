@@ -35,6 +35,7 @@ from consensus.ledger.ledger import of_genesis
 from consensus.state.history import HistoryTree
 from consensus.state.state import State
 from node import batch_wire, epochs, opening
+from node.activation import Horizon
 from node.backup import restored
 from node.batches import BatchStore
 from node.checked import CheckedBatch
@@ -241,6 +242,8 @@ class Engine:
         ]
         state = self._state()
         history = HistoryTree(opening.StoreNodes(store), store.height + 1)
+        self.horizon = Horizon(self.ledger, state)
+        self.horizon.refuse_downgrade(store.height, tip.block.time_ms)
         self.chronicle = Chronicle(store, history, tip.block)
         self.past = Past(store, lambda: self.chronicle.recent)
         self.coordination = Coordination(metrics, store, self.ledger.paths)
@@ -273,6 +276,7 @@ class Engine:
             evidence=recovered.found.evidence,
             ends={each.epoch: each.certificate for each in identity.ended},
             epoch_over=self._epoch_over,
+            horizon=self.horizon,
         )
         metrics.pool_bytes_max.set(limits.pool_bytes_max)
         pool = Mempool(
@@ -322,6 +326,7 @@ class Engine:
             self.ordering.post,
             metrics,
             (identity.holder.node_keys[0] if identity.row is None else identity.row.node_key),
+            lacks=lambda error: self._halted(self.horizon.halt(error.number)),
         )
         self.ordering.dissemination = self.dissemination
         self.ordering.execution = self.execution

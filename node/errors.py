@@ -14,6 +14,7 @@ ComityError
     │   ├── PromisesLostError    what this key signed is no longer known
     │   ├── KeyStoreError        the key cannot be reached: its token is gone or refuses
     │   └── DamagedMarkError     neither slot of the signer's mark can be read
+    ├── NewerExecutorError       the state is of an executor that this release lacks
     ├── SnapshotError            a snapshot cannot be made, taken or joined by here
     ├── SealedKeyError           the sealed values here are under another key
     ├── DataAccessError          others may write where the node keeps its data
@@ -64,6 +65,13 @@ class DamagedStoreError(StorageError):
 
     code = "STORE_DAMAGED"
     advice = "copy the data folder, check the disk, remove state and sync from peers"
+
+
+class NewerExecutorError(NodeError):
+    """The data is of an executor that this release does not have."""
+
+    code = "NEWER_EXECUTOR"
+    advice = "run the release that wrote it, or a newer one: an older one could only guess"
 
 
 class NewerFormatError(StorageError):

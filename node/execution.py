@@ -16,7 +16,7 @@ from typing import Final
 
 import trio
 
-from consensus.errors import invariant
+from consensus.errors import UnknownExecutorError, invariant
 from consensus.hotstuff.events import Executed, ExecutionResult
 from consensus.hotstuff.execution import statement_of
 from consensus.hotstuff.types import Block
@@ -51,6 +51,7 @@ class Execution:
         find_batch: returns a batch that is held.
         done: is told each result.
         node_key: of this node, for the sealed values that were delivered to it.
+        lacks: is told that a block is of an executor that this release lacks; it is left alone.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Execution:
         done: Callable[[Executed], None],
         metrics: Metrics,
         node_key: bytes = b"",
+        lacks: Callable[[UnknownExecutorError], None] | None = None,
     ) -> None:
         self._chain = chain
         self._ledger = ledger
@@ -73,6 +75,7 @@ class Execution:
         self._find_batch = find_batch
         self._done = done
         self._node_key = node_key
+        self._lacks = lacks
         self._seconds = metrics.stage_seconds.labels(stage="execute")
         self._next: Block | None = None
         self._bell = trio.Event()
@@ -106,7 +109,13 @@ class Execution:
                 self._bell = trio.Event()
                 block = self._next
                 if block is not None:
-                    result = await self._execute(block)
+                    try:
+                        result = await self._execute(block)
+                    except UnknownExecutorError as error:
+                        if self._lacks is None:
+                            raise
+                        self._lacks(error)
+                        continue
                     self._next = None
                     self._done(Executed(block.id, result))
 

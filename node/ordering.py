@@ -68,6 +68,7 @@ from consensus.hotstuff.types import (
     SignKind,
     Vote,
 )
+from node.activation import Horizon
 from node.api.limits import ByteBudget
 from node.chronicle import Chronicle
 from node.dissemination import Dissemination
@@ -119,6 +120,7 @@ class Ordering:
         evidence: pairs that the log holds.
         ends: what ended each earlier epoch.
         epoch_over: is told that the epoch ended; nothing is taken up any more.
+        horizon: knows which blocks this release cannot execute.
     """
 
     def __init__(
@@ -139,8 +141,10 @@ class Ordering:
         evidence: Iterable[bytes] = (),
         ends: Mapping[int, CommitCert] = MappingProxyType({}),
         epoch_over: Callable[[], None] = lambda: None,
+        horizon: Horizon | None = None,
     ) -> None:
         self.replica = replica
+        self._horizon = horizon
         self.evidence = list(dict.fromkeys(evidence))[:EVIDENCE_MAX]
         """Pairs of contradicting signed messages, as they are logged."""
         self._ends = ends
@@ -241,6 +245,9 @@ class Ordering:
         while waiting:
             for effect in self.replica.step(waiting.popleft(), self._now_ms()):
                 match effect:
+                    case Sign() if (halt := self._beyond(effect)) is not None:
+                        self._halted(halt)
+                        return
                     case Sign() if self._remote is not None:
                         self._ask(self._remote, effect)
                     case Sign():
@@ -249,6 +256,10 @@ class Ordering:
                         self._outbox.put(effect)
                     case _:
                         self._carry_out(effect)
+
+    def _beyond(self, request: Sign) -> Halt | None:
+        """Return why a block is not signed that this release cannot execute."""
+        return None if self._horizon is None else self._horizon.forbids(request)
 
     def _sign(self, request: Sign) -> Signed:
         kind, round_, body = request.kind, request.round, request.body
@@ -459,6 +470,8 @@ class Ordering:
             self._clock_skew[self._committee.leader(message.block.round)].set(skew / 1000)
         verified = self._verifier.verify(message, peer)
         self._look_for_own(message)
+        if isinstance(message, Proposal) and self._horizon is not None:
+            self._horizon.proposed(message)
         if isinstance(message, BlocksResponse):
             self.post(BlocksFetched(peer, verified))
         else:

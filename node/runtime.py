@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -21,10 +22,13 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from consensus import genesis
+from consensus.answers import NO_VOTE
 from consensus.hotstuff.events import FOLLOWER
 from consensus.keyfile import KeyPair
 from consensus.ledger.model import Rulebook
-from consensus.release import VERSION
+from consensus.protocol import Status
+from consensus.release import ADVICE, VERSION
+from node.api.backend import Rejected
 from node.api.limits import ApiLimits
 from node.api.server import ApiServer
 from node.backend import Backend
@@ -116,6 +120,7 @@ class Node:
         self._keyring = keyring = keyring or Keyring.of(config, {})
         self.far_behind = False
         self._may_join_at = may_join_at
+        self._other_versions: Counter[str] = Counter()
         self._moved = (0, time.monotonic())
         self.log = log
         self.metrics = Metrics()
@@ -332,6 +337,24 @@ class Node:
                 self.api.lapsed(lapsed)
             self.network.recheck()
             self._look_behind()
+            self._tell_other_versions()
+            news = self.engine.horizon.news(self.engine.chronicle.time_ms())
+            if news is not None:
+                self.log.warning("an executor to come is lacking", reason=news)
+
+    def _tell_other_versions(self) -> None:
+        """Log who was declined since the last look because it speaks another version."""
+        stats = self.network.stats.peers
+        told = {self._name(number): each.other_version for number, each in stats.items()}
+        told["clients"] = self.api.cut["version"]
+        for name, count in told.items():
+            if count > self._other_versions[name]:
+                self._other_versions[name] = count
+                reason = next(
+                    (each.last_error for at, each in stats.items() if self._name(at) == name),
+                    "their hello names another version of the client protocol",
+                )
+                self.log.warning("another version", peer=name, reason=reason, hint=ADVICE)
 
     def _look_behind(self) -> None:
         """Stop, to take a snapshot, when far behind."""
@@ -411,20 +434,20 @@ class Node:
 
     # --- what it says of itself -----------------------------------------------------------------
 
-    def _refusing(self) -> str | None:
+    def _refusing(self) -> Rejected | None:
         """Return why no transaction is taken, or None."""
         problem = self._not_serving()
-        if problem is None and not self.votes:
-            where = ", ".join(
-                f"{each.agency} ({each.client_host}:{each.client_port})"
-                for each in self.identity.committee.validators
-                if each.agency != self.identity.agency
-            )
-            return (
-                f"this node follows without a vote and takes no transactions ({self._no_vote()}): "
-                f"submit to {where}"
-            )
-        return problem
+        if problem is not None:
+            return Rejected(Status.UNAVAILABLE, "UNAVAILABLE", problem, "ask another node", 1000)
+        if self.votes:
+            return None
+        where = ", ".join(
+            f"{each.agency} ({each.client_host}:{each.client_port})"
+            for each in self.identity.committee.validators
+            if each.agency != self.identity.agency or self.config.node.role == "observer"
+        )
+        said = f"this node follows without a vote and takes no transactions ({self._no_vote()})"
+        return Rejected(Status.UNAVAILABLE, NO_VOTE, said, f"submit to {where}", 1000)
 
     def _no_vote(self) -> str:
         if self.identity.index != FOLLOWER:
@@ -497,10 +520,15 @@ class Node:
             "private_from": engine.retention.first,
             "past_from": engine.store.view.horizon,
             "votes": engine.votes,
+            "executor": engine.horizon.status(chronicle.time_ms()),
             "restored_at": None if engine.restored is None else engine.restored.height,
             "state_root": chronicle.state_root(chronicle.certified).hex(),
             "leaves": engine.execution.state.key_count,
             "peers": [self._name(peer) for peer in sorted(self.network.connected)],
+            "releases": {
+                self._name(peer): self.network.stats.peers[peer].release
+                for peer in sorted(self.network.connected)
+            },
             "observers": sorted(self._name(each) for each in self.network.guests),
             "validators": [validator.agency for validator in committee.validators],
             "pool": engine.dissemination.pool.waiting,

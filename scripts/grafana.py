@@ -378,6 +378,15 @@ NODE_ROWS: Final[Sequence[tuple[str, Sequence[Plot]]]] = [
                 width=4,
             ),
             Plot("Links", [one("comity_peers_connected")], kind=STAT, width=4),
+            Plot("Executor", [one("comity_executor_in_force")], kind=STAT, width=4),
+            Plot(
+                "Executor lacked from",
+                [one("comity_executor_lacking_from_seconds")],
+                kind=STAT,
+                bad_from=1,
+                text="Seconds since 1970; this node stops then. 0: its release has them all.",
+                width=4,
+            ),
             Plot(
                 "Up for",
                 [(f"time() - comity_process_start_seconds{{{NODE}}}", "up")],
@@ -464,6 +473,11 @@ NODE_ROWS: Final[Sequence[tuple[str, Sequence[Plot]]]] = [
                 "bytes",
             ),
             Plot(
+                "Connections by minor version, a second",
+                [rate("comity_client_hellos_total", "minor")],
+                "ops",
+            ),
+            Plot(
                 "Cut and turned away, a second",
                 [
                     rate("comity_client_cut_total", "reason"),
@@ -494,6 +508,15 @@ NODE_ROWS: Final[Sequence[tuple[str, Sequence[Plot]]]] = [
                 text="Those that the software makes have no end.",
             ),
             Plot("Links ended, a second", [rate("comity_peer_disconnects_total", "peer")], "ops"),
+            Plot(
+                "Peers of another release",
+                [(f"comity_peer_other_release{{{NODE}}}", "{{peer}}")],
+            ),
+            Plot(
+                "Links declined for their version, a second",
+                [rate("comity_peer_other_version_total", "peer")],
+                "ops",
+            ),
             Plot(
                 "What peers did wrong, a second",
                 [

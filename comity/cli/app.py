@@ -60,7 +60,7 @@ app = App(
 
 _GROUPS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
-        "network": ("network", "ceremony", "members", "admitting"),
+        "network": ("network", "ceremony", "members", "admitting", "observing"),
         "node": ("node", "backup", "inspecting"),
         "signer": ("signer",),
         "keys": ("keys",),

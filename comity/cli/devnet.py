@@ -7,44 +7,53 @@ import signal
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import trio
 from cyclopts import Parameter
 
-from comity import founding, keys
+from comity import founding, keys, observing
 from comity.cli import network, show
+from comity.cli.ceremony import address_of
+from comity.cli.observing import lay_observer
 from comity.cli.options import OUTPUT, Output, UsageError, examples
 from comity.cli.values import time_word
 from comity.client import Client
 from comity.errors import NotReachableError
 from comity.results import Height
+from comity.servers import CERTIFICATE_SUFFIX, observer, servers_of
+from comity.session import Server
 from consensus import genesis as genesis_file
-from consensus.committee import Validator
+from consensus.committee import PORT_MAX
 
 START_SECONDS_MAX: Final = 60.0
 STOP_SECONDS_MAX: Final = 15.0
 LOG_NAME: Final = "node.log"
 LOG_LINES: Final = 5
+OBSERVERS_MAX: Final = 64
+PORTS_PER_OBSERVER: Final = 2
 
 
 @dataclass(slots=True)
 class Running:
-    """A node's process."""
+    """A node's process, and how clients reach it."""
 
     agency: str
     home: Path
     process: trio.Process
+    server: Server
 
 
 EXAMPLES: Final = examples(
     "comity devnet                     four nodes on free ports, then stop",
     "comity devnet mynet --stay        keep running; data stays in mynet",
     "comity devnet --size 7 --rules my/rules --stay",
+    "comity devnet --observers 2 --stay   and two nodes that follow without a vote",
 )
 
 
@@ -56,6 +65,9 @@ def devnet(
     base_port: Annotated[
         int | None, Parameter(help="First of three ports a node; else free ones.")
     ] = None,
+    observers: Annotated[
+        int, Parameter(show_default=True, help="Nodes that follow without a vote, besides.")
+    ] = 0,
     stay: Annotated[bool, Parameter(help="Keep it running until Ctrl-C.")] = False,
     output: Output = OUTPUT,
 ) -> None:
@@ -67,16 +79,81 @@ def devnet(
     with ExitStack() as stack:
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="comity-")))
+        if not 0 <= observers <= OBSERVERS_MAX:
+            raise UsageError(
+                f"--observers {observers} cannot be", hint=f"ask for 0 to {OBSERVERS_MAX}"
+            )
         if not (folder / founding.GENESIS_NAME).exists():
+            size = len(network.names(plan.agencies, plan.size))
+            more = size + PORTS_PER_OBSERVER * observers if observers else 0
             if base_port is None:
-                base_port = network.free_base_port(len(network.names(plan.agencies, plan.size)))
-            network.make(folder, "devnet", plan, base_port)
-        elif plan != network.PLAN or base_port is not None:
+                base_port = network.free_base_port(size, more)
+            made = network.make(folder, "devnet", plan, base_port)
+            if observers:
+                _add_observers(folder, made, observers, base_port + founding.PORTS_PER_NODE * size)
+        elif plan != network.PLAN or base_port is not None or observers:
             raise UsageError(
                 f"{folder} holds a network already; it cannot be founded another way",
                 hint="leave the options away, or name a new folder",
             )
         trio.run(_run, folder, stay, output)
+
+
+def _add_observers(folder: Path, made: founding.Founding, count: int, port: int) -> None:
+    """Give every member a door on ports from ``port`` up, and lay down observers that use them.
+
+    Raises:
+        DraftError: ports beyond 65535.
+    """
+    from node.network.tls import make_certificate
+
+    size = len(made.members)
+    if port + size + PORTS_PER_OBSERVER * count > PORT_MAX:
+        raise UsageError(f"ports from {port} up do not all exist", hint="choose a lower port")
+    doors = {each.name: f"{each.host}:{port + at}" for at, each in enumerate(made.members)}
+    for agency, address in doors.items():
+        (folder / agency / observing.DOORS_FOLDER).mkdir()
+        with (folder / agency / founding.CONFIG_NAME).open("a", encoding="utf-8") as file:
+            file.write(observing.door(address, count))
+    port += size
+    for number in range(1, count + 1):
+        name = f"observer-{number}"
+        new = observing.new_observer(
+            made.genesis,
+            name,
+            doors,
+            clients=f"127.0.0.1:{port}",
+            telemetry=f"127.0.0.1:{port + 1}",
+            recheck=False,
+            make_certificate=make_certificate,
+        )
+        lay_observer(new, folder / name)
+        for agency in doors:
+            place = folder / agency / observing.DOORS_FOLDER / f"{name}{CERTIFICATE_SUFFIX}"
+            place.write_bytes(new.certificate)
+        port += PORTS_PER_OBSERVER
+
+
+def _servers(folder: Path) -> dict[Path, Server]:
+    """Return who is to run, by folder: members in the order of the committee, then observers.
+
+    Raises:
+        UsageError: an observer's folder is not as it was made.
+    """
+    genesis = genesis_file.decode((folder / founding.GENESIS_NAME).read_bytes())
+    found = {folder / each.agency: each for each in servers_of(genesis.committee)}
+    for home in sorted(set(folder.glob("observer-*/")) - found.keys()):
+        name = home.name
+        try:
+            config = tomllib.loads((home / founding.CONFIG_NAME).read_text(encoding="utf-8"))
+            certificate = (home / f"{name}{CERTIFICATE_SUFFIX}").read_bytes()
+            host, port = address_of(config["listen"]["clients"], "listen.clients")
+            found[home] = replace(observer(certificate, host, port), agency=name)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(
+                f"{home} is no observer's folder: {error}", hint="move it out of the network's"
+            ) from error
+    return found
 
 
 async def _run(folder: Path, stay: bool, output: Output) -> None:
@@ -85,7 +162,7 @@ async def _run(folder: Path, stay: bool, output: Output) -> None:
             nursery.start_soon(_until_signal, scope)
             async with started(folder) as nodes:
                 heights = await certifying(folder, nodes)
-                _report(folder, heights, stay, output)
+                _report(folder, nodes, heights, stay, output)
                 if stay:
                     await _watch(nodes)
             nursery.cancel_scope.cancel()
@@ -100,12 +177,10 @@ async def _until_signal(scope: trio.CancelScope) -> None:
 @asynccontextmanager
 async def started(folder: Path) -> Any:
     """Run the nodes of a network; all have ended when the block ends."""
-    genesis = genesis_file.decode((folder / founding.GENESIS_NAME).read_bytes())
     async with AsyncExitStack() as stack:
         nodes: list[Running] = []
         stack.push_async_callback(_stop, nodes)
-        for validator in genesis.committee.validators:
-            home = folder / validator.agency
+        for home, server in _servers(folder).items():
             with (home / LOG_NAME).open("ab") as log:
                 process = await trio.lowlevel.open_process(
                     [sys.executable, "-m", "comity.cli", "node", "run", str(home)],
@@ -115,7 +190,7 @@ async def started(folder: Path) -> Any:
                     start_new_session=True,
                     env={**keys.for_children(os.environ), "COMITY_LOG_FORMAT": "json"},
                 )
-            nodes.append(Running(validator.agency, home, process))
+            nodes.append(Running(server.agency, home, process, server))
         yield nodes
 
 
@@ -140,30 +215,29 @@ async def certifying(folder: Path, nodes: Sequence[Running]) -> dict[str, Height
         NotReachableError: a node ended or took too long; shows the end of its log.
     """
     genesis = (folder / founding.GENESIS_NAME).read_bytes()
-    validators = genesis_file.decode(genesis).committee.validators
     found: dict[str, Height] = {}
 
-    async def ask(validator: Validator) -> None:
+    async def ask(node: Running) -> None:
         async with Client.connect(
-            genesis, servers=[validator.agency], patience_seconds=START_SECONDS_MAX
+            genesis, servers=[node.server], patience_seconds=START_SECONDS_MAX
         ) as client:
-            while validator.agency not in found:
+            while node.agency not in found:
                 heights = await client.statements(-1)
                 if heights and heights[-1].height > 0:
-                    found[validator.agency] = heights[-1]
+                    found[node.agency] = heights[-1]
                 else:
                     await trio.sleep(0.1)
 
     with trio.move_on_after(START_SECONDS_MAX):
         async with trio.open_nursery() as nursery:
-            for validator in validators:
-                nursery.start_soon(ask, validator)
-            while len(found) < len(validators):
+            for node in nodes:
+                nursery.start_soon(ask, node)
+            while len(found) < len(nodes):
                 for node in nodes:
                     if node.process.poll() is not None:
                         raise _ended(node)
                 await trio.sleep(0.05)
-    if len(found) < len(validators):
+    if len(found) < len(nodes):
         late = next(node for node in nodes if node.agency not in found)
         raise NotReachableError(
             f"the node of {late.agency} certified nothing in {START_SECONDS_MAX:g} s",
@@ -202,30 +276,46 @@ async def _watch(nodes: Sequence[Running]) -> None:
         await trio.sleep(0.2)
 
 
-def _report(folder: Path, heights: dict[str, Height], stay: bool, output: Output) -> None:
-    genesis = genesis_file.decode((folder / founding.GENESIS_NAME).read_bytes())
-    value = {
+def _report(
+    folder: Path,
+    nodes: Sequence[Running],
+    heights: dict[str, Height],
+    stay: bool,
+    output: Output,
+) -> None:
+    def told(node: Running) -> dict[str, Any]:
+        return {"clients": _address(node.server), "height": heights[node.agency].height}
+
+    value: dict[str, Any] = {
         "genesis": str(folder / founding.GENESIS_NAME),
-        "nodes": {
-            v.agency: {
-                "clients": f"{v.client_host}:{v.client_port}",
-                "height": heights[v.agency].height,
-            }
-            for v in genesis.committee.validators
-        },
+        "nodes": {each.agency: told(each) for each in nodes if each.server.votes},
     }
+    observers = {n.agency: {**told(n), "server": _named(n)} for n in nodes if not n.server.votes}
+    if observers:
+        value["observers"] = observers
     title = f"every node certifies; clients use --genesis {folder / founding.GENESIS_NAME}"
     shown = show.table("agency", "clients", "height", "time", "keys")
-    for v in genesis.committee.validators:
-        height = heights[v.agency]
+    for node in nodes:
+        height = heights[node.agency]
         shown.add_row(
-            v.agency,
-            f"{v.client_host}:{v.client_port}",
+            node.agency if node.server.votes else f"{node.agency} (no vote)",
+            _address(node.server),
             str(height.height),
             time_word(height.time_ms),
-            str(folder / v.agency / "keys"),
+            str(node.home / "keys"),
         )
-    show.emit(output, value, show.titled(title, shown, "Ctrl-C stops it" if stay else ""))
+    lines = [f"read from an observer with --server {each['server']}" for each in observers.values()]
+    lines += ["Ctrl-C stops it"] if stay else []
+    show.emit(output, value, show.titled(title, shown, "\n".join(lines)))
+
+
+def _address(server: Server) -> str:
+    return f"{server.host}:{server.port}"
+
+
+def _named(node: Running) -> str:
+    """Return what names an observer among the servers of a client."""
+    return f"{node.home / node.agency}{CERTIFICATE_SUFFIX}={_address(node.server)}"
 
 
 COMMANDS: Final = ((devnet, EXAMPLES),)

@@ -199,13 +199,16 @@ def names(agencies: Sequence[str], size: int | None) -> tuple[str, ...]:
     return (*AGENCIES[:count], *more)
 
 
-def free_base_port(size: int) -> int:
+def free_base_port(size: int, more: int = 0) -> int:
     """Return the first of enough free ports in a row on this machine for ``size`` nodes.
+
+    Args:
+        more: further ports after those.
 
     Raises:
         UsageError: none were found.
     """
-    count = size * founding.PORTS_PER_NODE
+    count = size * founding.PORTS_PER_NODE + more
     draw = random.SystemRandom()
     for _ in range(FREE_TRIES_MAX):
         first = draw.randrange(FREE_PORTS.start, FREE_PORTS.stop - count)

@@ -57,8 +57,8 @@ class Reach:
     server: Annotated[
         tuple[str, ...],
         Parameter(
-            help="Agency whose node to ask, as name or name=host:port; may be repeated. "
-            "Else COMITY_SERVERS, else all.",
+            help="Agency whose node to ask, as name or name=host:port, or an observer by its "
+            "certificate, as court.crt=host:port; may be repeated. Else COMITY_SERVERS, else all.",
         ),
     ] = ()
     key: Annotated[Path | None, Parameter(help="Key file; else COMITY_KEY_FILE.")] = None

@@ -26,7 +26,7 @@ from typing import Final, NamedTuple
 from consensus import codec
 from consensus.codec import Value
 from consensus.committee import Committee
-from consensus.errors import LocalProtocolError, invariant
+from consensus.errors import LocalProtocolError, UnknownExecutorError, invariant
 from consensus.ledger import decision as decisions
 from consensus.ledger import indexes, membership, sealing, terms
 from consensus.ledger.authority import Granted, Power, Powerless, Standing
@@ -45,7 +45,7 @@ from consensus.ledger.proposals import Proposal, changes
 from consensus.ledger.proposing import Bench, Proposing
 from consensus.ledger.quiet import outcome
 from consensus.ledger.transaction import EXECUTE, PROTECTIVE, Call, Transaction
-from consensus.ledger.versions import EXECUTORS, FIRST, unknown_action
+from consensus.ledger.versions import FIRST, unknown_action
 from consensus.ledger.view import Source, View, Write, single_write
 from consensus.state import salted
 from consensus.state.record import Leaf, decode_single
@@ -130,7 +130,7 @@ class BlockRun:
             signatures have been checked.
 
     Raises:
-        LocalProtocolError: the context names an executor that this software does not have.
+        UnknownExecutorError: this release does not have the executor in force.
     """
 
     __slots__ = (
@@ -175,11 +175,8 @@ class BlockRun:
         self._rules = ledger.rules(source, context.time_ms)
         self.executor = self._rules.executor or context.executor or FIRST
         """The number of the behaviour in force, which the block's statement names."""
-        if self.executor not in EXECUTORS:
-            raise LocalProtocolError(
-                f"executor {self.executor} is in force, and this software lacks it",
-                hint="install a release that has it",
-            )
+        if self.executor not in ledger.executors:
+            raise UnknownExecutorError(self.executor, ledger.executors)
         asked = context.executor
         invariant(asked in (None, self.executor), f"executor {asked} is not the one in force")
         self._view.book = self._rules.book

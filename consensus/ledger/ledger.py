@@ -29,6 +29,7 @@ from consensus.ledger.layout import EXECUTOR_HEAD, Paths, RulesHead
 from consensus.ledger.model import Rulebook
 from consensus.ledger.records import KeptRecords, RowLike
 from consensus.ledger.rules import compile_rulebook
+from consensus.ledger.versions import EXECUTORS
 from consensus.ledger.view import RulesInForce, Source
 from consensus.state.record import decode_single
 
@@ -72,18 +73,22 @@ class Ledger:
 
     ``chain`` is the hash of the genesis file; ``limits`` and ``committee`` come from it, and the
     state says which committee came after. ``nodes`` are the node keys of that first committee; set
-    to None, deliveries of sealed values are not judged: of a draft they come last.
+    to None, deliveries of sealed values are not judged: of a draft they come last. This release has
+    the behaviours ``executors``.
     """
 
     chain: bytes
     limits: Limits
     committee: Committee
+    executors: tuple[int, ...] = EXECUTORS
     nodes: Mapping[str, bytes] | None = field(init=False)
     paths: Paths = field(init=False)
     authority: Authority = field(init=False, default_factory=Authority)
     records: KeptRecords = field(init=False, default_factory=KeptRecords)
     _books: dict[tuple[bytes, ...], Rulebook] = field(init=False, default_factory=dict)
     _rules: Rules | None = field(init=False, default=None)
+    _activated: tuple[bytes, list[list[int]]] = field(init=False, default=(b"", []))
+    """When which executors come into force, and the hash of the leaf that says so."""
 
     def __post_init__(self) -> None:
         self.paths = Paths(self.chain)
@@ -91,7 +96,7 @@ class Ledger:
 
     def apart(self) -> Ledger:
         """Return a ledger of the same network that has judged nothing, with the rules compiled."""
-        other = Ledger(self.chain, self.limits, self.committee)
+        other = Ledger(self.chain, self.limits, self.committee, self.executors)
         other.nodes = self.nodes
         other._books.update(self._books)
         if self._rules is not None:
@@ -152,6 +157,31 @@ class Ledger:
         until_ms = min((date for date in dates if date > time_ms), default=INT64_MAX)
         executor = versions.number_at(time_ms)
         return Rules(book, in_force, reads, from_ms, until_ms, ahead, executor)
+
+    def executors_from(self, source: Source, time_ms: int) -> list[tuple[int, int]]:
+        """Return the executor in force at ``time_ms`` and those to come: number, from when.
+
+        Empty where the source does not say. Cost: one row.
+        """
+        row = source.get(self.paths.executor)
+        if row is None:
+            return []
+        if row.vh != self._activated[0]:
+            head = RulesHead(*codec.parse(decode_single(row.value)[2], "rules"))
+            self._activated = row.vh, head.active
+        active = self._activated[1]
+        return [
+            (number, from_ms)
+            for at, (number, from_ms) in enumerate(active)
+            if at + 1 == len(active) or active[at + 1][1] > time_ms
+        ]
+
+    def lacking(self, source: Source, time_ms: int) -> tuple[int, int] | None:
+        """Return the first executor, in force or to come, that this release does not have."""
+        for number, from_ms in self.executors_from(source, time_ms):
+            if number not in self.executors:
+                return number, from_ms
+        return None
 
     def compiled(self, texts: Sequence[bytes]) -> Rulebook:
         """Return the rule book of rule sets, one a domain, in ascending order of domains.

@@ -19,8 +19,8 @@ from consensus.ledger.codes import Code, Refused
 from consensus.ledger.view import View
 
 FIRST: Final = 1
-EXECUTORS: Final = (1, 2)
-"""The behaviours that this software has."""
+EXECUTORS: Final[tuple[int, ...]] = (1, 2)
+"""The behaviours that this release has."""
 
 
 def unknown_action(view: View, domain: str, action: str) -> Refused:

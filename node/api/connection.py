@@ -36,6 +36,8 @@ from consensus.protocol import (
     UnknownMethod,
     Unsubscribe,
 )
+from consensus.release import ADVICE
+from consensus.release import VERSION as RELEASE
 from consensus.signing import verify
 from node.api import access, reading, showing
 from node.api.backend import (
@@ -80,6 +82,10 @@ class Hub(Protocol):
     @property
     def cut(self) -> Counter[str]:
         """Connections that this side ended, by reason, for telemetry."""
+
+    @property
+    def greeted(self) -> Counter[int]:
+        """Hellos of this version, by minor version, for telemetry."""
 
     @property
     def node_key(self) -> bytes:
@@ -131,10 +137,17 @@ class Connection:
         writer: likewise.
         address: of the client, for limits.
         nonce: NONCE_BYTES of fresh randomness.
+        minor: version of the protocol that both speak, as TLS has it.
     """
 
     def __init__(
-        self, hub: Hub, reader: FrameReader, writer: FrameWriter, address: str, nonce: bytes
+        self,
+        hub: Hub,
+        reader: FrameReader,
+        writer: FrameWriter,
+        address: str,
+        nonce: bytes,
+        minor: int = 0,
     ) -> None:
         self.hub = hub
         self.key = b""
@@ -153,6 +166,7 @@ class Connection:
         self._reader = reader
         self._writer = writer
         self._nonce = nonce
+        self._minor = minor
         self._greeted = False
         self.closing = False
         """An answer has been given after which nothing more is heard."""
@@ -180,7 +194,12 @@ class Connection:
         """Serve until the client leaves, breaks the protocol, or is too slow."""
         hub = self.hub
         greeting = answers.Greeting(
-            protocol.VERSION, hub.chain, hub.node_key, self._nonce, hub.backend.height
+            protocol.VERSION,
+            hub.chain,
+            hub.node_key,
+            self._nonce,
+            hub.backend.height,
+            RELEASE if self._minor else "",
         )
         self.outbox.put(0, Status.EVENT, greeting.to_value())
         with self._scope:
@@ -327,16 +346,20 @@ class Connection:
         if self._greeted:
             self._end(request_id, Status.MALFORMED, DecodeError("hello comes once"))
             return
+        if request.version != protocol.VERSION:
+            hub.cut["version"] += 1
+            said = (
+                f"the client speaks version {request.version} of the client protocol, this node "
+                f"{protocol.VERSION} (release {RELEASE})"
+            )
+            self._end(request_id, Status.UNSUPPORTED, ComityError(said, hint=ADVICE))
+            return
         if request.chain != hub.chain:
             hint = "compare the genesis files"
             problem = ComityError("this node serves another network", hint=hint)
             self._end(request_id, Status.WRONG_CHAIN, problem)
             return
-        if request.version != protocol.VERSION:
-            said = f"protocol version {request.version} is not spoken here, {protocol.VERSION} is"
-            problem = ComityError(said, hint="use the release of the client that fits the node's")
-            self._end(request_id, Status.UNSUPPORTED, problem)
-            return
+        hub.greeted[self._minor] += 1
         if request.key is not None and request.signature is not None:
             signed = protocol.session_message(hub.chain, hub.node_key, self._nonce, request.key)
             try:

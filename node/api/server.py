@@ -19,6 +19,7 @@ import trio
 
 from consensus import answers, protocol
 from consensus.protocol import Status
+from consensus.release import minor_of
 from consensus.state.merkle import RESULTS
 from node.api.backend import ApiBackend, CertifiedBlock
 from node.api.connection import RECEIPTS_BYTES_MAX, Connection, Waiter
@@ -68,6 +69,8 @@ class ApiServer:
         """Answers by method and status, for telemetry."""
         self.cut: Counter[str] = Counter()
         """Connections that this side ended, by reason: see ``comity_client_cut_total``."""
+        self.greeted: Counter[int] = Counter()
+        """Hellos of this version of the protocol, by minor version."""
         self._context = context
         self._random_bytes = random_bytes
         self._connections: dict[Connection, None] = {}
@@ -216,6 +219,7 @@ class ApiServer:
             FrameWriter(stream, limits.send_seconds_max),
             address,
             self._random_bytes(protocol.NONCE_BYTES),
+            minor_of(stream.protocol()) if isinstance(stream, TlsStream) else 0,
         )
         self._connections[connection] = None
         try:

@@ -69,8 +69,8 @@ class LinkRefused(RemoteProtocolError):
     code = "LINK_REFUSED"
     advice = "compare the genesis hashes and software versions of the two nodes"
 
-    def __init__(self, message: str, *, reason: int, by_peer: bool = False) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, reason: int, by_peer: bool = False, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
         self.reason = reason
         self.by_peer = by_peer
 

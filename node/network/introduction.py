@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 import trio
@@ -43,6 +44,7 @@ async def introduce(
     stats: LinkStats,
     *,
     dialled: bool,
+    minor: int = 0,
     welcome: Callable[[Hello], None] = lambda hello: None,
 ) -> Link:
     """Return the link of a stream at whose other end TLS has shown member ``peer``.
@@ -54,6 +56,7 @@ async def introduce(
         limits: for the link.
         stats: of all links with this peer.
         dialled: we are D, else A.
+        minor: version of the protocol that both speak, as TLS has it.
         welcome: raises LinkRefused where the hello of the other side is a reason to decline.
 
     Raises:
@@ -62,6 +65,8 @@ async def introduce(
         ConnectionLost: the stream ended.
     """
     longest = 1 + max(*limits.frame_bytes_max.values(), wire.HELLO_BYTES_MAX)
+    if not minor:
+        ours = replace(ours, release="")
     reader = FrameReader(
         stream, longest, limits.frame_seconds_max, idle_seconds_max=limits.idle_seconds_max
     )

@@ -33,6 +33,8 @@ from typing import Final, Protocol
 import trio
 
 from consensus.errors import ComityError, RemoteProtocolError, invariant
+from consensus.release import VERSION as RELEASE
+from consensus.release import minor_of
 from node.network.errors import LINK_ERRORS, ConnectionLost, LinkRefused, WrongPeer
 from node.network.guests import GUESTS_FROM, Guest, ObserverDoor
 from node.network.introduction import introduce, refuse
@@ -438,6 +440,10 @@ class PeerNetwork:
                 self._note_failure(peer, error)
             return None
         await self._make_way(peer)
+        if (refusal := self._crowded(peer)) is not None:  # others were as quick
+            self._note_failure(peer, refusal)
+            await link.aclose()
+            return None
         return link
 
     async def _check_pause(self, tls: TlsStream, peer: PeerAddress) -> None:
@@ -463,11 +469,19 @@ class PeerNetwork:
         elif guest.upto is not None and hello.epoch > guest.upto:
             text = f"no vote since epoch {guest.upto}; be admitted as an observer to follow on"
             raise LinkRefused(text, reason=Refusal.NO_VOTE_ANY_MORE)
-        elif guest.upto is None and config.observers is not None:
-            others = [n for n in self._guest_links if self._guests[n].upto is None]
-            if len({*others} - {peer.index}) >= config.observers.connections_max:
-                text = f"{len(others)} observers are connected, as many as may be"
-                raise LinkRefused(text, reason=Refusal.CROWDED)
+        elif (refusal := self._crowded(peer)) is not None:
+            raise refusal
+
+    def _crowded(self, peer: PeerAddress) -> LinkRefused | None:
+        """Return why a guest is declined if as many observers are connected as may be."""
+        door, guest = self._config.observers, self._guests.get(peer.index)
+        if guest is None or guest.upto is not None or door is None:
+            return None
+        others = {n for n in self._guest_links if self._guests[n].upto is None} - {peer.index}
+        if len(others) < door.connections_max:
+            return None
+        text = f"{len(others)} observers are connected, as many as may be"
+        return LinkRefused(text, reason=Refusal.CROWDED)
 
     async def _turn_away(self, tls: TlsStream, place: Place, doorstep: Doorstep) -> None:
         if place.scope.cancelled_caught:
@@ -497,6 +511,7 @@ class PeerNetwork:
             limits,
             self.stats.peers[peer.index],
             dialled=welcome is None,
+            minor=minor_of(tls.protocol()),
             welcome=welcome or (lambda hello: None),
         )
 
@@ -509,6 +524,7 @@ class PeerNetwork:
             index=self._config.own_index if self._config.own_index >= 0 else NO_INDEX,
             nonce=secrets.token_bytes(NONCE_BYTES),
             extras=state.extras,
+            release=RELEASE,
         )
 
     async def _attend(self, link: Link) -> None:
@@ -517,6 +533,7 @@ class PeerNetwork:
         stats.connects += 1
         stats.connected_since_seconds = started = trio.current_time()
         try:
+            stats.release = link.hello.release
             self._runtime.connected(link.peer, link.hello)
             await link.run(self._runtime.received)
         finally:
@@ -539,7 +556,9 @@ class PeerNetwork:
     def _note_failure(self, peer: PeerAddress, error: ComityError) -> None:
         stats = self.stats.peers[peer.index]
         stats.attempts_failed += 1
-        stats.refused += isinstance(error, LinkRefused)
+        if isinstance(error, LinkRefused):
+            stats.refused += 1
+            stats.other_version += error.reason == Refusal.OTHER_VERSION
         stats.last_error = error.message
         fault = error.code if is_fault(error) else ""
         if fault or peer.index > self._config.own_index:

@@ -37,6 +37,10 @@ class LinkStats:
     """Connections, dialled or accepted, that never became a link."""
     refused: int = 0
     """Of those, the ones that one of the two sides declined."""
+    other_version: int = 0
+    """Of those, the ones declined because the two speak different versions of the protocol."""
+    release: str = ""
+    """That the peer named last; empty: it has named none."""
     replaced: int = 0
     """Links that gave way to a newer connection of the same peer."""
     faults: Counter[str] = field(default_factory=Counter)

@@ -28,7 +28,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from consensus import protocol
 from consensus.hashing import context
+from consensus.release import alpn
+from node.network import wire
 from node.network.errors import CertificateUnusable, WrongPeer
 from node.network.transport import TlsStream
 
@@ -167,6 +170,7 @@ def peer_contexts(
         side.check_hostname = False
         side.verify_mode = ssl.CERT_REQUIRED
         side.load_verify_locations(cadata=b"".join(members))
+        side.set_alpn_protocols(alpn(wire.PROTOCOL, wire.VERSION, wire.MINOR))
     return PeerContexts(dial, accept)
 
 
@@ -178,7 +182,9 @@ def client_server_context(own_certificate: bytes, own_seed: bytes) -> ssl.SSLCon
     Raises:
         CertificateUnusable: the certificate is malformed or does not fit the seed.
     """
-    return _identified(ssl.PROTOCOL_TLS_SERVER, own_certificate, own_seed)
+    result = _identified(ssl.PROTOCOL_TLS_SERVER, own_certificate, own_seed)
+    result.set_alpn_protocols(alpn(protocol.PROTOCOL, protocol.VERSION, protocol.MINOR))
+    return result
 
 
 def presented_certificate(stream: TlsStream) -> bytes:
@@ -204,14 +210,12 @@ def check_peer_key(stream: TlsStream, expected_key: bytes) -> None:
         raise WrongPeer(f"the other side has node key {key.hex()}, expected {expected_key.hex()}")
 
 
-def _identified(
-    protocol: ssl._SSLMethod, own_certificate: bytes, own_seed: bytes
-) -> ssl.SSLContext:
-    result = ssl.SSLContext(protocol)
+def _identified(method: ssl._SSLMethod, own_certificate: bytes, own_seed: bytes) -> ssl.SSLContext:
+    result = ssl.SSLContext(method)
     result.minimum_version = ssl.TLSVersion.TLSv1_3
     result.maximum_version = ssl.TLSVersion.TLSv1_3
     result.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    if protocol == ssl.PROTOCOL_TLS_SERVER:
+    if method == ssl.PROTOCOL_TLS_SERVER:
         result.num_tickets = 0
     key = _private_key(own_seed)
     if certificate_key(own_certificate) != key.public_key().public_bytes_raw():

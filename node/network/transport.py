@@ -107,6 +107,10 @@ class TlsStream(trio.abc.Stream):
         """Everything that was to be sent has been. What a send left over can never follow."""
         self._closed = False
 
+    def protocol(self) -> str | None:
+        """Return what both sides offered by ALPN, once the handshake is done; None: nothing."""
+        return self._tls.selected_alpn_protocol()
+
     async def do_handshake(self) -> None:
         """Return once this side has accepted the other.
 

@@ -21,11 +21,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from consensus import codec
+from consensus.codec import Value
 from consensus.errors import DecodeError, invariant
+from consensus.release import ADVICE, release
+from consensus.release import VERSION as RELEASE
 from node.network.errors import LinkRefused
 
 VERSION: Final = 1
 """Of this protocol. A node refuses a link of another version."""
+MINOR: Final = 1
+"""From minor 1 on a hello names the sender's release."""
+PROTOCOL: Final = "comity-link"
 
 HELLO_BYTES_MAX: Final = 256 * 1024
 EXTRAS_BYTES_MAX: Final = HELLO_BYTES_MAX - 256
@@ -69,7 +75,7 @@ class Refusal(enum.IntEnum):
 
 _REFUSAL_NAMES: Final = {int(refusal): refusal.name for refusal in Refusal}
 
-_HELLO: Final = codec.array(
+_HELLO_ITEMS: Final = (
     codec.integer(VERSION, VERSION),
     codec.bytes32,  # chain
     codec.count,  # epoch
@@ -78,6 +84,8 @@ _HELLO: Final = codec.array(
     codec.octets(NONCE_BYTES),
     codec.octets(high=EXTRAS_BYTES_MAX),
 )
+_HELLO: Final = codec.array(*_HELLO_ITEMS)
+_HELLO_WITH_RELEASE: Final = codec.array(*_HELLO_ITEMS, release)
 _REFUSED: Final = codec.array(codec.integer(0, 255), codec.text(REASON_BYTES_MAX))
 
 
@@ -91,6 +99,7 @@ class Hello:
         index: of the sender in the committee of its epoch; NO_INDEX without a vote there.
         nonce: fresh for this connection; the other side echoes it.
         extras: opaque here (the replica's highest certificates), at most EXTRAS_BYTES_MAX.
+        release: of the sender's software; empty where minor 0 is spoken.
     """
 
     chain: bytes
@@ -99,16 +108,17 @@ class Hello:
     index: int
     nonce: bytes
     extras: bytes = b""
+    release: str = ""
 
 
 def encode_hello(hello: Hello) -> bytes:
-    """Return the payload of a hello.
+    """Return the payload of a hello; one without a release is of minor 0.
 
     Raises:
         LocalProtocolError: our extras are too long.
     """
     invariant(len(hello.extras) <= EXTRAS_BYTES_MAX, "the extras of hello are too long")
-    body = [
+    body: list[Value] = [
         VERSION,
         hello.chain,
         hello.epoch,
@@ -117,6 +127,8 @@ def encode_hello(hello: Hello) -> bytes:
         hello.nonce,
         hello.extras,
     ]
+    if hello.release:
+        body.append(hello.release)
     return bytes([HELLO]) + codec.encode(body)
 
 
@@ -133,13 +145,15 @@ def decode_hello(payload: bytes) -> Hello:
     value = codec.parse(body, "hello")
     if type(value) is list and value and type(value[0]) is int and value[0] != VERSION:
         raise LinkRefused(
-            f"the peer speaks version {value[0]} of the link protocol, this node {VERSION}",
+            f"the peer speaks version {value[0]} of the link protocol, this node {VERSION} "
+            f"(release {RELEASE})",
             reason=Refusal.OTHER_VERSION,
+            hint=ADVICE,
         )
-    _, chain, epoch, height, index, nonce, extras = codec.decode(
-        body, _HELLO, bytes_max=HELLO_BYTES_MAX - 1, what="hello"
-    )
-    return Hello(chain, epoch, height, index, nonce, extras)
+    named = type(value) is list and len(value) > len(_HELLO_ITEMS)
+    shape = _HELLO_WITH_RELEASE if named else _HELLO
+    _, *items = codec.decode(body, shape, bytes_max=HELLO_BYTES_MAX - 1, what="hello")
+    return Hello(*items)
 
 
 def encode_refused(reason: int, text: str) -> bytes:
@@ -158,4 +172,9 @@ def decode_refused(payload: bytes) -> LinkRefused:
         payload[1:], _REFUSED, bytes_max=REFUSED_BYTES_MAX - 1, what="refused"
     )
     name = _REFUSAL_NAMES.get(reason, str(reason))
-    return LinkRefused(f"the peer declined the link, {name}: {text!r}", reason=reason, by_peer=True)
+    return LinkRefused(
+        f"the peer declined the link, {name}: {text!r}",
+        reason=reason,
+        by_peer=True,
+        hint=ADVICE if reason == Refusal.OTHER_VERSION else "",
+    )

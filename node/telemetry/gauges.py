@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 import trio
 from prometheus_client import Counter
 
+from consensus.protocol import MINOR
+from consensus.release import VERSION as RELEASE
 from node.telemetry import process
 from node.telemetry.metrics import Metrics
 
@@ -78,6 +80,9 @@ class Gauges:
         metrics.validators.set(committee.size)
         metrics.quorum.set(committee.quorum)
         metrics.behind.set(engine.behind)
+        time_ms = engine.chronicle.time_ms()
+        metrics.executor.set(engine.horizon.status(time_ms)["in_force"])
+        metrics.executor_lacking.set((engine.horizon.lacks_from_ms(time_ms) or 0) / 1000)
         for name in self._names:
             metrics.timeouts.labels(leader=name)  # shown before the first, so that it is a rise
         engine.coordination.refresh(engine.chronicle.time_ms())
@@ -118,6 +123,11 @@ class Gauges:
                 first.labels(peer=peer)  # shown before the first, so that the first is a rise
             if stats.round_trip_seconds is not None:
                 metrics.peer_seconds.labels(peer=peer).set(stats.round_trip_seconds)
+            other = stats.release not in ("", RELEASE)
+            metrics.peer_other_release.labels(peer=peer).set(1 if other else 0)
+            self._catch_up(
+                metrics.peer_other_version.labels(peer=peer), stats.other_version, "version", peer
+            )
             self._catch_up(
                 metrics.peer_disconnects.labels(peer=peer), stats.disconnects, "gone", peer
             )
@@ -172,9 +182,12 @@ class Gauges:
         for (method, status), count in api.requests.items():
             requests = metrics.requests.labels(method=method, status=status.name)
             self._catch_up(requests, count, "requests", method, status.name)
-        for reason in ("crowded", "handshake", "slow", "silent", "unread"):
+        for reason in ("crowded", "handshake", "slow", "silent", "unread", "version"):
             cut = metrics.client_cut.labels(reason=reason)
             self._catch_up(cut, api.cut[reason], "client cut", reason)
+        for minor in range(MINOR + 1):
+            hellos = metrics.client_hellos.labels(minor=str(minor))
+            self._catch_up(hellos, api.greeted[minor], "hellos", str(minor))
 
     def _disk(self) -> None:
         metrics, engine = self._metrics, self._engine

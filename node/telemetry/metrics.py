@@ -73,6 +73,12 @@ class Metrics:
         )
         self.build.labels(version=VERSION).set(1)
 
+        self.executor = gauge("comity_executor_in_force", "Number of the executor in force")
+        self.executor_lacking = gauge(
+            "comity_executor_lacking_from_seconds",
+            "When an executor comes into force that this release lacks, since 1970; 0: none",
+        )
+
         # Ordering
         self.round = gauge("comity_consensus_round", "Current round")
         self.epoch = gauge("comity_consensus_epoch", "Current epoch")
@@ -192,6 +198,16 @@ class Metrics:
             "Requests for blocks beyond what one peer gets",
             ("peer",),
         )
+        self.peer_other_version = counter(
+            "comity_peer_other_version",
+            "Links declined because the two nodes speak different versions of the protocol",
+            ("peer",),
+        )
+        self.peer_other_release = gauge(
+            "comity_peer_other_release",
+            "1 while a peer runs another release than this node, as far as it has said",
+            ("peer",),
+        )
         self.peer_strangers = counter(
             "comity_peer_strangers",
             "Connections ended before the other side was known, by reason",
@@ -245,6 +261,11 @@ class Metrics:
             "comity_client_seconds",
             "From a request's receipt to its last answer, by what it waits for",
             ("work",),
+        )
+        self.client_hellos = counter(
+            "comity_client_hellos",
+            "Connections by the minor version of the client protocol that both sides speak",
+            ("minor",),
         )
         self.client_cut = counter(
             "comity_client_cut", "Clients' connections cut at a limit, by reason", ("reason",)

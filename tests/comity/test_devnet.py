@@ -50,7 +50,7 @@ class Network:
 @contextmanager
 def devnet(folder: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """`comity devnet FOLDER --stay`, and what it printed when every node certified."""
-    command = ["devnet", str(folder), "--rules", str(RULES), "--stay", "--json"]
+    command = ["devnet", str(folder), "--rules", str(RULES), "--observers", "1", "--stay", "--json"]
     with (folder.parent / "devnet.out").open("w+", encoding="utf-8") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "comity.cli", *command],
@@ -109,8 +109,18 @@ def test_network_is_started_used_outlives_a_node_and_is_stopped(tmp_path: Path) 
         assert comity("committee")["quorum"] == 3
         assert comity("status", "--server", "treasury")["agency"] == "treasury"
 
+        observer = started["observers"]["observer-1"]["server"]
+        seen = comity("get", person, "--server", observer)
+        assert (seen["fields"], seen["changed"]) == (record["fields"], record["changed"])
+        said = comity("status", "--server", observer)
+        assert (said["role"], said["votes"], said["agency"]) == ("observer", False, "observer-1")
+        freeze = ["submit", "compliance.freeze", f"person={TOKEN}", "--server", observer]
+        refused = comity(*freeze, status=1)
+        assert refused["error"].startswith("no node that was named takes transactions: observer-1@")
+        assert "treasury, registry, benefits, audit" in refused["hint"]
+
         os.kill(nodes_of(process)[0], signal.SIGKILL)
-        assert comity("submit", "compliance.freeze", f"person={TOKEN}")["code"] == "APPLIED"
+        assert comity(*freeze, "--server", "benefits")["code"] == "APPLIED"
         assert len(comity("holds", person)["holds"]) == 1
 
         process.send_signal(signal.SIGINT)
@@ -119,5 +129,5 @@ def test_network_is_started_used_outlives_a_node_and_is_stopped(tmp_path: Path) 
         assert err.startswith("the node of treasury ended with status -9; the others go on")
         unreachable = comity("status", "--patience", "0.5", status=3)
         assert "nothing listens" in unreachable["error"]
-    for agency in set(started["nodes"]) - {"treasury"}:
+    for agency in {*started["nodes"], *started["observers"]} - {"treasury"}:
         assert '"stopping"' in (folder / agency / "node.log").read_text(encoding="utf-8")

@@ -11,7 +11,8 @@ import trio
 from comity import Client, DraftError, keys
 from comity.errors import NotReachableError
 from comity.members import wanted_words
-from comity.pool import Pool, servers_of
+from comity.pool import Pool
+from comity.servers import servers_of
 from comity.session import Server
 from comity.verify import Trust
 from consensus import keyfile, memberfile

@@ -48,7 +48,7 @@ def backend_of(machine: Machine, checks: Checks, reason: list[str]) -> Backend:
         checks,  # type: ignore[arg-type]
         engine.store,
         lambda: {"height": machine.height},
-        lambda: reason[0] if reason else None,
+        lambda: Rejected(Status.UNAVAILABLE, "UNAVAILABLE", reason[0]) if reason else None,
         machine.metrics,
         engine.past,
     )
