@@ -297,7 +297,7 @@ def test_mistakes_are_one_sentence_of_what_and_one_of_what_to_do(town: Shell) ->
     file = town.folder / "health" / "health.member"
     other = town.folder / "other.member"
     for words, what, hint in (
-        (("propose-member", "absent.member"), "cannot read absent.member", "name the file"),
+        (("propose-member", "absent.member"), "cannot read absent.member", "check the path"),
         (("propose-member", "genesis.cbor"), "the member file cannot be used", "make it again"),
         (("leave", "nobody"), "'nobody' has no validator", "members are north"),
         (("leave", "west", "--from", "soon"), "--from", "2026-07-03"),
