@@ -90,7 +90,7 @@ class ReadLog:
         try:
             if not disk.exists(path):
                 disk.close(disk.create(path))
-                disk.sync_folder(folder)
+            disk.sync_folder(folder)  # of a file that is there, too: that may have failed then
             self._handle = disk.open(path)
             self._recover()
         except OSError as error:

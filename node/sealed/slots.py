@@ -44,7 +44,7 @@ class Slots:
         self._disk = disk
         if not disk.exists(path):
             disk.close(disk.create(path))
-            disk.sync_folder(path.parent)
+        disk.sync_folder(path.parent)  # of a file that is there, too: that may have failed then
         self._handle = disk.open(path)
         self._count = disk.size(self._handle) // SLOT_BYTES
         self._free = self._find_free()

@@ -154,6 +154,25 @@ def test_a_folder_that_cannot_be_made_is_told_with_its_name(tmp_path: Path, fail
         ReadLog(tmp_path, disk)
 
 
+def test_a_file_of_which_the_name_may_be_lost_is_not_used_before_it_is_synced(
+    tmp_path: Path,
+) -> None:
+    """Not at the next start either, which finds the file: power may fail after that one."""
+    (tmp_path / "sealed" / "values").mkdir(parents=True)
+    disk = FailingDisk()
+    disk.failing = "failing syncs"
+    for there in (False, True):
+        assert (tmp_path / "sealed" / "keys").exists() is there
+        with pytest.raises(StorageFailedError, match="cannot open"):
+            Vault(tmp_path / "sealed", KEY, CHAIN, disk)
+        assert (tmp_path / "reads.log").exists() is there
+        with pytest.raises(StorageFailedError, match="cannot open"):
+            ReadLog(tmp_path, disk)
+    disk.failing = ""
+    Vault(tmp_path / "sealed", KEY, CHAIN, disk).close()
+    ReadLog(tmp_path, disk).close()
+
+
 @pytest.mark.parametrize("failure", FAILURES)
 async def test_nobody_is_shown_what_is_not_recorded_and_earlier_records_stay(
     tmp_path: Path, failure: str

@@ -85,7 +85,9 @@ def test_power_lost_in_a_commit_leaves_the_flush_before_it_or_all_of_it(
     for each in range(height):
         store.write(batch(each))
     before = (tmp_path / "store" / FILE).read_bytes()
+    commits = store._environment.info()["last_txnid"]
     store.write(batch(height))
+    assert store._environment.info()["last_txnid"] == commits + 1, "a flush is one commit"
     after = (tmp_path / "store" / FILE).read_bytes()
     store.close()
     old, new = pages(before), pages(after)
