@@ -22,7 +22,7 @@ from node import config as configs
 from node import ending, hardening
 from node.config import Config, ConfigError, split_address
 from node.epochs import stored
-from node.errors import SnapshotError
+from node.errors import SnapshotError, StorageFailedError
 from node.handing import Handed
 from node.identity import (
     Identity,
@@ -148,10 +148,13 @@ async def _run(config: Config, log: FilteringBoundLogger, keyring: Keyring) -> N
 async def _joined(
     config: Config, node: Node, log: FilteringBoundLogger, stopping: trio.Event, attempt: int
 ) -> bool:
-    """Take a snapshot; return whether there is a new store."""
+    """Take a snapshot; return whether there is a new store.
+
+    A disk without room for a second store does not keep the node from going on by blocks.
+    """
     try:
         return await join(config, node, log, stopping, attempt)
-    except SnapshotError as error:
+    except (SnapshotError, StorageFailedError) as error:
         log.warning("no snapshot taken", reason=error.message)
         return False
 

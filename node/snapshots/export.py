@@ -9,6 +9,7 @@ Not here: the format (``consensus.snapshot``), and a running node's own snapshot
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ from node.errors import DamagedStoreError, ForeignDataError, NewerFormatError, S
 from node.flushing import META_NUMBERS
 from node.snapshots.source import LeaveOut, Source
 from node.storage import tables
-from node.storage.disk import FILE_MODE
+from node.storage.disk import SYSTEM_DISK
 from node.storage.refusals import refused
 from node.storage.store import View
 from node.storage.tables import Tables
@@ -136,10 +137,9 @@ def export(
         target: made, or refused if it is there.
 
     Raises:
-        SnapshotError: nothing is certified yet, or the file exists.
+        SnapshotError: nothing is certified yet, the file exists, or it cannot be written.
         StorageError: the store cannot be read, is another network's, or does not lead to the
             certified state root.
-        OSError: the file cannot be written.
     """
     if target.exists():
         raise SnapshotError(f"{target} exists", hint="name a new file")
@@ -154,22 +154,39 @@ def export(
             str(store_folder), readonly=True, create=False, max_dbs=tables.TABLES_MAX
         ) as environment:
             opened = tables.open_tables(environment, create=False)
-            with environment.begin() as txn, os.fdopen(_create(partial), "wb") as file:
+            with environment.begin() as txn, os.fdopen(_create(partial), "r+b") as file:
                 _check_stamp(txn, opened, chain)
                 found = _write(txn, opened, genesis_bytes, file, progress, selection)
                 file.flush()
-                os.fsync(file.fileno())
-        partial.rename(target)
+                SYSTEM_DISK.sync(file.fileno())
+        SYSTEM_DISK.rename(partial, target)
+        _sync_name(target)
     except lmdb.Error as error:
         raise refused(f"cannot read the store in {store_folder}", error) from error
+    except OSError as error:
+        raise SnapshotError(
+            f"cannot write {target}: {error.strerror or error}",
+            hint="free or replace the disk, or name a file on another; the store is as it was",
+        ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
     return found
+
+
+def _sync_name(target: Path) -> None:
+    """Return once the name of a file is on disk; without that there is to be no such file."""
+    try:
+        SYSTEM_DISK.sync_folder(target.parent)
+    except OSError:
+        with contextlib.suppress(OSError):
+            target.unlink()
+        raise
 
 
 def _create(path: Path) -> int:
     path.unlink(missing_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+    return SYSTEM_DISK.create(path)
 
 
 def _write(

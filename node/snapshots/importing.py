@@ -1,14 +1,17 @@
 """A new node's data folder from a snapshot file.
 
 Everything is checked as it is read; the store gets its name when all of it is right. The folder
-must be empty: what a node has promised lies in it, and nothing here may lose that.
+must be empty: what a node has promised lies in it, and nothing here may lose that. Whatever goes
+wrong, it is empty again, so that the same command can be given once more.
 
 Not here: the checks (``consensus.snapshot``), and joining over the links (``joining``).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -22,13 +25,14 @@ from consensus.snapshot import Piece, Reader
 from consensus.state.snapshot import Chunk, decode_piece
 from node import config as configs
 from node.epochs import ended_of
-from node.errors import SnapshotError
+from node.errors import SnapshotError, StorageError
 from node.identity import check_role, chosen, load_identity, load_keys
 from node.keyring import Keyring, asking
 from node.opening import mark_path
 from node.snapshots import begin
 from node.snapshots.checking import Pool, processes_for
 from node.snapshots.filling import Filler, Listed
+from node.storage.disk import SYSTEM_DISK
 
 AHEAD_PER_WORKER: Final = 2
 """Chunks read and not yet stored, for each worker."""
@@ -61,9 +65,10 @@ def import_file(
 
     Raises:
         SnapshotError: the folder is not empty, or the file is a copy for an auditor.
-        DecodeError, VerificationError: the file is not right; nothing is left behind.
+            Or the folder cannot be written.
+        DecodeError, VerificationError: the file is not right.
         PromisesLostError: the key is not new.
-        ComityError, OSError: configuration, keys or disk.
+        ComityError, OSError: configuration, keys, or the file cannot be read.
     """
     config = configs.load(config_file, os.environ)
     keys = load_keys(config, Keyring.of(config, os.environ, ask=asking()))
@@ -92,18 +97,41 @@ def import_file(
             )
         if new_key:
             begin.refuse_used(certified, identity.holder.place(certified.committee))
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            SYSTEM_DISK.make_folder(folder)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
         new = begin.room(folder)
         try:
             entries = fill(reader, new, progress)
             if new_key and isinstance(key, KeyPair):  # else the mark is the signer's
                 mark = mark_path(folder, identity.genesis, key)
                 begin.first_mark(folder, mark, key, certified)
+            begin.put_in_place(folder)
+        except StorageError as error:
+            _empty(folder)
+            raise _unwritable(folder, error) from error
         except BaseException:
-            begin.room(folder)
+            _empty(folder)
             raise
-    begin.put_in_place(folder)
     return Imported(folder, certified.height, certified.statement.state_root, entries, new_key)
+
+
+def _unwritable(folder: Path, error: StorageError | OSError) -> SnapshotError:
+    """Return what to tell whose disk failed."""
+    why = error.message if isinstance(error, StorageError) else str(error)
+    hint = "free or replace the disk, and import once more; no node has run on this folder"
+    return SnapshotError(f"the snapshot cannot be stored in {folder}: {why}", hint=hint)
+
+
+def _empty(folder: Path) -> None:
+    """Remove what was made: the folder was empty, and no node has signed with what it holds."""
+    with contextlib.suppress(OSError):
+        for each in list(folder.iterdir()):
+            if each.is_dir():
+                shutil.rmtree(each, ignore_errors=True)
+            else:
+                each.unlink()
 
 
 def fill(reader: Reader, new: Path, progress: Progress) -> int:

@@ -305,7 +305,7 @@ class Joiner:
             await trio.to_thread.run_sync(filler.finish, target, _numbers(target, offers))
         except BaseException:
             filler.close()
-            begin.room(self._folder)
+            begin.clear(self._folder)
             raise
         filler.close()
 

@@ -266,6 +266,9 @@ class Store:
             raise InUseError(f"another process{who} uses {directory}")
         try:
             return cls(*_open_environment(directory, chain, map_bytes), lock)
+        except OSError as error:
+            SYSTEM_DISK.close(lock)
+            raise StorageFailedError(f"cannot open the store in {directory}: {error}") from error
         except lmdb.Error as error:
             SYSTEM_DISK.close(lock)
             raise refused(f"cannot open the store in {directory}", error) from error

@@ -351,7 +351,7 @@ def test_a_crash_while_stores_change_places_leaves_one_whole_store(
 ) -> None:
     filled(tmp_path)
     done: list[Path] = []
-    rename = Path.rename
+    rename = Path.replace
 
     def failing(self: Path, target: Path) -> Path:
         if len(done) == renames:
@@ -360,7 +360,7 @@ def test_a_crash_while_stores_change_places_leaves_one_whole_store(
         return rename(self, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", failing)
+        patch.setattr(Path, "replace", failing)
         if renames < 2:
             with pytest.raises(KeyboardInterrupt):
                 begin.put_in_place(tmp_path)
