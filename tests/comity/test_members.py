@@ -306,7 +306,7 @@ def test_mistakes_are_one_sentence_of_what_and_one_of_what_to_do(town: Shell) ->
         (("rotate", "absent"), "cannot read", "node.toml"),
         (("propose-member", str(file), "--scope", "roles"), "not NAME=VALUE", "roles="),
         (("enrol", "node.toml.cbor", "--agency", "a", "--peers", "a:1", "--clients", "a:2",
-          "-o", "x"), "cannot read", "name the file"),
+          "-o", "x"), "cannot read", "check the path"),
         (("enrol", "administrator.key", "--agency", "a", "--peers", "a:1", "--clients", "a:2",
           "-o", "x"), "neither terms in TOML nor a genesis file", "genesis.cbor"),
     ):  # fmt: skip
