@@ -110,6 +110,11 @@ class Outbox:
         """Effects waiting."""
         return len(self._queue)
 
+    @property
+    def settled(self) -> bool:
+        """Whether everything that was put is durable and has left."""
+        return not (self._queue or self._busy or self._closed)
+
     def log(self, entry: kinds.Entry) -> None:
         """Append ``entry`` with the next sync, before whatever is put afterwards."""
         if not self._closed:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, TypeGuard
 
 from tests.consensus import test_hostile_bytes
 from tests.fuzz.targets import GROUPS
@@ -38,6 +38,7 @@ ELSEWHERE = {
     "consensus.ledger.transaction.decode_envelope": "target `item`, which has what is inside",
     "consensus.ledger.transaction.decode_signed": "target `public-batch`, through decode_public",
     "consensus.sealed.read_delivery": "target `request`, through decode_request",
+    "consensus.session.read_hello": "is given params whose shape decode_request checked",
     "consensus.snapshot.decode_manifest": "targets `snapshot`, through Reader",
     "consensus.state.changes.read": "is given records of one length, cut by split",
     "consensus.state.record.decode_row": "target `stored-row`, through check_row",
@@ -62,7 +63,7 @@ def readers() -> Iterator[tuple[str, Any]]:
                     yield f"{loaded.__name__}.{name}", getattr(loaded, name)
 
 
-def _is_reader(node: ast.stmt) -> bool:
+def _is_reader(node: ast.stmt) -> TypeGuard[ast.FunctionDef]:
     if not isinstance(node, ast.FunctionDef) or not node.args.args:
         return False
     first = node.args.args[0].annotation

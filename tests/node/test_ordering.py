@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nacl.bindings
 import pytest
@@ -18,6 +19,7 @@ from consensus.hotstuff.types import (
     Block,
     BlocksRequest,
     BlocksResponse,
+    Certificates,
     CommitCert,
     PayloadItem,
     QuorumCert,
@@ -64,6 +66,62 @@ def vote_of(validator: int, block: Block, block_id: bytes) -> Vote:
     signed = signing.message(SIGN_TAGS[SignKind.VOTE], CHAIN, body)
     signature = nacl.bindings.crypto_sign(signed, secret)[:64]
     return Vote(block.epoch, block.round, block_id, block.height, validator, signature, ())
+
+
+# --- hellos ---------------------------------------------------------------------------------------
+
+
+def own_signatures(extras: bytes, own: int) -> dict[SignKind, int]:
+    """The highest round of each kind in which certificates of a hello hold this signature."""
+    found = wire.decode_message(extras)
+    assert isinstance(found, Certificates)
+    rounds: dict[SignKind, int] = {}
+    for certificate in (found.high_qc, found.commit_cert):
+        if certificate is not None and own in dict(certificate.signatures):
+            match certificate:
+                case QuorumCert():
+                    rounds[SignKind.VOTE] = certificate.round
+                case CommitCert(statement):
+                    rounds[SignKind.COMMIT_VOTE] = statement.round
+    return rounds
+
+
+async def test_no_hello_shows_a_signature_that_is_not_durable_yet(
+    tmp_path: Path, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who dies then would find that others know more of its key than it does, and not sign."""
+    town = Town(tmp_path)
+    machine = town.machines[0]
+    async with running(town):
+        await town.until_certified(2)
+        engine = machine.engine
+        for _ in range(SIZE):  # a node at rest tells the newest that it has
+            await trio.testing.wait_all_tasks_blocked()
+        assert engine.ordering.extras() == wire.encode_message(
+            engine.ordering.replica.certificates()
+        )
+
+        promised = {kind: engine.signer.slot_of(kind) for kind in SignKind}
+        blocked, persist = trio.Event(), engine.outbox._log.persist
+
+        async def waits(*args: Any, **kinds_: Any) -> object:
+            await blocked.wait()
+            return await persist(*args, **kinds_)
+
+        monkeypatch.setattr(engine.outbox._log, "persist", waits)
+        town.submit(0)
+        town.submit(1)
+
+        def ahead() -> bool:
+            """The node has made certificates with signatures that its disk does not hold."""
+            live = own_signatures(wire.encode_message(engine.ordering.replica.certificates()), 0)
+            return any((1, round_) > promised[kind] for kind, round_ in live.items())
+
+        await town.until(ahead)
+        told = own_signatures(engine.ordering.extras(), 0)
+        assert all((1, round_) <= promised[kind] for kind, round_ in told.items())
+        blocked.set()
+        await town.until_certified(max(town.statements) + 1)
 
 
 # --- hostile frames -------------------------------------------------------------------------------

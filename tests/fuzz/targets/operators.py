@@ -12,13 +12,14 @@ from functools import cache, partial
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from comity import founding
+from comity import founding, tls
 from comity.cli import cases, values
 from comity.errors import DraftError
 from comity.results import Cursor
 from consensus import certificate, codec
-from consensus.errors import ComityError, DecodeError, SignatureError
+from consensus.errors import ComityError, DecodeError, SignatureError, VerificationError
 from consensus.ledger.kernel import committee
 from consensus.ledger.types import Type
 from node import config, epochs
@@ -37,6 +38,7 @@ ROOT = Path(__file__).resolve().parents[3]
 SIGNER, COMMITTEE, EPOCHS = vectors("signer"), vectors("committee"), vectors("epochs")
 CHAIN = bytes.fromhex(COMMITTEE["chain"])
 CERTIFICATE = make_certificate(b"n" * 32, "registry")
+PEM = x509.load_der_x509_certificate(CERTIFICATE).public_bytes(Encoding.PEM)
 TOML_WORDS = (
     "[node]", "[listen]", "[[people]]", "[[cases]]", '"', '"""', "'", "=", "a.b.c", "{", "}", "[",
     "]", "[[[[", "1e9", "-0x1", "2026-12-01T09:00:00Z", "true", "\\u0000", "\n", "#", "99999999999",
@@ -167,6 +169,8 @@ TARGETS = [
            (StorageError, NewerFormatError), bytes_max=4096),
     Target("member-certificate", member_certificate, [CERTIFICATE],
            (DecodeError, SignatureError), bytes_max=4096),
+    Target("node-certificate", tls.read_certificate, [CERTIFICATE, PEM], (VerificationError,),
+           bytes_max=4096),
     Target("observer-certificate", from_file(lambda path: read_certificate(path, 1)),
            [CERTIFICATE], (CertificateUnusable, ComityError, OSError), bytes_max=4096),
     Target("committee-changes", committee_changes, of(COMMITTEE["steps"], "changes"),
