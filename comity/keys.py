@@ -26,7 +26,7 @@ from consensus.keyfile import KeyKind, KeyPair
 
 FILE_VARIABLE: Final = "COMITY_KEY_FILE"
 PASSPHRASE_VARIABLE: Final = "COMITY_KEY_PASSPHRASE"  # noqa: S105 (a name, not a secret)
-PASSPHRASE_FILE_VARIABLE: Final = "COMITY_KEY_PASSPHRASE_FILE"  # noqa: S105
+PASSPHRASE_FILE_VARIABLE: Final = "COMITY_KEY_PASSPHRASE_FILE"  # noqa: S105 (likewise)
 
 AskPassphrase = Callable[[Path], str | None]
 """Asks the person for the passphrase of a file; None when nobody can be asked."""

@@ -55,6 +55,7 @@ from consensus.ledger.ledger import of_genesis
 from consensus.ledger.transaction import ORDINARY
 from consensus.signing import verify
 from consensus.state.state import MemoryBackend, State
+from node.telemetry import process
 from scripts import (
     benefits,
     capacity_benchmark,
@@ -66,7 +67,7 @@ from scripts import (
     members_benchmark,
     register,
 )
-from scripts.benchmark_load import WALLETS, Load, drive, process_used, transfer
+from scripts.benchmark_load import WALLETS, Load, drive, transfer
 from scripts.benefits import MONTH_ZERO_2026, OFFICE_ROLES, Offices
 from scripts.localnet import AGENCIES, ROOT, LocalNetwork, found
 
@@ -187,20 +188,14 @@ def _founded(
 
 def _cpu_seconds(network: LocalNetwork) -> dict[str, float]:
     """Return user and system seconds used so far, of nodes, of their workers and by this client."""
-    main = workers = 0.0
-    roots = {process.pid for process in network.processes.values()}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            found = process_used(int(entry.name))
-        except OSError:
-            continue
-        if int(entry.name) in roots:
-            main += found.cpu_seconds
-        elif found.parent in roots:
-            workers += found.cpu_seconds
-    return {"node": main, "workers": workers, "client": time.process_time()}
+    nodes = [each.pid for each in network.processes.values()]
+    lists = [path for pid in nodes for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    workers = [int(pid) for path in lists for pid in path.read_text().split()]
+    return {
+        "node": process.used(nodes).cpu_seconds,
+        "workers": process.used(workers).cpu_seconds,
+        "client": time.process_time(),
+    }
 
 
 _HISTOGRAMS = {
@@ -302,8 +297,8 @@ def _encode_all(decisions: Iterable[Decision]) -> None:
 def _memory(network: LocalNetwork) -> dict[str, float]:
     """Return the largest resident size of a node's main process, with and without mapped files."""
     sizes = {"memory_mib": 0.0, "memory_without_files_mib": 0.0}
-    for process in network.processes.values():
-        resident, shared = Path(f"/proc/{process.pid}/statm").read_text().split()[1:3]
+    for each in network.processes.values():
+        resident, shared = Path(f"/proc/{each.pid}/statm").read_text().split()[1:3]
         for name, pages in zip(sizes, (int(resident), int(resident) - int(shared)), strict=True):
             mib = round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
             sizes[name] = max(sizes[name], mib)

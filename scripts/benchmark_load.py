@@ -5,12 +5,10 @@ Not here: what is measured (``benchmark``).
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import trio
 
@@ -24,8 +22,6 @@ from consensus import codec
 from consensus.ledger import group
 from consensus.ledger.transaction import Unsigned, assemble
 from consensus.protocol import Item
-
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 WALLETS = 2_000
 LIFE_MS = 3_600_000
@@ -97,21 +93,6 @@ def transfer(number: int, action: str = "transfer") -> Call:
         action,
         {"source": source, "target": (source + 1 + number % 97) % WALLETS, "amount": 1},
     )
-
-
-class Used(NamedTuple):
-    """What a process has used."""
-
-    parent: int
-    """Process id of who started it."""
-    cpu_seconds: float
-    """User and system, without its children's."""
-
-
-def process_used(pid: int) -> Used:
-    """Return what a living process has used so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return Used(int(fields[1]), (int(fields[11]) + int(fields[12])) / _TICKS)
 
 
 @dataclass(frozen=True, slots=True)

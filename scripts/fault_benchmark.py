@@ -24,7 +24,8 @@ import trio
 from comity.client import Client
 from comity.keys import Key
 from comity.session import Parcel
-from scripts.benchmark_load import Load, process_used, transfer
+from node.telemetry import process
+from scripts.benchmark_load import Load, transfer
 from scripts.localnet import LocalNetwork
 
 KILLS = 3
@@ -193,7 +194,7 @@ async def _kill_one(
             started = trio.current_time()
             network.start(victim)
             recovered = await _until_it_votes(network, victim)
-            used_seconds = process_used(network.processes[victim].pid).cpu_seconds
+            used_seconds = process.used([network.processes[victim].pid]).cpu_seconds
             end = trio.current_time()
             nursery.cancel_scope.cancel()
     if len(answers.times) == made:

@@ -25,8 +25,8 @@ from comity.founding import Person
 from comity.keys import Key
 from comity.session import Server
 from consensus.genesis import SYSTEM, OpeningBalance
+from node.telemetry import process
 from scripts import localmembers
-from scripts.benchmark_load import process_used
 from scripts.localmembers import Town
 from scripts.localnet import ROOT
 
@@ -59,13 +59,13 @@ async def reads(town: Town, server: str | Server, key: Key, seconds: float) -> d
                 await client.status()
                 await connected(left - 1, [*clients, client])
             return
-        before = {each: process_used(pid).cpu_seconds for each, pid in pids.items()}
+        before = {each: process.used([pid]).cpu_seconds for each, pid in pids.items()}
         with trio.move_on_after(seconds):
             async with trio.open_nursery() as nursery:
                 for number in range(READERS):
                     nursery.start_soon(reader, number, clients)
         for each, pid in pids.items():
-            used[each] = process_used(pid).cpu_seconds - before[each]
+            used[each] = process.used([pid]).cpu_seconds - before[each]
 
     used: dict[str, float] = {}
     await connected(READERS, [])
@@ -75,9 +75,9 @@ async def reads(town: Town, server: str | Server, key: Key, seconds: float) -> d
 async def idle(town: Town, seconds: float) -> dict[str, float]:
     """Return the processor time that nodes take while nobody asks."""
     pids = {each: town.network.processes[each].pid for each in (VALIDATOR, OBSERVER)}
-    before = {each: process_used(pid).cpu_seconds for each, pid in pids.items()}
+    before = {each: process.used([pid]).cpu_seconds for each, pid in pids.items()}
     await trio.sleep(seconds)
-    return {each: process_used(pid).cpu_seconds - before[each] for each, pid in pids.items()}
+    return {each: process.used([pid]).cpu_seconds - before[each] for each, pid in pids.items()}
 
 
 def measure(seconds: float) -> dict[str, Any]:

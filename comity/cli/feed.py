@@ -37,6 +37,8 @@ Schema = Annotated[str, Parameter(show_default=True, help="Schema that the copy 
 Folder = Annotated[Path, Parameter(name=["--output", "-o"], help="Folder of the copy.")]
 Once = Annotated[bool, Parameter(help="End with the height that is the newest now.")]
 Until = Annotated[int | None, Parameter(help="End with this height.")]
+CheckedFrom = Annotated[int, Parameter(name="--from", help="First height to be checked.")]
+CheckedUntil = Annotated[int | None, Parameter(help="Last height to be checked.")]
 First = Annotated[
     int,
     Parameter(name="--from", help="Where a new copy begins; the founding, unless it says so."),
@@ -99,8 +101,8 @@ def parquet(
 def check_parquet(
     *,
     to: Folder,
-    first: Annotated[int, Parameter(name="--from", help="First height to be checked.")] = 0,
-    until: Annotated[int | None, Parameter(help="Last height to be checked.")] = None,
+    first: CheckedFrom = 0,
+    until: CheckedUntil = None,
     reach: Reach = REACH,
     output: Output = OUTPUT,
 ) -> int:
@@ -125,8 +127,8 @@ def check_postgres(
     dsn_file: DsnFile = None,
     service: Service = "",
     schema: Schema = "comity",
-    first: Annotated[int, Parameter(name="--from", help="First height to be checked.")] = 0,
-    until: Annotated[int | None, Parameter(help="Last height to be checked.")] = None,
+    first: CheckedFrom = 0,
+    until: CheckedUntil = None,
     reach: Reach = REACH,
     output: Output = OUTPUT,
 ) -> int:
