@@ -13,7 +13,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -79,6 +78,7 @@ from node.network.wire import Class
 from node.outbox import Outbox, Outgoing
 from node.promises import check_remembered
 from node.remote_signer import RemoteSigner
+from node.shown import Shown
 from node.signer import SignedBody, Signer
 from node.storage import kinds
 from node.telemetry.metrics import Metrics
@@ -176,8 +176,7 @@ class Ordering:
         self._payload_changed = False
         self._told_items: tuple[PayloadItem, ...] = ()
         self._timers: dict[Timer, int] = {}
-        self._shown = replica.certificates()
-        """The newest certificates in which every signature of ours is durable."""
+        self._shown = Shown(outbox, replica.certificates)
         self._timer_bell = trio.Event()
         self._looks_at_ms = 0
         """When ``run_timers`` looks again by itself; only an earlier timer need wake it."""
@@ -256,9 +255,7 @@ class Ordering:
                     case Sign():
                         waiting.append(self._sign(effect))
                     case Persist():
-                        self._outbox.put(effect)
-                        durable = partial(self._show, self.replica.certificates())
-                        self._outbox.after_sync(durable)
+                        self._shown.persist(effect)
                     case Broadcast() | Send() | Deliver() | EndEpoch():
                         self._outbox.put(effect)
                     case _:
@@ -452,17 +449,8 @@ class Ordering:
             self.post(OtherEpoch(peer, other))
 
     def extras(self) -> bytes:
-        """Return our highest certificates, for a hello.
-
-        A certificate holds our signature as soon as it was made, and goes past the outbox here: so
-        while something waits for a sync, those of the last one are told.
-        """
-        if self._outbox.settled:
-            self._shown = self.replica.certificates()
-        return wire.encode_message(self._shown)
-
-    def _show(self, certificates: Certificates) -> None:
-        self._shown = certificates
+        """Return our highest certificates that may be shown, for a hello."""
+        return wire.encode_message(self._shown.certificates())
 
     def receive(self, peer: int, payload: bytes) -> None:
         """Take a consensus message of a peer.

@@ -41,6 +41,7 @@ from node.batches import BatchStore
 from node.checked import CheckedBatch
 from node.errors import PromisesLostError, StorageError, StorageFailedError
 from node.outbox import Outbox, Outgoing
+from node.shown import Shown
 from node.signer import Signer as RealSigner
 from node.silent import SilentSigner
 from node.steady import SteadyClock
@@ -96,6 +97,7 @@ class Life:
     log: Log
     verifier: Verifier
     outbox: Outbox
+    shown: Shown
     batches: BatchStore
     state: State
     history: HistoryTree
@@ -275,6 +277,7 @@ class Machine:
             log=recovered.log,
             verifier=Verifier(founded.chain, committee, start, verify=self._simulation.keys.verify),
             outbox=outbox,
+            shown=Shown(outbox, replica.certificates),
             batches=batches,
             state=State(store.backend, founded.genesis.tree_depth, store.height),
             history=HistoryTree(store.nodes, store.height + 1),

@@ -60,6 +60,7 @@ SOMETIMES: Final = (
     "batch pushed again",
     "batch announced",
     "announcement answered",
+    "hello without what is not durable yet",
     # epochs
     "epoch changed",
     "election while a node was down",

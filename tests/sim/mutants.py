@@ -29,6 +29,7 @@ class Mutant:
 
     Args:
         eager_outbox: sends do not wait for the disk.
+        hasty_hellos: hellos show certificates as soon as the replica has them.
         weak_quorum: q - 1 signatures suffice.
         miscounting: this node's executor writes something else.
         on_boot: changes a replica that was just made.
@@ -39,6 +40,7 @@ class Mutant:
 
     name: str = "none"
     eager_outbox: bool = False
+    hasty_hellos: bool = False
     weak_quorum: bool = False
     miscounting: int | None = None
     on_boot: Callable[[Replica], None] = _same

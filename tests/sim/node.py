@@ -31,8 +31,9 @@ from consensus.ledger.transaction import Transaction
 from node.batch_verdicts import Drop, Payload, Verify
 from node.batch_wire import DIGESTS_MAX, Absent, Announce, Push, Request, Response
 from node.checked import CheckedBatch
-from node.errors import SigningRefusedError
+from node.errors import PromisesLostError, SigningRefusedError
 from node.outbox import Outgoing
+from node.promises import check_remembered
 from node.storage import kinds
 from tests.sim.byzantine import Traitor
 from tests.sim.disk import Disk
@@ -149,7 +150,7 @@ class SimNode(Machine):
         match effect:
             case ev.Persist():
                 self._simulation.blocks.update({block.id: block for block in effect.blocks})
-                life.outbox.put(effect)
+                life.shown.persist(effect)
             case ev.Broadcast() | ev.Send() | ev.Deliver() | ev.EndEpoch():
                 life.outbox.put(effect)
             case ev.RequirePayload(block, ordered):
@@ -255,22 +256,46 @@ class SimNode(Machine):
                     self.post(ev.OtherEpoch(sender, epoch))
                 elif life.replica.wants(parcel):
                     verified = life.verifier.verify(parcel, sender)
+                    self._look_for_own(life, parcel)
                     self._clock.trace(f"{self.index} takes {type(parcel).__name__} of {sender}")
                     if isinstance(parcel, BlocksResponse):
                         self.post(ev.BlocksFetched(sender, verified))
                     else:
                         self.post(ev.Received(sender, verified))
 
-    def connected(self, machine: int, peer_life: Life) -> None:
-        """A link stands; the peer's hello has its highest certificates."""
+    def hello(self) -> Certificates:
+        """Return what this machine shows whoever connects to it."""
+        life = self.alive
+        newest, shown = life.replica.certificates(), life.shown.certificates()
+        if shown != newest:
+            self._marks.reach("hello without what is not durable yet")
+        if self._simulation.mutant.hasty_hellos:
+            shown = newest
+        self._watch.shows(self.index, shown, self.disk)
+        return shown
+
+    def connected(self, machine: int, hello: Certificates) -> None:
+        """A link stands, and the peer has shown its certificates."""
         life = self.alive
         peer = life.roster.number(machine)
-        hello = wire.decode_message(wire.encode_message(peer_life.replica.certificates()))
-        epoch = elsewhere(hello, life.epoch)
-        verified = life.verifier.verify(hello, peer) if epoch is None else None
+        message = wire.decode_message(wire.encode_message(hello))
+        epoch = elsewhere(message, life.epoch)
+        verified = None
+        if epoch is None:
+            verified = life.verifier.verify(message, peer)
+            self._look_for_own(life, message)
         self.post(ev.Connected(peer, verified))
         if epoch is not None:
             self.post(ev.OtherEpoch(peer, epoch))
+
+    def _look_for_own(self, life: Life, message: Message) -> None:
+        """Check that nobody holds what this key has signed and forgotten."""
+        if not life.votes or self._traitor is not None:
+            return
+        try:
+            check_remembered(message, life.own, life.signer)
+        except PromisesLostError as error:
+            raise Violation("no promise is lost", f"node {self.index}: {error}") from error
 
     def _serve(self, life: Life, peer: int, request: BlocksRequest) -> None:
         if request.block_id is not None:

@@ -424,10 +424,13 @@ class Simulation:
             node.enter(lambda: node.receive(sender, parcel))
 
     def _connect(self, first: int, second: int) -> None:
-        for index, peer in ((first, second), (second, first)):
-            node, life = self.nodes[index], self.nodes[peer].life
-            if node.life is not None and life is not None:
-                node.enter(partial(node.connected, peer, life))
+        ends = [self.nodes[first], self.nodes[second]]
+        if any(node.life is None for node in ends):
+            return
+        hellos = [node.hello() for node in ends]
+        for node, peer, hello in zip(ends, reversed(ends), reversed(hellos), strict=True):
+            if node.life is not None:
+                node.enter(partial(node.connected, peer.index, hello))
 
 
 def rounds_max(options: Options, faulty_max: int) -> int:

@@ -11,14 +11,17 @@ from consensus.hotstuff import events as ev
 from consensus.hotstuff import wire
 from consensus.hotstuff.types import (
     Block,
+    Certificates,
     CommitCert,
     CommitVote,
     Message,
     Proposal,
+    QuorumCert,
     SafetyRecord,
     SignKind,
     Statement,
     Timeout,
+    TimeoutCert,
     Vote,
     epoch_of,
 )
@@ -30,6 +33,7 @@ from tests.sim.keys import Keys
 from tests.sim.marks import Marks
 from tests.sim.options import Options
 
+Certificate = QuorumCert | TimeoutCert | CommitCert
 Slot = tuple[int, SignKind, int, int]
 """Validator, kind, epoch, round."""
 
@@ -141,10 +145,25 @@ class Watch:
                     index, SignKind.COMMIT_VOTE, statement.epoch, message.round, message.body
                 )
                 self._commit_promise(index, statement)
+            case Certificates():
+                self.shows(index, message, disk)
+                return
             case _:
                 return
-        if "durable before sent" not in self._ignore:
-            self._durable(index, message, disk)
+        self._durable(index, message, disk)
+
+    def shows(self, index: int, certificates: Certificates, disk: Disk) -> None:
+        """Certificates leave a machine, in a hello too: its own signatures in them are durable."""
+        if index == self._options.traitor:
+            return
+        for certificate in _present(certificates):
+            said = certificate.statement if isinstance(certificate, CommitCert) else certificate
+            epoch = said.epoch
+            own = self.epochs[epoch].own(index)
+            ended = epoch < disk.epoch  # what was signed in it is in the store
+            message = None if ended else _signed_by(own, certificate)
+            if message is not None:
+                self._durable(index, message, disk)
 
     def _given_up(self, index: int, epoch: int) -> dict[int, int]:
         return self._timeouts.setdefault((index, epoch), {})
@@ -156,6 +175,8 @@ class Watch:
 
     def _durable(self, index: int, message: Message, disk: Disk) -> None:
         promise = "durable before sent"
+        if promise in self._ignore:
+            return
         where = f"node {index}, {type(message).__name__}"
         self._require(disk.record is not None, promise, f"{where}: no record")
         record = self._record(index, disk.record or b"")
@@ -362,3 +383,29 @@ class Watch:
             block = self._proposed.get(block_id)
             if block is not None and block.height <= last and block_id not in final and voters:
                 self._marks.reach("voted block abandoned")
+
+
+def _present(message: Certificates) -> list[Certificate]:
+    """Return every certificate of a message, those inside others too."""
+    found: list[Certificate | None] = [message.high_qc, message.timeout_cert, message.commit_cert]
+    if message.timeout_cert is not None:
+        found.append(message.timeout_cert.high_qc)
+    return [each for each in found if each is not None]
+
+
+def _signed_by(validator: int, certificate: Certificate) -> Vote | Timeout | CommitVote | None:
+    """Return the message of a validator that a certificate was made of; None if of none."""
+    if isinstance(certificate, TimeoutCert):
+        for signer, high_round, signature in certificate.entries:
+            if signer == validator:
+                epoch, round_, high_qc = certificate.epoch, certificate.round, certificate.high_qc
+                return Timeout(epoch, round_, high_round, validator, signature, high_qc, None, None)
+        return None
+    signature = dict(certificate.signatures).get(validator)
+    if signature is None:
+        return None
+    if isinstance(certificate, CommitCert):
+        return CommitVote(certificate.statement, validator, signature)
+    epoch, round_ = certificate.epoch, certificate.round
+    block_id, height = certificate.block_id, certificate.height
+    return Vote(epoch, round_, block_id, height, validator, signature, ())

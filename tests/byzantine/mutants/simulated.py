@@ -64,10 +64,11 @@ DURABLE = ("durable before sent", "block durable before sent", "batches durable 
 CAUGHT_BY: Mapping[Mutant, tuple[str, ...]] = {
     Mutant("sends before it persists", eager_outbox=True): DURABLE,
     Mutant(
-        "sends before it persists, seen by its second signatures",
+        "sends before it persists, seen by what it forgets",
         eager_outbox=True,
         ignore=DURABLE,
-    ): ("one signature a slot",),
+    ): ("one signature a slot", "no promise is lost"),
+    Mutant("hellos show what is not durable", hasty_hellos=True): DURABLE,
     Mutant("certificates of q - 1", weak_quorum=True): ("certificates have a quorum",),
     Mutant("commit votes without the guard", on_boot=_no_guard): (
         "commit vote after timeout needs a two-chain",
