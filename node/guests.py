@@ -152,7 +152,7 @@ class Guests:
     def _may_ask(self, peer: int) -> bool:
         """Whether a question is looked into: there is room for the answer, and it is one's turn."""
         now = trio.current_time()
-        if self._links.has_room(peer, Class.SYNC) and self._asks.spend(None, 1, now) <= 0:
+        if self._links.has_room(peer, Class.SYNC) and self._asks.take(None, now):
             return True
         self._refused.inc()
         return False

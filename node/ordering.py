@@ -493,9 +493,8 @@ class Ordering:
     def _may_ask(self, peer: int) -> bool:
         """Whether a peer's request is answered; who asks more has to ask again."""
         now = trio.current_time()
-        if self._serves.spend(peer, 1, now) <= 0:
+        if self._serves.take(peer, now):
             return True
-        self._serves.spend(peer, -1, now)
         self._metrics.peer_refused.labels(peer=self._name(peer)).inc()
         return False
 

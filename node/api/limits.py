@@ -88,7 +88,8 @@ class Tally:
 
 
 class ByteBudget:
-    """A token bucket per key: ``rate`` bytes a second with bursts up to ``burst``."""
+    """A token bucket per key: ``rate`` bytes, or whatever is counted, a second with bursts up to
+    ``burst``."""
 
     __slots__ = ("_burst", "_rate", "_spent")
 
@@ -105,3 +106,10 @@ class ByteBudget:
             self._spent.pop(next(iter(self._spent)))
         self._spent[key] = (over, now)
         return max(0.0, (over - self._burst) / self._rate)
+
+    def take(self, key: Hashable, now: float) -> bool:
+        """Charge one and return True; or False where that is too much, and charge nothing."""
+        if self.spend(key, 1, now) <= 0:
+            return True
+        self.spend(key, -1, now)
+        return False

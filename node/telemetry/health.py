@@ -65,8 +65,7 @@ def application(
     budget = ByteBudget(PAGES_PER_SECOND_MAX, PAGES_BURST_MAX)
 
     async def limited(page: Callable[[Request], Awaitable[Response]], request: Request) -> Response:
-        if budget.spend(None, 1, trio.current_time()) > 0:
-            budget.spend(None, -1, trio.current_time())
+        if not budget.take(None, trio.current_time()):
             metrics.telemetry_cut.labels(reason="busy").inc()
             return PlainTextResponse("too many pages a second\n", 429, {"Retry-After": "1"})
         return await page(request)
