@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,7 +21,11 @@ from tests.crashes import damage
 from tests.crashes.campaign import deaths, outcomes, points
 from tests.crashes.deaths import ROLES, CrashRun, Death
 from tests.crashes.files import KILLS, POWER
+from tests.ranges import numbers
 from tests.sim.errors import Violation
+
+ALL: Final = range(sys.maxsize)
+"""The numbers of deaths or damages, unless some are asked for."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,9 +44,14 @@ def main(arguments: list[str] | None = None) -> int:
         return _one(Death(chosen.point, chosen.fate, chosen.everyone, chosen.again))
     if chosen.everyone or chosen.again:
         parser.error("--everyone and --again go with --point")
+    if chosen.range != ALL and not chosen.only:
+        parser.error("--range goes with --only: deaths and damages have numbers of their own")
     begin = time.monotonic()
-    parts = [_deaths(chosen.stride, chosen.jobs)] if chosen.only != "damage" else []
-    parts += [_damage(chosen.stride)] if chosen.only != "deaths" else []
+    parts = []
+    if chosen.only != "damage":
+        parts.append(_deaths(deaths()[:: chosen.stride], chosen.range, chosen.jobs))
+    if chosen.only != "deaths":
+        parts.append(_damage(chosen.stride, chosen.range))
     print(f"{time.monotonic() - begin:.0f} s")
     return max(parts)
 
@@ -61,6 +71,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--stride", type=_positive, default=1, metavar="N", help="only every N-th (default: all)"
+    )
+    parser.add_argument(
+        "--range",
+        type=numbers,
+        default=ALL,
+        metavar="A..B",
+        help="with --only: from the A-th to the B-th of these, counted from 0",
     )
     parser.add_argument("--only", choices=("deaths", "damage"), help="one of the two parts")
     parser.add_argument("--jobs", type=_positive, default=os.cpu_count() or 1, help="processes")
@@ -87,8 +104,8 @@ def _progress() -> Progress:
     return Progress(*columns, console=Console(stderr=True))
 
 
-def _deaths(stride: int, jobs: int) -> int:
-    chosen: Sequence[Death] = deaths()[::stride]
+def _deaths(every: Sequence[Death], part: range, jobs: int) -> int:
+    chosen = every[part.start : part.stop]
     failed = twice = 0
     roles: dict[str, Counter[str]] = {role: Counter() for role in ROLES}
     with _progress() as progress:
@@ -112,27 +129,35 @@ def _deaths(stride: int, jobs: int) -> int:
         f"{len(chosen)} deaths at {at} of {len(points())} moments, {twice} of them followed by a "
         f"death during the next start; {failed} failed"
     )
+    if part != ALL:
+        return _told(part, len(chosen), len(every), failed)
     missed = [role for role, counts in roles.items() if not counts.total()]
     if missed:
         print(f"nobody died who {', '.join(missed)}")
     return int(bool(failed or missed))
 
 
-def _damage(stride: int) -> int:
+def _damage(stride: int, part: range) -> int:
     total = damage.Total()
-    logs = damage.logs()
+    every = [(log, each) for log in damage.logs() for each in log.damages(stride)]
+    chosen = every[part.start : part.stop]
     with _progress() as progress:
-        bar = progress.add_task("", total=sum(len(log.damages(stride)) for log in logs), told="")
-        for log in logs:
-            for each in log.damages(stride):
-                try:
-                    total.enter(log.judge(each))
-                except Violation as found:
-                    total.failed += 1
-                    print(f"{log.name}, {each}: {found}")
-                progress.update(bar, advance=1, told=f"{total.failed} failed")
+        bar = progress.add_task("", total=len(chosen), told="")
+        for log, each in chosen:
+            try:
+                total.enter(log.judge(each))
+            except Violation as found:
+                total.failed += 1
+                print(f"{log.name}, {each}: {found}")
+            progress.update(bar, advance=1, told=f"{total.failed} failed")
     print(total)
-    return int(total.failed > 0)
+    return _told(part, len(chosen), len(every), total.failed)
+
+
+def _told(part: range, done: int, count: int, failed: int) -> int:
+    """Say which of all were chosen; return the exit status."""
+    print(f"numbers {part.start} to {part.start + done - 1} of {count}, which begin with 0")
+    return int(failed > 0 or not done)
 
 
 def _positive(text: str) -> int:

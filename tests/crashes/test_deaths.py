@@ -92,6 +92,17 @@ def test_command_runs_one_death(capsys: pytest.CaptureFixture[str]) -> None:
     assert "every promise held" in told
 
 
+def test_command_runs_a_range_of_the_deaths(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--only", "deaths", "--range", "700..702", "--jobs", "1"]) == 0
+    told = capsys.readouterr().out
+    assert "3 deaths at " in told
+    assert f"numbers 700 to 702 of {len(deaths())}," in told
+
+
+def test_range_beyond_the_last_has_shown_nothing() -> None:
+    assert main(["--only", "deaths", "--range", "1000000..1000001", "--jobs", "1"]) == 1
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -101,6 +112,8 @@ def test_command_runs_one_death(capsys: pytest.CaptureFixture[str]) -> None:
         ["--everyone"],
         ["--again", "2"],
         ["--stride", "0"],
+        ["--range", "0..5"],
+        ["--range", "5..0", "--only", "deaths"],
         ["--fate", "unknown"],
     ],
 )

@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from tests.ranges import numbers
 from tests.sim.campaign import Case, Outcome, command, outcomes
 from tests.sim.errors import Violation
 from tests.sim.kept import KEPT, Kept, read
@@ -56,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--seed", type=int, help="run one seed and print its trace")
     what.add_argument(
-        "--seeds", type=_seeds, default=range(100), metavar="A..B", help="run from A to B"
+        "--seeds", type=numbers, default=range(100), metavar="A..B", help="run from A to B"
     )
     what.add_argument(
         "--kept", nargs="?", const="", metavar="NAME", help="run a kept run; without NAME, all"
@@ -250,15 +251,6 @@ class _Total:
 
 
 # --- arguments ----------------------------------------------------------------------------------
-
-
-def _seeds(text: str) -> range:
-    first, _, last = text.partition("..")
-    low = int(first)
-    high = int(last or first)
-    if high < low:
-        raise argparse.ArgumentTypeError("the first seed comes after the last")
-    return range(low, high + 1)
 
 
 def _nodes(text: str) -> int:

@@ -13,6 +13,7 @@ from collections import Counter
 
 from tests.byzantine.attackers.stage import AttackedSimulation
 from tests.byzantine.attackers.table import ATTACKERS
+from tests.ranges import numbers
 from tests.sim.errors import Violation
 
 BAR = 24
@@ -26,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="NAME,...",
         help=f"who lies, at most f at once; else each in turn: {', '.join(ATTACKERS)}",
     )
-    parser.add_argument("--seeds", type=_seeds, default=range(10), metavar="A..B")
+    parser.add_argument("--seeds", type=numbers, default=range(10), metavar="A..B")
     parser.add_argument("--nodes", type=int, choices=(4, 7), default=4, help="validators")
     chosen = parser.parse_args(arguments)
     faulty_max = (chosen.nodes - 1) // 3
@@ -94,15 +95,6 @@ def _progress(done: int, total: int, broken: int, begin: float) -> None:
         print(
             f"\r{bar} {done}/{total}, {broken} broken, {left:.0f} s left ", end="", file=sys.stderr
         )
-
-
-def _seeds(text: str) -> range:
-    first, _, last = text.partition("..")
-    low = int(first)
-    high = int(last or first)
-    if high < low:
-        raise argparse.ArgumentTypeError("the first seed comes after the last")
-    return range(low, high + 1)
 
 
 if __name__ == "__main__":
