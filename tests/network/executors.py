@@ -1,4 +1,4 @@
-"""The next executor of a real network: activated by the charter, and waited for.
+"""The next executor of a real network: activated by the charter, called off, waited for.
 
 Not here: releases that lack it (``older``).
 """
@@ -17,11 +17,11 @@ AHEAD_MS = 15_000
 AGREEING = ("registry", "social", "treasury")
 
 
-async def activate(network: LocalNetwork, number: int) -> int:
+async def activate(network: LocalNetwork, number: int, ahead_ms: int = AHEAD_MS) -> int:
     """Have a quorum of agencies say from when an executor is in force; return when."""
     first, *others = AGREEING
     async with chief(network, first) as client:
-        from_ms = await client.now_ms() + AHEAD_MS
+        from_ms = await client.now_ms() + ahead_ms
         call = Call("charter", "activate_executor", {"number": number, "from": from_ms})
         made = await client.propose(call, reads=await client.read_for(call))
         assert made.state == "proposed", made
@@ -31,6 +31,13 @@ async def activate(network: LocalNetwork, number: int) -> int:
     async with chief(network, first) as client:
         assert (await client.settled(made.txid)).state == "executed"
     return from_ms
+
+
+async def call_off(network: LocalNetwork, number: int) -> None:
+    """Have f + 1 agencies object to an executor that is still to come."""
+    for agency in AGREEING[:2]:
+        async with chief(network, agency) as client:
+            assert (await client.object_rules("~executor", number)).applied
 
 
 def chief(network: LocalNetwork, agency: str) -> Any:

@@ -12,20 +12,14 @@ from collections.abc import Iterator
 import pytest
 import trio
 
-from consensus.genesis import OpeningBalance
-from scripts import localmembers
 from scripts.localnet import LocalNetwork
 from tests.network.executors import activate, until_in_force
 from tests.network.town import (
     NAMES,
-    OPENING,
-    PEOPLE,
-    RULES,
-    TUNING,
-    WALLETS,
     agreed,
     client,
     eventually,
+    found_changing,
     metric,
     start,
     status,
@@ -41,9 +35,8 @@ OTHERS = tuple(each for each in NAMES if each != LATE)
 
 @pytest.fixture
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalNetwork]:
-    accounts = [OpeningBalance("wallet", (number,), OPENING) for number in range(2 * WALLETS)]
     folder = tmp_path_factory.mktemp("activation") / "network"
-    with localmembers.found(folder, RULES, PEOPLE, accounts, tuning=TUNING).network as town:
+    with found_changing(folder).network as town:
         town.programs[LATE] = ("tests.network.older",)
         town.start_all()
         yield town

@@ -6,27 +6,25 @@ Nothing here is timed but by the product's own limits; what rate others keep is 
 
 from __future__ import annotations
 
-import datetime
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
 )
-from cryptography.x509.oid import NameOID
 
 from comity import Call, tls
 from consensus import genesis
 from consensus.keyfile import KeyKind
 from scripts.localnet import LocalNetwork
 from tests.network.guest import guest
+from tests.network.harness.certificates import ending_certificate
 from tests.network.harness.siege import Siege
 from tests.network.town import WALLETS, client, eventually, memory_bytes, metric, pair
 from tests.network.wire import LOST
@@ -227,31 +225,14 @@ def first_flight() -> bytes:
     return sent.read()
 
 
-def certificate(seed: bytes, name: str, *, days: int) -> bytes:
-    """A self-signed certificate that ends so many days from now."""
-    key = Ed25519PrivateKey.from_private_bytes(seed)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=400))
-        .not_valid_after(now + datetime.timedelta(days=days))
-        .sign(key, None)
-    )
-    return made.public_bytes(Encoding.PEM)
-
-
 @pytest.mark.parametrize("days", [-1, 365])
 async def test_a_members_key_under_another_certificate_is_nobody_expired_or_not(
     town: LocalNetwork, tmp_path_factory: pytest.TempPathFactory, days: int
 ) -> None:
     stolen = pair(town, "registry", "node", KeyKind.NODE)
     key = Ed25519PrivateKey.from_private_bytes(stolen.seed)
-    text = certificate(stolen.seed, "registry", days=days)
+    shown = ending_certificate(stolen.seed, "registry", days=days)
+    text = ssl.DER_cert_to_PEM_cert(shown).encode()
     text += key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     path = tmp_path_factory.mktemp("identity") / "identity.pem"
     path.write_bytes(text)

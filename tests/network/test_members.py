@@ -17,22 +17,18 @@ import trio
 from comity import RequestError, keys
 from consensus import genesis
 from consensus.committee import Validator
-from consensus.genesis import OpeningBalance
 from consensus.keyfile import KeyKind
 from scripts import localmembers
 from scripts.localmembers import Newcomer, Town
 from tests.network.town import (
     NAMES,
-    OPENING,
-    PEOPLE,
-    RULES,
     TUNING,
-    WALLETS,
     agreed,
     client,
     config_path,
     data,
     eventually,
+    found_changing,
     kill,
     metric,
     ready,
@@ -50,9 +46,8 @@ OLD = (*NAMES,)
 @pytest.fixture(scope="module")
 def members(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     """A running network of four with doors for observers."""
-    accounts = [OpeningBalance("wallet", (number,), OPENING) for number in range(2 * WALLETS)]
     folder = tmp_path_factory.mktemp("members") / "network"
-    town = localmembers.found(folder, RULES, PEOPLE, accounts, tuning=TUNING)
+    town = found_changing(folder)
     with town.network as network:
         network.start_all()
         yield town

@@ -19,11 +19,9 @@ from comity.ceremony import Address
 from comity.founding import CONFIG_NAME, GENESIS_NAME, Member
 from comity.joining import renewed
 from consensus import genesis
-from consensus.genesis import OpeningBalance
 from consensus.keyfile import KeyKind
 from node.backup import making, restoring
 from node.network.tls import make_certificate
-from scripts import localmembers
 from scripts.localmembers import Town
 from scripts.localnet import free_ports
 from tests.network.harness import chain
@@ -31,15 +29,11 @@ from tests.network.harness.load import audit_file
 from tests.network.town import (
     AGENT,
     NAMES,
-    OPENING,
-    PEOPLE,
-    RULES,
-    TUNING,
-    WALLETS,
     agreed,
     client,
     config_path,
     eventually,
+    found_changing,
     kill,
     metric,
     start,
@@ -57,8 +51,7 @@ RATE = 4 * 2**20
 
 @pytest.fixture
 def own_town(tmp_path: Path) -> Iterator[Town]:
-    accounts = [OpeningBalance("wallet", (number,), OPENING) for number in range(2 * WALLETS)]
-    town = localmembers.found(tmp_path / "network", RULES, PEOPLE, accounts, tuning=TUNING)
+    town = found_changing(tmp_path / "network")
     with town.network as network:
         network.start_all()
         yield town

@@ -23,6 +23,7 @@ from comity.keys import Key
 from consensus.genesis import OFFICIAL, SYSTEM, OpeningBalance
 from consensus.keyfile import KeyKind, KeyPair
 from node import keyfiles
+from scripts import localmembers
 from scripts.localnet import AGENCIES, ROOT, LocalNetwork, found
 from tests import forking
 
@@ -52,8 +53,16 @@ TUNING = "timeout_base_ms = 500\ntimeout_max_ms = 1500\nheartbeat_ms = 1000\nflu
 
 def found_town(folder: Path, tuning: str = TUNING) -> LocalNetwork:
     """Found a network: clerks who pay and write, an auditor who holds, a visitor without roles."""
-    accounts = [OpeningBalance("wallet", (number,), OPENING) for number in range(2 * WALLETS)]
-    return found(folder, RULES, PEOPLE, accounts, tuning=tuning)
+    return found(folder, RULES, PEOPLE, _wallets(), tuning=tuning)
+
+
+def found_changing(folder: Path) -> localmembers.Town:
+    """Found the same network with a chief at each agency, who agree on changes."""
+    return localmembers.found(folder, RULES, PEOPLE, _wallets(), tuning=TUNING)
+
+
+def _wallets() -> list[OpeningBalance]:
+    return [OpeningBalance("wallet", (number,), OPENING) for number in range(2 * WALLETS)]
 
 
 def home(town: LocalNetwork, agency: str) -> Path:

@@ -32,8 +32,8 @@ from comity import Client
 from scripts.localnet import LocalNetwork
 from tests.network.harness.history import Recorder
 from tests.network.harness.load import Load
-from tests.network.harness.network import honest, relayed_town
-from tests.network.town import agreed, eventually, start, status
+from tests.network.harness.network import honest, relays_between
+from tests.network.town import agreed, eventually, found_changing, start, status
 from tests.watch.boards import empty
 from tests.watch.prometheus import Firing, Prometheus, alerts, names, present
 from tests.watch.scenes import DISK_MIB, NOT_PROVOKED, SCENES, Scene, Stage, nothing
@@ -236,12 +236,13 @@ def main() -> None:
     console = Console()
     try:
         with ExitStack() as stack:
-            town, relays = stack.enter_context(relayed_town(folder / "network"))
-            disks = stack.enter_context(own_disks(town))
-            stack.enter_context(town)
+            changing = found_changing(folder / "network")
+            relays = stack.enter_context(relays_between(changing.network))
+            disks = stack.enter_context(own_disks(changing.network))
+            town = stack.enter_context(changing.network)
             recorder = stack.enter_context(Recorder(folder / "history.jsonl"))
             town.start_all()
-            stage = Stage(town, relays, disks)
+            stage = Stage(changing, relays, disks)
             load = Work(town, recorder, 1, PAUSE_SECONDS)
             load.stage = stage
             playable = [each for each in chosen if disks or not each.needs_disks]

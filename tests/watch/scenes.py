@@ -18,7 +18,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import trio
 
@@ -29,19 +29,23 @@ from comity.founding import CONFIG_NAME
 from consensus import codec, genesis
 from consensus.hotstuff import wire as messages
 from consensus.hotstuff.types import BlocksRequest
+from consensus.keyfile import KeyKind
 from consensus.ledger import batch
 from consensus.ledger.transaction import assemble
 from consensus.protocol import Item, Submit
 from node import batch_wire
 from node.network.framing import pack
 from node.network.wire import Class
+from scripts.localmembers import Town
 from scripts.localnet import ROOT, LocalNetwork
 from tests.consensus.ledger.authors import Author, signed
+from tests.network.executors import AGREEING, activate, call_off
 from tests.network.guest import guest
+from tests.network.harness.certificates import ending_certificate
 from tests.network.harness.disk import TMPFS, Disk
 from tests.network.harness.network import as_liar, handicapped, honest, with_clock
 from tests.network.harness.relay import Relays
-from tests.network.town import OPENING, children, client, eventually, kill, metric, start
+from tests.network.town import NAMES, OPENING, children, client, eventually, kill, metric, start
 from tests.network.wire import LOST, Declined, Thief
 
 BROKEN = "social"
@@ -50,6 +54,7 @@ OTHER = "integrity"
 STOLEN = "registry"
 DISK_MIB = 16_384
 """Of each node's file system; tmpfs takes memory for what is written only."""
+WEEK_MS = 7 * 86_400_000
 ROOM_BYTES = 8 * 2**20
 """What is left of a disk that is then filled."""
 
@@ -65,11 +70,16 @@ STILL = {"ComityNothingCertified", "ComityClientsWait", "ComityResultsLag"}
 class Stage:
     """The network, its links, and whether each node has a disk of its own."""
 
-    town: LocalNetwork
+    changing: Town
     relays: Relays
     disks: bool
     pausing: bool = False
     """Whether the usual load rests."""
+
+    @property
+    def town(self) -> LocalNetwork:
+        """The network, apart from how its committee changes."""
+        return self.changing.network
 
     async def again(self, agency: str, *options: str) -> None:
         """Start a node again, as it should be or with a handicap."""
@@ -374,6 +384,29 @@ async def hostile_member(stage: Stage, until: Until) -> None:
     await start(stage.town, STOLEN)
 
 
+async def certificate_ends(stage: Stage, until: Until) -> None:
+    """A member's node gets a certificate that another tool made, and that ends soon."""
+    validators = genesis.decode(stage.town.genesis).committee.validators
+    before = next(each for each in validators if each.agency == BROKEN)
+    seed = stage.changing.pair(BROKEN, "node", KeyKind.NODE).seed
+    ending = replace(before, certificate=ending_certificate(seed, BROKEN, days=20))
+    for validator in (ending, before):
+        await stage.changing.change(stage.changing.replacement(validator), by=AGREEING)
+        if validator is ending:
+            await until()
+
+
+async def executor_lacking(stage: Stage, until: Until) -> None:
+    """The next executor is agreed on, which one node's release lacks; then it is called off."""
+    kill(stage.town, BROKEN)
+    stage.town.programs[BROKEN] = ("tests.network.older",)
+    await start(stage.town, BROKEN)
+    await activate(stage.town, 2, WEEK_MS)
+    await until()
+    await call_off(stage.town, 2)
+    await stage.again(BROKEN)
+
+
 def besieged(attack: str, victim: str = BROKEN) -> Callable[[Stage, Until], Awaitable[None]]:
     async def play(stage: Stage, until: Until) -> None:
         async with stage.attack(attack, victim):
@@ -604,6 +637,17 @@ SCENES = (
         {("ComityPoolFull", BROKEN), ("ComityTurnsAway", BROKEN)},
         AWAY | STILL | {"ComityLoopDelay", "ComityLinkFlaps", "ComityPeerSlow"},
     ),
+    Scene(
+        "a certificate ends soon",
+        certificate_ends,
+        {("ComityCertificateEnds", agency) for agency in NAMES},
+    ),
+    Scene(
+        "an executor is lacking",
+        executor_lacking,
+        {("ComityExecutorLacking", BROKEN)},
+        AWAY,
+    ),
     Scene("much is refused", refused, {("ComityRefusals", BROKEN)}),
     Scene(
         "desks are in each other's way",
@@ -617,6 +661,5 @@ SCENES = (
 NOT_PROVOKED = {
     "ComityBadSignatures": "a quorum of validators must certify what no client signed",
     "ComityProposalsWait": "a proposal must have waited for a week of chain time",
-    "ComityCertificateEnds": "the certificates of a network that this software founds have no end",
 }
 """Alerts that a run of minutes on one machine cannot bring about; promtool alone tests them."""
