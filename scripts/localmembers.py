@@ -179,12 +179,14 @@ class Town:
         self.acts[made.txid] = None
         for agency in others:
             async with self.chief(agency, servers) as client:
+                await _reached(client, made.height)
                 decision = await client.approve(made.txid)
                 if not decision.applied:
                     raise RuntimeError(f"{agency} could not approve: {decision}")
             self.acts[decision.txid] = None
         async with self.chief(first, servers) as client:
             with trio.fail_after(CHANGE_SECONDS_MAX):
+                await _reached(client, made.height)
                 found = await client.settled(made.txid)
                 if found.state != "executed":
                     raise RuntimeError(f"the change did not take effect: {found}")
@@ -225,6 +227,13 @@ class Town:
             key=self.network.key(agency, CHIEF),
             patience_seconds=CHANGE_SECONDS_MAX,
         )
+
+
+async def _reached(client: Client, height: int) -> None:
+    """Wait until a client has read at a height: a new one may be with a node that is behind."""
+    while client.trust.height < height:
+        await client.get(SPACE)
+        await trio.sleep(LOOK_SECONDS)
 
 
 def observers(port: int) -> str:

@@ -83,8 +83,8 @@ class Load:
     async def _once(self, own: Client, name: str) -> None:
         draw = self._random.random()
         if draw < READ_SHARE:
-            of = self._random.choice([["wallet", self._wallet()], ["note", self._note()]])
-            await self.read(own, name, of[0], of[1])
+            kind, number = self._random.choice((("wallet", self._wallet()), ("note", self._note())))
+            await self.read(own, name, kind, number)
         elif draw < READ_SHARE + NOTE_SHARE:
             note = self._note()
             version = await self.read(own, name, "note", note)
