@@ -76,6 +76,15 @@ def header(data: bytes) -> None:
     batch.read_header(data)
 
 
+def request(data: bytes) -> bytes | None:
+    """A request; of a hello in another version nothing is kept but that."""
+    number, found = protocol.decode_request(data)
+    if isinstance(found, protocol.Hello) and found.version != protocol.VERSION:
+        assert found == protocol.Hello(found.version, b"")
+        return None
+    return protocol.encode_request(number, found)
+
+
 def answer(data: bytes) -> None:
     """Every reader of answers, on whatever an answer holds."""
     result = answers.decode_answer(data).result
@@ -147,9 +156,13 @@ DECODERS = [
     Decoder("key file", lambda d: keyfile.pack(keyfile.read(d)),
             [keyfile.pack(keyfile.from_seed(keyfile.KeyKind.CLIENT, bytes(32)))],
             (KeyFileError,)),
-    Decoder("request", lambda d: protocol.encode_request(*protocol.decode_request(d)), [
+    Decoder("request", request, [
         protocol.encode_request(7, protocol.GetHolds(0, protocol.StateKey("key", (b"x",)))),
         protocol.encode_request(8, protocol.GetStatus()),
+        protocol.encode_request(1, protocol.Hello(protocol.VERSION, CHAIN)),
+        protocol.encode_request(1, protocol.Hello(
+            protocol.VERSION, CHAIN, bytes(32), bytes(64), release="0.1.0")),
+        codec.encode([1, "hello", [protocol.VERSION + 1, ["whatever", b"comes"]]]),
     ]),
     Decoder("answer", answer, [
         answers.encode_answer(1, protocol.Status.OK, [1, [], b"x"]),
