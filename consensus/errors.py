@@ -20,7 +20,9 @@ Verification never returns ``bool``: ignoring its outcome must be impossible.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, TypeVar
+
+_Found = TypeVar("_Found")
 
 
 class ComityError(Exception):
@@ -145,3 +147,10 @@ def invariant(condition: object, message: str) -> None:
     """Raise LocalProtocolError unless ``condition`` holds. Never optimised away."""
     if not condition:
         raise LocalProtocolError(message)
+
+
+def present(found: _Found | None, message: str) -> _Found:
+    """Return what was found; raise LocalProtocolError if it is None, which it never is."""
+    if found is None:
+        raise LocalProtocolError(message)
+    return found

@@ -35,11 +35,6 @@ class FrameSplitter:
         self._buffer = bytearray()
         self._payload_bytes_max = payload_bytes_max
 
-    @property
-    def partial(self) -> bool:
-        """Whether a frame has begun and not ended."""
-        return bool(self._buffer)
-
     def feed(self, data: bytes) -> list[bytes]:
         """Return the payloads that ``data`` completes.
 

@@ -22,7 +22,7 @@ Specified in ``docs/protocol/client.cddl``. Not here: sockets, TLS, access contr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, get_args
+from typing import Final, assert_never, get_args
 
 from consensus import codec
 from consensus.codec import Shape, Value
@@ -499,6 +499,8 @@ def _to_params(request: Request) -> Value:
             return request.to_value()
         case GetMoment(time_ms):
             return [time_ms]
+        case _:
+            assert_never(request)
 
 
 def _from_params(method: str, params: Value) -> Request:

@@ -97,8 +97,6 @@ class Accounting:
                     joined[kh] = (new, b"" if space == "account" else vh, index, txid)
         ending = self._at_the_end(after, before, time_ms)
         for kh, (version, vh, index, txid) in joined.items():
-            if kh in ending:
-                continue
             write = after.get(kh)
             named = write is not None and version_in(write.row) == version
             if write is None or not named or (vh and vh != write.vh):

@@ -280,10 +280,11 @@ def _unsigned(
     delivery, rest = message[: len(TAG_DELIVERY)], message[len(TAG_DELIVERY) :]
     if delivery == TAG_DELIVERY:
         chain, place = rest[:DIGEST_BYTES], rest[DIGEST_BYTES : 2 * DIGEST_BYTES]
-        for offset, each in enumerate(item.transactions):
-            if slot(chain, each.author, each.sequence) == place:
-                said = f"the node key {key.hex()[:16]}… did not acknowledge a sealed value of it"
-                return Problem("signature", f"{said}: {error.message}", at + offset, each.txid)
+        slots = [slot(chain, each.author, each.sequence) for each in item.transactions]
+        offset = slots.index(place)
+        said = f"the node key {key.hex()[:16]}… did not acknowledge a sealed value of it"
+        txid = item.transactions[offset].txid
+        return Problem("signature", f"{said}: {error.message}", at + offset, txid)
     for offset, each in enumerate(item.transactions):
         if message.endswith(each.txid) and key in each.signers:
             who = "its author" if key == each.author else "a cosigner"

@@ -429,9 +429,7 @@ def rows_of(backend: Backend) -> Iterator[StateRow]:
 
 
 def _values(backend: Backend) -> Iterator[tuple[bytes, bytes]]:
-    for row in rows_of(backend):
-        if row.vh != ZERO:
-            yield row.kh, row.value
+    return ((row.kh, row.value) for row in rows_of(backend))
 
 
 def _row_problem(kept: StateRow | None, own: StateRow | None) -> Problem:

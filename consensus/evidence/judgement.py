@@ -164,8 +164,6 @@ def _writes(case: Case, run: Judging) -> None:
         if isinstance(written, StoredRecord):
             base = None if before is None else before.shown
             found = _record_hash(kh, base, written, fresh)
-        elif written is None:
-            raise ProofError(f"run again, {space} {components} is not written")
         else:
             version, _, value = decode_single(written)
             if len(fresh.salts) != SALT_BYTES or fresh.decoys:

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from consensus import codec
 from consensus.codec import Value
-from consensus.errors import LocalProtocolError, invariant
+from consensus.errors import LocalProtocolError, invariant, present
 from consensus.evidence.witness import Shown, SingleLeaf, WitnessLeaf, of_record
 from consensus.hashing import DIGEST_BYTES, ZERO
 from consensus.ledger.accounts import Account, hash_accounts
@@ -28,11 +28,11 @@ from consensus.ledger.executor import BlockContext, BlockRun
 from consensus.ledger.layout import Balance
 from consensus.ledger.ledger import Ledger, Rules
 from consensus.ledger.model import Kind
-from consensus.ledger.proposals import DRAFT, SPACE
+from consensus.ledger.proposals import SPACE
 from consensus.ledger.records import VOIDED_CBOR, Record, Voided
 from consensus.ledger.sequence import Window
 from consensus.ledger.transaction import Transaction
-from consensus.ledger.view import RULES, Source, View
+from consensus.ledger.view import Source, View
 from consensus.state.record import StoredRecord, decode_single
 from consensus.state.salted import NO_SALT
 
@@ -115,11 +115,11 @@ class _TracingView(View):
         self.places[rules.kh] = ("rules", [domain, rules.number])
         return super().rules_of(domain)
 
-    def attachment(self, space: str, components: Sequence[Value]) -> bytes | None:
+    def attachment(self, space: str, components: Sequence[Value]) -> bytes:
         found = super().attachment(space, components)
-        if found is not None and space == SPACE and components[1:] == [DRAFT]:
+        if space == SPACE:
             self.drafts[cast(bytes, components[0])] = found
-        elif found is not None and space == RULES:
+        else:
             self.texts[cast(tuple[str, int], tuple(components))] = found
         return found
 
@@ -179,8 +179,7 @@ class _TracingView(View):
         row = self._rows.get(kh)
         if row is None:
             found = self.source.get(kh)
-            invariant(found is not None, "a leaf that was read is gone")
-            row = b"" if found is None else found.value
+            row = present(found, "a leaf that was read is gone").value
         if row[0] == ATTACHED:
             row = cut_attached(row)[0]
         invariant(kh in self.places, "the place of a leaf that was read is not known")
@@ -349,9 +348,6 @@ class _AnyNumber(Window):
     def check(self, number: int) -> None:
         pass
 
-    def spend(self, number: int) -> None:
-        pass
-
 
 class _Endless(dict[int, int]):
     """Reservations that are attested to hold what is taken from them."""
@@ -434,7 +430,7 @@ class Judging(BlockRun):
         self._settle(txid)
         return self._decisions[0] if self._decisions else None
 
-    def written(self, kh: bytes) -> StoredRecord | bytes | None:
+    def written(self, kh: bytes) -> StoredRecord | bytes:
         """Return what the judgement wrote at a key path: a record, or the row of a single leaf."""
         record = self._view._written_records.get(kh)
         if record is not None:
@@ -444,6 +440,5 @@ class Judging(BlockRun):
             hash_accounts([account])
             return account.row()
         row = self._view._written_singles.get(kh)
-        if row is not None and row[0] == ATTACHED:
-            return cut_attached(row)[0]
-        return row
+        row = present(row, "a leaf that a decision names was not written")
+        return cut_attached(row)[0] if row[0] == ATTACHED else row

@@ -23,7 +23,6 @@ from consensus import codec
 from consensus.codec import Value
 from consensus.errors import DecodeError, ProofError, VerificationError
 from consensus.hashing import DIGEST_BYTES, ZERO
-from consensus.ledger.layout import encode_id
 from consensus.ledger.model import Kind
 from consensus.state import salted
 from consensus.state.record import StoredRecord, encode_single
@@ -255,11 +254,6 @@ def of_record(
     decoys = tuple(salted.split(stored.decoys, DIGEST_BYTES))
     components = [stored.kind, *stored.id]
     return RecordLeaves(components, stored.definition, stored.version, tuple(leaves), decoys)
-
-
-def id_cbor(leaf: WitnessLeaf) -> bytes:
-    """Return the encoded components of a leaf's place."""
-    return encode_id(leaf.components)
 
 
 ABSENT: Final = ZERO

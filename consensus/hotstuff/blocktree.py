@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from consensus.errors import invariant
+from consensus.errors import invariant, present
 from consensus.hotstuff.safety import TwoChain
 from consensus.hotstuff.types import Block, CommitCert, QuorumCert, Statement
 
@@ -128,8 +128,7 @@ class BlockTree:
         nodes: list[Node] = []
         while node is not base:
             nodes.append(node)
-            invariant(node.parent is not None, "a path that does not meet its base")
-            node = node.parent or base
+            node = present(node.parent, "a path that does not meet its base")
         nodes.reverse()
         return nodes
 

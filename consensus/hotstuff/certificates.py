@@ -18,7 +18,7 @@ Source: HotStuff (arXiv 1803.05069) §4; Jolteon (arXiv 2106.10362) fig. 3.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, assert_never
 
 from consensus import signing
 from consensus.committee import Committee
@@ -110,6 +110,8 @@ class Verifier:
                 _require(message.epoch <= self._committee.epoch, "a later epoch")
             case BlocksResponse():
                 self._blocks(message)
+            case _:
+                assert_never(message)
         return VerifiedMessage(message, sender)
 
     def remember(self, kind: SignKind, validator: int, body: bytes, signature: bytes) -> None:
@@ -203,8 +205,6 @@ class Verifier:
             case CommitCert() as certificate:
                 _require(describes(certificate.statement, last), "proof of another block")
                 self.check_commit_cert(certificate)
-            case None:
-                pass
 
     def _certificates(
         self, high: QuorumCert | None, timeout: TimeoutCert | None, commit: CommitCert | None

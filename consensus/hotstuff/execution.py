@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from consensus.errors import invariant
+from consensus.errors import invariant, present
 from consensus.hotstuff.blocktree import BlockTree, Node
 from consensus.hotstuff.events import (
     CertifiedTip,
@@ -65,10 +65,10 @@ class Execution:
             return
         undo, node = self._tree.next_to_execute()
         while undo is not None:
-            invariant(undo.parent is not None, "the delivered root cannot be undone")
+            parent = present(undo.parent, "the delivered root cannot be undone")
             self._outbox.emit(Undo(undo.block.id))
             undo.statement = None
-            self._tree.executed = undo.parent or undo
+            self._tree.executed = parent
             undo, node = self._tree.next_to_execute()
         if node is None:
             return
@@ -93,10 +93,8 @@ class Execution:
         Raises:
             LocalProtocolError: another block was executed than was asked for.
         """
-        node = self._executing
-        invariant(node is not None and node.block.id == event.block_id, "a result nobody asked for")
-        if node is None:  # pragma: no cover - the invariant has raised
-            return
+        node = present(self._executing, "a result nobody asked for")
+        invariant(node.block.id == event.block_id, "a result nobody asked for")
         self._executing = None
         extended = node.parent is not None and node.parent.ends_epoch
         invariant(not extended, "what extends the end of an epoch is not executed")

@@ -23,7 +23,7 @@ Not here: announcements of batches (``announcing``).
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, assert_never
 
 from consensus.committee import Committee
 from consensus.hotstuff import absence
@@ -286,6 +286,8 @@ class Replica:
             case OtherEpoch(peer, epoch):
                 self._boundary.other(peer, epoch, self._now_ms)
                 return False
+            case _:
+                assert_never(event)
         return True
 
     def _settle(self) -> None:
@@ -388,7 +390,7 @@ class Replica:
                         self._outbox.post(answer)
                     case ServeBlocks() as task:
                         self._outbox.emit(task)
-            case BlocksResponse():
+            case _:
                 self._on_blocks(message, sender)
         return True
 
@@ -501,8 +503,6 @@ class Replica:
                 self._learn(certificate, None, None, sender)
             case CommitCert() as certificate:
                 self._learn(None, None, certificate, sender)
-            case None:
-                pass
 
     # --- certificates ---
 

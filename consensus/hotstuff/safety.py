@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Final
+from typing import Final, assert_never
 
 from consensus import codec
 from consensus.committee import Committee
@@ -185,20 +185,20 @@ class Safety:
                 self.voted_round = max(self.voted_round, round_)
                 self.proposed_round = max(self.proposed_round, round_)
                 self._note_timeout(*self._lost_timeout)
-            case SignKind.COMMIT_VOTE if round_ not in self._commit_rounds:
-                settled = 0 if self.commit_cert is None else self.commit_cert.statement.round
-                if round_ > max(settled, self._commit_floor):
-                    self._commit_rounds[round_] = None
-                    self._lost_commit = round_, body
-            case _:
-                pass
+            case SignKind.COMMIT_VOTE if round_ not in self._commit_rounds and self._open(round_):
+                self._commit_rounds[round_] = None
+                self._lost_commit = round_, body
 
     def _counts(self, request: Sign, subject: Block | Timeout | Statement) -> bool:
         """Whether an unanswered request can still bring anything, and is still in order."""
         if isinstance(subject, Statement):
-            settled = 0 if self.commit_cert is None else self.commit_cert.statement.round
-            return request.round > max(settled, self._commit_floor)
+            return self._open(request.round)
         return request.round == self.round
+
+    def _open(self, round_: int) -> bool:
+        """Whether the commit votes of a round are neither settled nor dropped."""
+        settled = 0 if self.commit_cert is None else self.commit_cert.statement.round
+        return round_ > max(settled, self._commit_floor)
 
     # --- what is learned ---
 
@@ -411,6 +411,8 @@ class Safety:
                     epoch, round_, subject.id, height, self._own, event.signature, event.held
                 )
                 return self._vote
+            case _:
+                assert_never(subject)
 
     def own_messages(self) -> tuple[Proposal | Vote | Timeout | CommitVote, ...]:
         """Return the stored messages that others may still need, as they were first sent."""

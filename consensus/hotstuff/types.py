@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from consensus import codec
 from consensus.codec import Value
@@ -411,6 +411,8 @@ def epoch_of(message: Message) -> int:
             return blocks[0].epoch
         case Vote() | Timeout() | Certificates() | BlocksRequest():
             return message.epoch
+        case _:
+            assert_never(message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ Not here: whether signatures hold (``certificates``). What is decoded is well-fo
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from consensus import codec
 from consensus.codec import Shape, Value
@@ -223,6 +223,8 @@ def encode_message(message: Message) -> bytes:
                 _array(*[block.encoded for block in blocks]),
                 _NULL if certificate is None else _certificate(certificate),
             )
+        case _:
+            assert_never(message)
 
 
 def decode_message(data: bytes) -> Message:

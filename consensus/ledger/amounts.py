@@ -26,10 +26,10 @@ Not here: plain moves (``effects``).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, assert_never
 
 from consensus.codec import INT64_MAX, INT64_MIN, Value, same
-from consensus.errors import LocalProtocolError
+from consensus.errors import present
 from consensus.ledger.accounts import Account, Change
 from consensus.ledger.calendar import DAY_MS
 from consensus.ledger.codes import Code, Refused
@@ -263,6 +263,8 @@ class Amounts:
                 return self._post(found, effect, self._open(found, before))
             case Void():
                 return self._void(found, self._open(found, before))
+            case _:
+                assert_never(effect)
 
     def _fall(self, found: _Shares) -> list[Step]:
         """Return the payments of a waterfall that are more than nothing."""
@@ -290,10 +292,9 @@ class Amounts:
         taken = None if before is None else found.id
         return Step(found.source, None, floor, 0, -amount, until_ms, made, taken)
 
-    def _open(self, found: _Found, before: Reservation | None) -> Reservation:
+    def _open(self, found: _Found, there: Reservation | None) -> Reservation:
         """Return a reservation that has been neither posted nor voided."""
-        if before is None:
-            raise LocalProtocolError("a reservation that was found is gone")
+        before = present(there, "a reservation that was found is gone")
         if before.state != RESERVED:
             raise _requirement(*_ENDS[before.state])
         if not same(before.account, found.source[0]):
@@ -381,9 +382,7 @@ class Amounts:
 
     def _account(self, end: End) -> Account:
         account = end[1] or self._view.account(end[0])
-        if account is None:
-            raise LocalProtocolError("an account that the call opened is missing")
-        return account
+        return present(account, "an account that the call opened is missing")
 
 
 def _id(reference: Reference, env: Env) -> list[Value]:

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from consensus.codec import Value
+from consensus.errors import present
 from consensus.ledger import emergency, holds, sealing
 from consensus.ledger.authority import Power, Standing, authorize
 from consensus.ledger.codes import Code, Refused
@@ -327,13 +328,9 @@ class Calls(Loading):
         if effects.records:
             for record in effects.records.values():
                 mask |= record.held
-        for _, account in effects.ends:
-            if account is not None:
-                mask |= view.account_held(account)
-        if effects.beside is not None:
-            for _, account in effects.beside.freed:
-                if account is not None:
-                    mask |= view.account_held(account)
+        freed = () if effects.beside is None else effects.beside.freed
+        for _, account in (*effects.ends, *freed):
+            mask |= view.account_held(present(account, "an account that is not there is moved"))
         return mask
 
     def _check_holds(self, effects: Effects, power: Power, minding: int) -> None:

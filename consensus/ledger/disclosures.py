@@ -26,7 +26,7 @@ from consensus.hashing import context
 from consensus.ledger import indexes
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.layout import encode_id
-from consensus.ledger.model import EvaluationError, Kind, Rulebook
+from consensus.ledger.model import Kind, Rulebook
 from consensus.ledger.readable import PERSON
 from consensus.ledger.readers import RECORD
 from consensus.ledger.view import CHARTER, View
@@ -104,10 +104,7 @@ def _named(kind: Kind, record: Mapping[str, Value]) -> list[Value]:
         return named
     for rule in kind.readers.rules:
         if rule.own is not None:
-            try:
-                value = rule.own.evaluate({RECORD: record})
-            except EvaluationError:
-                continue
+            value = rule.own.evaluate({RECORD: record})
             named += (value or []) if rule.own.type.base == "list" else [value]
     return named
 

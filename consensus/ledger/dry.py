@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from consensus.codec import Value
-from consensus.errors import invariant
+from consensus.errors import present
 from consensus.ledger import indexes
 from consensus.ledger.authority import Power, Standing, authorize
 from consensus.ledger.calls import Calls
@@ -133,9 +133,7 @@ class DryRun(BlockRun):
         approvers.append(self._cosigner(key, Judged()))
 
     def _stop(self, fault: Refused | None) -> None:
-        invariant(fault is not None, "a key without standing has a fault")
-        if fault is not None:
-            self._add(fault, None)
+        self._add(present(fault, "a key without standing has a fault"), None)
         self.complete = False
 
     def _add(self, refused: Refused, call: int | None) -> None:

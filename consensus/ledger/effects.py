@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from consensus.codec import Value, same
-from consensus.errors import LocalProtocolError
+from consensus.errors import present
 from consensus.hashing import H_ID, context
 from consensus.ledger import holds
 from consensus.ledger.accounts import Account
@@ -179,9 +179,7 @@ class Active(Acts):
 
     def params_of(self, env: Env) -> ParamValues:
         """Return the parameters for the period of a call; ``env`` has every load."""
-        periods = self.action.periods
-        if periods is None:
-            return self.params
+        periods = present(self.action.periods, "the parameters of an action have no periods")
         start = periods.schedule.start_of(periods.start_ms(env))
         found = self.dated.get(start)
         if found is None:
@@ -404,10 +402,7 @@ class Effects:
         for name, expression in assignments:
             value = self._value(expression)
             field = kind.fields[name]
-            if value is None:
-                if not field.optional:
-                    raise NoValue(expression.source)
-            else:
+            if value is not None:  # of a field that may be absent; of others it is an error
                 try:
                     field.stored.check(value)
                 except InputError as error:
@@ -492,10 +487,7 @@ class Effects:
             position += 1
 
     def _opened(self, id_: list[Value]) -> Account:
-        account = self._view.account(id_)
-        if account is None:
-            raise LocalProtocolError("an account that the call opened is missing")
-        return account
+        return present(self._view.account(id_), "an account that the call opened is missing")
 
     def write(self, standing: Standing, now_ms: int) -> None:
         """Make and change records, place and release holds.

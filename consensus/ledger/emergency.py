@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from consensus.codec import Value
-from consensus.errors import LocalProtocolError
+from consensus.errors import present
 from consensus.hashing import context
 from consensus.ledger import indexes
 from consensus.ledger.authority import Power, Standing
@@ -107,9 +107,7 @@ def _await(
     view: View, space: str, place: list[Value], waiting: list[list[Value]], *, revoked: bool = False
 ) -> None:
     view.put("reviews", place, tuple(waiting), CHARTER, steps=False)
-    found: Any = view.single(space, place)
-    if found is None:
-        raise LocalProtocolError("the power behind a review does not exist")
+    found: Any = present(view.single(space, place), "the power behind a review does not exist")
     given = found.value._replace(suspends_at_ms=earliest(waiting))
     if revoked:
         given = given._replace(status=REVOKED)

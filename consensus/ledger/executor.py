@@ -26,7 +26,7 @@ from typing import Final, NamedTuple
 from consensus import codec
 from consensus.codec import Value
 from consensus.committee import Committee
-from consensus.errors import LocalProtocolError, UnknownExecutorError, invariant
+from consensus.errors import UnknownExecutorError, invariant, present
 from consensus.ledger import decision as decisions
 from consensus.ledger import indexes, membership, sealing, terms
 from consensus.ledger.authority import Granted, Power, Powerless, Standing
@@ -193,9 +193,7 @@ class BlockRun:
         self._view.governing, self._notes = governing, governing.notes
         self._view.now_ms = context.time_ms
         self._view.history_root = context.history_root
-        row = source.get(ledger.paths.pool)
-        if row is None:
-            raise LocalProtocolError("the state has no salt pool")
+        row = present(source.get(ledger.paths.pool), "the state has no salt pool")
         _, self._pool_salt, pool = decode_single(row.value)
         self._pool: bytes = codec.parse(pool, "pool")
         self._maker = decisions.Maker(context.height, context.time_ms, self.executor)

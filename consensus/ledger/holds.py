@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, cast
 
 from consensus.codec import Value
-from consensus.errors import LocalProtocolError, invariant
+from consensus.errors import invariant, present
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.layout import RELEASED, Hold, HoldsIndex, RulesHead, array_head, encode_text
 from consensus.ledger.view import CHARTER, View
@@ -140,9 +140,7 @@ def update(view: View, hold: Hold, domain: str) -> None:
 def _hold_at(view: View, target: Target, position: int) -> Hold:
     entry = view.single("holds", [*target.index_components(), position])
     hold = None if entry is None else hold_named(view, entry.value[0])
-    if hold is None:
-        raise LocalProtocolError("a holds index names a hold that does not exist")
-    return hold
+    return present(hold, "a holds index names a hold that does not exist")
 
 
 def _put(view: View, space: str, components: list[Value], value: Any, domain: str) -> None:
@@ -167,10 +165,8 @@ def _set_mask(view: View, target: Target, mask: int) -> None:
         if account is not None:
             view.hold_account(account, mask)
     elif space == "agency":
-        found = view.single("agency", components)
-        if found is not None:
-            value = found.value._replace(held=mask)
-            view.put("agency", components, value, CHARTER, steps=False)
+        found: Any = present(view.single("agency", components), "a held agency does not exist")
+        view.put("agency", components, found.value._replace(held=mask), CHARTER, steps=False)
     else:
         _set_rules_mask(view, components, mask)
 
@@ -178,9 +174,7 @@ def _set_mask(view: View, target: Target, mask: int) -> None:
 def _set_rules_mask(view: View, components: Sequence[Value], mask: int) -> None:
     """Carry the mask of a domain (one component) or of an action of it (two)."""
     domain = components[0]
-    found = view.single("rules", [domain])
-    if found is None:
-        return
+    found: Any = present(view.single("rules", [domain]), "a held domain does not exist")
     head: RulesHead = found.value
     if len(components) == 1:
         head = head._replace(held=mask)

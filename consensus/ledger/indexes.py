@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from consensus.codec import Value, same
-from consensus.errors import LocalProtocolError, invariant
+from consensus.errors import invariant, present
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.layout import encode_id
 from consensus.ledger.model import EvaluationError, Index, Kind, Listing
@@ -114,9 +114,7 @@ def load(
     for position in range(size):
         entry = view.single(SPACE, [*place, position])
         record = None if entry is None else view.record(kind, entry.value[0])
-        if record is None:
-            raise LocalProtocolError("an index lists a record that does not exist")
-        found.append(record)
+        found.append(present(record, "an index lists a record that does not exist"))
     return in_order(found, listing)
 
 

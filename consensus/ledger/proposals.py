@@ -27,7 +27,7 @@ from typing import Final, NamedTuple
 
 from consensus import codec
 from consensus.codec import Value
-from consensus.errors import LocalProtocolError, invariant
+from consensus.errors import invariant
 from consensus.hashing import ZERO
 from consensus.ledger.attached import ATTACHED, ATTACHMENT_AT, cut_attached, join_attached
 from consensus.ledger.authority import Standing
@@ -155,10 +155,7 @@ def draft_of(view: View, txid: bytes) -> Transaction:
 
 def draft_bytes_of(view: View, txid: bytes) -> bytes:
     """Return what lies beside the draft of a proposal; records the read."""
-    attachment = view.attachment(SPACE, [txid, DRAFT])
-    if attachment is None:
-        raise LocalProtocolError("a proposal has no draft")
-    return attachment
+    return view.attachment(SPACE, [txid, DRAFT])
 
 
 def changes(view: View, source: Source, desk: Desk) -> tuple[tuple[Proposal | None, Proposal], ...]:

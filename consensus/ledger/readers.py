@@ -346,10 +346,7 @@ class Reader:
         return ""
 
     def _concerns(self, own: Expression, row: Mapping[str, Value]) -> bool:
-        try:
-            return self.names_me(own.evaluate({RECORD: row, ACCOUNT: row}))
-        except EvaluationError:
-            return False
+        return self.names_me(own.evaluate({RECORD: row, ACCOUNT: row}))
 
     def _holds(
         self, where: Expression, who: Mapping[str, Value], row: Mapping[str, Value] | None
@@ -359,15 +356,6 @@ class Reader:
             return where.evaluate(env) is True
         except (EvaluationError, InputError):
             return False
-
-
-def role_names(owners: Sequence[Kind | AccountFamily]) -> list[str]:
-    """Return the roles that read rules of some kinds and families name, each once."""
-    found: dict[str, None] = {}
-    for owner in owners:
-        for rule in () if owner.readers is None else owner.readers.rules:
-            found.update(dict.fromkeys(rule.roles))
-    return list(found)
 
 
 def _free(where: Expression) -> bool:

@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from consensus import codec
 from consensus.codec import Value
-from consensus.errors import invariant
+from consensus.errors import present
 from consensus.hashing import ZERO
 from consensus.ledger import indexes, sequence
 from consensus.ledger.accounts import NO_VERSION, Account, Change, fresh_account, hash_accounts
@@ -301,8 +301,7 @@ class View:
     def rules_of(self, domain: str) -> tuple[Any, dict[bytes, bytes]]:
         """Return a domain's head, and the leaves that say which of its rules are in force."""
         kh, rules = self.paths("rules", [domain]), self.in_force[domain]
-        head = self.single("rules", [domain], kh)
-        invariant(head is not None, "a domain in force has a head")
+        head = present(self.single("rules", [domain], kh), "a domain in force has a head")
         self.reads[rules.kh] = rules.vh
         return head, {kh: self.reads[kh], rules.kh: rules.vh}
 
@@ -315,22 +314,18 @@ class View:
                 return False
         return True
 
-    def attachment(self, space: str, components: Sequence[Value]) -> bytes | None:
-        """Return what lies beside a leaf that is a root, None if there is no such leaf.
-
-        Records the read.
-        """
+    def attachment(self, space: str, components: Sequence[Value]) -> bytes:
+        """Return what lies beside a leaf that is a root and that exists. Records the read."""
         kh = self.paths(space, components)
-        if self.single(space, components, kh) is None:
-            return None
+        present(self.single(space, components, kh), "a leaf with an attachment does not exist")
         pending = self._pending.get(kh)
         if pending is not None:
             return pending.attachment
         written = self._attachments.get(kh)
         if written is not None:
             return written
-        row = self._get(kh)  # not kept: what a block reads may be much longer than the block
-        return None if row is None else cut_attached(row.value)[1]
+        # not kept: what a block reads may be much longer than the block
+        return cut_attached(present(self._get(kh), "a leaf that was read is gone").value)[1]
 
     def put(
         self,
@@ -549,8 +544,7 @@ class View:
             writes.append(Write(record.kh, record.vh, encode_row(record.stored)))
         for kh, row in self._written_singles.items():
             single = self._singles[kh]
-            invariant(single is not None, "a written leaf is gone")
-            writes.append(Write(kh, single.vh if single else b"", row))
+            writes.append(Write(kh, present(single, "a written leaf is gone").vh, row))
         for slot in self._slots.values():
             if slot.changed:
                 value = encode_value(slot.window.to_value())

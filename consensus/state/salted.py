@@ -22,7 +22,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, assert_never
 
 from consensus import codec
 from consensus.errors import ProofError, invariant
@@ -266,6 +266,8 @@ def opening_hash(kh: bytes, opening: Opening | HiddenOpening) -> bytes:
             if len(hidden) != DIGEST_BYTES:
                 raise ProofError("a value hash does not have 32 bytes")
             return leaf_hash_of(kh, name, version, hidden)
+        case _:
+            assert_never(opening)
 
 
 def hashes_for(

@@ -17,6 +17,7 @@ from consensus.errors import (
     RulesError,
     SignatureError,
     invariant,
+    present,
 )
 from consensus.hashing import H_GENESIS, context, derive_key, keyed, stream
 
@@ -201,4 +202,7 @@ def test_errors_carry_code_place_and_advice() -> None:
     assert error.hint
     with pytest.raises(LocalProtocolError, match="two is two"):
         invariant(1 == 2, "two is two")
+    with pytest.raises(LocalProtocolError, match="a leaf is gone"):
+        present(None, "a leaf is gone")
+    assert present(0, "nought is something") == 0
     invariant(True, "nothing happens")

@@ -14,7 +14,7 @@ Not here: the grammar (``syntax``), which types go together (``typed``), what ca
 from __future__ import annotations
 
 from collections.abc import Container
-from typing import Final, Protocol
+from typing import Final, Protocol, assert_never
 
 from consensus.errors import RulesError
 from consensus.ledger.expr import closures
@@ -196,6 +196,8 @@ class _Checker:
                 return self._items(node)
             case Call():
                 return check_call(self, node)
+            case _:
+                assert_never(node)
 
     def want(self, node: Node, want: Type, what: str) -> Typed:
         """An expression of the type ``want``; ``what`` names it in errors."""

@@ -21,6 +21,7 @@ from consensus.codec import Value
 from consensus.ledger.holds import Target
 from consensus.ledger.kernel.measures import LEGAL_BYTES_MAX
 from consensus.ledger.kernel.plan import Acting, Plan, agency_of, bad
+from consensus.ledger.kernel.quorum import governing_of
 from consensus.ledger.layout import ALL, EDIT, Agency, Erasure
 from consensus.ledger.model import Field
 from consensus.ledger.records import Record
@@ -54,8 +55,7 @@ def erase(acting: Acting) -> Plan:
     def write() -> None:
         for name, row in rows.items():
             view.put(ERASURE, [*components, name], row, CHARTER)
-            if view.governing is not None:
-                view.governing.notes.erased.append((*components, name))
+            governing_of(acting).notes.erased.append((*components, name))
 
     return Plan(
         write,

@@ -11,6 +11,9 @@ Not here: what executors do (``versions``).
 
 from __future__ import annotations
 
+from typing import Any
+
+from consensus.errors import present
 from consensus.ledger.kernel.plan import Acting, Plan, found
 from consensus.ledger.kernel.quorum import governing_of
 from consensus.ledger.kernel.rulesets import AHEAD_MS_MAX, put_adoption, put_head, step
@@ -38,9 +41,9 @@ def activate_executor(acting: Acting) -> Plan:
     def write() -> None:
         active = [[n, at] for n, at in head.active if n == current] + [[number, from_ms]]
         put_head(view, head._replace(active=active, latest=max(head.latest, number)))
-        before = view.single(RULES, [EXECUTOR_HEAD, current, ADOPTION])
-        if before is not None:
-            put_adoption(view, before.value._replace(until_ms=from_ms))
+        before: Any = view.single(RULES, [EXECUTOR_HEAD, current, ADOPTION])
+        adopted = present(before, "an executor in force has no adoption")
+        put_adoption(view, adopted.value._replace(until_ms=from_ms))
         tried = view.single(RULES, [EXECUTOR_HEAD, number, ADOPTION])
         steps = [] if tried is None else tried.value.steps
         steps = [*steps, step(acting, "activated")]

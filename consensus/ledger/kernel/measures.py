@@ -146,7 +146,7 @@ def _targets(acting: Acting) -> list[list[Value]]:
 
 
 def _check_target(acting: Acting, space: str, components: list[Value]) -> None:
-    view = acting.view
+    view, known = acting.view, True
     match space, components:
         case ("record", [str() as kind, _, *_]) if kind in view.book.kinds:
             view.record(view.book.kinds[kind], components[1:])
@@ -161,10 +161,11 @@ def _check_target(acting: Acting, space: str, components: list[Value]) -> None:
         case ("domain", [str() as domain]):
             found(acting, "rules", [domain], "targets")
         case ("action", [str() as domain, str() as action]):
-            if view.book.action(domain, action) is None:
-                raise Refused(Code.NOT_FOUND, ["targets", None])
+            known = view.book.action(domain, action) is not None
         case _:
             raise bad("targets", f"each [one of {', '.join(SPACES)}, [id]]")
+    if not known:
+        raise Refused(Code.NOT_FOUND, ["targets", None])
 
 
 def _mask(scopes: list[str]) -> int:

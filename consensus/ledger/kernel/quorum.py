@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from consensus.errors import LocalProtocolError
+from consensus.errors import present
 from consensus.genesis import CITIZEN
 from consensus.ledger.authority import Power, Standing
 from consensus.ledger.codes import Code, Refused
@@ -23,10 +23,7 @@ from consensus.ledger.policies import why_lost
 
 def governing_of(acting: Acting) -> Governing:
     """Return what the network asks of acts under the floor."""
-    governing = acting.view.governing
-    if governing is None:
-        raise LocalProtocolError("a block of no network")
-    return governing
+    return present(acting.view.governing, "a block of no network")
 
 
 def check_quorum(acting: Acting, action: Action) -> None:

@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 
 from consensus import codec
 from consensus.codec import Value
-from consensus.errors import invariant
+from consensus.errors import present
 from consensus.ledger import holds, terms
 from consensus.ledger.amounts import SPACE
 from consensus.ledger.authority import Power
@@ -55,7 +55,7 @@ def reverse(acting: Acting) -> Plan:
     done = view.single("corrections", [txid])
     original = _original(acting)
     if failed := _failed(acting, original, None if done is None else done.value[0]):
-        return Plan(_nothing, failed=failed)
+        return Plan(lambda: None, failed=failed)
     records = [_Restored(view, *each) for each in _written(original)]
     amounts, slots = _Amounts(view, original), _Slots(view, original)
     return Plan(
@@ -107,10 +107,6 @@ def _failed(acting: Acting, original: Original, by: bytes | None) -> tuple[str, 
         return ("REVERSED", f"transaction {by.hex()} has taken it back")
     if acting.now_ms > terms.until_ms(original.terms, header.time_ms):
         return ("TOO_LATE", "the time in which it could be taken back is over")
-    return None
-
-
-def _nothing() -> None:
     return None
 
 
@@ -367,9 +363,7 @@ class _Amounts:
                 if account is None:
                     holds.open_account(view, entry.account)
                     account = view.account(entry.account)
-                    invariant(account is not None, "an account that was opened is missing")
-                if account is None:  # pragma: no cover - the invariant has raised
-                    continue
+                account = present(account, "an account that was opened is missing")
                 change, reopened = view.move(account), entry.reopened
                 if reopened is not None:
                     reopened.write(view, change, entry.delta, entry.family.floor)

@@ -24,7 +24,7 @@ from functools import partial
 from typing import Any, Final
 
 from consensus.codec import Value
-from consensus.errors import DecodeError, LocalProtocolError, RulesError
+from consensus.errors import DecodeError, RulesError, present
 from consensus.genesis import RULE_SETS_MAX
 from consensus.ledger.authority import authorize
 from consensus.ledger.codes import Code, Refused
@@ -225,10 +225,8 @@ def _proposed(acting: Acting) -> tuple[RulesHead, Adoption]:
 
 
 def _adoption(view: View, domain: str, number: int) -> Adoption:
-    single = view.single(RULES, [domain, number, ADOPTION])
-    if single is None:
-        raise LocalProtocolError("a rule set in force has no adoption")
-    adoption: Adoption = single.value
+    single: Any = view.single(RULES, [domain, number, ADOPTION])
+    adoption: Adoption = present(single, "a rule set in force has no adoption").value
     return adoption
 
 
@@ -267,10 +265,8 @@ class _Schedule:
             self.heads[name] = self._read([name])
 
     def _read(self, components: list[Value]) -> Any:
-        single = self._view.single(RULES, components)
-        if single is None:
-            raise LocalProtocolError("a leaf of the rules is missing from the state")
-        return single.value
+        single: Any = self._view.single(RULES, components)
+        return present(single, "a leaf of the rules is missing from the state").value
 
     def times(self, from_ms: int) -> list[int]:
         """Return the times from ``from_ms`` on at which a rule set comes into force, ascending."""
@@ -283,10 +279,7 @@ class _Schedule:
         for name, head in self.heads.items():
             number = head.number_at(at_ms)
             if number and name not in fresh:
-                text = self._view.attachment(RULES, [name, number])
-                if text is None:
-                    raise LocalProtocolError("a rule set in force is missing from the state")
-                texts[name] = text
+                texts[name] = self._view.attachment(RULES, [name, number])
         return [texts[name] for name in sorted(texts)]
 
     def compiled(self, acting: Acting, at_ms: int, fresh: dict[str, bytes]) -> Rulebook:

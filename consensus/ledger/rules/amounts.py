@@ -10,6 +10,7 @@ Not here: carrying them out (``amounts``, ``effects`` of the ledger).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import assert_never
 
 from consensus.ledger.environment import EACH
 from consensus.ledger.model import (
@@ -82,6 +83,8 @@ class _Compiler:
             case WaterfallDef():
                 self._check_debit(family)
                 return self._waterfall(definition, source, family)
+            case _:
+                assert_never(definition)
 
     def _waterfall(
         self, definition: WaterfallDef, source: Reference, family: AccountFamily

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, NoReturn
+from typing import Final, NoReturn, assert_never
 
 from consensus.ledger.model import (
     HOLD_SCOPES,
@@ -122,6 +122,8 @@ class Effects:
                 target = self._hold_target(definition.target, here.of("target"))
                 hold = self.scope.expression(definition.hold, here.of("hold"), Type("digest"))
                 return ReleaseHold(target, hold)
+            case _:
+                assert_never(definition)
 
     # --- records
 

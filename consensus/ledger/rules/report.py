@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 from consensus.errors import RulesError
 from consensus.ledger.accounts import EXPIRIES_MAX
@@ -432,3 +433,5 @@ def _effect(effect: Effect) -> str:
             return f"holds {targets} ({', '.join(effect.scopes)})"
         case ReleaseHold():
             return f"releases a hold of {effect.target.source}"
+        case _:
+            assert_never(effect)
