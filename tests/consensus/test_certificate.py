@@ -110,6 +110,36 @@ def resigned(tbs: bytes) -> bytes:
     return b"\x30\x82" + len(body).to_bytes(2, "big") + body
 
 
+def test_names_are_texts_of_their_kind() -> None:
+    name = b"Office a-b of the register and of records"
+    plain = x509.load_der_x509_certificate(made(name=name.decode())).tbs_certificate_bytes
+    utf8, printable = (bytes([tag, len(name)]) + name for tag in (0x0C, 0x13))
+    assert plain.count(utf8) == 2
+    assert certificate.decode(resigned(plain.replace(utf8, printable))).key == PUBLIC
+    for text, written, said in (
+        (b"a_b", printable, "a name is not text"),
+        (b"a\x07b", printable, "a name is not text"),
+        (b"a\x07b", utf8, "control characters"),
+    ):
+        data = plain.replace(utf8, written.replace(b"a-b", text))
+        with pytest.raises(DecodeError, match=said):
+            certificate.decode(resigned(data))
+
+
+def test_extensions_that_are_there_are_not_empty() -> None:
+    plain = x509.load_der_x509_certificate(made(name="a" * 40)).tbs_certificate_bytes
+    assert plain[:2] == b"\x30\x81"
+    one = b"\xa3\x0b\x30\x09\x30\x07\x06\x03\x55\x1d\x0e\x04\x00"
+    for extensions, said in ((b"\xa3\x02\x30\x00", "extensions are empty"), (one, "")):
+        body = plain[3:] + extensions
+        data = resigned(b"\x30\x81" + bytes([len(body)]) + body)
+        if said:
+            with pytest.raises(DecodeError, match=said):
+                certificate.decode(data)
+        else:
+            assert certificate.decode(data).key == PUBLIC
+
+
 def test_what_is_taken_a_tls_library_loads_whatever_its_maker_wrote() -> None:
     """One that nodes could not load would keep them from beginning an epoch."""
     dice = random.Random(7)

@@ -94,6 +94,12 @@ def test_is_refused(data: str, reason: str) -> None:
         codec.decode(bytes.fromhex(data), codec.plain, bytes_max=1000)
 
 
+def test_half_a_character_is_not_encoded() -> None:
+    for value in ("\ud800", ["a", "\udfff"]):
+        with pytest.raises(UnicodeEncodeError):
+            codec.encode(value)
+
+
 def test_is_refused_before_parsing_when_too_long() -> None:
     with pytest.raises(DecodeError, match="at most 4 allowed"):
         codec.decode(b"\x81" * 5, codec.plain, bytes_max=4)

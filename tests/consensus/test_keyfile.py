@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import cbor2
+import nacl.bindings
+import nacl.exceptions
 import nacl.pwhash
 import nacl.secret
 import pytest
@@ -150,6 +152,21 @@ def test_a_file_cannot_ask_for_more_work_than_the_limits(change: dict[str, int])
     inner = {**cbor2.loads(sealed())["sealed"], **change}
     with pytest.raises(KeyFileError, match="outside"):
         keyfile.read(altered(sealed(), sealed=inner), PASSPHRASE)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), nacl.exceptions.RuntimeError("no memory")])
+def test_work_that_this_machine_has_no_memory_for_is_told(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = sealed()
+
+    def small(*_: object) -> bytes:
+        raise error
+
+    monkeypatch.setattr(nacl.bindings, "crypto_pwhash_alg", small)
+    with pytest.raises(KeyFileError, match="Argon2id needs") as caught:
+        keyfile.read(data, PASSPHRASE)
+    assert caught.value.hint == "free memory and try again"
 
 
 def test_another_encoding_of_the_same_value_is_refused() -> None:

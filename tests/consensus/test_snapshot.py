@@ -22,6 +22,7 @@ from consensus.snapshot import (
     MANIFEST_BYTES_MAX,
     Counted,
     Manifest,
+    Piece,
     Reader,
     check_all,
     decode_manifest,
@@ -30,6 +31,7 @@ from consensus.snapshot import (
 )
 from consensus.state import snapshot as pieces
 from consensus.state.snapshot import (
+    NODE_BITS_MAX,
     PIECE_BYTES_MAX,
     Chunk,
     Due,
@@ -39,6 +41,7 @@ from consensus.state.snapshot import (
     decode_piece,
     encode_chunk,
     encode_split,
+    may_split,
     place_of,
     row_bits,
 )
@@ -51,6 +54,7 @@ from consensus.state.subtree import (
     root_of_row,
     subtree_hash,
 )
+from consensus.state.tree import PAGE_ENTRIES_MAX
 from tests.consensus.state import model
 from tests.snapshots import certify, crowded_state, entries_in, join, town_state
 
@@ -519,6 +523,42 @@ def test_entries_outside_a_prefix_are_refused_at_both_ends() -> None:
     check_entries(0b1_11, b"\xff" * 72)
     with pytest.raises(ProofError, match="72 bytes"):
         check_entries(1, one[1:])
+    check_entries(1, b"")
+
+
+def test_an_empty_chunk_is_refused_where_something_is_due() -> None:
+    name = 0b1_0101
+    due = Due(name, subtree_hash(TOWN.depth, name, TOWN.chunk(name).entries))
+    with pytest.raises(ProofError):
+        check_chunk(TOWN.depth, Chunk(name, b"", []), due, 12)
+
+
+def test_a_chunk_comes_for_a_chunk_and_a_split_for_a_split() -> None:
+    checker = Reader(io.BytesIO(FILE).read, TOWN.chain)._checker
+    chunk = decode_piece(PIECES[0])
+    assert isinstance(chunk, Chunk)
+    due = Due(chunk.name, subtree_hash(TOWN.depth, chunk.name, chunk.entries))
+    split = encode_split(Split(chunk.name, 0, bytes(128)))
+    assert checker.chunk(Piece(due, PIECES[0])) == chunk
+    with pytest.raises(ProofError, match=r"chunk 0: .*a split came"):
+        checker.chunk(Piece(due, split))
+    with pytest.raises(ProofError, match=r"chunk 0: .*a chunk came"):
+        checker.split(Piece(due, PIECES[0]))
+
+
+def test_there_is_an_end_to_splitting() -> None:
+    assert may_split(4, 1 << 3, 0)
+    assert not may_split(4, 1 << 4, PAGE_ENTRIES_MAX)
+    assert may_split(4, 1 << 4, PAGE_ENTRIES_MAX + 1)
+    assert not may_split(4, 1 << NODE_BITS_MAX, PAGE_ENTRIES_MAX + 1)
+
+
+def test_entries_are_counted_against_the_root_at_the_end() -> None:
+    reader = Reader(io.BytesIO(FILE).read, TOWN.chain)
+    reader.finish(len(TOWN.rows))
+    for count in (len(TOWN.rows) - 1, len(TOWN.rows) + 1):
+        with pytest.raises(ProofError, match=f"{count} entries, but the state root binds"):
+            reader.finish(count)
 
 
 def test_a_chunk_of_another_node_is_refused_whatever_it_holds() -> None:

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from comity.auditing.running import MemorySpace, Wanted, audit
 from consensus import codec
-from consensus.audit.divergence import CHECKS, DivergenceError, NotAuditableError
-from consensus.audit.replay import Origin
+from consensus.audit import heights as checking
+from consensus.audit import replay as replay_module
+from consensus.audit.differences import word
+from consensus.audit.divergence import CHECKS, DivergenceError, NotAuditableError, Problem
+from consensus.audit.heights import Checked
+from consensus.audit.replay import Origin, Replay, RowComparison
+from consensus.audit.replay import rows_of as rows_in
 from consensus.audit.stream import Recorded
-from consensus.errors import DecodeError
+from consensus.errors import DecodeError, SignatureError, UnknownExecutorError
 from consensus.hotstuff import wire
+from consensus.hotstuff.types import genesis_cert, start_cert
+from consensus.ledger import decision as decisions
+from consensus.ledger import group as groups
 from consensus.ledger.accounts import Change
-from consensus.ledger.batch import digest
+from consensus.ledger.batch import Batch, Item, digest
 from consensus.ledger.transaction import ORDINARY, PROPOSE, PROTECTIVE, Expect
 from tests.comity import test_proposals as proposals
-from tests.comity.twin import ADMINISTRATOR
+from tests.comity.twin import ADMINISTRATOR, OFFICIAL
 from tests.consensus.audit.ledger import (
     HEIGHT,
     Notes,
@@ -33,6 +43,15 @@ from tests.consensus.audit.ledger import (
     stated,
     statement_of,
     with_height,
+)
+from tests.consensus.ledger.authors import (
+    ANNA,
+    BORIS,
+    CHAIN,
+    CLARA,
+    draft,
+    group_of,
+    signatures,
 )
 
 
@@ -150,6 +169,47 @@ def test_a_changed_decision_is_named_with_its_transaction() -> None:
     assert found.problem.txid == rows[1][0]
 
 
+def test_a_decision_that_is_recorded_of_another_author_is_named() -> None:
+    rows = rows_of(honest().recorded[3])
+    rows[1][1] = flipped(rows[1][1])
+    found = divergence(honest(), with_height(3, decisions=codec.encode(rows)))
+    assert (found.problem.check, found.problem.index) == ("decision", 1)
+    [difference] = found.problem.differences
+    assert (difference.place, difference.recorded) == ("author", rows[1][1].hex())
+    assert difference.found == OFFICIAL.public.hex()
+
+
+def test_a_decision_that_is_recorded_under_another_hash_is_named() -> None:
+    rows = rows_of(honest().recorded[3])
+    kept = rows[1][2]
+    rows[1][2] = flipped(kept)
+    found = divergence(honest(), with_height(3, decisions=codec.encode(rows)))
+    assert (found.problem.check, found.problem.index) == ("decision", 1)
+    [difference] = found.problem.differences
+    assert (difference.place, difference.found) == ("root", kept.hex())
+
+
+def test_a_decision_with_other_salts_is_contradicted_salt_by_salt() -> None:
+    rows = rows_of(honest().recorded[3])
+    kept = decisions.decode(rows[1][3])
+    salts = [flipped(kept.salts[0]), *kept.salts[1:]]
+    false = decisions.Decision(kept.header_cbor, kept.kh, kept.leaves, salts)
+    rows[1][2:] = [false.root, false.encode()]
+    found = divergence(honest(), with_height(3, decisions=codec.encode(rows)))
+    [difference] = found.problem.differences
+    assert difference.place == f"salt of {next(iter(kept.leaves))}"
+    assert (difference.recorded, difference.found) == (salts[0].hex(), kept.salts[0].hex())
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(None, "null"), (True, "true"), (False, "false"), (7, "7"), ("a", "'a'"), (b"\x01", "h'01'")],
+)
+def test_plain_values_are_written_as_diagnostic_notation(value: codec.Value, said: str) -> None:
+    assert word(value) == said
+    assert word([value, [value]]) == f"[{said}, [{said}]]"
+
+
 def test_a_lying_quorum_is_contradicted_leaf_by_leaf() -> None:
     heights = lied(honest(), 3, 1, "code", [0, None, None])
     found = divergence(honest(), heights)
@@ -219,6 +279,76 @@ def test_changed_private_parts_are_named_with_their_transaction() -> None:
     assert found.problem.txid == rows_of(honest().recorded[1])[2][0]
 
 
+@pytest.mark.parametrize("part", [b"no array", [b"alone"], [b"no array", b"s"], [[b"x", 1], b"s"]])
+def test_a_private_part_that_is_none_is_named_with_its_transaction(part: Any) -> None:
+    [(public, private)] = honest().recorded[1].batches
+    parts = codec.parse(private or b"")
+    parts[1] = part
+    found = divergence(honest(), with_height(1, batches=[(public, codec.encode(parts))]))
+    assert (found.height, found.problem.check, found.problem.index) == (1, "batch", 1)
+
+
+def test_a_private_part_with_no_seed_is_named_with_its_transaction() -> None:
+    [(public, private)] = honest().recorded[1].batches
+    parts = codec.parse(private or b"")
+    parts[1][1] = "no seed"
+    found = divergence(honest(), with_height(1, batches=[(public, codec.encode(parts))]))
+    assert (found.problem.check, found.problem.index) == ("batch", 1)
+
+
+def test_private_parts_that_are_wrong_as_a_whole_are_named_with_their_batch() -> None:
+    [(public, private)] = honest().recorded[1].batches
+    assert private is not None
+    parts = codec.parse(private)
+    assert private[:1] == b"\x83"
+    for false, said in (
+        (codec.encode(parts[:2]), "not one private part for each"),
+        (b"\x98\x03" + private[1:], "canonical"),  # the head that three items do not need
+        (b"\xff", ""),
+    ):
+        found = divergence(honest(), with_height(1, batches=[(public, false)]))
+        assert (found.height, found.problem.check) == (1, "batch")
+        assert (found.problem.index, found.problem.txid) == (None, None)
+        assert said in found.problem.message
+
+
+class Junk(Notes):
+    """A chain that orders what is no batch, or says of a batch what is not so."""
+
+    def __init__(self, **changes: Any) -> None:
+        super().__init__()
+        self.changes = changes
+
+    def _batch(self, lane: int, items: Sequence[Item]) -> Batch:
+        return msgspec.structs.replace(super()._batch(lane, items), **self.changes)
+
+
+def test_what_is_no_batch_is_named_although_a_quorum_ordered_it() -> None:
+    public = codec.encode([[1, 0, 1, 0], []])
+    chain = Junk(public=public, digest=digest(public))
+    chain.block([chain.pay(1)])
+    found = divergence(chain, chain.recorded)
+    assert (found.height, found.problem.check) == (1, "batch")
+    assert "breaks the rules of a batch: batch: no items" in found.problem.message
+
+
+@pytest.mark.parametrize("change", [{"number": 2}, {"origin": 1}, {"lane": 1}])
+def test_what_a_block_says_of_a_batch_is_so(change: dict[str, int]) -> None:
+    chain = Junk(**change)
+    chain.block([chain.pay(1)])
+    found = divergence(chain, chain.recorded)
+    assert (found.height, found.problem.check) == (1, "batch")
+    assert "what is not so" in found.problem.message
+
+
+def test_a_first_block_of_another_founding_is_named() -> None:
+    first = wire.block_from(codec.parse(honest().recorded[0].block))
+    other = replace(first, time_ms=first.time_ms + 1).encoded
+    found = divergence(honest(), with_height(0, block=other, statement=None))
+    assert (found.height, found.problem.check) == (0, "chain")
+    assert "not that of the genesis file" in found.problem.message
+
+
 def test_a_missing_batch_is_named() -> None:
     found = divergence(honest(), with_height(1, batches=[(None, None)]))
     assert (found.height, found.problem.check) == (1, "batch")
@@ -240,6 +370,27 @@ def test_a_forged_signature_is_named_with_its_transaction() -> None:
     found = divergence(chain, chain.recorded)
     assert (found.height, found.problem.check, found.problem.index) == (2, "signature", 1)
     assert "its author" in found.problem.message
+
+
+def test_a_signature_in_a_group_is_named_with_the_transaction_that_it_is_on() -> None:
+    """Anna signed the group, Boris his transaction in it, which is the second; Clara cosigned."""
+    unsigned = [draft(ANNA), draft(BORIS, cosigners=[CLARA])]
+    single = signatures(unsigned[1], BORIS, [CLARA])
+    group = group_of(unsigned, [ANNA], singles=[[], single])
+    said = {
+        ANNA.key: (0, "did not sign the group that begins here"),
+        BORIS.key: (1, "its author"),
+        CLARA.key: (1, "a cosigner"),
+    }
+    messages = groups.messages(CHAIN, group)
+    assert len(messages) == 3
+    for key, message, _ in messages:
+        problem = checking._unsigned(group, key, message, 7, SignatureError("no"))
+        place, word_ = said[key]
+        txid = group.transactions[place].txid
+        assert (problem.check, problem.index, problem.txid) == ("signature", 7 + place, txid)
+        assert word_ in problem.message
+        assert key.hex()[:16] in problem.message
 
 
 @pytest.mark.parametrize("height", range(1, HEIGHT + 1))
@@ -365,6 +516,123 @@ def test_a_file_that_begins_later_needs_what_leads_to_it() -> None:
         audit(frames(data), Wanted(honest().chain))
 
 
+# --- what one height must be to the one before --------------------------------------------------
+
+
+def refused(*, elected: bytes | None = None, **changes: Any) -> Problem:
+    """What is wrong with a block of height 1, where height 0 may have elected a committee."""
+    replay = Replay(honest().founded)
+    if elected is not None:
+        ending = replace(replay.tip.statement, next_committee_hash=elected)
+        replay.tip = replace(replay.tip, statement=ending)
+        changes.setdefault("justify", start_cert(ending))
+    block = wire.block_from(codec.parse(honest().recorded[1].block))
+    block = replace(block, payload=(), **changes)
+    recorded = Recorded(1, block.encoded, None, None, [], None, None)
+    with pytest.raises(DivergenceError) as caught:
+        replay.take(recorded, Checked(1, (), 0, 0))
+    assert caught.value.height == 1
+    assert caught.value.problem.check == "chain"
+    return caught.value.problem
+
+
+def test_an_epoch_that_nothing_ended_goes_on() -> None:
+    assert "had not ended" in refused(epoch=2).message
+
+
+def test_rounds_ascend_and_each_block_names_the_round_of_its_parent() -> None:
+    assert "does not follow round 0" in refused(round=0).message
+    parent = genesis_cert(wire.block_from(codec.parse(honest().recorded[0].block)))
+    said = refused(round=3, justify=replace(parent, round=1)).message
+    assert said == "round 3 on a certificate of round 1 does not follow round 0"
+
+
+def test_chain_time_ascends() -> None:
+    first = wire.block_from(codec.parse(honest().recorded[0].block))
+    assert refused(time_ms=first.time_ms).message == "its time is not after the last"
+
+
+def test_an_epoch_begins_where_the_last_one_ended() -> None:
+    begins = "it does not begin epoch 2, to which height 0 led"
+    assert refused(elected=b"e" * 32).message == begins
+    assert refused(elected=b"e" * 32, epoch=3).message == begins
+    other = genesis_cert(wire.block_from(codec.parse(honest().recorded[0].block)))
+    assert refused(elected=b"e" * 32, epoch=2, justify=other).message == begins
+
+
+def test_an_epoch_is_of_the_committee_that_was_elected() -> None:
+    found = refused(elected=b"e" * 32, epoch=2)
+    assert "another committee" in found.message
+    [difference] = found.differences
+    own = honest().founded.committee.hash
+    assert (difference.recorded, difference.found) == (own.hex(), (b"e" * 32).hex())
+
+
+def test_a_block_of_an_executor_that_this_release_lacks_is_not_judged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def lacking(*_: Any, **__: Any) -> None:
+        raise UnknownExecutorError(7, (1,))
+
+    monkeypatch.setattr(replay_module, "BlockRun", lacking)
+    with pytest.raises(NotAuditableError, match=r"height 1 .* executor 7 is in force") as caught:
+        audited(honest())
+    assert "install a release" in caught.value.hint
+
+
+def test_a_row_that_is_missing_at_the_end_of_the_state_kept_is_named() -> None:
+    chain = Notes()
+    chain.flush()
+    rows = list(rows_in(chain.backend))
+    comparison = RowComparison(0, iter(rows))
+    comparison.take(rows[:-1])
+    with pytest.raises(DivergenceError, match=f"{rows[-1].kh.hex()} is missing") as caught:
+        comparison.finish()
+    assert caught.value.problem.check == "state"
+    comparison.finish()  # it was the only one
+
+
+# --- what is kept and gone on with --------------------------------------------------------------
+
+
+def kept_audit() -> Resumable:
+    space = Resumable()
+    audited(honest(), honest().recorded[:4], space=space)
+    return space
+
+
+def test_a_kept_audit_refuses_a_state_that_is_not_the_one_of_its_statement() -> None:
+    space = kept_audit()
+    tip = space.kept.tip
+    false = replace(tip, statement=replace(tip.statement, state_root=bytes(32)))
+    space.kept = replace(space.kept, tip=false)
+    with pytest.raises(DivergenceError) as caught:
+        audited(honest(), honest().recorded[3:], space=space)
+    assert (caught.value.height, caught.value.problem.check) == (3, "state")
+    [difference] = caught.value.problem.differences
+    assert difference.found == bytes(32).hex()
+
+
+def test_a_kept_audit_checks_the_record_of_the_height_at_which_it_stopped() -> None:
+    forged = with_height(3, certificate=certificate(3, (0, 1)))[3:]
+    with pytest.raises(DivergenceError) as caught:
+        audited(honest(), forged, space=kept_audit())
+    assert (caught.value.height, caught.value.problem.check) == (3, "certificate")
+    bare = with_height(3, statement=None)[3:]
+    assert audited(honest(), bare, space=kept_audit()).last == HEIGHT
+
+
+def test_a_kept_audit_refuses_another_block_of_the_height_at_which_it_stopped() -> None:
+    other = Notes()
+    for amount in (1, 2, 3):
+        other.block([other.pay(amount)])
+    bare = replace(other.recorded[3], statement=None, certificate=None)
+    with pytest.raises(DivergenceError) as caught:
+        audited(honest(), [bare, *honest().recorded[4:]], space=kept_audit())
+    assert (caught.value.height, caught.value.problem.check) == (3, "chain")
+    assert "another block is recorded" in caught.value.problem.message
+
+
 def test_a_kept_audit_refuses_another_past() -> None:
     space = Resumable()
     audited(honest(), honest().recorded[:4], space=space)
@@ -381,15 +649,15 @@ class Resumable(MemorySpace):
 
     def __init__(self) -> None:
         super().__init__()
-        self._origin: Any = None
+        self.kept: Any = None
 
     def origin(self) -> Any:
-        return self._origin
+        return self.kept
 
     def flush(self, replay: Any) -> None:
         super().flush(replay)
         totals = dict(replay.money.totals)
-        self._origin = Origin(replay.tip, self.backend, self.nodes, totals, replay.certified)
+        self.kept = Origin(replay.tip, self.backend, self.nodes, totals, replay.certified)
 
 
 # --- any byte -----------------------------------------------------------------------------------

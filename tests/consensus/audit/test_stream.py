@@ -11,7 +11,7 @@ import pytest
 from comity.auditing.running import Wanted, audit
 from consensus import codec
 from consensus.audit import stream
-from consensus.audit.stream import FRAME_HEAD_BYTES, PREFIX, Header, Kind, Splitter, Writer
+from consensus.audit.stream import FRAME_HEAD_BYTES, PREFIX, Frame, Header, Kind, Splitter, Writer
 from consensus.errors import DecodeError
 from tests.consensus.audit.ledger import flipped, frames, honest
 
@@ -151,6 +151,22 @@ def test_a_stream_that_failed_says_why() -> None:
     data += writer.failed(stream.Failed("NO_DATA", "nothing there", "look elsewhere"))
     *_, last = frames(data)
     assert stream.read_failed(last).message == "nothing there"
+
+
+def test_rows_of_the_state_ascend() -> None:
+    row = [bytes(32), 1, b"v" * 32, b"row"]
+    later = [b"\x01" * 32, *row[1:]]
+    found = stream.read_rows(Frame(0, Kind.ROWS, codec.encode([row, later])))
+    assert [(each.kh, each.value) for each in found] == [(bytes(32), b"row"), (later[0], b"row")]
+    for rows in ([later, row], [row, row]):
+        with pytest.raises(DecodeError, match="rows do not ascend"):
+            stream.read_rows(Frame(0, Kind.ROWS, codec.encode(rows)))
+
+
+def test_a_file_does_not_end_before_it_begins() -> None:
+    header = codec.encode([b"genesis", 3, 2])
+    with pytest.raises(DecodeError, match="heights 3 to 2"):
+        stream.read_header(Frame(0, Kind.HEADER, header))
 
 
 def test_decisions_of_another_shape_are_malformed() -> None:

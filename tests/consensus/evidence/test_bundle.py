@@ -315,5 +315,19 @@ def test_what_is_cut_or_lengthened_is_refused() -> None:
         check(town, data + b"\x00")
 
 
+@pytest.mark.parametrize("purse", ["a", "b"])
+def test_a_hold_on_an_account_that_nobody_looked_into_is_judged_again(purse: str) -> None:
+    town = populated()
+    assert town.do("officer", "payments.freeze_purse", purse).code == Code.APPLIED
+    decision = town.do("clerk", "payments.transfer", "a", "b", 7)
+    assert decision.code == Code.HELD
+    data = town.file(decision)
+    assert check(town, data).judged
+    assert ["purse", purse] in shown(data).attested
+    assert ("holds", ["account", ["purse", purse]]) in [
+        (each.space, each.components) for each in shown(data).witness
+    ]
+
+
 def test_people_stand_for_tokens() -> None:
     assert token("ann") != token("bob")

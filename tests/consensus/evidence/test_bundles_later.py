@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from consensus.evidence.making import CannotOpenError
 from consensus.evidence.stages import FailedError
 from consensus.evidence.verify import _Reading, verify
 from consensus.ledger.codes import Code
@@ -73,6 +74,28 @@ def test_the_reversal_itself_is_judged_again_with_the_history_that_it_rested_on(
     assert town.balance("debt", "ann") == -60
 
 
+def test_what_was_voided_is_judged_again_as_that(town: Town) -> None:
+    made = town.do("clerk", "loans.note", "n", expects=[("slip", ["n"], 0)])
+    assert town.reverse("admin", made).code == Code.APPLIED
+    gone = town.do("clerk", "loans.read_note", ["n"])
+    assert gone.detail == ["slip", ["slip", ["n"]], "voided"]
+    town.run()
+    found = verify(town.file(gone), town.ledger.chain)
+    assert (found.judged, found.decision.code) == (True, Code.NOT_FOUND)
+
+
+def test_a_field_that_shares_its_leaf_is_shown_with_the_others_of_it(town: Town) -> None:
+    lend(town)
+    named = [("loan", ["ann"], 1)]
+    housed = town.do("clerk", "loans.house", ["ann"], "Mill Lane 4", "Norton", expects=named)
+    assert housed.code == Code.APPLIED, housed.detail
+    settled = town.do("clerk", "loans.settle", ["ann"], None, expects=[("loan", ["ann"], 2)])
+    with pytest.raises(CannotOpenError, match=r"loan\.street shares a leaf") as caught:
+        town.file(settled, opened=("loan.street",))
+    assert caught.value.hint == "ask for all of them, loan.address"
+    assert b"Mill Lane" in town.file(settled, opened=("loan.address",))
+
+
 def test_a_bundle_is_judged_under_the_rules_and_powers_of_its_moment(town: Town) -> None:
     """The author's role is revoked since; made before or after, the bundle proves the same."""
     made = lend(town)
@@ -95,6 +118,18 @@ def test_a_bundle_is_judged_under_the_rules_and_powers_of_its_moment(town: Town)
 @dataclass
 class Changing(Town, Governed):
     """A network with evidence, whose rules change."""
+
+
+def test_adopting_a_rule_set_is_judged_again() -> None:
+    """Whoever adopts one is judged by whether it compiles with the others in force then."""
+    town = Changing(governed.founding())
+    town.signers |= {public_key(name): name for name in governed.CHIEFS}
+    town.adopt(governed.numbered(TEXTS[-1], 2))
+    [decision] = town.blocks[-1].decisions
+    assert [each.domain for each in decision.header.actions] == ["charter"]
+    assert decision.code == Code.APPLIED
+    found = verify(town.file(decision), town.ledger.chain)
+    assert (found.judged, found.decision.root) == (True, decision.root)
 
 
 def test_one_bundle_outlives_rules_keys_values_and_private_parts_together() -> None:

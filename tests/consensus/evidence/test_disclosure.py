@@ -6,6 +6,7 @@ import itertools
 import json
 import time
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consensus import codec
-from consensus.errors import ComityError, DecodeError, VerificationError
+from consensus.errors import ComityError, DecodeError, ProofError, VerificationError
 from consensus.evidence.disclosure import Shown, verify
-from consensus.evidence.disclosure_file import FILE_BYTES_MAX, decode, is_file
+from consensus.evidence.disclosure_file import FILE_BYTES_MAX, decode, is_file, make_item
+from consensus.hotstuff import wire
+from consensus.ledger.disclosures import SPACE, Disclosure
 from consensus.ledger.layout import Paths
 from consensus.state import salted
+from consensus.state.record import decode_row, decode_single
 from tests.consensus.evidence import forgeries, independent, vectors
 from tests.consensus.evidence.forgeries import FORGERIES, ITEMS, Forgery
 from tests.consensus.evidence.opened import OWNER, Town
@@ -75,6 +79,32 @@ def test_an_earlier_version_is_shown_as_it_was() -> None:
     (item,) = verify(files()["earlier"], chain()).items
     assert (item.disclosure.version, item.current) == (2, False)
     assert [vars_of(each) for each in item.fields] == [["text", 2, "another story"]]
+
+
+def test_a_change_is_not_of_a_height_above_the_state_that_is_proved() -> None:
+    town = Town()
+    act = town.disclose(fields=("text",))
+    old = town.body(act)
+    town.amend("another story", 1)
+    new = town.body(act)
+    below = wire.decode_commit_cert(old.certificate).statement.height
+    newest = wire.decode_commit_cert(new.certificate).statement.height
+    [item], twin = new.items, town.twin
+    assert item.change is not None
+    late = replace(item, change=replace(item.change, height=newest))
+    shown = [(twin.statements[below].encode(), twin.history.path(below, newest))]
+    forged = replace(new, proof=old.proof, items=[late], statements=shown)
+    with pytest.raises(ProofError, match="a change is shown that came after the state"):
+        verify(forged.encode(*town.head), town.chain)
+
+
+def test_a_record_without_a_field_that_a_disclosure_names_makes_no_file() -> None:
+    town = Town()
+    _, salt, value = decode_single(town.row(SPACE, town.disclose(fields=("text",)))[1])
+    record = decode_row(town.row("record", "note", 1)[1])
+    act = Disclosure(*codec.parse(value))
+    assert make_item(act, salt, record, None) is not None
+    assert make_item(act._replace(leaves=["text", "title"]), salt, record, None) is None
 
 
 def test_several_are_shown_in_their_order() -> None:

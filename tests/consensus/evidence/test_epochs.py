@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from consensus.answers import EpochStep, StatementEvidence
 from consensus.committee import Committee
 from consensus.errors import CertificateError, ComityError, DecodeError, VerificationError
 from consensus.evidence import making, tlog
+from consensus.evidence.bundle import EPOCHS_MAX
 from consensus.evidence.stages import FailedError
 from consensus.evidence.tlog import TlogProof
 from consensus.evidence.trust import Chain
@@ -78,6 +80,44 @@ def test_what_is_known_already_is_compared_and_nothing_else_comes_twice() -> Non
     other = EpochStep(STEPS[0].certificate, [2, rows])
     with pytest.raises(CertificateError, match="another committee of epoch 2"):
         chain.follow([other], again=True)
+
+
+def test_what_ended_an_epoch_may_be_signed_by_another_quorum() -> None:
+    statement = certificate_of(elected(), ENDS[0]).statement
+    signed = signing.message(TAG_COMMIT_VOTE, CHAIN, statement.encode())
+    signers = [elected()._signers[key] for key in FIRST.keys]
+    rows = tuple((index, signers[index].sign(signed)) for index in (1, 2, 3))
+    data = CommitCert(statement, rows).encoded
+    assert data != STEPS[0].certificate
+    assert trust(STEPS[0]).certificate(data).statement == statement
+
+
+def test_a_step_is_signed_in_the_epoch_that_it_ends() -> None:
+    late = EpochStep(STEPS[0].certificate, STEPS[1].committee)
+    with pytest.raises(CertificateError, match="what ended epoch 2 is signed in epoch 1"):
+        trust(STEPS[0], late)
+
+
+class Foreign(Town):
+    """A network that puts a statement of another one into its history."""
+
+    def stated(self, statement: Statement) -> Statement:
+        return replace(statement, chain=b"F" * 32) if statement.height == 1 else statement
+
+
+def test_a_statement_of_another_network_is_refused_wherever_it_stands() -> None:
+    town = Foreign()
+    town.run()
+    town.run()
+    chain = Chain(town.ledger.chain, town.genesis.committee)
+    for height, said in ((0, ""), (1, "of another network")):
+        path = tuple(town.history.path(height, 2))
+        evidence = StatementEvidence(town.certificate(2), town.statements[height].encode(), path)
+        if said:
+            with pytest.raises(CertificateError, match=said):
+                chain.statement(evidence)
+        else:
+            assert chain.statement(evidence).height == height
 
 
 # --- a plain reader, which knows the page -----------------------------------------------------
@@ -244,9 +284,21 @@ def test_a_text_without_its_committees_with_too_many_or_others_is_refused() -> N
         (more, "that did not sign it"),
         ([*lines[: at[0]], "committee !", *lines[at[0] + 1 :]], "not base64"),
         ([*lines[: at[0]], "committee AAAA", *lines[at[0] + 1 :]], "tlog: line"),
+        ([*lines[: at[0]], *[lines[at[0]]] * (EPOCHS_MAX + 1)], f"up to {EPOCHS_MAX} committees"),
     ):  # fmt: skip
         with pytest.raises(ComityError, match=why):
             tlog.verify("\n".join(forged).encode(), CHAIN, FIRST)
+
+
+def test_signatures_of_a_text_have_their_length_and_number() -> None:
+    lines = text(1, 2).decode().rstrip("\n").split("\n")
+    head, _, signed = lines[-1].rpartition(" ")
+    assert len(base64.b64decode(signed)) == 68
+    short = base64.b64encode(bytes(67)).decode()
+    many = [f"{head.rstrip('0123456789')}{index} {signed}" for index in range(65)]
+    for forged in ([*lines[:-1], f"{head} {short}"], [*lines[:-3], *many]):
+        with pytest.raises(DecodeError, match="up to 64 signatures of 4 and 64 bytes"):
+            tlog.verify("\n".join([*forged, ""]).encode(), CHAIN, FIRST)
 
 
 # --- bundles ------------------------------------------------------------------------------------

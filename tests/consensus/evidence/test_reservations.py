@@ -38,11 +38,13 @@ def test_what_a_reversal_opens_again_is_judged_again() -> None:
     town = Town(dues_genesis())
     made: dict[str, Decision] = {}
     done(town, "dues.promise", "a", 100, None)
+    done(town, "dues.promise", "timed", 100, town.now_ms + 1_000_000)
     made["post"] = done(town, "dues.pay", "a", 60)
+    made["timed"] = done(town, "dues.pay", "timed", 60)
     made["taken back"] = town.reverse("clerk", made["post"])
     made["and that"] = town.reverse("clerk", made["taken back"])
     made["twice"] = town.reverse("clerk", made["taken back"])
-    assert [each.code for each in made.values()] == [Code.APPLIED] * 3 + [Code.REQUIREMENT]
+    assert [each.code for each in made.values()] == [Code.APPLIED] * 4 + [Code.REQUIREMENT]
     check(town, made)
 
 

@@ -34,6 +34,14 @@ def test_while_the_signer_is_away_nothing_is_asked_for() -> None:
     assert isinstance(key.vote(B2), Sign)
 
 
+def test_while_the_signer_is_away_its_leader_proposes_nothing() -> None:
+    key = safety(own=make.COMMITTEE.leader(1))
+    key.leave()
+    assert rule(key.propose(B1)) == "whoever signs is away"
+    key.come_back([])
+    assert isinstance(key.propose(B1), Sign)
+
+
 def test_what_was_asked_for_is_asked_again_word_for_word_in_its_order() -> None:
     key = entered(QC1)
     first, second = key.commit_vote(make.statement(B1), None), key.vote(B2)
@@ -107,6 +115,33 @@ def test_no_timeout_reports_less_than_a_commit_vote_that_only_the_signer_knows_o
     key.come_back([(SignKind.COMMIT_VOTE, 2, statement.encoded)])
     assert rule(key.timeout()) == "a certificate that was commit-voted on is not known here"
     enter(key, QC2)
+    assert isinstance(key.timeout(), Sign)
+
+
+def test_a_round_that_began_by_an_unknown_certificate_is_not_given_up_a_second_time() -> None:
+    key = safety(replace(first_record(make.GENESIS), high_qc=QC1))
+    key.leave()
+    enter(key, make.quorum_cert(make.chain(1, 2, 3)[-1]))
+    key.come_back([(SignKind.TIMEOUT, 4, timeout_body(1, 4, 1))])
+    said = "given up already, before it was known how the round began"
+    assert rule(key.timeout()) == said
+
+
+def test_such_a_commit_vote_counts_until_it_is_settled() -> None:
+    key = entered(QC1)
+    key.leave()
+    key.come_back([(SignKind.COMMIT_VOTE, 2, make.statement(B2).encoded)])
+    key.learn_commit(make.commit_cert(make.statement(B1)))
+    assert rule(key.timeout()) == "a certificate that was commit-voted on is not known here"
+    key.learn_commit(make.commit_cert(make.statement(B2)))
+    assert isinstance(key.timeout(), Sign)
+
+
+def test_such_a_commit_vote_counts_no_more_once_it_is_settled() -> None:
+    key = entered(QC1)
+    key.learn_commit(make.commit_cert(make.statement(B2)))
+    key.leave()
+    key.come_back([(SignKind.COMMIT_VOTE, 2, make.statement(B2).encoded)])
     assert isinstance(key.timeout(), Sign)
 
 

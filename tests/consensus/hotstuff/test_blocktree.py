@@ -56,6 +56,14 @@ def test_same_block_twice_is_one_node() -> None:
     assert (len(base), node.seen_ms) == (1, 0)
 
 
+def test_ordered_tip_is_the_ordered_block_of_the_highest_round() -> None:
+    base = tree()
+    first, second = grow(base, make.chain(1, 2), ordered=False)
+    base.order(second, None)
+    base.order(first, None)
+    assert base.ordered_tip is second
+
+
 def test_tree_is_bounded() -> None:
     base = tree(blocks_max=2)
     grow(base, make.chain(1, 2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from consensus.hotstuff import events as ev
 from consensus.hotstuff.announcing import ANNOUNCED_MAX, Announcer
+from consensus.hotstuff.epochs import PEERS_MAX
 from consensus.hotstuff.fetching import GUESTS_MAX, Fetcher, Target
 from consensus.hotstuff.replica import ORPHANS_MAX
 from consensus.hotstuff.rounds import PROPOSALS_MAX
@@ -80,3 +81,23 @@ def test_blocks_that_are_not_delivered_are_bounded_by_the_configuration() -> Non
     assert [bench.replica._tree.get(block.id) is not None for block in blocks] == [
         True, True, True, False, False,
     ]  # fmt: skip
+
+
+def test_block_that_waited_for_its_parent_is_not_taken_into_a_tree_that_this_one_fills() -> None:
+    bench = Bench(config=ev.ReplicaConfig(CHAIN, tree_blocks_max=1))
+    first, second = make.chain(1, 2)
+    for block in (second, first):
+        bench.receive(make.proposal(block), make.COMMITTEE.leader(block.round))
+    tree_ = bench.replica._tree
+    assert [tree_.get(each.id) is not None for each in (first, second)] == [True, False]
+    assert list(bench.replica._orphans) == [second.id]
+
+
+def test_peers_of_other_epochs_that_were_answered_are_bounded_and_the_oldest_goes() -> None:
+    bench = Bench()
+    for peer in range(PEERS_MAX + 1):
+        bench.feed(ev.OtherEpoch(peer, 9))
+        assert len(bench.told(peer)) == 1
+    for peer, answers in ((PEERS_MAX, 0), (1, 0), (0, 1)):
+        bench.feed(ev.OtherEpoch(peer, 9))
+        assert len(bench.told(peer)) == answers

@@ -202,6 +202,18 @@ def test_block_from_the_future_is_held_until_acceptable_not_refused() -> None:
     assert [vote.block_id for vote in bench.said(Vote)] == [early.id]
 
 
+def test_block_from_the_future_that_others_certified_is_delivered_without_a_vote() -> None:
+    bench = Bench()
+    early = make.block(time_ms=START_MS + 60_000)
+    bench.receive(make.proposal(early), 1)
+    bench.receive(certificates(commit=early), 2)
+    bench.executed(early)
+    assert [effect.block for effect in bench.of(ev.Deliver)] == [early]
+    assert (bench.replica.round, bench.said(Vote)) == (1, [])
+    bench.fire(ev.Timer.EARLY_BLOCK, after_ms=60_000)
+    assert bench.said(Vote) == []
+
+
 def test_waits_go_on_when_the_clock_is_set_back() -> None:
     bench = Bench()
     bench.feed(ev.PayloadAvailable((batch(1),)))
@@ -696,6 +708,26 @@ def test_message_of_an_old_round_is_answered_with_certificates(late: Message, se
     newest = make.commit_cert(result_statement(blocks[-1]))
     assert bench.told(2) == [Certificates(1, high, None, newest)]
     assert not bench.replica.wants(late) or isinstance(late, Proposal)
+
+
+def test_vote_that_was_merely_overtaken_gets_no_answer() -> None:
+    bench = Bench()
+    bench.receive(Certificates(1, QC3, None, None), 1)
+    bench.receive(make.vote(B2, 2), 2)
+    assert bench.told(2) == []
+    bench.receive(make.vote(B1, 2), 2)
+    assert bench.told(2) == [Certificates(1, QC3, None, None)]
+
+
+def test_commit_vote_that_was_merely_overtaken_gets_no_answer() -> None:
+    blocks = make.chain(*range(1, 10))
+    bench = Bench(config=ev.ReplicaConfig(CHAIN, certified_ahead_max=8))
+    newest = certificates(commit=blocks[-1])
+    bench.receive(newest, 1)
+    bench.receive(make.commit_vote(result_statement(blocks[1]), 2), 2)
+    assert bench.told(2) == []
+    bench.receive(make.commit_vote(result_statement(blocks[0]), 2), 2)
+    assert bench.told(2) == [newest]
 
 
 def test_stale_proposal_of_a_delivered_round_is_answered() -> None:

@@ -24,6 +24,7 @@ from consensus.genesis import Limits
 from consensus.ledger import batch, private, sealing
 from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
+from consensus.ledger.group import Group
 from consensus.ledger.sealing import Opening
 from consensus.ledger.transaction import PROPOSE, Ack, Transaction
 from consensus.signing import verify
@@ -394,6 +395,9 @@ def test_auditor_names_the_transaction_whose_acknowledgement_does_not_verify() -
     problem = heights._unsigned(item, key, message, 7, caught.value)
     assert (problem.index, problem.txid) == (7, item.txid)
     assert "did not acknowledge a sealed value" in problem.message
+    group = Group((), 2, 0, (), (open_file(at, "b", acks=[]), item), bytes(32))
+    problem = heights._unsigned(group, key, message, 7, caught.value)
+    assert (problem.index, problem.txid) == (8, item.txid)
 
 
 def test_value_hidden_in_the_state_is_nowhere_in_transaction_or_state() -> None:

@@ -56,6 +56,10 @@ def test_a_part_that_is_not_aligned_is_refused(total: int, first: int, length: i
         GROUP.subtree_root(total, first, leaves(length), [])
     with pytest.raises(LocalProtocolError):
         GROUP.subtree_path(leaves(total), first, length)
+    if length:
+        known = dict(enumerate(leaves(length), first))
+        with pytest.raises(ProofError, match="aligned"):
+            GROUP.narrowed(total, known, [], first)
 
 
 def test_an_odd_leaf_is_not_duplicated() -> None:
