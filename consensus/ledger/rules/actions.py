@@ -179,10 +179,11 @@ class _Compiler:
     def _emergency(
         self, scope: ActionScope, actor: Actor
     ) -> tuple[EmergencyDef, Actor, Policy | None] | None:
-        if self.definition.emergency is None:
+        emergency = self.definition.emergency
+        if emergency is None:
             return None
         place = self.place.of("emergency")
-        emergency = check_emergency(self.definition, place)
+        check_emergency(self.definition, emergency, place)
         narrow = narrowed(scope, actor, emergency.where, place.of("where"))
         approvals = None
         if emergency.approvals is not None:

@@ -55,11 +55,8 @@ EMERGENCY: Final[Struct] = Struct(
 )
 
 
-def check_emergency(definition: ActionDef, place: Place) -> EmergencyDef:
-    """Return the emergency form of an action, or raise Skip after reporting a fault."""
-    emergency = definition.emergency
-    if emergency is None:
-        raise place.refuse("there is no emergency form")
+def check_emergency(definition: ActionDef, emergency: EmergencyDef, place: Place) -> None:
+    """Check the emergency form of an action; raise Skip after reporting a fault."""
     if definition.approvals is None:
         raise place.refuse(
             "an emergency form spares approvals, and the action asks for none",
@@ -71,7 +68,6 @@ def check_emergency(definition: ActionDef, place: Place) -> EmergencyDef:
             "it needs an actor with a role; nobody loses what one may do as oneself",
         )
     check_role(emergency.review.role, place.of("review", "role"))
-    return emergency
 
 
 def narrowed(scope: ActionScope, actor: Actor, where: str, place: Place) -> Actor:

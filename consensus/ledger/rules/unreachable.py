@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from consensus.ledger.expr.syntax import Binary, Dotted, Literal, Logic, Node, parse
 from consensus.ledger.model import Action, Branch, EvaluationError, Expression, Leaf, Policy
@@ -63,7 +64,7 @@ class _Reach:
             return 0
         if isinstance(policy, Leaf):
             return self._leaf(policy, path)
-        return self._branch(policy, definition, path)
+        return self._branch(policy, cast(BranchDef, definition), path)
 
     def _leaf(self, leaf: Leaf, path: TomlPath) -> int | None:
         why = _impossible(leaf, self.author)
@@ -76,9 +77,7 @@ class _Reach:
             self.findings.append(Finding(path, message))
         return None
 
-    def _branch(self, branch: Branch, definition: PolicyDef, path: TomlPath) -> int | None:
-        if not isinstance(definition, BranchDef):
-            return None
+    def _branch(self, branch: Branch, definition: BranchDef, path: TomlPath) -> int | None:
         possible: list[int] = []
         never = 0
         for number, (each, written) in enumerate(zip(branch.among, definition.among, strict=True)):

@@ -582,6 +582,7 @@ DATED = HEAD.replace(
     """[params]
 rate  = { by = "period", type = "int", values = [ { from = "2025-03", value = 10 }, { from = "2025-12-15", value = 20 }, { from = "2027-01", value = 30 } ] }
 bonus = { by = "now", type = "int", values = [ { from = "2026-01", value = 1 } ] }
+first = { by = "now", type = "month", values = [ { from = "2026-01", value = "2026-01" } ] }
 """,
 )
 
@@ -693,6 +694,7 @@ BAD_PERIODS = [
     ('period  = "c.month"', 'period  = "now"', "now is time, expected month or date"),
     ('period  = "c.month"', 'period  = "c.mont"', "cycle has no field mont"),
     ('period  = "c.month"', 'period  = "month_of(now, 0)"', "expected a path"),
+    ('period  = "c.month"', 'period  = "params.first"', "params.first is no input and no field"),
     ('period  = "c.month"\n', "", "selected by a period, which is not known here"),
     ("cycle/{input.cycle}", "cycle/{params.rate}", "selected by a period, which is not known here"),
     ('by = "period"', 'by = "month"', "by = 'month' is unknown"),

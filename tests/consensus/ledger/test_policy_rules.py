@@ -371,6 +371,10 @@ def test_more_approvals_than_cosigners_are_noted() -> None:
         "{ any = [ { role = \"c.d\" }, { role = \"a.b\", count = 40 } ] }",
         '{ of = 1, among = [ { role = "a.b", when = "file.amount > 1" } ] }',
         where(AUDIT, ', distinct = "agency"'),
+        '{ distinct = "agency", all = [ ' + where(AUDIT) + ", " + where("who.agency == 'north'") + " ] }",
+        '{ distinct = "agency", all = [ ' + where(AUDIT) + ", " + where(AUDIT, ', when = "file.amount > 1"') + " ] }",
+        '{ distinct = "agency", all = [ ' + where(AUDIT) + ", { any = [ " + where(AUDIT) + " ] } ] }",
+        where("who.agency == who.role"), where("who.agency == (true ? 'x' : 'y')"),
     ],
 )  # fmt: skip
 def test_policy_that_somebody_may_satisfy_is_not_noted(policy: str) -> None:

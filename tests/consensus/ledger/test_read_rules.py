@@ -31,6 +31,7 @@ from consensus.ledger.rules import (
     load_toml,
     parts_root,
 )
+from consensus.ledger.rules import readers as reader_rules
 from consensus.state.record import create, encode_row, encode_single
 
 GRAMMAR = (Path(__file__).parents[3] / "docs/protocol/rules.cddl").read_text()
@@ -47,6 +48,7 @@ fields.person  = { type = "ref", kind = "person" }
 fields.others  = { type = "list:ref:person", optional = true }
 fields.region  = { type = "text", open = true }
 fields.points  = { type = "int", optional = true }
+fields.scores  = { type = "list:int", optional = true }
 fields.token   = { type = "token:civil", optional = true }
 status = { start = "open", steps = { open = ["shut"] } }
 READ
@@ -98,6 +100,7 @@ def fault(read: str) -> RulesError:
         ('read = [ { agency = "No Such" } ]', "is not the name of an agency"),
         ('read = [ { self = "holder" } ]', "case has no field holder"),
         ('read = [ { self = "region" } ]', "expected ref or token or digest or list"),
+        ('read = [ { self = "scores" } ]', "scores is list:int, which names nobody"),
         ('read = [ { self = "record.person" } ]', "is not a field of case"),
         ('read = [ { anyone = true, where = "input.x == 1" } ]', "reading has no input"),
         ('read = [ { anyone = true, where = "params.x == 1" } ]', "reading has no params"),
@@ -116,6 +119,14 @@ def test_fault_names_its_line(read: str, said: str) -> None:
     assert said in found.message
     assert found.line >= text().count("\n", 0, text().index("[kinds.case]")) + 1
     assert found.hint
+
+
+def test_a_name_stands_for_so_many_roles(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = 'read = [ { role = "care.*" } ]'
+    monkeypatch.setattr(reader_rules, "ROLES_MAX", 2)
+    assert book(read).kinds["case"].readers is not None
+    monkeypatch.setattr(reader_rules, "ROLES_MAX", 1)
+    assert "care.* stands for 2 roles, at most 1" in fault(read).message
 
 
 def test_canonical_form_is_of_the_grammar_and_keeps_what_was_said() -> None:

@@ -590,6 +590,8 @@ def test_agencies_count_by_people_who_have_the_role():
     assert refused.detail == [["agencies", 2]]
 
 
+CHIEF = '{ role = "charter.chief" }'
+NEVER = '{ role = "charter.chief", where = "1 == 2" }'
 LOCKOUTS = [
     (without(charter(2), "propose_rules"), "it has no propose_rules"),
     (without(charter(2), "activate_rules"), "it has no activate_rules"),
@@ -611,6 +613,27 @@ LOCKOUTS = [
         ),
         "nobody could propose_rules: its requirement NO is never met",
     ),
+    (
+        having(
+            "propose_rules",
+            'role = "charter.chief"',
+            '\nrequire = [ { code = "YES", that = "1 == 1", say = "yes" }, '
+            '{ code = "NO", that = "1 == 2", say = "no" } ]',
+        ),
+        "nobody could propose_rules: its requirement NO is never met",
+    ),
+    *(
+        (
+            having("propose_rules", 'role = "charter.chief"', f"\napprovals = {policy}"),
+            "nobody could propose_rules: its approvals are never complete",
+        )
+        for policy in (
+            NEVER,
+            f"{{ all = [ {CHIEF}, {NEVER} ] }}",
+            f"{{ any = [ {NEVER}, {NEVER} ] }}",
+            f"{{ of = 2, among = [ {CHIEF}, {NEVER} ] }}",
+        )
+    ),
 ]  # fmt: skip
 
 
@@ -618,6 +641,19 @@ LOCKOUTS = [
 def test_a_charter_that_locks_everybody_out_is_refused_with_the_reason(text: str, why: str):
     world = Governed()
     assert world.propose(text).detail == ["LOCKED_OUT", why]
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        CHIEF,
+        f"{{ any = [ {CHIEF}, {NEVER} ] }}",
+        "{ all = [ " + CHIEF + ', { role = "a.b", where = "1 == 2", when = "1 / 0 == 1" } ] }',
+    ],
+)
+def test_a_charter_whose_approvals_can_be_given_locks_nobody_out(policy: str):
+    text = having("propose_rules", 'role = "charter.chief"', f"\napprovals = {policy}")
+    assert Governed().propose(text).code == Code.APPLIED
 
 
 def test_who_activates_a_charter_must_be_able_to_do_it_again():

@@ -200,6 +200,18 @@ def test_who_may_object_now_is_among_the_powers() -> None:
     assert found.powers == ("+ stops.jury now: object to shut",)
 
 
+def test_the_same_lines_in_another_order_are_said_as_that() -> None:
+    rows = [
+        '{ code = "DEAD", that = "person.status == \'alive\'", say = "the person is not alive" }',
+        '{ code = "MOST", that = "input.monthly <= params.most", say = "too much" }',
+    ]
+    found = between(BENEFITS, (rows[0], "X"), (rows[1], rows[0]), ("X", rows[1]))
+    assert lines(found)["action grant"] == [
+        "  requires: in another order",
+        "  says: in another order",
+    ]
+
+
 def test_another_sentence_of_a_requirement_is_said() -> None:
     found = between(BENEFITS, ('say = "too much"', 'say = "more than the law allows"'))
     assert lines(found)["action grant"] == [

@@ -18,6 +18,7 @@ from consensus.ledger.rules import (
     describe,
     load_toml,
     moved_actions,
+    report,
 )
 from tests.consensus.ledger.rule_texts import (
     BENEFITS,
@@ -187,6 +188,11 @@ def test_a_new_field_brings_a_new_definition() -> None:
         ("payments", [('[accounts.euros]\ncurrency = "EUR"\n', "")],
          "account family euros is gone"),
         ("payments", [('currency = "EUR"', 'currency = "CHF"')], "family euros holds EUR"),
+        ("identity", [('fields.income  = { type = "money", currency = "USD" }\n', ""),
+                      ("status = { start = \"alive\"",
+                       'fields.income  = { type = "money", currency = "USD" }\n'
+                       'status = { start = "alive"')],
+         "the fields changed their order"),
         ("benefits", [('fields.entitlement = { type = "ref", kind = "entitlement" }',
                        'status = { start = "new", steps = {} }\n'
                        'fields.entitlement = { type = "ref", kind = "entitlement" }')],
@@ -198,6 +204,31 @@ def test_what_existing_records_rely_on_is_kept(
 ) -> None:
     (found,) = successor(domain, *edits)
     assert message in found
+
+
+def test_a_status_that_records_have_is_not_dropped() -> None:
+    kind = '[kinds.extra]\nstatus = { start = "new", steps = { new = ["old"] } }\n[kinds.licence]'
+    plain = '[kinds.extra]\nfields.x = { type = "int", optional = true }\n[kinds.licence]'
+    before = IDENTITY.replace("[kinds.licence]", kind)
+    after = before.replace(kind, plain).replace("number = 3", "number = 4")
+    one, other = (rulebook(identity=each).rule_sets["identity"] for each in (before, after))
+    found = [str(each) for each in check_successor(one, other)]
+    assert any("the status is gone" in each for each in found)
+
+
+def test_a_rule_set_follows_one_of_its_own_domain() -> None:
+    (found,) = check_successor(rulebook().rule_sets["identity"], rulebook().rule_sets["benefits"])
+    assert "benefits cannot follow identity" in str(found)
+
+
+def test_the_same_rule_set_follows_itself_and_one_that_is_too_long_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert problems(IDENTITY, IDENTITY) == []
+    monkeypatch.setattr(report, "DEFINITION_BYTES_MAX", 100)
+    (found,) = problems(IDENTITY, IDENTITY)
+    assert (found.line, found.hint) == (0, "divide the domain")
+    assert found.message.endswith("bytes encoded, at most 100")
 
 
 def test_a_kind_is_never_dropped() -> None:
