@@ -562,9 +562,9 @@ def _domains_of(action: Action) -> list[str]:
     """Return the domains on whose rules an action rests, its own first."""
     domains = {action.domain: None}
     for load in action.loads:
-        owner = load.family if load.kind is None else load.kind
-        if owner is not None:
-            domains[owner.domain] = None
+        for owner in (load.kind, load.family):
+            if owner is not None:
+                domains[owner.domain] = None
     for effect in action.effects:
         if isinstance(effect, AMOUNTS):
             domains[effect.source_family.domain] = None

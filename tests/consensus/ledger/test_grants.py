@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from consensus.genesis import Principal, RoleGiven
 from consensus.ledger import delegation
 from consensus.ledger.codes import Code
 from consensus.ledger.decision import SHAPES, Decision, decode
+from consensus.ledger.dry import DryRun
 from consensus.ledger.executor import BlockContext, BlockRun
 from consensus.ledger.layout import GRANT_DEPTH_MAX, Grant
 from consensus.ledger.ledger import of_genesis
@@ -682,6 +683,51 @@ def test_chain_that_leads_back_or_too_deep_carries_nothing() -> None:
     for id_, above in zip(ids, [template.id, *ids], strict=False):
         town.write(template._replace(id=id_, source=[above]))
     assert refused(town.pay("social", ids[4])) == [["grant", ids[1], "too deep"]]
+
+
+def test_grant_of_an_office_that_does_not_fit_carries_nothing() -> None:
+    """The kernel makes none; what is behind one may be another by the time it is used."""
+    town = Town().entitle()
+    template = town.grant(made(town.give(to=SOCIAL)))
+    none, clerk, vain = token("none"), token("clerk's"), token("vain")
+    town.write(template._replace(id=none, source=[DESK, "payments.none"]))
+    assert refused(town.pay("social", none)) == [["office", "payments.none", "missing"]]
+    town.write(template._replace(id=clerk, source=[CLERK, "payments.clerk"]))
+    assert refused(town.pay("social", clerk)) == [["office", "payments.clerk", "action"]]
+    town.write(template._replace(id=vain, when="input.nothing == 1"))
+    for _ in range(2):
+        assert refused(town.pay("social", vain)) == [["grant", vain, "when"]]
+
+
+def test_duties_kept_apart_count_for_the_power_of_an_office_while_they_last() -> None:
+    head = 'domain = "payments"\nnumber = 1\n'
+    apart = f'{head}separate = [["{OFFICER}", "audit.reader"]]\n'
+    texts = (CHARTER + GRANTS, *TEXTS[1:3], TEXTS[3].replace(head, apart))
+    town = Town(replace(GENESIS, rules=make_genesis(texts).rules)).entitle()  # type: ignore[type-var]
+    end_ms = town.now_ms + 60_000
+    reads = ("charter.give_role", "treasury", CLERK, "audit.reader", [], 0, end_ms)
+    expects = [("role", [CLERK, "audit.reader"], 0)]
+    assert town.do("admin", *reads, expects=expects).code == Code.APPLIED
+    grant = made(town.give(to=CLERK))
+    for _ in range(2):
+        assert refused(town.pay("clerk", grant)) == [["apart", OFFICER, "audit.reader"]]
+    town.now_ms = end_ms - 1000
+    assert town.pay("clerk", grant).code == Code.APPLIED
+
+
+def test_draft_under_a_grant_is_tried_out_with_its_power() -> None:
+    town = Town().entitle()
+    grant = made(town.give(to=SOCIAL))
+    call = ("payments.disburse", person("ann"), 24_312)
+    for under, findings in (
+        ([grant], []),
+        ([], [[["role", OFFICER, "missing"]]]),
+    ):
+        draft = town.draft("social", call, under=under, expects=[(*ent("ann"), 1)])
+        context = BlockContext(1, town.height + 1, town.now_ms + 1000)
+        run = DryRun(of_genesis(town.genesis), town.state, context, draft)  # type: ignore[arg-type]
+        assert [each.detail for each in run.findings] == findings
+        assert (run.outcome.code == Code.APPLIED) == (not findings)
 
 
 def test_grants_are_as_they_are_at_their_place_in_a_block() -> None:
