@@ -107,8 +107,7 @@ class Proposing:
     def latest_ms(self) -> int:
         """Return the latest time at which a proposal of now may end; records what it rests on."""
         view = self._view
-        if CHARTER in view.in_force:
-            view.rules_of(CHARTER)
+        view.rules_of(CHARTER)
         hours_ms = duration_ms(view.book, self._now_ms, PROPOSAL_HOURS, PROPOSAL_HOURS_DEFAULT)
         return self._now_ms + hours_ms
 

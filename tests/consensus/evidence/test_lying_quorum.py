@@ -24,6 +24,7 @@ from consensus.ledger import group, private
 from consensus.ledger.codes import Code
 from consensus.ledger.decision import REFUSED, Decision, decode
 from consensus.ledger.executor import BlockContext
+from consensus.ledger.proposals import EXECUTED, OPEN, Proposal
 from consensus.ledger.transaction import PROPOSE, Unsigned
 from consensus.signing import TAG_COMMIT_VOTE
 from consensus.state import salted
@@ -219,6 +220,20 @@ def test_a_proposal_that_lacks_approvals_had_no_effect() -> None:
         if type(each) is list and each and type(each[0]) is list and len(each[0]) == 5
     ]
     value[at] = []
+    spoiled, false = reread(town, bundle, effect, place, codec.encode(value))
+    stage, message = refused(town, certified(town, false, spoiled))
+    assert (stage, message.endswith("still lacks approvals")) == ("judgement", True), message
+
+
+def test_a_proposal_that_had_ended_had_no_effect() -> None:
+    town, effect, bundle = agreed()
+    place = ("proposal", [effect.header.txid])
+    leaf = next(each for each in bundle.witness if (each.space, each.components) == place)
+    assert isinstance(leaf, SingleLeaf)
+    value = codec.parse(leaf.value)
+    at = Proposal._fields.index("state")
+    assert value[at] == OPEN
+    value[at] = EXECUTED
     spoiled, false = reread(town, bundle, effect, place, codec.encode(value))
     stage, message = refused(town, certified(town, false, spoiled))
     assert (stage, message.endswith("still lacks approvals")) == ("judgement", True), message
