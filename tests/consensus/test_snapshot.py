@@ -15,6 +15,7 @@ from consensus.errors import ComityError, DecodeError, ProofError, VerificationE
 from consensus.hashing import ZERO
 from consensus.hotstuff import wire
 from consensus.hotstuff.types import CommitCert
+from consensus.ledger import stored
 from consensus.ledger.attached import cut_attached, split_attached
 from consensus.ledger.layout import Paths
 from consensus.ledger.stored import check_row
@@ -480,6 +481,26 @@ def test_no_byte_of_a_row_can_be_changed_cut_or_added(data: st.DataObject) -> No
     for forged in (bytes(flipped), row.value[:at], row.value + b"\x00", row.value + row.value):
         with pytest.raises(ProofError, match=rf"row of key {kh.hex()}"):
             check_row(TOWN.chain, PATHS, kh, row.vh, forged)
+
+
+def test_a_record_has_as_many_decoys_as_its_leaves_ask_for() -> None:
+    kh, row = next(each for each in rows_of([1]) if stored._RECORD.unpack_from(each[1].value)[3])
+    lead, stem, names, decoys, version = stored._RECORD.unpack_from(row.value)
+    names_end = stored._RECORD.size + stem + names
+    layout = stored._layout(kh, row.value[names_end - names : names_end])
+    at = names_end + layout.columns.size + len(layout.names) * (16 + 32)
+    head = stored._RECORD.pack(lead, stem, names, decoys - 1, version)
+    forged = head + row.value[len(head) : at] + row.value[at + 32 :]
+    with pytest.raises(ProofError, match=f"row of key {kh.hex()}: .*decoys"):
+        check_row(TOWN.chain, PATHS, kh, row.vh, forged)
+
+
+def test_what_has_an_attachment_holds_its_root() -> None:
+    kh, row = rows_of([2])[0]
+    at = row.value.index(b"\x58\x20" + split_attached(row.value)[0])
+    forged = row.value[:at] + b"\x59" + row.value[at + 1 :]
+    with pytest.raises(ProofError, match="the leaf does not hold a root"):
+        check_row(TOWN.chain, PATHS, kh, row.vh, forged)
 
 
 def test_a_tombstone_is_empty_and_nothing_else_is() -> None:

@@ -61,6 +61,15 @@ inputs = { thing = "ref:thing", count = "int" }
 load   = [ ["thing", "thing/{input.thing}"] ]
 set    = [ { record = "thing", fields = { count = "thing.count + input.count" } } ]
 
+[actions.make_long]
+actor  = { role = "odd.clerk" }
+inputs = { of = "digest" }
+create = [ { kind = "thing", id = ["{input.of}", "LONG"], set = { name = "'a'" } } ]
+
+[actions.twice]
+actor   = { role = "odd.clerk" }
+require = [ { code = "NO", that = "1 == 2", say = "no" }, { code = "NO", that = "now < 5", say = "no" } ]
+
 [actions.needs]
 actor  = { role = "odd.clerk" }
 inputs = { id = "text?" }
@@ -109,6 +118,7 @@ load    = [ ["person", "person/{input.person}"] ]
 create  = [ { kind = "thing", id = ["{input.name}"], set = { name = "input.name" }, basis = ["person.status"] } ]
 """
 LONG = "x" * 1000
+ODD = ODD.replace('"LONG"', f'"{"x" * 300}"')
 
 
 class Odd(World):
@@ -168,6 +178,16 @@ def test_a_reservation_on_an_account_that_nothing_names_is_not_found(odd: Odd) -
     assert odd.act("look", "r", None) == (Code.NOT_FOUND, ["r", None])
     assert odd.act("look", "r", LONG) == (Code.NOT_FOUND, ["r", None])
     assert odd.act("look", "r", "b")[0] == Code.REQUIREMENT
+
+
+def test_a_name_that_is_too_long_whatever_the_inputs_names_nothing(odd: Odd) -> None:
+    code, detail = odd.act("make_long", b"d" * 32)
+    assert (code, detail[0]) == (Code.REQUIREMENT, "NO_VALUE")
+
+
+def test_what_fails_twice_in_the_same_words_is_told_once(odd: Odd) -> None:
+    assert odd.act("twice") == (Code.REQUIREMENT, ["NO", "no"])
+    assert odd.walked == 1
 
 
 # --- what may be absent -------------------------------------------------------------------------

@@ -11,10 +11,14 @@ from pycddl import Schema
 from consensus.codec import Value
 from consensus.errors import RulesError
 from consensus.genesis import Principal, RoleGiven
+from consensus.ledger import emergency
 from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
+from consensus.ledger.dry import DryRun
 from consensus.ledger.emergency import REVIEWS_MAX, review_id
+from consensus.ledger.executor import BlockContext
 from consensus.ledger.layout import JUSTIFIED, OPEN, UNJUSTIFIED, Review, Role
+from consensus.ledger.ledger import of_genesis
 from consensus.ledger.rules import (
     compile_rulebook,
     decode_definition,
@@ -133,6 +137,22 @@ def test_the_ordinary_form_asks_for_approval_and_the_emergency_form_does_not() -
     assert world.do("officer", "payments.suspend", ["a"]).code == Code.NEEDS_APPROVAL
     assert stop(world, "a").code == Code.APPLIED
     assert world.record("permit", ["a"]).fields["status"] == "suspended"
+
+
+def test_a_draft_of_an_emergency_form_is_tried_out_with_the_review_that_it_brings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = issued("a")
+    draft = world.draft("officer", ("payments.suspend!emergency", ["a"]))
+    context = BlockContext(1, world.height + 1, world.now_ms + 1000)
+    dry = of_genesis(world.genesis)
+    run = DryRun(dry, world.state, context, draft)
+    assert (run.outcome.code, run.findings) == (Code.APPLIED, [])
+    monkeypatch.setattr(emergency, "REVIEWS_MAX", 0)
+    full = DryRun(dry, world.state, context, draft)
+    assert full.outcome.code == Code.LIMIT
+    assert [(each.code, each.call) for each in full.findings] == [(Code.LIMIT, 0)]
+    assert world.one(draft).code == Code.LIMIT
 
 
 def test_the_use_is_recorded_and_its_power_ends_when_the_review_is_due() -> None:

@@ -7,6 +7,7 @@ import pytest
 from consensus.errors import RulesError
 from consensus.ledger.rules import compile_rulebook, decode_definition, encode_definition, load_toml
 from consensus.ledger.rules.difference import difference
+from consensus.ledger.rules.rolenames import roles_of
 from tests.consensus.ledger.test_reversal import LOANS, REVERSE
 from tests.consensus.ledger.world import CHARTER, TEXTS
 
@@ -190,3 +191,14 @@ def test_people_are_told_who_may_take_back_and_when_that_changes() -> None:
         "- loans.chief no longer: take back lend",
         "+ loans.head now: take back lend",
     )
+    agreed = LOANS.replace(
+        'by = "loans.chief", within_days = 90, shortfall',
+        'by = "loans.chief", approvals = { role = "loans.board" }, within_days = 90, shortfall',
+        1,
+    )
+    found = difference(load_toml(LOANS), load_toml(agreed.replace("= 1", "= 2", 1)), others)
+    assert found.powers == ("+ loans.board now: approve taking back lend",)
+    book = compile_rulebook([load_toml(each) for each in (CHARTER + REVERSE, *TEXTS[1:], agreed)])
+    lend = book.action("loans", "lend")
+    assert lend is not None
+    assert [*roles_of(lend)] == ["loans.clerk", "loans.chief", "loans.board"]

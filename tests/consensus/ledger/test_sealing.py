@@ -24,6 +24,7 @@ from consensus.genesis import Limits
 from consensus.ledger import batch, private, sealing
 from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
+from consensus.ledger.executor import BlockContext, BlockRun
 from consensus.ledger.group import Group
 from consensus.ledger.sealing import Opening
 from consensus.ledger.transaction import PROPOSE, Ack, Transaction
@@ -328,6 +329,41 @@ def test_signatures_of_acknowledgements_are_among_those_of_the_transaction() -> 
     judge.check_item(envelope(made))
     judge.check_item(envelope(made))
     assert judge.signatures == 2  # each once a node
+
+
+def test_every_acknowledgement_of_a_call_is_among_its_signatures() -> None:
+    at = world()
+    found = opening(at, ["a", 1], input_=3)
+    made = open_file(at, "a", found, acks=acks_of(at, found))
+    signed = batch.messages(at.ledger.chain, [batch.decode_item(at.ledger.chain, envelope(made))])
+    keys = [key for key, _, _ in signed]
+    assert keys == [public_key("clerk"), *(node_key(agency)[0] for agency in SEALED[3])]
+    for key, message, signature in signed:
+        verify(key, message, signature)
+
+
+def test_every_transaction_of_a_block_is_judged_by_the_same_nodes() -> None:
+    at = world()
+    acts = []
+    for name in ("a", "b"):
+        iban = opening(at, "DE02")
+        acts.append(open_file(at, name, iban, acks=acks_of(at, iban)))
+    bare = opening(at, "DE02")
+    acts.append(open_file(at, "c", bare, acks=[]))
+    codes = [each.code for each in at.run(*acts).decisions]
+    assert codes == [Code.APPLIED, Code.APPLIED, Code.NOT_DELIVERED]
+
+
+def test_where_deliveries_are_not_judged_none_is_missed() -> None:
+    at = world()
+    iban = opening(at, "DE02")
+    act = open_file(at, "a", iban, acks=[])
+    context = BlockContext(1, 1, at.now_ms + 1000)
+    ledger = at.ledger.apart()
+    for nodes, code in ((ledger.nodes, Code.NOT_DELIVERED), (None, Code.APPLIED)):
+        ledger.nodes = nodes
+        [decision] = BlockRun(ledger, at.state, context, [act]).finish().decisions
+        assert decision.code == code
 
 
 @pytest.mark.parametrize("what", ["chain", "author", "sequence", "call", "input", "value", "tag"])
