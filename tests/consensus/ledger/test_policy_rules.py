@@ -267,7 +267,14 @@ def test_policy_of_a_kernel_action_reads_its_inputs() -> None:
     )  # fmt: skip
     action = compile_rulebook([load_toml(text)]).action("charter", "add_key")
     assert action is not None
-    assert isinstance(action.approvals, Leaf)
+    leaf = action.approvals
+    assert isinstance(leaf, Leaf)
+    assert leaf.where is not None
+    assert leaf.where.reads == (("who", "agency"), ("input", "agency"))
+    for agency, met in (("audit", True), ("registry", False)):
+        env = {"who": {"agency": "audit"}, "input": {"agency": agency, "principal": b"p"}}
+        assert leaf.where.evaluate(env) is met
+        assert [each.evaluate(env) for each in leaf.not_paths] == [b"p"]
 
 
 # --- words ----------------------------------------------------------------------------------------
