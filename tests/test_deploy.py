@@ -15,7 +15,7 @@ import yaml
 from starlette.routing import Route
 
 from comity.ceremony import read_terms
-from comity.cli.app import USAGE, app
+from comity.cli.app import USAGE, whole
 from node import config as configs
 from node import keyfiles
 from node.telemetry.health import Readiness, application
@@ -244,11 +244,25 @@ def test_a_start_is_not_refused_for_what_comes_back_by_itself() -> None:
 def test_the_timer_makes_a_backup_with_a_command_that_exists() -> None:
     text = (DEPLOY / "systemd/comity-backup.service").read_text("utf-8")
     (line,) = re.findall(r"exec /opt/comity/\.venv/bin/comity (.+)'$", text, re.MULTILINE)
-    app.parse_args(shlex.split(line), exit_on_error=False, print_error=False)
+    whole().parse_args(shlex.split(line), exit_on_error=False, print_error=False)
     assert shlex.split(line)[:2] == ["node", "backup"]
     assert line.count(".tar") == 1
     timer = (DEPLOY / "systemd/comity-backup.timer").read_text("utf-8")
     assert "Persistent=yes" in timer
+
+
+def test_a_feed_is_started_with_commands_that_exist_and_not_for_what_a_person_must_mend() -> None:
+    text = (DEPLOY / "systemd/comity-feed@.service").read_text("utf-8")
+    found = unit("comity-feed@.service")
+    words = found["ExecStart"].removeprefix("/opt/comity/.venv/bin/comity ")
+    copies = re.findall(r"\bCOPY=(.+)$", text, re.MULTILINE)
+    assert [each.split()[0] for each in copies] == ["postgres", "parquet"]
+    for copy in copies:
+        line = words.replace("$COPY", copy)
+        whole().parse_args(shlex.split(line), exit_on_error=False, print_error=False)
+    shown = (ROOT / "docs/reporting.md").read_text("utf-8")
+    assert f"COPY={copies[0]}" in shown
+    assert (found["Restart"], found["RestartPreventExitStatus"]) == ("always", str(USAGE))
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -272,6 +286,7 @@ def test_each_unit_is_understood_and_hardened(tmp_path: Path, name: str) -> None
         text=True,
         check=False,
     )
-    found = re.search(rf"Overall exposure level for {name}: ([0-9.]+)", done.stdout)
+    shown = name.replace("@", "@i")  # of a template, an instance
+    found = re.search(rf"Overall exposure level for {shown}: ([0-9.]+)", done.stdout)
     assert found is not None, done.stdout + done.stderr
     assert float(found[1]) < 2.0
