@@ -13,7 +13,7 @@ Not here: verification (``verify``), one connection (``session``), what a draft 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -27,7 +27,7 @@ from comity.errors import (
     DraftError,
 )
 from comity.feeds import Feeds
-from comity.finding import dial_unknown
+from comity.finding import DialUnknown, dial_unknown, learn
 from comity.inquiry import Inquiries
 from comity.keys import Key
 from comity.listing import Lists
@@ -43,13 +43,14 @@ from comity.reviewing import Reviews
 from comity.rulesets import RuleActs
 from comity.sealing import Sealing
 from comity.sequence import Sequencer
-from comity.servers import choose_servers
-from comity.session import Dial, Server, Statements, statement_of
+from comity.servers import choose_servers, joined_later, servers_of
+from comity.session import Dial, Server, Session, Statements, statement_of
 from comity.verify import RuleSetRow, Trust
 from consensus import answers, reads
 from consensus import genesis as genesis_file
 from consensus.codec import Value
 from consensus.committee import Committee
+from consensus.errors import ComityError
 from consensus.hotstuff.types import Statement
 from consensus.ledger import rules
 from consensus.ledger.model import Rulebook
@@ -104,15 +105,14 @@ class Client(
     """A client of one network. Make one with ``connect``."""
 
     def __init__(
-        self, genesis: bytes, pool_of: Callable[[Trust], Pool], key: Key | None, patience: float
+        self, genesis: bytes, trust: Trust, pool: Pool, key: Key | None, patience: float
     ) -> None:
-        found = genesis_file.decode(genesis)
-        self.genesis = found
+        self.genesis = genesis_file.decode(genesis)
         self._head = genesis_file.split(genesis)
-        self.chain = genesis_file.chain_of(*self._head)
-        self.trust = Trust(self.chain, found.committee)
+        self.chain = trust.chain
+        self.trust = trust
         self.key = key
-        self._network = Network(pool_of(self.trust), patience)
+        self._network = Network(pool, patience)
         self._sequencer = Sequencer(self._highest)
         self._rules: RulesInForce | None = None
 
@@ -135,7 +135,8 @@ class Client(
             genesis: bytes of the genesis file, which the caller trusts.
             servers: agencies whose nodes to use, in order of preference, each ``name`` or
                 ``name=host:port`` where it is not reached at its usual address; observers as
-                ``court.crt=host:port`` or ``servers.observer``; None: the whole committee.
+                ``court.crt=host:port`` or ``servers.observer``; None: the whole committee. For an
+                agency that the genesis file does not name the committees are followed first.
             key: proved on every connection and signs transactions; None stays anonymous.
             patience_seconds: until an operation gives up.
             spread: use the servers in turn.
@@ -146,28 +147,30 @@ class Client(
             DecodeError: the genesis file is malformed.
             DraftError: a server is not of the committee and no observer, or the purpose is too
                 long.
+            NotReachableError: a server is not of the first committee, and no node answered that
+                could tell of later ones.
         """
         if len(purpose.encode()) > PURPOSE_BYTES_MAX:
             raise DraftError(f"a purpose has at most {PURPOSE_BYTES_MAX} bytes")
         committee = genesis_file.decode(genesis).committee
-        chosen = choose_servers(committee, servers)
+        trust = Trust(genesis_file.chain_id(genesis), committee)
+        unknown = dial_unknown if dial is dial_tls else None
+        if later := joined_later(committee, servers):
+            await _follow(trust, later, dial, unknown, patience_seconds)
+        chosen = choose_servers((committee, trust.committee), servers)
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
-            client = cls(
-                genesis,
-                lambda trust: Pool(
-                    chosen,
-                    trust,
-                    key,
-                    nursery,
-                    dial,
-                    spread=spread,
-                    purpose=purpose,
-                    unknown=dial_unknown if dial is dial_tls else None,
-                ),
+            pool = Pool(
+                chosen,
+                trust,
                 key,
-                patience_seconds,
+                nursery,
+                dial,
+                spread=spread,
+                purpose=purpose,
+                unknown=unknown,
             )
+            client = cls(genesis, trust, pool, key, patience_seconds)
             try:
                 yield client
             except Exception as error:
@@ -323,3 +326,43 @@ class Client(
             statement.results_root,
             found,
         )
+
+
+async def _follow(
+    trust: Trust,
+    names: Sequence[str],
+    dial: Dial,
+    unknown: DialUnknown | None,
+    patience_seconds: float,
+) -> None:
+    """Have ``trust`` follow the committees, asking others if the first node knows none of a name.
+
+    No key is proved meanwhile, and nothing else is asked.
+
+    Raises:
+        NotReachableError: no member of the first committee answered.
+    """
+
+    def told() -> bool:
+        members = {each.agency for each in trust.committee.validators}
+        return members.issuperset(names)
+
+    async def known(server: Server) -> tuple[trio.abc.Stream, Server]:
+        return await dial(server), server
+
+    async def ask(session: Session) -> None:
+        await follow(session.ask, trust)
+
+    failure: ComityError | None = None
+    async with trio.open_nursery() as nursery:
+        servers = servers_of(trust.committee)
+        pool = Pool(servers, trust, None, nursery, dial, unknown=unknown)
+        try:
+            await follow(Network(pool, patience_seconds).ask, trust)
+            if not told():
+                await learn(servers_of(trust.committee), trust, unknown or known, ask)
+        except ComityError as error:
+            failure = error  # raised below as it is, not inside a group
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

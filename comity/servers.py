@@ -55,18 +55,30 @@ def observer(certificate: bytes, host: str, port: int) -> Server:
     return Server(f"{name}@{host}:{port}", host, port, node_key, der, votes=False)
 
 
+def joined_later(committee: Committee, wanted: Sequence[str | Server] | None) -> tuple[str, ...]:
+    """Return names in ``wanted`` that are no member of the first committee, and no observer."""
+    first = {each.agency for each in committee.validators}
+    names = [each.partition("=")[0] for each in wanted or () if isinstance(each, str)]
+    return tuple(
+        each for each in names if each not in first and not each.endswith(CERTIFICATE_SUFFIX)
+    )
+
+
 def choose_servers(
-    committee: Committee, wanted: Sequence[str | Server] | None
+    committees: Sequence[Committee], wanted: Sequence[str | Server] | None
 ) -> tuple[Server, ...]:
-    """Return servers in the order of ``wanted``, each once; None: the whole committee.
+    """Return servers in the order of ``wanted``, each once; None: all of the last committee.
+
+    Args:
+        committees: whose members may be named; of a member of several the last one counts.
 
     Raises:
-        DraftError: an agency without a node in the committee, a malformed address, or a file that
+        DraftError: an agency without a node in a committee, a malformed address, or a file that
             is no certificate.
     """
-    known = {server.agency: server for server in servers_of(committee)}
+    known = {server.agency: server for each in committees for server in servers_of(each)}
     if wanted is None:
-        return tuple(known.values())
+        return servers_of(committees[-1])
     chosen: dict[str, Server] = {}
     for each in wanted:
         server = each if isinstance(each, Server) else _chosen(known, each)
@@ -81,9 +93,9 @@ def _chosen(known: dict[str, Server], word: str) -> Server:
     server = known.get(name)
     if server is None:
         raise DraftError(
-            f"no agency {name!r} has a node in the committee of the genesis file",
-            hint=f"the members are {', '.join(known)}; one that joined later is found where no "
-            "server is named, and an observer is named by its certificate, as court.crt=host:port",
+            f"no agency {name!r} has a node in the committee",
+            hint=f"the members are {', '.join(known)}; an observer is named by its certificate, "
+            "as court.crt=host:port",
         )
     if not address:
         return server

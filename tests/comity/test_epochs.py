@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -11,12 +11,12 @@ import trio
 import trio.testing
 
 from comity import receipts
-from comity.errors import NotReachableError
+from comity.errors import DraftError, NotReachableError
 from comity.session import Server
 from consensus import answers
 from consensus.answers import Answer, EpochStep
 from consensus.committee import Validator
-from consensus.errors import CertificateError
+from consensus.errors import CertificateError, RemoteProtocolError
 from tests.comity.test_evidence import write
 from tests.comity.twin import AGENCIES, Harness, Twin, certify, harness, key_of
 
@@ -167,3 +167,58 @@ async def test_a_receipt_shows_the_committees_that_lead_to_its_certificate() -> 
             data = await client.receipt(txid)
         found = receipts.verify(data, twin.chain)
         assert found.newest.epoch == 2
+
+
+def joined(running: Harness) -> None:
+    """Have an agency that the genesis file does not name take the place of the first one."""
+    first = rows(running.twin)
+    running.twin.elect(*first[1:], replace(first[0], agency="late"))
+    running.servers["late"] = running.servers["north"]
+    running.twin.make_block()
+
+
+async def test_a_member_that_joined_later_is_named_like_those_of_the_genesis_file() -> None:
+    async with harness() as running:
+        joined(running)
+        seen = watched(running)
+        async with running.client(servers=["late=tunnel:99"]) as client:
+            assert client.trust.committee.epoch == 2
+            del seen[:]
+            found = await client.get("record", "note", 1)
+            assert found.height == running.twin.height
+        assert [(each.agency, each.host) for each in seen] == [("late", "tunnel")]
+        async with running.client(servers=["late", "north"]) as client:  # who left is asked on
+            running.down.add("late")
+            await client.get("record", "note", 1)
+            assert seen[-1].agency == "north"
+
+
+async def test_a_member_that_the_first_node_does_not_know_yet_is_learned_of_from_others() -> None:
+    async with harness() as running:
+        joined(running)
+        hidden = []
+
+        def behind(answer: Answer) -> list[Answer]:
+            with suppress(RemoteProtocolError):
+                hidden.append(answers.read_committees(answer.result))
+                return [replace(answer, result=[])]
+            return [answer]
+
+        running.lies["north"] = behind
+        async with running.client(servers=["late"]) as client:
+            await client.status()
+        assert any(hidden)
+        assert running.dialled[0] == "north"
+
+
+async def test_a_name_that_no_committee_has_is_refused_with_those_of_the_newest() -> None:
+    async with harness() as running:
+        joined(running)
+        with pytest.raises(DraftError, match="no agency 'nobody' has a node") as refused:
+            async with running.client(servers=["nobody"]):
+                pass
+        assert "late" in refused.value.hint
+        running.down |= set(AGENCIES)
+        with pytest.raises(NotReachableError):
+            async with running.client(servers=["late"]):
+                pass

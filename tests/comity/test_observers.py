@@ -142,11 +142,11 @@ def test_a_certificate_and_an_address_name_an_observer(tmp_path: Path) -> None:
     der = make_certificate(SEED, "court")
     (tmp_path / "der.crt").write_bytes(der)
     (tmp_path / "pem.crt").write_text(ssl.DER_cert_to_PEM_cert(der))
-    (one,) = choose_servers(committee, [f"{tmp_path}/der.crt=10.0.0.9:7401"])
+    (one,) = choose_servers([committee], [f"{tmp_path}/der.crt=10.0.0.9:7401"])
     assert one == Server("court@10.0.0.9:7401", "10.0.0.9", 7401, NODE_KEY, der, votes=False)
-    assert choose_servers(committee, [f"{tmp_path}/pem.crt=10.0.0.9:7401"]) == (one,)
-    assert choose_servers(committee, [one, "east", one]) == (one, servers_of(committee)[1])
-    (six,) = choose_servers(committee, [f"{tmp_path}/der.crt=[::1]:7401"])
+    assert choose_servers([committee], [f"{tmp_path}/pem.crt=10.0.0.9:7401"]) == (one,)
+    assert choose_servers([committee], [one, "east", one]) == (one, servers_of(committee)[1])
+    (six,) = choose_servers([committee], [f"{tmp_path}/der.crt=[::1]:7401"])
     assert (six.host, six.port) == ("::1", 7401)
 
 
@@ -161,7 +161,7 @@ def test_the_certificate_of_a_member_names_that_member(tmp_path: Path) -> None:
     )
     twin.make_block()
     (tmp_path / "south.crt").write_bytes(der)
-    (found,) = choose_servers(twin.committee, [f"{tmp_path}/south.crt=tunnel:9"])
+    (found,) = choose_servers([twin.committee], [f"{tmp_path}/south.crt=tunnel:9"])
     assert (found.agency, found.host, found.votes) == ("south", "tunnel", True)
 
 
@@ -190,7 +190,7 @@ def test_a_server_that_cannot_be_says_why(tmp_path: Path, word: str, said: str, 
     (tmp_path / "torn.crt").write_bytes(der[:-1])
     (tmp_path / "long.crt").write_bytes(der + bytes(9000))
     with pytest.raises(DraftError) as refused:
-        choose_servers(Twin().committee, [word.format(tmp_path)])
+        choose_servers([Twin().committee], [word.format(tmp_path)])
     assert said in refused.value.message
     assert hint in refused.value.hint
 
@@ -225,7 +225,7 @@ def test_an_observers_folder_holds_all_it_begins_with(shell: Shell) -> None:
     text = (court / "node.toml").read_text()
     assert 'late = "::1:7409"' in text
     assert "validator_key" not in text
-    (server,) = choose_servers(shell.twin.committee, [made.json["server"]])
+    (server,) = choose_servers([shell.twin.committee], [made.json["server"]])
     assert server.agency == "court@10.9.0.2:7401"
     again = observe(shell, *doors)
     assert again.status == 2
