@@ -116,11 +116,15 @@ async def lived(folder: Path) -> Stopped:
         machine.cut_power()
         await town.until(lambda: not machine.powered)
         nursery.cancel_scope.cancel()
-    home = folder / "home"
+    return laid_out(machine, folder / "state", folder / "home", height)
+
+
+def laid_out(machine: Machine, state: Path, home: Path, height: int) -> Stopped:
+    """Lay what is on a machine's disk, with the store of a moment, out in a folder of a node."""
     home.mkdir()
     configured(home)
     (home / "data").mkdir(mode=0o700)
-    shutil.copytree(folder / "state", home / "data" / "state")
+    shutil.copytree(state, home / "data" / "state")
     for path, inode in machine.disk.files.items():
         target = home / "data" / path.relative_to(machine.folder)
         target.parent.mkdir(mode=0o700, exist_ok=True)
