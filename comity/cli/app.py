@@ -20,7 +20,13 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import UnknownCommandError, UnusedCliTokensError
 
 from comity.cli.options import examples
-from comity.errors import DraftError, KeyUnusableError, NotReachableError, UndecidedError
+from comity.errors import (
+    DraftError,
+    KeyUnusableError,
+    NotReachableError,
+    RequestError,
+    UndecidedError,
+)
 from comity.files import advice
 from consensus.errors import ComityError, DecodeError, KeyFileError
 from consensus.release import VERSION
@@ -174,7 +180,8 @@ def _failed(error: BaseException, as_json: bool) -> int:
             hint = error.hint
             if isinstance(error, DecodeError) and hint == DecodeError.advice:
                 hint = DAMAGED_HINT  # that advice is for who writes such bytes, not who reads them
-            return _say(error.code, error.message, hint, status_of(error), as_json)
+            code = error.reason if isinstance(error, RequestError) else error.code
+            return _say(code, error.message, hint, status_of(error), as_json)
         case OSError():
             said = error.strerror or str(error)
             what = f"{error.filename}: {said}" if error.filename else f"cannot go on: {said}"

@@ -247,6 +247,18 @@ def test_errors_are_json_for_programs(idle_shell: Shell, words: str) -> None:
     assert found.err == ""
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (f"decision {TXID}", "NOT_FOUND"),
+        ("decisions --last 1 --key stranger.key", "DENIED"),
+    ],
+)
+def test_a_refusal_of_a_node_has_the_nodes_code(shell: Shell, words: str, code: str) -> None:
+    found = shell(*words.split(), "--json")
+    assert (found.json["code"], found.json["status"], found.status) == (code, 1, 1)
+
+
 def test_unreachable_nodes_are_exit_status_3(
     idle_shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
