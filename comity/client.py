@@ -23,9 +23,7 @@ import trio
 from comity import rulesets
 from comity.bundles import BundleActs
 from comity.disclosing import DisclosureActs
-from comity.errors import (
-    DraftError,
-)
+from comity.errors import DraftError, NotReachableError
 from comity.feeds import Feeds
 from comity.finding import DialUnknown, dial_unknown, learn
 from comity.inquiry import Inquiries
@@ -361,6 +359,13 @@ async def _follow(
             await follow(Network(pool, patience_seconds).ask, trust)
             if not told():
                 await learn(servers_of(trust.committee), trust, unknown or known, ask)
+        except NotReachableError as error:
+            said = ", ".join(repr(each) for each in names)
+            failure = NotReachableError(
+                f"the genesis file names no agency {said}, and {error.message}",
+                hint=f"the members are {', '.join(each.agency for each in servers)}; who joined "
+                "later is known once one of them is reached",
+            )
         except ComityError as error:
             failure = error  # raised below as it is, not inside a group
         nursery.cancel_scope.cancel()

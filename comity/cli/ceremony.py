@@ -132,7 +132,7 @@ def enrol_(
         _join(file, agency, peers, clients, folder, person, passphrase_file, output)
         return
     terms = read_terms(file)
-    address = Address(*address_of(peers, "--peers"), *address_of(clients, "--clients"))
+    address = doors(address_of(peers, "--peers"), address_of(clients, "--clients"))
     given = dict(_given(each) for each in person)
     if len(given) != len(person):
         raise UsageError("a person is named twice", hint="give each --person once")
@@ -174,7 +174,7 @@ def _join(
     from node.network.tls import make_certificate
 
     data = _genesis(file)
-    address = Address(*address_of(peers, "--peers"), *address_of(clients, "--clients"))
+    address = doors(address_of(peers, "--peers"), address_of(clients, "--clients"))
     people: dict[str, bytes | None] = {}
     for each in person:
         who, key = _given(each) if "=" in each else (each, None)
@@ -307,6 +307,20 @@ def _holder(signer: Path | None) -> Iterator[KeyHolder | None]:
         key.close()
 
 
+def doors(peers: tuple[str, int], clients: tuple[str, int]) -> Address:
+    """Return the addresses of a member's node.
+
+    Raises:
+        UsageError: they are one.
+    """
+    if peers == clients:
+        host, port = peers
+        raise UsageError(
+            f"--peers and --clients are both {host}:{port}", hint="give each a port of its own"
+        )
+    return Address(*peers, *clients)
+
+
 def address_of(word: str, option: str) -> tuple[str, int]:
     """Return host and port of an option's word.
 
@@ -336,7 +350,13 @@ def public_of(word: str) -> bytes:
     found = _KEY.fullmatch(word)
     if found is not None:
         return bytes.fromhex(found[1])
-    info = keyfile.describe(keys.read_file(Path(word)))
+    path = Path(word)
+    if not path.exists():
+        raise UsageError(
+            f"{word!r} is neither a public key of 64 hex digits nor a key file",
+            hint="give the public half that `comity keys show` prints, or name the file",
+        )
+    info = keyfile.describe(keys.read_file(path))
     if info.kind is not KeyKind.CLIENT:
         raise UsageError(f"{word} is a {info.kind} key", hint="people sign with client keys")
     return info.public

@@ -8,13 +8,16 @@ from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
+from comity import circulars
 from comity.circulars import Circular
 from comity.cli import show
-from comity.cli.options import OUTPUT, REACH, Output, Reach, examples, with_client
+from comity.cli.options import OUTPUT, REACH, Output, Reach, examples, genesis_bytes, with_client
 from comity.cli.values import time_word
 from comity.client import Client
 from comity.errors import KeyUnusableError
 from comity.words import id_word
+from consensus.errors import DecodeError
+from consensus.genesis import chain_id
 from consensus.ledger.model import Rulebook
 
 COSIGN_EXAMPLES: Final = examples(
@@ -38,11 +41,10 @@ def cosign(
     Args:
         file: the circular; the signature is added to it.
     """
-    data = file.read_bytes()
+    circular = _read(file, reach)
 
     async def work(client: Client) -> int:
         book = (await client.rules()).book
-        circular = client.read_circular(data)
         if dry:
             _show(circular, book, output)
             return 0
@@ -60,11 +62,10 @@ def send(file: Path, /, *, reach: Reach = REACH, output: Output = OUTPUT) -> int
     Args:
         file: the circular.
     """
-    data = file.read_bytes()
+    circular = _read(file, reach)
 
     async def work(client: Client) -> int:
         book = (await client.rules()).book
-        circular = client.read_circular(data)
         decision = await client.submit(circular.envelope)
         calls = circular.transaction.calls
         names = {each.action_id: each.action for each in calls if book.action(*_names(each))}
@@ -72,6 +73,23 @@ def send(file: Path, /, *, reach: Reach = REACH, output: Output = OUTPUT) -> int
         return 1 if decision.state == "refused" else 0
 
     return with_client(reach, work)
+
+
+def _read(file: Path, reach: Reach) -> Circular:
+    """Return the circular in a file, checked for the network of the genesis file.
+
+    Raises:
+        DecodeError: it is none, or of another network.
+        SignatureError: a signature that is there is wrong.
+    """
+    chain = chain_id(genesis_bytes(reach))
+    try:
+        return circulars.read(chain, file.read_bytes())
+    except DecodeError as error:
+        hint = error.hint
+        if hint == error.advice:
+            hint = "name a file that `comity submit --circulate` wrote for this network"
+        raise DecodeError(f"{file}: {error.message}", hint=hint) from error
 
 
 def pass_on(circular: Circular, book: Rulebook, file: Path, output: Output) -> None:

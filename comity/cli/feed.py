@@ -167,8 +167,9 @@ def _run(
 ) -> None:
     if once and until is not None:
         raise UsageError("--once and --until are two ends", hint="give one of them")
-    if first < 0 or (until is not None and until < 0):
-        raise UsageError("heights count from 0")
+    for option, height in (("--from", first), ("--until", until)):
+        if height is not None and height < 0:
+            raise UsageError(f"{option} {height} is no height", hint="heights count from 0")
     bounds = Bounds(first, -1 if once else until, reach.patience)
     console = err()
 

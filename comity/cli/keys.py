@@ -182,7 +182,9 @@ def check(
         raise UsageError("--key names another key", hint="name the file alone")
     days = warn_days(os.environ) if days is None else days
     if not 0 <= days <= WARN_DAYS_MAX:
-        raise UsageError(f"--warn-days {days} is not 0 to {WARN_DAYS_MAX}")
+        raise UsageError(
+            f"--warn-days {days} is not 0 to {WARN_DAYS_MAX}", hint="give days; 0 is never"
+        )
     sealed = _describe(file).sealed
     pair = keys.open_pair(file, ask=_asks(passphrase_file))
     value: dict[str, Any] = {

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from comity import founding, keys
 from comity.ceremony import Address, spoken
-from comity.cli.ceremony import SUFFIX, address_of, lay_down
+from comity.cli.ceremony import SUFFIX, address_of, doors, lay_down
 from comity.cli.network import app
 from comity.cli.options import (
     OUTPUT,
@@ -312,9 +312,9 @@ def _member_of(committee: Committee, agency: str) -> Validator:
 def _address(before: Validator, peers: str | None, clients: str | None) -> Address:
     peer = (before.peer_host, before.peer_port)
     client = (before.client_host, before.client_port)
-    return Address(
-        *(peer if peers is None else address_of(peers, "--peers")),
-        *(client if clients is None else address_of(clients, "--clients")),
+    return doors(
+        peer if peers is None else address_of(peers, "--peers"),
+        client if clients is None else address_of(clients, "--clients"),
     )
 
 

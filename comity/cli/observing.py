@@ -129,7 +129,7 @@ def _doors(words: tuple[str, ...]) -> dict[str, str]:
     found: dict[str, str] = {}
     for word in words:
         agency, _, address = word.partition("=")
-        if not agency or agency in found:
+        if not agency or not address or agency in found:
             raise UsageError(
                 f"--follow {word!r} names no door of its own", hint="write agency=host:port"
             )

@@ -99,7 +99,9 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not text in UTF-8") from error
+        raise UsageError(
+            f"{path} is not text in UTF-8", hint="name a file in TOML, saved as UTF-8"
+        ) from error
 
 
 def _definition(path: Path, text: str) -> Definition | None:

@@ -51,7 +51,7 @@ def statement(
     if to is not None and not as_tlog:
         raise UsageError("--output goes with --tlog")
     if not what.isdecimal():
-        if as_tlog:
+        if as_tlog or what.removeprefix("-").isdecimal():
             raise UsageError(f"{what!r} is no height", hint="heights count from 0")
         _show(_check(Path(what), reach), output)
         return

@@ -17,7 +17,7 @@ from rich.text import Text
 from comity import receipts
 from comity.cli import show
 from comity.cli.disclosure_words import verify_disclosure
-from comity.cli.options import OUTPUT, Output, UsageError, examples
+from comity.cli.options import OUTPUT, Output, Reach, UsageError, examples, genesis_bytes
 from comity.cli.refusals import sentence
 from comity.cli.values import parse_moment, plain, time_word
 from comity.words import KERNEL_LEAVES, place_word, word
@@ -31,7 +31,7 @@ from consensus.evidence.disclosure_file import is_file
 from consensus.evidence.stages import FailedError
 from consensus.evidence.verify import Verified, verify
 from consensus.evidence.witness import RecordLeaves, SingleLeaf
-from consensus.genesis import chain_id
+from consensus.genesis import GENESIS_NAME, chain_id
 from consensus.ledger import decision as decisions
 from consensus.ledger import proposals
 from consensus.ledger.codes import Code
@@ -94,9 +94,8 @@ def verify_(
     try:
         return _verify(data, chain, known, oldest_ms, as_, digest, strict, output)
     except DecodeError as error:
-        if error.hint == error.advice:
-            error.hint = _what_to_do(data)
-        raise
+        hint = _what_to_do(data) if error.hint == error.advice else error.hint
+        raise DecodeError(f"{file}: {error.message}", hint=hint) from error
 
 
 def _verify(
@@ -194,12 +193,13 @@ def _chain(text: str) -> bytes:
     if len(found) == 32:
         return found
     path = Path(text)
+    path = path / GENESIS_NAME if path.is_dir() else path
     if not path.is_file():
         raise UsageError(
             f"{text!r} is neither a hash of 64 hex digits nor a file",
             hint="`comity network show` prints the hash; compare it with other agencies",
         )
-    return chain_id(path.read_bytes())
+    return chain_id(genesis_bytes(Reach(genesis=path)))
 
 
 def _known(text: str) -> tuple[int, bytes]:

@@ -46,7 +46,10 @@ def past(backend: ApiBackend, height: int) -> Value:
         if backend.height <= height <= backend.height + AHEAD_MAX:
             said = f"height {height} is not certified yet"
             raise CannotAnswer(Status.UNAVAILABLE, said, "ask again", RETRY_MS)
-        raise CannotAnswer(Status.NOT_FOUND, f"there is no height {height} here")
+        hint = f"the newest is {backend.height}"
+        if height < backend.height:
+            hint = "this node does not keep it: ask another one"
+        raise CannotAnswer(Status.NOT_FOUND, f"there is no height {height} here", hint)
     statement, size, path = found
     evidence = backend.evidence(size) if size <= backend.height else None
     if evidence is None or evidence.statement is not None:

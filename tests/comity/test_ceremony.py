@@ -354,7 +354,7 @@ def test_terms_that_cannot_be_say_why(desk: Desk, old: str, new: str, said: str)
         (["--peers", "10.0.0.1"], "--peers '10.0.0.1' is not host:port"),
         (["--person", "registrar"], "is not NAME=KEY"),
         (["--person", f"king={'ab' * 32}"], "the terms name nobody 'king' at registry"),
-        (["--person", "registrar=none.key"], "cannot read none.key"),
+        (["--person", "registrar=none.key"], "'none.key' is neither a public key"),
         (["-o", "rules"], "rules is not empty"),
     ],
 )

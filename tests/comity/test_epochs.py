@@ -219,6 +219,6 @@ async def test_a_name_that_no_committee_has_is_refused_with_those_of_the_newest(
                 pass
         assert "late" in refused.value.hint
         running.down |= set(AGENCIES)
-        with pytest.raises(NotReachableError):
+        with pytest.raises(NotReachableError, match="names no agency 'late'"):
             async with running.client(servers=["late"]):
                 pass

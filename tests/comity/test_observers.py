@@ -236,7 +236,7 @@ def test_an_observers_folder_holds_all_it_begins_with(shell: Shell) -> None:
     ("words", "said"),
     [
         (["--follow", "nobody=a:1"], "no door of a member is named: nobody"),
-        (["--follow", "north"], "is not host:port"),
+        (["--follow", "north"], "names no door of its own"),
         (["--follow", "north=a:1", "--follow", "north=b:2"], "names no door of its own"),
         (["--follow", 'no"rth=a:1'], "is no name of an agency"),
         (["--follow", "north=a:1", "--name", "two words"], "is no name of an observer"),

@@ -195,6 +195,13 @@ CELLS = [
         "cannot use junk",
         "name a folder",
     ),
+    Cell(
+        "network enrol",
+        INPUT,
+        ENROL.replace("1:7401", "1:7400"),
+        "are both 10.0.0.1:7400",
+        "a port of its own",
+    ),
     Cell("network enrol", MISSING, ENROL.replace("terms", "gone"), NO_FILE, CHECK_PATH),
     Cell("network enrol", MISSING, f"{ENROL} --passphrase-file nowhere", NO_FILE, CHECK_PATH),
     Cell("network enrol", MISSING, f"{ENROL} --signer nowhere", NO_FILE, NAME_CONFIG),
@@ -289,12 +296,26 @@ CELLS = [
         "network admit",
         MISSING,
         f"health --title H --administrator nowhere {REACH}",
-        NO_FILE,
-        "comity keys new",
+        "neither a public key of 64 hex digits nor a key file",
+        "comity keys show",
     ),
     *_client("network leave", "registry"),
     Cell("network leave", INPUT, f"registry --from soon {REACH}", "is no time", "write 2026"),
     *_client("network rotate", "net/registry"),
+    Cell(
+        "network observe",
+        MISSING,
+        "nowhere --name court --clients 10.0.0.1:7401 --follow registry=10.0.0.9:1 -o new",
+        NO_FILE,
+        "name the file",
+    ),
+    Cell(
+        "network observe",
+        INPUT,
+        "net/genesis.cbor --name court --clients 10.0.0.1:7401 --follow registry -o new",
+        "'registry' names no door",
+        "agency=host:port",
+    ),
     Cell("network rotate", INPUT, f"net/registry --keep all {REACH}", "'all' is no key", "or node"),
     Cell("network rotate", MISSING, f"nowhere {REACH}", "nowhere/node.toml", NAME_CONFIG),
     Cell(
@@ -333,6 +354,7 @@ CELLS = [
     Cell("keys show", UNREADABLE, "person.key", DENIED, USER, shut="person.key"),
     Cell("keys show", OWNER, "anothers.key", "belongs to another user", "of your own"),
     Cell("keys check", INPUT, "junk", "junk: ", "check the path"),
+    Cell("keys check", INPUT, "person.key --warn-days -3", "-3 is not 0 to", "0 is never"),
     Cell("keys check", MISSING, "nowhere", NO_FILE, "comity keys new"),
     Cell("keys check", MODE, "wide.key", WIDE_KEY, CHMOD),
     Cell("keys check", UNREADABLE, "person.key", DENIED, USER, shut="person.key"),
@@ -489,7 +511,14 @@ CELLS = [
     Cell("node inspect", UNREADABLE, "node", DENIED, USER, shut="node/node.toml"),
     Cell("node inspect", GENESIS, "node/data --genesis junk", "junk is no genesis", NAME_GENESIS),
     *_client("node status", passphrase=False),
-    Cell("node status", INPUT, f"{REACH} --server nobody", "no agency 'nobody'", "members are"),
+    Cell(
+        "node status",
+        INPUT,
+        f"{REACH} --server nobody",
+        "no agency 'nobody'",
+        "members are",
+        UNREACHABLE,
+    ),
     # --- copies for reports ---
     *_dsn("feed postgres"),
     *_dsn("feed check postgres"),
@@ -512,6 +541,7 @@ CELLS = [
     ),
     *_client("feed parquet", "-o copy --once", leaves="copy"),
     Cell("feed parquet", INPUT, f"-o net {REACH} --once", "files of somebody else", "empty folder"),
+    Cell("feed parquet", INPUT, f"-o copy {REACH} --from -1", "--from -1 is no", "count from 0"),
     Cell("feed parquet", INPUT, f"-o junk {REACH} --once", "junk cannot be written", "another"),
     Cell(
         "feed parquet", UNWRITABLE, "-o shut/copy --genesis net --once", DENIED, USER, shut="shut"
@@ -527,6 +557,22 @@ CELLS = [
     ),
     *_client("feed check parquet", "-o copied", passphrase=False),
     Cell("feed check parquet", INPUT, f"-o net {REACH}", "net holds no copy", "feed parquet"),
+    # --- files of others ---
+    Cell("cosign", INPUT, f"junk {REACH}", "junk: ", "submit --circulate"),
+    Cell("cosign", MISSING, f"nowhere {REACH}", NO_FILE, CHECK_PATH),
+    Cell("cosign", UNREADABLE, f"junk {REACH}", DENIED, USER, shut="junk"),
+    Cell("send", INPUT, f"net/genesis.cbor {REACH}", "net/genesis.cbor: ", "submit --circulate"),
+    Cell("send", MISSING, f"nowhere {REACH}", NO_FILE, CHECK_PATH),
+    Cell("send", GENESIS, "junk --genesis junk", "junk is no genesis", NAME_GENESIS),
+    Cell("verify", INPUT, "net/genesis.cbor --genesis net", "net/genesis.cbor: ", "another copy"),
+    Cell("verify", MISSING, "nowhere --genesis net", f"nowhere: {NO_FILE}", CHECK_PATH),
+    Cell("verify", UNREADABLE, "junk --genesis net", DENIED, USER, shut="junk"),
+    Cell("verify", GENESIS, "junk --genesis junk", "junk is no genesis", NAME_GENESIS),
+    Cell("statement", INPUT, f"-4 {REACH}", "'-4' is no height", "count from 0"),
+    Cell("statement", MISSING, f"nowhere {REACH}", f"nowhere: {NO_FILE}", CHECK_PATH),
+    Cell("rules check", INPUT, "net/genesis.cbor", "not text in UTF-8", "TOML"),
+    Cell("rules check", MISSING, "nowhere.toml", NO_FILE, CHECK_PATH),
+    Cell("rules check", UNREADABLE, "rules/charter.toml", DENIED, USER, shut="rules/charter.toml"),
     # --- a network to try ---
     Cell("devnet", INPUT, "net --size 4", "holds a network already", "leave the options"),
     Cell("devnet", INPUT, "--size 2 --rules rules", "2 agencies", "below 4"),
@@ -774,6 +820,8 @@ def test_a_fault_is_told_with_what_to_do_and_leaves_nothing(
 # --- what the table holds -----------------------------------------------------------------------
 
 GROUPS = ("network", "keys", "signer", "node", "feed", "snapshot", "devnet")
+OTHERS = ("rules check", "cosign", "send", "verify", "statement")
+"""Commands of everybody that are given files of others."""
 ALWAYS = {INPUT, MISSING}
 NEEDED = {
     "network init": {UNREADABLE, UNWRITABLE, FULL},
@@ -809,12 +857,18 @@ NEEDED = {
     "snapshot export": set(),
     "snapshot verify": set(),
     "snapshot import": set(),
+    "network observe": set(),
+    "rules check": {UNREADABLE},
+    "cosign": {UNREADABLE},
+    "send": {GENESIS},
+    "verify": {UNREADABLE, GENESIS},
+    "statement": set(),
 }
 """Faults that a command can meet besides those that all can."""
 
 
 def _known() -> set[str]:
-    return {name for name in COMMANDS if name.split()[0] in GROUPS}
+    return {name for name in COMMANDS if name.split()[0] in GROUPS or name in OTHERS}
 
 
 def test_the_table_has_every_fault_that_its_commands_can_meet() -> None:
