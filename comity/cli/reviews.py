@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
@@ -13,9 +14,11 @@ from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, example
 from comity.cli.reads import action_names
 from comity.cli.values import time_word
 from comity.client import Client
+from comity.founding import roles_of
 from comity.results import Entry
 from comity.words import word
 from consensus.ledger.layout import Review
+from consensus.ledger.model import Rulebook
 
 EXAMPLES_LIST: Final = examples("comity reviews licensing.manager")
 EXAMPLES_ONE: Final = examples(
@@ -35,6 +38,7 @@ def reviews(role: str, /, *, reach: Reach = REACH, output: Output = OUTPUT) -> N
         found = await client.reviews(role)
         value = [_value(each) for each in found]
         if not found:
+            _check_role(role, (await client.rules()).book)
             show.emit(output, value, Text(f"nothing waits for a review by {role}"))
             return
         rows = show.table("due", "act", "by", "agency", "power", "review")
@@ -53,6 +57,15 @@ def reviews(role: str, /, *, reach: Reach = REACH, output: Output = OUTPUT) -> N
         show.emit(output, value, show.titled(f"to be reviewed by {role}", rows, foot))
 
     with_client(reach, work)
+
+
+def _check_role(role: str, book: Rulebook) -> None:
+    """Refuse a role that no rule set in force names: nothing would ever wait for it."""
+    known = roles_of(book)
+    if role not in known:
+        close = difflib.get_close_matches(role, known, 1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+        raise UsageError(f"no rule set in force names a role {role!r}", hint=hint)
 
 
 def review(

@@ -94,6 +94,13 @@ def test_reviews_are_shown_and_given_by_command(shell: Shell) -> None:
     assert shell.note(2).status == 1  # the power is gone
 
 
+def test_a_role_that_no_rules_name_is_no_empty_list(shell: Shell) -> None:
+    said = shell("reviews", "notes.cheif")
+    assert said.status == 2
+    assert "no rule set in force names a role 'notes.cheif'" in said.err
+    assert "did you mean notes.chief?" in said.err
+
+
 @pytest.mark.parametrize(
     "words",
     [
