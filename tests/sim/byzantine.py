@@ -6,6 +6,8 @@ Inside, the honest replica goes on; what it sends is changed on the way out:
     vote         for both blocks of a round, to whom it likes; or nothing
     timeout      one that hides the newest quorum certificate it knows; or nothing
     commit vote  for a result that nobody else has; or nothing
+
+Once it has left the committee, it goes on to vote as if it had its place still (``pretend``).
 """
 
 from __future__ import annotations
@@ -72,6 +74,12 @@ class Traitor:
             return [message, other]
         round_ = message.block.round if isinstance(message, Proposal) else message.round
         return [other if peer in self._deceived(round_) else message]
+
+    def pretend(self, proposal: Proposal) -> Vote:
+        """Return a vote for a block of an epoch in which this key has no place any more."""
+        block = proposal.block
+        unsigned = Vote(block.epoch, block.round, block.id, block.height, self._index, b"", ())
+        return replace(unsigned, signature=self._sign(SignKind.VOTE, unsigned.body))
 
     def _deceived(self, round_: int) -> frozenset[int]:
         """Return who is told the other story of a round."""

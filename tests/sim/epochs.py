@@ -1,43 +1,42 @@
 """Committees that change: who votes in which epoch, and how the nodes of an epoch are numbered.
 
-A transaction elects: once it is applied, the members that were drawn for it are the committee of
-the next epoch, whatever it does besides. Nodes and oracles alike take that from ``elected``;
-what the ledger's own act may do is not the matter here.
-
 A member is a machine with one of its keys. Machines keep their number for good; what a replica
 calls a peer is its place in the epoch's committee, and for everybody else a number beyond.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Final
+from functools import cache, cached_property
 
 from consensus.committee import Committee, Validator
 from consensus.hotstuff.events import FOLLOWER
 from consensus.hotstuff.types import CommitCert
-from tests.sim.keys import KEYS_EACH, key_name, pair
-
-SIZE_MIN: Final = 4
+from node.network.tls import make_certificate
+from tests.sim.keys import key_name, node_name, pair, seed_of
 
 Member = tuple[int, int]
 """A machine, and which of its keys signs."""
 
 
+def agency_of(machine: int) -> str:
+    """Return the agency that a machine is of."""
+    return f"agency-{machine}"
+
+
+@cache
 def row(member: Member) -> Validator:
     """Return what a committee says of a member."""
     machine, key = member
+    name = node_name(machine, key)
     return Validator(
-        f"agency-{machine}",
+        agency_of(machine),
         pair(key_name(machine, key))[0],
-        pair(f"node {machine}")[0],
-        b"certificate",
-        "host",
+        pair(name)[0],
+        make_certificate(seed_of(name), agency_of(machine)),
+        f"host-{machine}",
         1,
-        "host",
+        f"host-{machine}",
         2,
     )
 
@@ -91,71 +90,19 @@ class Roster:
 
 
 class Committees:
-    """Every committee that is or was to be elected.
+    """Every committee that was or is to be elected, by its hash.
 
     Args:
         first: of the first epoch.
     """
 
     def __init__(self, first: Committee) -> None:
-        self.first = first
-        self._orders: dict[bytes, tuple[Member, ...]] = {}
         self._named = {first.hash: first}
 
-    def order(self, txid: bytes, members: Sequence[Member]) -> None:
-        """Have a transaction elect members, once it is applied."""
-        self._orders[txid] = tuple(members)
-
-    def elected(self, epoch: int, applied: Sequence[bytes]) -> Committee | None:
-        """Return whom a block elects; of several orders in it, the last counts.
-
-        Args:
-            applied: its transactions that were applied, in order.
-        """
-        orders = [self._orders[txid] for txid in applied if txid in self._orders]
-        if not orders:
-            return None
-        committee = Committee(epoch + 1, tuple(row(member) for member in orders[-1]))
-        return self._named.setdefault(committee.hash, committee)
+    def know(self, committee: Committee) -> None:
+        """Enter a committee; who may have elected it is not looked at here."""
+        self._named.setdefault(committee.hash, committee)
 
     def named(self, committee_hash: bytes) -> Committee:
         """Return the committee of a hash."""
         return self._named[committee_hash]
-
-
-class Ballot:
-    """Draws who is to vote next: one leaves, one joins, one gets a new key, all change places.
-
-    Args:
-        machines: how many there are.
-        size: of the first committee.
-    """
-
-    def __init__(self, machines: int, size: int, rng: random.Random) -> None:
-        self._machines = machines
-        self._rng = rng
-        self._members: list[Member] = [(machine, 0) for machine in range(size)]
-
-    def draw(self) -> tuple[Member, ...]:
-        """Return the next committee, one or two changes away from the one drawn before."""
-        for _ in range(self._rng.choice((1, 1, 2))):
-            self._change()
-        return tuple(self._members)
-
-    def _change(self) -> None:
-        rng, members = self._rng, self._members
-        outside = [m for m in range(self._machines) if m not in {each for each, _ in members}]
-        kinds = ["key", "places"]
-        kinds += ["leave"] * 2 if len(members) > SIZE_MIN else []
-        kinds += ["join"] * 2 if outside else []
-        match rng.choice(kinds):
-            case "key":
-                at = rng.randrange(len(members))
-                machine, key = members[at]
-                members[at] = machine, (key + 1) % KEYS_EACH
-            case "places":
-                rng.shuffle(members)
-            case "leave":
-                del members[rng.randrange(len(members))]
-            case _:
-                members.insert(rng.randint(0, len(members)), (rng.choice(outside), 0))

@@ -22,13 +22,23 @@ def seed_of(name: str) -> bytes:
     return hashlib.sha256(name.encode()).digest()
 
 
-KEYS_EACH: Final = 3
-"""Keys that a machine has; it votes with one of them in an epoch."""
+KEYS_EACH: Final = 16
+"""Keys that a machine may have one after the other; none comes back."""
 
 
 def key_name(index: int, key: int = 0) -> str:
     """Return the name of one of a machine's keys."""
     return f"validator {index}" + (f" key {key}" if key else "")
+
+
+def node_name(index: int, key: int = 0) -> str:
+    """Return the name of the node key that goes with one of a machine's keys."""
+    return f"node {index}" + (f" key {key}" if key else "")
+
+
+def chief(index: int) -> str:
+    """Return who acts for the agency of a machine."""
+    return f"chief-{index}"
 
 
 @cache

@@ -9,6 +9,7 @@ on disk after the time that the syncs take (``files``).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -150,7 +151,7 @@ class Life:
         return [number for number in range(self.roster.size) if number != self.own]
 
 
-class Machine:
+class Machine(ABC):
     """A machine with a disk, on or off.
 
     Args:
@@ -177,6 +178,8 @@ class Machine:
         self.effects_left: int | None = None
         """Power fails when this many further effects have begun."""
         self.crashed: Callable[[], None] = lambda: None
+        self._begins = False
+        """The last start was to begin an epoch."""
         self._logged: bytes | None = None
         """The record that the log held when an epoch was begun without it (a mutant)."""
 
@@ -202,6 +205,8 @@ class Machine:
         may_crash = (options.crash_every_ms or options.elect_every_ms) and not healed
         if may_crash and self._clock.chance(BOOT_CRASH):
             self._marks.reach("power failed during recovery")
+            if self._begins:
+                self._marks.reach("power failed as an epoch began")
             self._clock.trace(f"{self.index} fails while it starts")
             self._cut_off(power=self._clock.chance(0.5))
             return False
@@ -310,7 +315,9 @@ class Machine:
     def _begin_epoch(self, recovered: Recovered, tip: ev.CertifiedTip) -> None:
         """Make the epoch's first record durable if the stored tip ended the one before."""
         found, certificate = recovered.found, tip.commit_cert
-        if certificate is not None and tip.ends(tip.block.epoch):
+        before = 1 if found.safety is None else wire.decode_record(found.safety).epoch
+        self._begins = tip.ends(before)
+        if certificate is not None and self._begins:
             record = wire.encode_record(next_record(certificate))
             if self._simulation.mutant.hasty_epoch:
                 self._logged, found.safety = found.safety, record
@@ -329,17 +336,17 @@ class Machine:
             and Roster(places[of - 1]).own(self.index) == each.origin
         ]
 
+    @abstractmethod
     def _begin(self, life: Life) -> None:
         """Take up what was recovered."""
-        raise NotImplementedError
 
+    @abstractmethod
     def act(self, effect: Outgoing) -> None:
         """Send or deliver; everything that it promises is durable."""
-        raise NotImplementedError
 
+    @abstractmethod
     def carried(self, life: Life) -> list[kinds.Entry]:
         """Return what a new log segment begins with."""
-        raise NotImplementedError
 
     def crash(self, *, power: bool = True) -> None:
         """Power fails, or the process is killed. What is on the disk then is ``files``' matter."""
@@ -426,9 +433,9 @@ class Machine:
         self.begin_effect(life)
         self._simulation.next_epoch(self.index)
 
+    @abstractmethod
     def store_heights(self, life: Life, upto: int) -> None:
         """Flush the heights up to this one."""
-        raise NotImplementedError
 
     @property
     def alive(self) -> Life:
@@ -552,6 +559,6 @@ class Machine:
             if timers.pop(token, None) is not None:
                 self.post(ev.TimerFired(token))
 
+    @abstractmethod
     def post(self, event: ev.Event) -> None:
         """Take up an event."""
-        raise NotImplementedError

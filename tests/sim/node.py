@@ -11,6 +11,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
+from consensus.errors import ComityError, RemoteProtocolError, VerificationError
 from consensus.hotstuff import events as ev
 from consensus.hotstuff import wire
 from consensus.hotstuff.epochs import elsewhere
@@ -22,10 +23,10 @@ from consensus.hotstuff.types import (
     Certificates,
     CommitCert,
     Message,
+    Proposal,
     QuorumCert,
     Statement,
 )
-from consensus.ledger.codes import Code
 from consensus.ledger.executor import EXECUTOR, BlockContext, BlockRun
 from consensus.ledger.transaction import Transaction
 from node.batch_verdicts import Drop, Payload, Verify
@@ -55,17 +56,26 @@ class SimNode(Machine):
     def __init__(self, simulation: Simulation, index: int, disk: Disk) -> None:
         super().__init__(simulation, index, disk)
         self._traitor: Traitor | None = None
-        if index == simulation.options.traitor:
+        self._traitor_of = 0
+        """The epoch in which the traitor lies."""
+
+    def _lie(self, life: Life) -> None:
+        """Have a traitor lie in this epoch; it remembers across restarts what it told whom."""
+        if self.index not in self._options.traitors or self._traitor_of == life.epoch:
+            return
+        self._traitor_of = life.epoch
+        if life.votes:
             self._traitor = Traitor(
-                index,
-                simulation.founded.committee.keys[index],
-                simulation.keys,
-                simulation.founded.chain,
-                simulation.options.size,
-                simulation.clock.random,
+                life.own,
+                life.roster.committee.keys[life.own],
+                self._simulation.keys,
+                self._founded.chain,
+                life.roster.size,
+                self._clock.random,
             )
 
     def _begin(self, life: Life) -> None:
+        self._lie(life)
         self._simulation.mutant.on_boot(life.replica)
         self._marks.watch_replica(life.replica)
         self._watch.booted(self.index, life.tip)
@@ -215,7 +225,7 @@ class SimNode(Machine):
                 self.end_epoch()
 
     def _tell(self, peer: int, message: Message) -> None:
-        if self._traitor is None:
+        if self._traitor is None or not self.alive.votes:
             self._send(peer, message)
             return
         for said in self._traitor.tell(peer, message):
@@ -233,6 +243,9 @@ class SimNode(Machine):
         sender = life.roster.number(machine)
         if isinstance(parcel, Push | Announce) and sender >= life.roster.size:
             return  # of one who makes no batches
+        asked = isinstance(parcel, Request | BlocksRequest)
+        if asked and not life.votes and self._watch.has_left(self.index, life.epoch):
+            self._marks.reach("a removed node was asked")
         match parcel:
             case Push(public, private):
                 self._offer(life, sender, public, private, solicited=False)
@@ -255,13 +268,31 @@ class SimNode(Machine):
                         self._marks.reach("several epochs behind")
                     self.post(ev.OtherEpoch(sender, epoch))
                 elif life.replica.wants(parcel):
-                    verified = life.verifier.verify(parcel, sender)
+                    if self._traitor is not None and isinstance(parcel, Proposal):
+                        self._pretend(life, self._traitor, parcel)
+                    try:
+                        verified = life.verifier.verify(parcel, sender)
+                    except (RemoteProtocolError, VerificationError) as error:
+                        self._refuse(machine, error)
+                        return
                     self._look_for_own(life, parcel)
                     self._clock.trace(f"{self.index} takes {type(parcel).__name__} of {sender}")
                     if isinstance(parcel, BlocksResponse):
                         self.post(ev.BlocksFetched(sender, verified))
                     else:
                         self.post(ev.Received(sender, verified))
+
+    def _pretend(self, life: Life, traitor: Traitor, proposal: Proposal) -> None:
+        """Vote although this machine has left the committee, if it has."""
+        if not life.votes:
+            for peer in life.peers:
+                self._send(peer, traitor.pretend(proposal))
+
+    def _refuse(self, machine: int, error: ComityError) -> None:
+        """Drop a message that does not hold; a node closes the link for it."""
+        false = machine in self._options.traitors
+        require(false, "no fault of the honest", f"{machine} to {self.index}: {error}")
+        self._marks.reach("a vote without a seat refused")
 
     def hello(self) -> Certificates:
         """Return what this machine shows whoever connects to it."""
@@ -290,7 +321,7 @@ class SimNode(Machine):
 
     def _look_for_own(self, life: Life, message: Message) -> None:
         """Check that nobody holds what this key has signed and forgotten."""
-        if not life.votes or self._traitor is not None:
+        if not life.votes or self.index in self._options.traitors:
             return
         try:
             check_remembered(message, life.own, life.signer)
@@ -468,8 +499,9 @@ class SimNode(Machine):
         context = BlockContext(block.epoch, block.height, block.time_ms, EXECUTOR)
         outcome = BlockRun(self._founded.ledger, life.state, context, transactions).finish()
         applied = life.state.apply(self._simulation.mutant.writes(self.index, outcome.writes))
-        orders = [each.header.txid for each in outcome.decisions if each.code is Code.APPLIED]
-        elected = self._simulation.committees.elected(block.epoch, orders)
+        elected = outcome.next_committee
+        if elected is not None:
+            self._simulation.committees.know(elected)
         result = ev.ExecutionResult(
             executor=EXECUTOR,
             state_root=applied.state_root,

@@ -42,9 +42,10 @@ class Options:
         stay_dead: validators that never come back after healing, at most f.
         healed_loss: messages lost even then.
         late: a validator that is away until healing, or None.
-        traitor: a validator that lies, or None; it counts among the f.
+        traitors: machines that lie whenever they vote; they count among the f of each committee.
         spare: machines without a vote at first. ``elect_every_ms``: mean interval of elections, 0
-            for never; ``elect_again``: how often the next one follows at once.
+            for never; ``elect_again``: how often the next one follows at once. ``notice_ms``: from
+            an agreement to its effect.
     """
 
     seed: int
@@ -94,10 +95,11 @@ class Options:
     stay_dead: int = 0
     healed_loss: float = 0.0
     late: int | None = None
-    traitor: int | None = None
+    traitors: tuple[int, ...] = ()
     spare: int = 0
     elect_every_ms: int = 0
     elect_again: float = 0.0
+    notice_ms: int = 50
 
     @property
     def machines(self) -> int:
@@ -160,19 +162,24 @@ def draw(seed: int, size: int | None = None) -> Options:
 
 
 def _electing(options: Options) -> Options:
-    """Return the same for three seeds of four, and else with committees that change.
-
-    There a member less may be all that a quorum can spare, so one fault is the most that stays.
-    """
+    """Return the same for three seeds of four, and else with committees that change."""
     rng = random.Random(f"epochs {options.seed}")
-    if rng.random() >= 0.25 or options.traitor is not None or options.late is not None:
+    if rng.random() >= 0.25 or options.late is not None:
         return options
+    spare = rng.choice((0, 1, 2, 2))
+    traitors = options.traitors
+    if rng.random() < 0.4:  # of all machines, those that join among them
+        count = rng.randint(0, options.faulty_max)
+        traitors = tuple(sorted(rng.sample(range(options.size + spare), count)))
     return replace(
         options,
-        spare=rng.choice((0, 1, 1, 2)),
-        elect_every_ms=rng.choice((300, 600, 1500)),
+        safety_ms=max(options.safety_ms, rng.choice((4000, 8000, 16_000))),
+        spare=spare,
+        elect_every_ms=rng.choice((150, 300, 600)),
         elect_again=rng.choice((0.0, 0.3, 0.7)),
-        stay_dead=min(options.stay_dead, 1),
+        notice_ms=rng.choice((20, 20, 300, 1000)),
+        traitors=traitors,
+        stay_dead=min(options.stay_dead, options.faulty_max - len(traitors)),
     )
 
 
@@ -245,7 +252,7 @@ def _short(rng: random.Random, seed: int, size: int, *, late: bool) -> Options:
         stay_dead=pick((0, rng.randint(0, dead_max), dead_max)),
         healed_loss=pick((0.0, 0.0, 0.0, 0.02)),
         late=late_node,
-        traitor=traitor,
+        traitors=() if traitor is None else (traitor,),
     )
 
 
@@ -285,5 +292,5 @@ def _long(rng: random.Random, seed: int, size: int) -> Options:
         protective=0.02,
         short_lived=pick((0.0, 0.1)),
         stay_dead=pick((0, faulty_max - (traitor is not None))),
-        traitor=traitor,
+        traitors=() if traitor is None else (traitor,),
     )

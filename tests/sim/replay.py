@@ -19,7 +19,7 @@ from consensus.ledger.transaction import Transaction
 from consensus.state.history import HistoryTree, MemoryNodes
 from consensus.state.record import decode_single
 from consensus.state.state import MemoryBackend, Row, State
-from tests.sim.epochs import Committees
+from tests.sim.elections import Electorate
 from tests.sim.errors import require
 from tests.sim.founding import OPENING, PURSES, Founded, genesis_of
 from tests.sim.load import Books, Intent
@@ -29,8 +29,8 @@ FLUSH_EVERY = 50
 
 
 @cache
-def _ledger(size: int) -> Ledger:
-    return of_genesis(genesis_of(size))
+def _ledger(size: int, notice_ms: int) -> Ledger:
+    return of_genesis(genesis_of(size, notice_ms))
 
 
 class Replay:
@@ -40,12 +40,10 @@ class Replay:
         first: the hash of the statement of height 0.
     """
 
-    def __init__(
-        self, founded: Founded, committees: Committees, seed: int, marks: Marks, first: bytes
-    ) -> None:
+    def __init__(self, founded: Founded, seed: int, marks: Marks, first: bytes) -> None:
         self._founded = founded
-        self._committees = committees
-        self._ledger = _ledger(founded.committee.size)
+        size, notice_ms = founded.committee.size, founded.genesis.limits.notice_ms
+        self._ledger = _ledger(size, notice_ms)
         self._rng = random.Random(f"replay {seed}")
         self._marks = marks
         rows = [(kh, Row(vh, 0, row)) for kh, vh, row in founded.state]
@@ -58,7 +56,7 @@ class Replay:
         self.decided: dict[bytes, int] = {}
         """First height at which a transaction was decided."""
         self.height = 0
-        self.books = Books()
+        self.books = Books(Electorate(size, notice_ms))
 
     def execute(
         self, block: Block, batches: list[Batch], said: Statement, intents: dict[bytes, Intent]
@@ -76,8 +74,6 @@ class Replay:
             run.step(self._rng.randint(1, 4))
         outcome = run.finish()
         applied = self._state.apply(outcome.writes)
-        orders = [each.header.txid for each in outcome.decisions if each.code.name == "APPLIED"]
-        elected = self._committees.elected(block.epoch, orders)
         statement = Statement(
             self._founded.chain,
             block.epoch,
@@ -90,7 +86,7 @@ class Replay:
             outcome.results_root,
             applied.changes_root,
             self._history.root(),
-            None if elected is None else elected.hash,
+            said.next_committee_hash,
         )
         require(statement == said, "the same when executed again", where)
         self._history.append(statement.hash)
@@ -101,7 +97,8 @@ class Replay:
         for txid, decision in zip(txids, outcome.decisions, strict=True):
             code = decision.code.name
             expected = self.books.judge(intents[txid], block.time_ms)
-            require(code == expected, "the second reading agrees", f"{where}: {code}, {expected}")
+            told = f"{where}: {code} {decision.detail}, {expected} for {intents[txid]}"
+            require(code == expected, "the second reading agrees", told)
             codes.append(code)
             self.decided.setdefault(txid, block.height)
             if code == "APPLIED":
@@ -109,6 +106,7 @@ class Replay:
                 self._applied[txid] = block.height
             elif code in SOMETIMES:
                 self._marks.reach(code)
+        self._elect(block, said)
         frozen = any(each.lane for each in transactions)
         if frozen and "HELD" in codes:
             self._marks.reach("hold beats payment in one block")
@@ -118,8 +116,20 @@ class Replay:
             self._state.flushed(self.height)
             self._history.flushed(self.height)
 
+    def _elect(self, block: Block, said: Statement) -> None:
+        """Compare who is said to vote next with what the second reading says."""
+        was = self.books.electorate.coming
+        if was is None and said.next_committee_hash is None:
+            return
+        elected = self.books.electorate.end_block(block.time_ms)
+        expected = None if elected is None else elected.hash
+        where = f"height {block.height}, change {was}"
+        require(said.next_committee_hash == expected, "all elect whom they agreed on", where)
+
     def finish(self) -> None:
         """Check that all money is where the second reading has it."""
+        for _ in range(self.books.electorate.objected):
+            self._marks.reach("a change ended by objections")
         total = 0
         for name in PURSES:
             row = self._state.get(self._ledger.paths("account", ["purse", name]))

@@ -110,7 +110,7 @@ class Shrinker:
                     continue
                 neutral: dict[str, Any] = {each.name: each.default}
                 options = replace(case.options, **neutral)
-                if options.size <= max(options.slow_node, options.traitor or 0):
+                if options.machines <= max(options.slow_node, *options.traitors, 0):
                     continue
                 if self._fails(smaller := replace(case, options=options)):
                     case, changed = smaller, True

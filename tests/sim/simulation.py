@@ -25,7 +25,8 @@ from consensus.state.state import MemoryBackend, Row, State
 from node.checked import CheckedBatch, from_batch
 from tests.sim.clock import START_MS, Clock
 from tests.sim.disk import Disk, Store
-from tests.sim.epochs import Ballot, Committees
+from tests.sim.elections import Ballot
+from tests.sim.epochs import Committees
 from tests.sim.errors import require
 from tests.sim.faults import Script, draw_script
 from tests.sim.files import Files
@@ -99,21 +100,27 @@ class Simulation:
         self.mutant = mutant
         self.clock = Clock(seed, echo)
         self.marks = Marks()
-        self.founded = found(self.options.size)
+        self.founded = found(self.options.size, self.options.notice_ms)
         self.committees = Committees(self.founded.committee)
         names = names_of(self.options.machines, KEYS_EACH)
         self.keys = Keys(names, real=self.options.real_signatures)
         self.config = self._config()
         self.watch = Watch(
-            self.options, self.founded, self.committees, self.keys, self.marks, mutant.ignore
+            self.options,
+            self.founded,
+            self.committees,
+            self.keys,
+            self.marks,
+            self.is_down,
+            mutant.ignore,
         )
         self.network = Network(self.options, self.clock, self._receive, self._connect)
         self.blocks: dict[bytes, Block] = {}
         """Every block that some machine has logged, by id."""
         disks = [self._first_disk() for _ in range(self.options.machines)]
         first = disks[0].store.blocks[0][1].hash
-        self.replay = Replay(self.founded, self.committees, seed, self.marks, first)
-        self._ballot = Ballot(self.options.machines, self.options.size, self.clock.random)
+        self.replay = Replay(self.founded, seed, self.marks, first)
+        self._ballot = Ballot(self.options, self.clock.random)
         self.load = Load(
             self.founded, self.options, self.keys, self.replay.books, self.clock.random
         )
@@ -174,8 +181,9 @@ class Simulation:
         options, clock = self.options, self.clock
         for node in self.nodes:
             if node.index != options.late:
-                start_ms = clock.random.randint(0, 200)
-                clock.after(start_ms, partial(self._injector.boot, node))
+                founding = node.index < options.size
+                start_ms = clock.random.randint(0, 200 if founding else options.safety_ms)
+                clock.after(start_ms, partial(self._start, node))
         self._plan_load()
         self._plan_election()
         self._injector.plan(self.script)
@@ -198,6 +206,17 @@ class Simulation:
             self.marks.counts,
         )
 
+    def _start(self, node: SimNode) -> None:
+        """Start a machine for the first time; who joins may do so long after it was elected."""
+        joins = node.index >= self.options.size
+        if joins and node.index in self.watch.newest.machines:
+            self.marks.reach("a joiner started after it was elected")
+        self._injector.boot(node)
+
+    def is_down(self, machine: int) -> bool:
+        """Whether a machine is off."""
+        return self.nodes[machine].life is None
+
     @property
     def healed(self) -> bool:
         """Whether the time of faults is over."""
@@ -206,14 +225,14 @@ class Simulation:
     def _heal(self) -> None:
         options, clock = self.options, self.clock
         clock.trace("heals")
-        mortal = [index for index in range(options.machines) if index != options.traitor]
+        mortal = [index for index in range(options.machines) if index not in options.traitors]
         self._dead = tuple(clock.random.sample(mortal, options.stay_dead))
         self._injector.heal(self._dead)
 
     @property
     def survivors(self) -> list[SimNode]:
         """The honest nodes that are up after healing."""
-        gone = {*self._dead, self.options.traitor}
+        gone = {*self._dead, *self.options.traitors}
         return [node for node in self.nodes if node.index not in gone]
 
     @property
@@ -245,7 +264,7 @@ class Simulation:
 
         def together() -> bool:
             up = [each for each in self.members if each.alive.executed >= ordered]
-            return len(up) >= max(self.watch.epochs.items())[1].quorum
+            return len(up) >= self.watch.newest.quorum
 
         clock.run_until(start_ms + WORK_MS_MAX, together)
         require(together(), "a quorum catches up", self._standing())
@@ -359,12 +378,12 @@ class Simulation:
         if self.healed:
             return
         self.load.now_ms = self.clock.now_ms
-        order, members = self.load.lasting(), self._ballot.draw()
-        self.committees.order(order.txid, members)
-        self.clock.trace(f"election of {' '.join(f'{m}.{key}' for m, key in members)}")
-        self._submit(ORDINARY, [order])
-        if any(node.life is None for node in self.nodes):
-            self.marks.reach("election while a node was down")
+        motions = self._ballot.draw(self.replay.books.electorate)
+        for motion in motions:
+            self.clock.trace(f"motion {motion.number} {motion.wanted} by {motion.voices}")
+        if motions:
+            lane = ORDINARY if motions[0].wanted else PROTECTIVE
+            self._submit(lane, [self.load.motion(motion) for motion in motions])
         self._plan_election()
 
     def next_epoch(self, index: int) -> None:

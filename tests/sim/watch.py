@@ -6,6 +6,8 @@ simulated disk; certificates are counted here; the certified chain is executed a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from consensus import codec, signing
 from consensus.hotstuff import events as ev
 from consensus.hotstuff import wire
@@ -42,6 +44,7 @@ class Watch:
     """What all nodes have done.
 
     Args:
+        is_down: whether a machine is off.
         ignore: promises not to be judged, to see whether the others notice.
     """
 
@@ -52,6 +55,7 @@ class Watch:
         committees: Committees,
         keys: Keys,
         marks: Marks,
+        is_down: Callable[[int], bool],
         ignore: tuple[str, ...] = (),
     ) -> None:
         self._options = options
@@ -60,6 +64,7 @@ class Watch:
         self._keys = keys
         self._marks = marks
         self._ignore = ignore
+        self._is_down = is_down
         self._slots: dict[Slot, bytes] = {}
         self._timeouts: dict[tuple[int, int], dict[int, int]] = {}
         """By machine and epoch: the round that a timeout of each round reported."""
@@ -80,6 +85,11 @@ class Watch:
         if promise not in self._ignore:
             require(condition, promise, what)
 
+    @property
+    def newest(self) -> Roster:
+        """Who votes in the newest epoch."""
+        return self.epochs[max(self.epochs)]
+
     # --- signatures ---------------------------------------------------------------------------
 
     def signed(self, index: int, request: ev.Sign, disk: Disk) -> None:
@@ -90,7 +100,8 @@ class Watch:
         )
         roster = self.epochs[request.epoch]
         self._require(index in roster.machines, "members alone sign", where)
-        if request.epoch > 1 and index not in self.epochs[request.epoch - 1].machines:
+        joined = request.epoch > 1 and index not in self.epochs[request.epoch - 1].machines
+        if joined and request.kind is SignKind.VOTE:
             self._marks.reach("a new member voted")
         if request.kind is SignKind.VOTE:
             block_id = codec.parse(request.body)[2]
@@ -98,6 +109,8 @@ class Watch:
 
     def lies(self, index: int, message: Message) -> None:
         """A traitor says something: it counts as said, and is not judged."""
+        if epoch_of(message) > 1:
+            self._marks.reach("a traitor lied in a later epoch")
         match message:
             case Proposal(block):
                 self._proposed[block.id] = block
@@ -107,22 +120,23 @@ class Watch:
                 pass
 
     def evidence(self, index: int, kind: ev.EvidenceKind, message: Message) -> None:
-        """A node holds two messages against a validator, which must be the traitor."""
+        """A node holds two messages against a validator, which must be a traitor."""
         self._marks.reach(kind.value)
+        roster = self.epochs[epoch_of(message)]
         match message:
             case Proposal(block):
-                culprit: int | None = self._founded.committee.leader(block.round)
+                culprit: int | None = roster.at(roster.committee.leader(block.round))
             case Vote() | Timeout() | CommitVote():
-                culprit = message.validator
+                culprit = roster.at(message.validator)
             case _:
                 culprit = None
-        guilty = culprit is not None and culprit == self._options.traitor
+        guilty = culprit in self._options.traitors
         guilty = guilty and kind is not ev.EvidenceKind.RESULTS_DISAGREE
         self._require(guilty, "no evidence among the honest", f"node {index}: {kind.value}")
 
     def sends(self, index: int, message: Message, disk: Disk) -> None:
         """A message leaves a machine: what it promises must be durable there, and its only one."""
-        if index == self._options.traitor:
+        if index in self._options.traitors:
             return
         match message:
             case Proposal(block):
@@ -154,7 +168,7 @@ class Watch:
 
     def shows(self, index: int, certificates: Certificates, disk: Disk) -> None:
         """Certificates leave a machine, in a hello too: its own signatures in them are durable."""
-        if index == self._options.traitor:
+        if index in self._options.traitors:
             return
         for certificate in _present(certificates):
             said = certificate.statement if isinstance(certificate, CommitCert) else certificate
@@ -316,7 +330,10 @@ class Watch:
             return
         own = certificate.statement.height == block.height
         self._require(own, "an epoch ends by a certificate of its own", where)
-        known = self.epochs.setdefault(epoch + 1, Roster(self._committees.named(elected)))
+        if epoch + 1 not in self.epochs:
+            self.epochs[epoch + 1] = Roster(self._committees.named(elected))
+            self._note_change(self.epochs[epoch], self.epochs[epoch + 1])
+        known = self.epochs[epoch + 1]
         self._require(known.committee.hash == elected, "agreement", f"{where}: another committee")
 
     def leaves(self, index: int, block: Block) -> None:
@@ -325,23 +342,39 @@ class Watch:
         ends = statement.block_id == block.id and statement.next_committee_hash is not None
         ends = ends and self._tips[index] == (block.height, block.id)
         self._require(ends, "an epoch ends with its last block", f"node {index}, {block.height}")
-        self._note_change(self.epochs[block.epoch], self.epochs[block.epoch + 1])
+
+    def has_left(self, index: int, epoch: int) -> bool:
+        """Whether a machine is no member of an epoch, but was one before."""
+        was = any(index in self.epochs[each].machines for each in range(1, epoch))
+        return was and index not in self.epochs[epoch].machines
 
     def _note_change(self, old: Roster, new: Roster) -> None:
         """Note what kind of change this is."""
         reach = self._marks.reach
         reach("epoch changed")
         before, after = {*old.machines}, {*new.machines}
+        liars = {*self._options.traitors}
+        earlier = {
+            m for roster in self.epochs.values() if roster is not new for m in roster.machines
+        }
         if before - after:
             reach("a member left")
         if after - before:
             reach("a member joined")
+        if (after - before) & earlier:
+            reach("a member came back")
+        if (after - before) & liars:
+            reach("a traitor joined")
+        if (before - after) & liars:
+            reach("a traitor left")
+        if any(self._is_down(machine) for machine in after):
+            reach("an epoch began while a member was down")
         keys = zip(new.machines, new.committee.keys, strict=True)
         had = dict(zip(old.machines, old.committee.keys, strict=True))
         if any(had.get(machine, key) != key for machine, key in keys):
             reach("a member with another key")
-        if before == after and old.machines != new.machines:
-            reach("members changed places")
+        if any(old.own(machine) != new.own(machine) for machine in before & after):
+            reach("a member in another place")
 
     def _certified(
         self, block: Block, statement: Statement, certificate: CommitCert, where: str

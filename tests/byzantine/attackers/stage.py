@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import fields, replace
 
-from consensus.errors import DecodeError, SignatureError, VerificationError
+from consensus.errors import ComityError, DecodeError, SignatureError
 from consensus.hotstuff import events as ev
 from consensus.hotstuff.types import Block, CommitVote, Message, Proposal, Timeout, Vote
 from node.batch_verdicts import Verify
@@ -45,7 +45,9 @@ CALM = {
     "sync_ms": 2,
     "batch_every_ms": 60,
     "late": None,
-    "traitor": None,
+    "traitors": (),
+    "spare": 0,
+    "elect_every_ms": 0,
 }
 """Other faults are left out, but for links: loss, delay, and what the seed draws besides."""
 
@@ -93,14 +95,16 @@ class WaryNode(SimNode):
         """Take what a link brings, or drop the link."""
         try:
             super().receive(sender, parcel)
-        except VerificationError:
-            if sender not in self.stage.attackers:
-                raise
-            self.stage.drops(self.index, sender, "refused")
         except Violation as found:
             if found.promise != "no fault of the honest" or sender not in self.stage.attackers:
                 raise
             self.stage.drops(self.index, sender, "fault")
+
+    def _refuse(self, machine: int, error: ComityError) -> None:
+        """Drop the link that brought a message that does not hold."""
+        if machine not in self.stage.attackers:
+            super()._refuse(machine, error)
+        self.stage.drops(self.index, machine, "refused")
 
     def _checked(self, request: Verify) -> None:
         """Take a batch that was checked; a false one is remembered as refused."""
@@ -153,7 +157,9 @@ class AttackedSimulation(Simulation):
             raise ValueError("more attackers than f")
         self.seen: Counter[str] = Counter()
         chosen = self.clock.random.sample(range(size), len(names))
-        watch = Witness(self.options, self.founded, self.committees, self.keys, self.marks)
+        watch = Witness(
+            self.options, self.founded, self.committees, self.keys, self.marks, self.is_down
+        )
         watch.attackers, watch.seen = frozenset(chosen), self.seen
         self.watch = watch
         disks = [node.disk for node in self.nodes]

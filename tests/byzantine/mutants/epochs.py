@@ -6,13 +6,22 @@ alone tells (``tests/consensus/hotstuff/test_certificates.py``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
+from consensus.committee import Validator
 from consensus.hotstuff.blocktree import Node
 from consensus.hotstuff.events import Executed
 from consensus.hotstuff.replica import Replica
 from consensus.hotstuff.types import CommitCert
+from consensus.ledger import governing, membership
+from consensus.ledger.floor import Floor
+from consensus.ledger.kernel import committee as kernel
+from consensus.ledger.seats import SPACE
+from consensus.ledger.view import View
 from node.batches import BatchStore
 from tests.sim.mutants import Mutant
 
@@ -88,14 +97,55 @@ The search begins where one of its first seeds shows it; any other beginning tak
 
 
 @contextmanager
-def _any_counts() -> Iterator[None]:
-    kept = BatchStore._of_epoch
-    BatchStore._of_epoch = lambda self, counts: True  # type: ignore[method-assign]
+def _patched(owner: object, name: str, broken: object) -> Iterator[None]:
+    kept = getattr(owner, name)
+    setattr(owner, name, broken)
     try:
         yield
     finally:
-        BatchStore._of_epoch = kept  # type: ignore[method-assign]
+        setattr(owner, name, kept)
 
 
-ANY_COUNTS: Callable[[], AbstractContextManager[None]] = _any_counts
-"""Counts of batches are taken from whoever announces, of whatever epoch."""
+def _at_once(view: View, _now_ms: int) -> int | None:
+    coming = view.single(SPACE, [], view.paths.committee)
+    return coming.value.coming[0] if coming is not None and coming.value.coming else None
+
+
+def _places_turned_round(view: View, *asked: Any) -> tuple[tuple[Validator, ...], Any]:
+    rows, fault = AFTER(view, *asked)
+    return rows[::-1], fault
+
+
+def _nobody_ends(seats: Sequence[str], notice_ms: int) -> Floor:
+    return replace(FLOOR_OF(seats, notice_ms), objectors=len(seats) + 1)
+
+
+AFTER, FLOOR_OF = membership.after, governing.floor_of
+EVERYWHERE: Mapping[str, tuple[Callable[[], AbstractContextManager[None]], int, str]] = {
+    "counts of batches are taken from whoever announces, of whatever epoch": (
+        partial(_patched, BatchStore, "_of_epoch", lambda self, counts: True),
+        30,
+        "no fault of the honest",
+    ),
+    "fewer than a quorum of agencies change the committee": (
+        partial(_patched, kernel, "check_quorum", lambda acting, action: None),
+        0,
+        "the second reading agrees",
+    ),
+    "a change takes effect before its notice is over": (
+        partial(_patched, membership, "_due", _at_once),
+        0,
+        "all elect whom they agreed on",
+    ),
+    "who stays does not keep its place": (
+        partial(_patched, membership, "after", _places_turned_round),
+        0,
+        "all elect whom they agreed on",
+    ),
+    "f + 1 agencies that object end nothing": (
+        partial(_patched, governing, "floor_of", _nobody_ends),
+        28,
+        "all elect whom they agreed on",
+    ),
+}
+"""What is broken at every node and in the replay: how, the first seed, and the promise broken."""

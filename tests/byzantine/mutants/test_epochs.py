@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.byzantine.mutants.epochs import ANY_COUNTS, CAUGHT_BY
+from tests.byzantine.mutants.epochs import CAUGHT_BY, EVERYWHERE
 from tests.sim.campaign import run
 from tests.sim.errors import Violation
 from tests.sim.mutants import NONE, Mutant
@@ -42,6 +42,8 @@ def test_broken_rule_is_found(mutant: Mutant) -> None:
     assert broken(first, mutant) in promises
 
 
-def test_counts_of_any_epoch_are_found() -> None:
-    with ANY_COUNTS():
-        assert broken(30, NONE) == "no fault of the honest"
+@pytest.mark.parametrize("name", EVERYWHERE)
+def test_rule_broken_at_every_node_is_found(name: str) -> None:
+    breaks, first, promise = EVERYWHERE[name]
+    with breaks():
+        assert broken(first, NONE) == promise
