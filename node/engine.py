@@ -234,7 +234,7 @@ class Engine:
         tip = opening.stored_tip(store, identity.first_block)
         opening.begin_epoch(recovered, tip, identity.ended)
         opening.refuse_rollback(recovered, self.signer)
-        self.signer.adopt(opening.signed_bodies(recovered))
+        self.signer.adopt(opening.signed_bodies(recovered, identity.index))
         genesis = identity.genesis
         self._votes_missing = [
             metrics.votes_missing.labels(validator=each.agency)

@@ -144,7 +144,7 @@ def signer_of(
     before = identity.committees[:-1]
     used = any(row.key == key.public for committee in before for row in committee.validators)
     epoch = identity.committee.epoch
-    signed = any(each.epoch == epoch for each in signed_bodies(recovered))
+    signed = any(each.epoch == epoch for each in signed_bodies(recovered, identity.index))
     first = bool(before) and not used and not signed
     mark = mark_path(folder, identity.genesis, key)
     return open_signer(recovered, key, mark, chain=identity.chain, disk=disk, first=first)
@@ -157,8 +157,15 @@ def mark_path(folder: Path, genesis: Genesis, key: KeyPair) -> Path:
     return folder / f"signer-{key.public.hex()[:16]}.mark"
 
 
-def signed_bodies(recovered: Recovered) -> list[SignedBody]:
-    """Return what the log's safety record says that this key has signed."""
+def signed_bodies(recovered: Recovered, own: int) -> list[SignedBody]:
+    """Return what the log's safety record says that this key has signed.
+
+    A commit vote is no part of the record any more once a certificate settles it, which may be in
+    the very sync that was to make the vote durable; then the certificate alone tells of it.
+
+    Args:
+        own: place of the key in the epoch's committee, or ``FOLLOWER``.
+    """
     if recovered.found.safety is None:
         return []
     record = wire.decode_record(recovered.found.safety)
@@ -175,6 +182,10 @@ def signed_bodies(recovered: Recovered) -> list[SignedBody]:
     if proposal is not None:
         block = proposal.block
         bodies.append(SignedBody(SignKind.PROPOSAL, epoch, block.round, block.id))
+    settled = record.commit_cert
+    if settled is not None and settled.statement.epoch == epoch and own in dict(settled.signatures):
+        statement = settled.statement
+        bodies.append(SignedBody(SignKind.COMMIT_VOTE, epoch, statement.round, statement.encoded))
     return bodies
 
 

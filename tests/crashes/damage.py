@@ -206,7 +206,7 @@ class DamagedLog:
             require(bool(error.hint), "advice", str(error))
             return "lost"
         require(self._has_newest(keeps), "no start without the newest promise", f"{keeps}")
-        signer.adopt(opening.signed_bodies(recovered))
+        signer.adopt(opening.signed_bodies(recovered, self.node.index))
         for kind, round_ in self.signed:
             try:
                 signer.sign(kind, 1, round_, b"something else")

@@ -246,7 +246,7 @@ class Machine(ABC):
         self._begin_epoch(recovered, tip)
         opening.refuse_rollback(recovered, signer)
         before = signer.snapshot()
-        signer.adopt(opening.signed_bodies(recovered))
+        signer.adopt(opening.signed_bodies(recovered, own))
         if signer.snapshot() != before:
             self._marks.reach("log ahead of the signer's mark")
         if tip.ends(committee.epoch - 1):
