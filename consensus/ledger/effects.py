@@ -402,7 +402,10 @@ class Effects:
         for name, expression in assignments:
             value = self._value(expression)
             field = kind.fields[name]
-            if value is not None:  # of a field that may be absent; of others it is an error
+            if value is None:
+                if not field.optional:
+                    raise NoValue(expression.source)
+            else:
                 try:
                     field.stored.check(value)
                 except InputError as error:

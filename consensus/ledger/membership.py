@@ -20,7 +20,7 @@ from typing import Final
 from consensus import certificate, codec
 from consensus.codec import Value
 from consensus.committee import VALIDATORS_MAX, VALIDATORS_MIN, Committee, Validator
-from consensus.errors import present
+from consensus.errors import DecodeError, SignatureError, present
 from consensus.hashing import context
 from consensus.ledger.layout import ACTIVE
 from consensus.ledger.seats import (
@@ -189,7 +189,10 @@ def expiry_fault(changes: Sequence[Sequence[Value]], at_ms: int) -> Fault | None
     for _, agency, row in changes:
         if row is None:
             continue
-        found = certificate.decode(Validator(*row).certificate)  # read when it was agreed on
+        try:
+            found = certificate.decode(Validator(*row).certificate)
+        except (DecodeError, SignatureError):
+            return "CERTIFICATE", f"the certificate of {agency} is malformed"
         if not found.from_ms <= at_ms <= found.until_ms:
             return "CERTIFICATE", f"the certificate of {agency} is not good at that time"
     return None

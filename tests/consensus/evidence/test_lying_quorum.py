@@ -338,17 +338,37 @@ def test_the_signers_of_a_group_ascend_and_all_of_them_sign_the_act() -> None:
         assert said in said_, stage
 
 
-def test_acknowledgements_are_shown() -> None:
+def without_acks(town: Town, bundle: Bundle, calls: int) -> Bundle:
+    """The bundle of the clerk's first act with what nodes have acknowledged hidden."""
+    leaves = bundle.private.leaves
+    salt, opening = leaves[-1]
+    kh = private.slot(town.ledger.chain, public_key("clerk"), 1)
+    hidden = salted.leaf_hash(kh, private.leaf_names(calls, len(leaves))[-1], 0, salt, opening)
+    return replace(bundle, private=replace(bundle.private, leaves=(*leaves[:-1], hidden)))
+
+
+def test_an_outcome_is_not_judged_without_the_acknowledgements_that_it_rests_on() -> None:
     town = Town(test_sealing.GENESIS)
     iban = test_sealing.opening(town, "DE02")
     decision = test_sealing.decide(town, iban, acks=test_sealing.acks_of(town, iban))
     bundle = town.bundle(decision)
     assert verify(sealed(bundle), town.ledger.chain).judged
-    salt, opening = bundle.private.leaves[-1]
-    kh = private.slot(town.ledger.chain, public_key("clerk"), 1)
-    hidden = salted.leaf_hash(kh, private.leaf_names(1, 4)[-1], 0, salt, opening)
-    part = replace(bundle.private, leaves=(*bundle.private.leaves[:-1], hidden))
-    assert refused(town, replace(bundle, private=part))[1].startswith("acks: ")
+    stage, message = refused(town, without_acks(town, bundle, 1))
+    assert (stage, "the rules cannot be run on it" in message) == ("judgement", True), message
+
+
+def test_acknowledgements_may_be_hidden_where_nothing_is_judged_by_them() -> None:
+    town = Town(test_sealing.GENESIS)
+    iban = test_sealing.opening(town, "DE02")
+    acks = test_sealing.acks_of(town, iban)
+    calls = (("files.open", "x", test_sealing.SINCE, iban.commitment, None),
+             ("payments.transfer", "a", "b", 10**9))  # fmt: skip
+    draft = town.draft("clerk", *calls, expects=[("file", ["x"], 0)], acks=acks)
+    decision = town.one(draft)
+    assert decision.code == Code.INSUFFICIENT
+    bundle = town.bundle(decision)
+    for file in (bundle, without_acks(town, bundle, 2)):
+        assert not verify(sealed(file), town.ledger.chain).judged
 
 
 def test_a_bundle_is_encoded_in_one_way() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from consensus import codec
 from consensus.codec import Value
 from consensus.genesis import OpeningBalance, RoleGiven
 from consensus.ledger.codes import Code
@@ -22,6 +23,8 @@ from consensus.ledger.ledger import of_genesis
 from consensus.ledger.readers import Row, account_row, record_row
 from consensus.ledger.transaction import Draft, Transaction
 from consensus.ledger.types import TEXT_BYTES_MAX
+from consensus.state.record import decode_row, encode_row, update
+from consensus.state.state import Row as Stored
 from tests.consensus.ledger.test_language import digest
 from tests.consensus.ledger.world import (
     CHARTER,
@@ -69,6 +72,12 @@ create = [ { kind = "thing", id = ["{input.of}", "LONG"], set = { name = "'a'" }
 [actions.twice]
 actor   = { role = "odd.clerk" }
 require = [ { code = "NO", that = "1 == 2", say = "no" }, { code = "NO", that = "now < 5", say = "no" } ]
+
+[actions.copy]
+actor  = { role = "odd.clerk" }
+inputs = { thing = "ref:thing", name = "text" }
+load   = [ ["thing", "thing/{input.thing}"] ]
+create = [ { kind = "thing", id = ["{input.name}"], set = { name = "thing.name" } } ]
 
 [actions.needs]
 actor  = { role = "odd.clerk" }
@@ -188,6 +197,18 @@ def test_a_name_that_is_too_long_whatever_the_inputs_names_nothing(odd: Odd) -> 
 def test_what_fails_twice_in_the_same_words_is_told_once(odd: Odd) -> None:
     assert odd.act("twice") == (Code.REQUIREMENT, ["NO", "no"])
     assert odd.walked == 1
+
+
+def test_what_a_record_must_have_and_lacks_is_not_written_elsewhere(odd: Odd) -> None:
+    """No act leaves a record so; of a state that says it all the same no copy is made."""
+    assert odd.act("make", "a", "name", expects=[("thing", ["a"], 0)]) == (Code.APPLIED, None)
+    kh = odd.ledger.paths("record", ["thing", "a"])
+    row = odd.state.get(kh)
+    assert row is not None
+    bare, vh = update(decode_row(row.value), kh, {"name": codec.encode(None)}, [bytes(16)], 2)
+    odd.state.write([(kh, Stored(vh, row.changed_height, encode_row(bare)))])
+    refused = odd.act("copy", ["a"], "b", expects=[("thing", ["b"], 0)])
+    assert refused == (Code.REQUIREMENT, ["NO_VALUE", "thing.name has no value"])
 
 
 # --- what may be absent -------------------------------------------------------------------------

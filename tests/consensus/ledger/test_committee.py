@@ -7,11 +7,13 @@ last. The charter here asks for one approval, which is less than the floor.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from consensus import codec
 from consensus.codec import Value
 from consensus.committee import Committee
 from consensus.genesis import Agency
@@ -20,6 +22,8 @@ from consensus.ledger.decision import Decision
 from consensus.ledger.kernel.committee import encode_changes
 from consensus.ledger.seats import BEGUN, COMING, DROPPED, OBJECTED
 from consensus.ledger.transaction import Ack
+from consensus.state.record import decode_single, encode_single
+from consensus.state.state import Row
 from tests.consensus.ledger.governed import NOTICE_MS
 from tests.consensus.ledger.members import (
     Members,
@@ -478,6 +482,28 @@ def test_a_certificate_must_be_good_when_the_change_takes_effect() -> None:
     world.run()
     assert world.change(1).state == DROPPED
     assert world.epoch == 1
+
+
+@pytest.mark.parametrize("spoil", [lambda data: b"none", lambda data: data[:-1] + b"\xff"])
+def test_a_change_whose_certificate_cannot_be_read_is_dropped(
+    spoil: Callable[[bytes], bytes],
+) -> None:
+    """It was read when it was agreed on; a state that says another is no reason to stand still."""
+    world = Members()
+    world.agreed(world.replacing("audit"))
+    kh = world.ledger.paths("committee", [1])
+    row = world.state.get(kh)
+    assert row is not None
+    version, salt, data = decode_single(row.value)
+    value: Any = codec.parse(data)
+    [(_, _, changed)] = value[5]
+    at = changed.index(validator("audit", 1).certificate)
+    changed[at] = spoil(changed[at])
+    spoiled = encode_single(version, salt, codec.encode(value))
+    world.state.write([(kh, Row(row.vh, row.changed_height, spoiled))])
+    assert world.pass_notice().next_committee is None
+    assert (world.change(1).state, world.seats.coming) == (DROPPED, None)
+    assert world.change(1).why == ["CERTIFICATE", "the certificate of audit is malformed"]
 
 
 # --- what follows the committee -----------------------------------------------------------------
