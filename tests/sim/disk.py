@@ -100,9 +100,16 @@ class Disk:
                     pass
 
     def flushed(self) -> None:
-        """Forget of the log what the store has by now."""
-        height = self.store.height
-        self.blocks = {i: block for i, block in self.blocks.items() if block.height > height}
+        """Forget of the log what the store has by now, and blocks of epochs that have ended.
+
+        Nothing is built on those: a log that begins anew may hold them without their batches.
+        """
+        height, epoch = self.store.height, self.epoch
+        self.blocks = {
+            block_id: block
+            for block_id, block in self.blocks.items()
+            if block.height > height and block.epoch == epoch
+        }
         self.batches = {d: None for d in self.batches if d not in self.store.batches}
 
     def compare(self, found: Found, blocks: Iterable[Block], where: str) -> None:
