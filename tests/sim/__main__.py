@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -172,7 +173,10 @@ def _shrink(case: Case, into: Path) -> int:
 
 
 def campaign(seeds: range, size: int | None, jobs: int, *, digests: bool = False) -> int:
-    """Run seeds with a bar of progress; print what was violated and reached."""
+    """Run seeds with a bar of progress; print what was violated and reached.
+
+    Stopped by Ctrl-C it reports of the seeds that have ended, with exit status 1.
+    """
     begin = time.monotonic()
     columns = (
         BarColumn(),
@@ -183,11 +187,12 @@ def campaign(seeds: range, size: int | None, jobs: int, *, digests: bool = False
     total = _Total(seeds, size, digests=digests)
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task("", total=len(seeds), told="")
-        for outcome in outcomes(seeds, size, jobs):
-            for line in total.take(outcome):
-                progress.console.file.flush()
-                print(line, flush=True)
-            progress.update(bar, advance=1, told=total.line())
+        with suppress(KeyboardInterrupt):
+            for outcome in outcomes(seeds, size, jobs):
+                for line in total.take(outcome):
+                    progress.console.file.flush()
+                    print(line, flush=True)
+                progress.update(bar, advance=1, told=total.line())
     return total.report(time.monotonic() - begin)
 
 
@@ -201,10 +206,11 @@ class _Total:
         self._marks: Counter[str] = Counter()
         self._rounds: Counter[int] = Counter()
         self._failed: list[int] = []
-        self._virtual_ms = self._heights = self._transactions = 0
+        self._ended = self._virtual_ms = self._heights = self._transactions = 0
 
     def take(self, outcome: Outcome) -> Iterable[str]:
         """Enter an outcome; return what is to be printed of it."""
+        self._ended += 1
         result: Result | None = outcome.result
         if result is None:
             self._failed.append(outcome.seed)
@@ -233,12 +239,15 @@ class _Total:
         rounds = ", ".join(f"{count} in {n}" for n, count in sorted(self._rounds.items()))
         print(f"new work after healing, seeds by rounds: {rounds}")
         print(
-            f"{len(self._seeds)} seeds, {len(self._failed)} failed; "
+            f"{self._ended} seeds, {len(self._failed)} failed; "
             f"{self._virtual_ms / HOUR_MS:.2f} simulated hours, {self._heights} heights, "
             f"{self._transactions} transactions in {seconds:.0f} s"
         )
         if self._failed:
             print(f"failed: {' '.join(map(str, self._failed))}")
+            return 1
+        if self._ended < len(self._seeds):
+            print(f"stopped: {len(self._seeds) - self._ended} seeds have not been run")
             return 1
         missed = [mark for mark in SOMETIMES if not self._marks[mark]]
         if missed and len(self._seeds) >= MARKS_SEEDS:

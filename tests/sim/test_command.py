@@ -49,6 +49,23 @@ def test_campaign_that_finds_something_fails_and_names_the_seed(
     assert "failed: 8 9" in told
 
 
+def test_campaign_that_is_stopped_tells_of_the_seeds_that_have_ended(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = Case.of_seed(int(SEED), 4).run()
+
+    def run(case: Case) -> object:
+        if case.options.seed == 5:
+            raise KeyboardInterrupt
+        return one
+
+    monkeypatch.setattr(campaign.Case, "run", run)
+    assert command.main(["--seeds", "3..9", "--jobs", "1"]) == 1
+    told = capsys.readouterr().out
+    assert "2 seeds, 0 failed; " in told
+    assert told.endswith("stopped: 5 seeds have not been run\n")
+
+
 def test_large_campaign_that_misses_a_mark_fails(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
