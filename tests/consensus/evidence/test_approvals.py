@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from consensus.codec import Value
 from consensus.evidence.verify import verify
+from consensus.genesis import RoleGiven
 from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
+from consensus.ledger.effects import hold_id
 from consensus.ledger.transaction import PROPOSE
 from tests.consensus.evidence.town import Town
 from tests.consensus.ledger import test_extra_entries as entries
@@ -16,11 +19,13 @@ from tests.consensus.ledger import test_self_approvals as consents
 from tests.consensus.ledger.desk import DESK_CHARTER
 from tests.consensus.ledger.world import (
     BENEFITS,
+    DEFAULT,
     IDENTITY,
     make_genesis,
     person,
     public_key,
     register,
+    token,
 )
 
 
@@ -68,6 +73,30 @@ def test_read_rules_that_stand_for_many_roles_are_judged_again() -> None:
         decision = town.do(who, "payments.ping", 1, expects=[(*entries.SECRET, 1)])
         assert decision.code == code
         judged(town, decision)
+
+
+def test_a_proposal_whose_money_was_not_there_yet_is_judged_again() -> None:
+    """Tried with enough of it, the judgement goes on to leaves that the decision never read."""
+    roles = (
+        RoleGiven(token("admin"), "payments.clerk"),
+        RoleGiven(token("officer"), "charter.admin"),
+    )
+    town = Town(make_genesis(roles=(*DEFAULT.roles, *roles)))
+    target: list[Value] = ["action", ["identity", "register"]]
+    placed = town.do("officer", "charter.place_hold", [target], ["all"], None, "Act")
+    hold = hold_id(placed.header.txid, 0, 0)
+    calls = (
+        ("charter.confirm_hold", hold, None),
+        ("payments.transfer", "a", "b", 10**9),
+        ("charter.release_hold", "treasury", hold),
+    )
+    expects: list[tuple[str, list[Value], int]] = [("hold", [hold], 1)]
+    proposed = town.draft(
+        "admin", *calls, expects=expects, mode=PROPOSE, not_after_ms=town.now_ms + 1_000_000
+    )
+    decision = town.one(proposed)
+    assert decision.code == Code.PROPOSED
+    judged(town, decision)
 
 
 def test_an_effect_brought_about_by_a_renewed_approval_is_judged_again() -> None:
