@@ -266,8 +266,8 @@ class KeyHolder(Protocol):
         ...
 
 
-class _InMemory(keys.Key):
-    """A key that was made here."""
+class InMemory(keys.Key):
+    """A key that was made or read here."""
 
     def seal(self, message: bytes) -> bytes:
         """Return the signature."""
@@ -312,7 +312,7 @@ def enrol(
     validator = holder
     if validator is None:
         files["validator"] = keys.new_pair(KeyKind.VALIDATOR)
-        validator = _InMemory(files["validator"])
+        validator = InMemory(files["validator"])
     named = []
     for name, person in people.items():
         key = given.get(name)

@@ -2,6 +2,7 @@
 
     filling    a new or empty folder is filled, or left as it was
     undoing    files that are made, or none of them
+    as_owner   root acts as the user whom a place belongs to
     saying     what was being done, where the system does not
     advice     what a person can do about an error of the system
 
@@ -12,6 +13,7 @@ not empty. Not here: files that are synced (``keys``), and a node's data (``node
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -46,6 +48,25 @@ def advice(error: OSError) -> str:
 def refused(doing: str, error: OSError) -> FileError:
     """Return the error of a command: ``doing``, as *cannot write x*, and why."""
     return FileError(f"{doing}: {error.strerror or error}", hint=advice(error))
+
+
+@contextmanager
+def as_owner(path: Path) -> Iterator[None]:
+    """Have root read and write as the user whom ``path`` belongs to; anybody else as before.
+
+    What root would make in a node's folder, the node's user could not open.
+    """
+    if os.geteuid() != 0 or not path.exists():
+        yield
+        return
+    owner, group = path.stat(), os.getegid()
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from comity import founding, keys
-from comity.ceremony import Address, Enrolment, validator_of
+from comity.ceremony import Address, Enrolment, InMemory, KeyHolder, validator_of
 from comity.errors import DraftError
 from comity.founding import Person
 from consensus import genesis, memberfile
@@ -36,12 +36,14 @@ def new_member(
     people: Mapping[str, bytes | None],
     *,
     make_certificate: founding.MakeCertificate,
+    holder: KeyHolder | None = None,
 ) -> Enrolment:
     """Make the keys of an agency that joins, and the file by which the members know them.
 
     Args:
         people: who acts for it from the start, with public keys; None: the key is made here. A
             member whose machine is lost brings none.
+        holder: of a validator key that is kept elsewhere; without one the key is made here.
 
     Raises:
         DraftError: too many would act for it.
@@ -51,10 +53,14 @@ def new_member(
             f"{len(people)} people, at most {PEOPLE_MAX} act for a new member at first",
             hint="name its administrators; they admit the others later",
         )
-    files = {"validator": keys.new_pair(KeyKind.VALIDATOR), "node": keys.new_pair(KeyKind.NODE)}
+    files = {"node": keys.new_pair(KeyKind.NODE)}
+    validator = holder
+    if validator is None:
+        files["validator"] = keys.new_pair(KeyKind.VALIDATOR)
+        validator = InMemory(files["validator"])
     named = []
     for name, given in sorted(people.items()):
-        if name in files:
+        if name in ("validator", "node"):
             raise DraftError(f"nobody can be named {name}", hint="choose another name")
         key = given
         if key is None:
@@ -62,8 +68,8 @@ def new_member(
             key = files[name].public
         admitted = founding.admit(Person(name, agency, genesis.OFFICIAL), key)
         named.append(Named(name, admitted.principal, admitted.subject, key))
-    own = validator_of(agency, files["validator"].public, files["node"], address, make_certificate)
-    return Enrolment(_file(chain, own, tuple(named), files["validator"], files["node"]), files)
+    own = validator_of(agency, validator.public, files["node"], address, make_certificate)
+    return Enrolment(_file(chain, own, tuple(named), validator, files["node"]), files)
 
 
 def renewed(
@@ -73,12 +79,15 @@ def renewed(
     kept: Mapping[str, KeyPair],
     *,
     make_certificate: founding.MakeCertificate,
+    holder: KeyHolder | None = None,
 ) -> Enrolment:
     """Make the next keys of a member's validator, and the file that asks for them.
 
     Args:
         before: as the committee has it.
         kept: the present keys that stay, by name: ``validator``, ``node``, both or none.
+        holder: of the validator key from then on, the present or the next one, which is kept
+            elsewhere; without one it is kept or made here.
 
     Raises:
         DraftError: a kept key is not the one in the committee, or nothing would change.
@@ -93,9 +102,9 @@ def renewed(
     files = {
         f"{name}{NEXT}": keys.new_pair(kind)
         for name, kind in (("validator", KeyKind.VALIDATOR), ("node", KeyKind.NODE))
-        if name not in kept
+        if name not in kept and (name != "validator" or holder is None)
     }
-    validator = kept.get("validator") or files[f"validator{NEXT}"]
+    validator = holder or InMemory(kept.get("validator") or files[f"validator{NEXT}"])
     node = kept.get("node") or files[f"node{NEXT}"]
     own = validator_of(before.agency, validator.public, node, address, make_certificate)
     if own == before:
@@ -109,8 +118,8 @@ def _file(
     chain: bytes,
     own: Validator,
     people: tuple[Named, ...],
-    validator: KeyPair,
+    validator: KeyHolder,
     node: KeyPair,
 ) -> bytes:
     member = Member(chain, own, people)
-    return memberfile.encode(member, keys.Key(validator).sign, keys.Key(node).sign)
+    return memberfile.encode(member, validator.seal, keys.Key(node).sign)

@@ -176,7 +176,8 @@ def load_genesis(config: Config) -> tuple[Genesis, bytes]:
 def load_keys(config: Config, keyring: Keyring) -> Keys:
     """Return the keys in the files that the configuration names.
 
-    With ``[signer] socket`` the validator's is another process's, to be asked for there.
+    With ``[signer] socket`` the validator's is another process's, to be asked for there; with
+    ``socket_next`` alone the present one is a file's and the next one another process's.
 
     Raises:
         ComityError: a file cannot be used.
@@ -189,10 +190,10 @@ def load_keys(config: Config, keyring: Keyring) -> Keys:
 
     nodes = held(KeyKind.NODE, section.node_key, section.node_key_next)
     validators: list[KeyPair | RemoteKey] = []
-    if section.role != "observer" and config.signer.socket:
-        validators = _remote_keys(config)
-    elif section.role != "observer":
-        validators += held(KeyKind.VALIDATOR, section.validator_key, section.validator_key_next)
+    if section.role != "observer":
+        validators += _remote_keys(config)
+        if not config.signer.socket:
+            validators += held(KeyKind.VALIDATOR, section.validator_key, section.validator_key_next)
     return Keys(tuple(validators), tuple([NodeKey(each) for each in nodes]))
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import grp
+import os
+import pwd
 import re
 import shlex
 import shutil
@@ -292,3 +295,26 @@ def test_each_unit_is_understood_and_hardened(tmp_path: Path, name: str) -> None
     found = re.search(rf"Overall exposure level for {shown}: ([0-9.]+)", done.stdout)
     assert found is not None, done.stdout + done.stderr
     assert float(found[1]) < 2.0
+
+
+@pytest.mark.skipif(
+    shutil.which("logrotate") is None, reason="logrotate is missing: run scripts/tools"
+)
+def test_a_log_file_is_rotated_while_its_node_keeps_it_open(tmp_path: Path) -> None:
+    text = (DEPLOY / "systemd/comity-node.logrotate").read_text("utf-8")
+    (folder,) = re.findall(r"^StandardError=append:(.+)/node\.log$", text.replace("#   ", ""), re.M)
+    user, group = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
+    rules = tmp_path / "rules"
+    logs = tmp_path / "logs"
+    logs.mkdir(mode=0o755)
+    text = text.replace(folder, str(logs)).replace("su comity comity", f"su {user} {group}")
+    rules.write_text(text)
+    rules.chmod(0o644)
+    with (logs / "node.log").open("a") as log:
+        log.write("before\n")
+        log.flush()
+        words = ["logrotate", "--force", "--state", str(tmp_path / "state"), str(rules)]
+        subprocess.run(words, check=True, capture_output=True)
+        log.write("after\n")
+    assert (logs / "node.log.1").read_text() == "before\n"
+    assert (logs / "node.log").read_text() == "after\n"

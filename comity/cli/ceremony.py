@@ -30,7 +30,7 @@ from comity.cli.network import app
 from comity.cli.options import OUTPUT, Output, UsageError, examples
 from comity.cli.show import emit, pairs, table
 from comity.errors import DraftError
-from comity.files import filling, refused, undoing
+from comity.files import as_owner, filling, refused, undoing
 from comity.founding import NAME
 from comity.hosts import check_host
 from comity.joining import new_member
@@ -39,6 +39,13 @@ from consensus.committee import parse_address
 from consensus.errors import DecodeError
 from consensus.keyfile import KeyKind
 
+SignerFile = Annotated[
+    Path | None,
+    Parameter(
+        name="--signer",
+        help="Configuration of the signer that holds the validator key, file or token.",
+    ),
+]
 SUFFIX: Final = ".member"
 TRANSCRIPT_NAME: Final = "transcript.txt"
 TELEMETRY: Final = "127.0.0.1:9400"
@@ -110,10 +117,7 @@ def enrol_(
         Path | None,
         Parameter(help="Seal the keys of the validator and the node with the passphrase in it."),
     ] = None,
-    signer: Annotated[
-        Path | None,
-        Parameter(help="Configuration of the signer that holds the validator key, file or token."),
-    ] = None,
+    signer: SignerFile = None,
     output: Output = OUTPUT,
 ) -> None:
     """Make an agency's keys on its own machine, and the one public file that the others need.
@@ -124,12 +128,7 @@ def enrol_(
     from node.network.tls import make_certificate
 
     if file.suffix != ".toml":
-        if signer is not None:
-            raise UsageError(
-                "--signer is for founding a network, not for joining one",
-                hint="enrol with a key file, and give that to the signer: docs/keys.md",
-            )
-        _join(file, agency, peers, clients, folder, person, passphrase_file, output)
+        _join(file, agency, peers, clients, folder, person, passphrase_file, signer, output)
         return
     terms = read_terms(file)
     address = doors(address_of(peers, "--peers"), address_of(clients, "--clients"))
@@ -137,7 +136,7 @@ def enrol_(
     if len(given) != len(person):
         raise UsageError("a person is named twice", hint="give each --person once")
     passphrase = None if passphrase_file is None else keys.read_passphrase(passphrase_file)
-    with _holder(signer) as holder:
+    with key_of(signer) as holder:
         made = enrol(
             terms, agency, address, given, make_certificate=make_certificate, holder=holder
         )
@@ -168,6 +167,7 @@ def _join(
     folder: Path,
     person: Sequence[str],
     passphrase_file: Path | None,
+    signer: Path | None,
     output: Output,
 ) -> None:
     """Make the keys of an agency that joins a network, or of a member whose machine is lost."""
@@ -184,7 +184,10 @@ def _join(
     founding.check_agency(agency)
     passphrase = None if passphrase_file is None else keys.read_passphrase(passphrase_file)
     chain = genesis.chain_id(data)
-    made = new_member(chain, agency, address, people, make_certificate=make_certificate)
+    with key_of(signer) as holder:
+        made = new_member(
+            chain, agency, address, people, make_certificate=make_certificate, holder=holder
+        )
     name = folder / f"{agency}{SUFFIX}"
     text = founding.config(agency, agency, TELEMETRY, joins=True)
     certificate = memberfile.peek(made.member).validator.certificate
@@ -293,14 +296,17 @@ def merge_(
 
 
 @contextmanager
-def _holder(signer: Path | None) -> Iterator[KeyHolder | None]:
-    """Yield the key of a signer that is not running."""
+def key_of(signer: Path | None) -> Iterator[KeyHolder | None]:
+    """Yield the key of a signer's configuration, for a member file; None without a signer."""
     if signer is None:
         yield None
         return
-    from node.signing.main import member_key
+    from node.signing.config import load
+    from node.signing.main import open_key
 
-    key = member_key(signer)
+    config = load(signer, os.environ)
+    with as_owner(config.path(config.signer.key or config.token.pin_file)):
+        key = open_key(config, os.environ)
     try:
         yield key
     finally:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from comity import founding, keys
 from comity.ceremony import Address, spoken
-from comity.cli.ceremony import SUFFIX, address_of, doors, lay_down
+from comity.cli.ceremony import SUFFIX, SignerFile, address_of, doors, key_of, lay_down
 from comity.cli.network import app
 from comity.cli.options import (
     OUTPUT,
@@ -30,7 +30,7 @@ from comity.cli.show import emit, out, pairs, table, titled
 from comity.cli.values import parse_value, time_word
 from comity.client import Client
 from comity.errors import DraftError
-from comity.files import refused, undoing
+from comity.files import as_owner, refused, undoing
 from comity.joining import renewed
 from comity.members import (
     Changed,
@@ -168,6 +168,7 @@ def leave(
         "comity network rotate registry                       new keys of validator and node",
         "comity network rotate registry --keep validator      a new node key and certificate",
         "comity network rotate registry --keep validator --keep node --peers 10.1.0.9:7400",
+        "comity network rotate registry --signer next/signer.toml  to the key of the next signer",
     )
 )
 def rotate(
@@ -182,6 +183,7 @@ def rotate(
     passphrase_file: Annotated[
         Path | None, Parameter(help="Seal the new keys with the passphrase in it.")
     ] = None,
+    signer: SignerFile = None,
     from_: From = None,
     reason: Reason = "",
     reach: Reach = REACH,
@@ -190,7 +192,8 @@ def rotate(
     """Make the next keys of a node, in its folder, and the member file; with a key, propose it.
 
     The node goes on with its present keys and takes the next ones in the epoch that names them. For
-    a machine that is lost, enrol again with the genesis file and propose that member file.
+    a machine that is lost, enrol again with the genesis file and propose that member file. Where a
+    signer holds the validator key, its configuration says which key there is from then on.
 
     Args:
         folder: of the node: with node.toml and keys.
@@ -200,8 +203,9 @@ def rotate(
     for each in keep:
         if each not in KEEP:
             raise UsageError(f"--keep {each!r} is no key of a node", hint="validator or node")
-    agency = _agency(folder)
-    kept = {name: _key(folder / "keys" / f"{name}.key") for name in dict.fromkeys(keep)}
+    agency = _agency(folder, signer, keep)
+    with as_owner(folder / "keys"):
+        kept = {name: _key(folder / "keys" / f"{name}.key") for name in dict.fromkeys(keep)}
     passphrase = None if passphrase_file is None else keys.read_passphrase(passphrase_file)
     from_ms = _from_ms(from_)
     name = folder / f"{agency}{SUFFIX}"
@@ -209,7 +213,15 @@ def rotate(
     async def work(client: Client) -> int:
         before = _member_of(await client.committee(), agency)
         address = _address(before, peers, clients)
-        made = renewed(client.chain, before, address, kept, make_certificate=make_certificate)
+        with key_of(signer) as holder:
+            made = renewed(
+                client.chain,
+                before,
+                address,
+                kept,
+                make_certificate=make_certificate,
+                holder=holder,
+            )
         for key in made.files:
             place = folder / "keys" / f"{key}.key"
             if place.exists():
@@ -217,9 +229,10 @@ def rotate(
                     f"{place} exists: keys were made for a change already",
                     hint=f"propose {name}, or move the file away to make others",
                 )
-        with undoing([folder / "keys" / f"{key}.key" for key in made.files]):
-            for key, pair in made.files.items():
-                keys.create(folder / "keys" / f"{key}.key", pair, passphrase)
+        places = {folder / "keys" / f"{key}.key": pair for key, pair in made.files.items()}
+        with as_owner(folder / "keys"), undoing(list(places)):
+            for place, pair in places.items():
+                keys.create(place, pair, passphrase)
             lay_down(folder, {name.name: made.member}, replace=True)
         digest = memberfile.digest(made.member)
         if client.key is not None:
@@ -290,11 +303,26 @@ def _from_ms(word: str | None) -> int | None:
     return found
 
 
-def _agency(folder: Path) -> str:
-    """Return whose node's folder it is."""
+def _agency(folder: Path, signer: Path | None, keep: Sequence[str]) -> str:
+    """Return whose node's folder it is; refuse where it is not plain which validator key is meant.
+
+    Raises:
+        UsageError: a signer holds it and is not named, or two keys are.
+    """
     from node import config
 
-    return config.load(folder / founding.CONFIG_NAME, os.environ).node.agency
+    found = config.load(folder / founding.CONFIG_NAME, os.environ)
+    if found.signer.socket and signer is None:
+        raise UsageError(
+            f"a signer holds the validator key of {folder}",
+            hint="name its configuration with --signer; to exchange the key, that of the next one",
+        )
+    if signer is not None and "validator" in keep:
+        raise UsageError(
+            "--signer and --keep validator both say which validator key there is",
+            hint="leave --keep validator out: the key of the signer in use stays",
+        )
+    return found.node.agency
 
 
 def _key(path: Path) -> KeyPair:

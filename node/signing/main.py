@@ -255,11 +255,6 @@ def init_token(path: Path) -> bytes:
     return key.public
 
 
-def member_key(path: Path) -> OpenStore:
-    """Return the key of a signer's configuration, to found a network with. Raises ComityError."""
-    return open_key(load(path, os.environ), os.environ)
-
-
 def open_key(config: SignerConfig, environment: MutableMapping[str, str]) -> OpenStore:
     """Return the key store that the configuration names; this process alone has it.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -174,15 +177,17 @@ def test_an_agency_joins_by_one_file_one_proposal_and_a_quorum_of_approvals(town
     assert "charter.administrator" in town("authority", *own).out
 
 
+PLACES = ("--peers", "west:7400", "--clients", "west:7401")
+
+
 def test_a_member_rotates_its_keys_in_its_own_folder(town: Shell) -> None:
     folder = node_folder(town)
-    places = ("--peers", "west:7400", "--clients", "west:7401")
-    said = town(*as_("west", "network", "rotate", "west", *places))
+    said = town(*as_("west", "network", "rotate", "west", *PLACES))
     assert said.status == 0, said.err
     assert sorted(each.name for each in (folder / "keys").iterdir()) == [
         "node-next.key", "node.key", "validator-next.key", "validator.key",
     ]  # fmt: skip
-    twice = town(*as_("west", "network", "rotate", "west", *places))
+    twice = town(*as_("west", "network", "rotate", "west", *PLACES))
     assert twice.status == 2
     assert "keys were made for a change already" in twice.err
     txid = town("network", "members", "--json").json["proposed"][0]["proposal"]
@@ -210,6 +215,94 @@ def test_an_address_changes_and_both_keys_stay(town: Shell) -> None:
     )
     shown = town("network", "members").out
     assert f"{VALIDATORS[3].public.hex()} (as before)" in shown
+
+
+def signer_folder(town: Shell, name: str, seed: int) -> bytes:
+    """Lay down a signer's configuration with its key file; return the key's public half."""
+    folder = town.folder / name
+    folder.mkdir()
+    pair = keyfile.from_seed(KeyKind.VALIDATOR, bytes([seed]) * 32)
+    keys.create(folder / "validator.key", pair)
+    (folder / "signer.toml").write_text(
+        '[signer]\ngenesis = "g"\nsocket = "s"\nclient_user = "0"\nkey = "validator.key"\n'
+    )
+    return pair.public
+
+
+def with_a_signer(town: Shell) -> Path:
+    """Lay down the folder of a node whose validator key a signer holds."""
+    folder = node_folder(town)
+    (folder / "keys" / "validator.key").unlink()
+    with (folder / "node.toml").open("a") as file:
+        file.write(f'[signer]\nsocket = "s"\nkey = "{VALIDATORS[3].public.hex()}"\n')
+    return folder
+
+
+def test_the_key_of_the_next_signer_takes_the_place_of_the_present_ones(town: Shell) -> None:
+    folder = with_a_signer(town)
+    following = signer_folder(town, "next", 99)
+    said = town(
+        "network", "rotate", "west", "--keep", "node", "--signer", "next/signer.toml", *PLACES
+    )
+    assert said.status == 0, said.err
+    assert [each.name for each in (folder / "keys").iterdir()] == ["node.key"]
+    txid = town("network", "members", "--json").json["proposed"][0]["proposal"]
+    consent(town, txid, "east", "south")
+    pass_notice(town)
+    row = town.twin.committee.validators[3]
+    assert (row.key, row.node_key) == (following, NODES[3].public)
+
+
+def test_an_address_changes_while_a_signer_holds_the_key(town: Shell) -> None:
+    folder = with_a_signer(town)
+    assert signer_folder(town, "own", 4) == VALIDATORS[3].public
+    said = town(
+        "network", "rotate", "west", "--keep", "node", "--signer", "own/signer.toml",
+        *PLACES,
+    )  # fmt: skip
+    assert said.status == 0, said.err
+    member = memberfile.decode((folder / "west.member").read_bytes())
+    assert member.validator.key == VALIDATORS[3].public
+    assert member.validator.peer_host == "west"
+
+
+def test_a_key_file_is_not_made_beside_a_signer_that_holds_the_key(town: Shell) -> None:
+    folder = with_a_signer(town)
+    signer_folder(town, "next", 99)
+    for words, what, hint in (
+        ((), "a signer holds the validator key of west", "--signer"),
+        (("--keep", "validator", "--signer", "next/signer.toml"), "both say", "leave --keep"),
+        (("--signer", "absent/signer.toml"), "cannot read absent/signer.toml", "name the"),
+    ):
+        said = town("network", "rotate", "west", *words)
+        assert said.status == 2, (words, said.out, said.err)
+        assert what in said.err, (words, said.err)
+        assert hint in said.err, (words, said.err)
+    assert [each.name for each in (folder / "keys").iterdir()] == ["node.key"]
+
+
+def test_an_agency_joins_with_a_key_that_its_signer_holds(town: Shell) -> None:
+    public = signer_folder(town, "own", 99)
+    enrol(town, "health", "--person", "chief", "--signer", "own/signer.toml")
+    folder = town.folder / "health"
+    member = memberfile.decode((folder / "health.member").read_bytes())
+    assert member.validator.key == public
+    assert sorted(each.name for each in (folder / "keys").iterdir()) == ["chief.key", "node.key"]
+    said = town("network", "propose-member", "health/health.member", "--title", "Health")
+    assert said.status == 0, said.err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_what_root_makes_in_a_nodes_folder_is_the_nodes_users(town: Shell) -> None:
+    with tempfile.TemporaryDirectory() as place:  # others may pass through, unlike pytest's own
+        folder = Path(shutil.move(node_folder(town), Path(place, "west")))
+        for each in (Path(place), folder, *folder.rglob("*")):
+            os.chown(each, 65534, 65534)
+        said = town("network", "rotate", str(folder), "--keep", "node", *PLACES)
+        assert said.status == 0, said.err
+        owners = {each.name: each.stat().st_uid for each in folder.rglob("*")}
+    assert owners["validator-next.key"] == owners["west.member"] == 65534
+    assert (os.geteuid(), os.getegid()) == (0, 0)
 
 
 def test_without_a_key_rotating_makes_the_file_and_members_shows_the_committee(

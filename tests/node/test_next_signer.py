@@ -71,9 +71,22 @@ def test_the_signer_is_asked_whose_key_the_epochs_committee_names(tmp_path: Path
     assert isinstance(found, SilentSigner), "a key that is another machine's"
 
 
+def test_a_key_in_a_file_is_exchanged_for_one_of_a_signer(tmp_path: Path) -> None:
+    config = configured(tmp_path, socket_next="next", key_next=NEXT.hex())
+    (tmp_path / "keys").mkdir()
+    own = tmp_path / "keys" / "validator.key"
+    own.write_bytes(keyfile.pack(pair_of(40, KeyKind.VALIDATOR)))
+    own.chmod(0o600)
+    following, present = load_keys(config, Keyring(None, {})).validators
+    assert isinstance(present, keyfile.KeyPair)
+    assert present.public == FIRST
+    assert following == RemoteKey(NEXT, tmp_path / "next")
+
+
 @pytest.mark.parametrize(
     ("signer", "said"),
     [
+        ({"key": FIRST.hex()}, "socket = ''"),
         ({"socket": "now", "key": FIRST.hex(), "socket_next": "next"}, "key_next = ''"),
         ({"socket": "now", "key": FIRST.hex(), "key_next": NEXT.hex()}, "socket_next = ''"),
         ({"socket": "now", "key": FIRST.hex()[:-1]}, "key = "),

@@ -10,9 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from comity.ceremony import Address
+from comity.cli.ceremony import key_of
+from comity.joining import new_member
+from comity.members import read_member
 from consensus import signing
 from consensus.errors import PassphraseError
 from node.errors import ForeignDataError, KeyStoreError
+from node.network.tls import make_certificate
 from node.signing import main
 from node.signing.config import load
 from node.signing.token import TokenStore
@@ -99,6 +104,18 @@ def test_a_session_that_broke_is_opened_again(tmp_path: Path, token: str) -> Non
     key.close()
 
 
+def test_a_member_file_is_signed_where_the_key_lies(tmp_path: Path, token: str) -> None:
+    path = configured(tmp_path / "a", token, "member")
+    public = main.init_token(path)
+    address = Address("10.0.0.1", 7400, "10.0.0.1", 7401)
+    with key_of(path) as holder:
+        made = new_member(
+            bytes(32), "health", address, {}, make_certificate=make_certificate, holder=holder
+        )
+    assert read_member(made.member, bytes(32)).validator.key == public
+    assert list(made.files) == ["node"]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -153,4 +170,4 @@ def test_the_pin_comes_from_its_file_or_from_systemds_credential(
     path.write_text(path.read_text() + 'pin_file = "pin"\n')
     TokenStore.open(load(path, {}), given).close()
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "none"))
-    assert main.member_key(path).public == public
+    assert main.open_key(load(path, {}), os.environ).public == public
