@@ -57,7 +57,10 @@ def check_folder(folder: Path) -> str | None:
     if not stat.S_ISDIR(status.st_mode):
         raise DataAccessError(f"{folder} is not a folder", hint="name another under [node] data")
     if status.st_uid not in (os.geteuid(), 0):
-        raise DataAccessError(f"the data folder {folder} is of user {status.st_uid}, not this one")
+        raise DataAccessError(
+            f"the data folder {folder} is of user {status.st_uid}, not this one",
+            hint="run it as the node's user (`sudo -u comity …`); if that is this one, chown it",
+        )
     if mode & stat.S_IWOTH:
         raise DataAccessError(f"anybody may write to the data folder {folder} (mode {mode:04o})")
     if mode & 0o077:
