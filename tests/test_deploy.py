@@ -302,9 +302,7 @@ def test_each_unit_is_understood_and_hardened(tmp_path: Path, name: str) -> None
 )
 def test_a_log_file_is_rotated_while_its_node_keeps_it_open(tmp_path: Path) -> None:
     text = (DEPLOY / "systemd/comity-node.logrotate").read_text("utf-8")
-    (folder,) = re.findall(
-        r"^StandardError=append:(.+)/node\.log$", text.replace("#   ", ""), re.MULTILINE
-    )
+    (folder,) = re.findall(r"^#   StandardError=append:(.+)/node\.log$", text, re.MULTILINE)
     user, group = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
     rules = tmp_path / "rules"
     logs = tmp_path / "logs"

@@ -73,8 +73,9 @@ def test_folders_and_key_files_of_another_user_are_refused(tmp_path: Path) -> No
     keyfiles.create(key, b"key")
     os.chown(folder, 12345, 12345)
     os.chown(key, 12345, 12345)
-    with pytest.raises(DataAccessError, match="user 12345"):
+    with pytest.raises(DataAccessError, match="user 12345") as caught:
         hardening.check_folder(folder)
+    assert "as the node's user" in caught.value.hint
     with pytest.raises(KeyAccessError, match="belongs to user 12345"):
         keyfiles.read_bytes(key)
 
