@@ -274,7 +274,7 @@ def test_a_key_file_is_not_made_beside_a_signer_that_holds_the_key(town: Shell) 
         (("--keep", "validator", "--signer", "next/signer.toml"), "both say", "leave --keep"),
         (("--signer", "absent/signer.toml"), "cannot read absent/signer.toml", "name the"),
     ):
-        said = town("network", "rotate", "west", *words)
+        said = town("network", "rotate", "west", *PLACES, *words)
         assert said.status == 2, (words, said.out, said.err)
         assert what in said.err, (words, said.err)
         assert hint in said.err, (words, said.err)
