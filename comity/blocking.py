@@ -339,7 +339,8 @@ class BlockingClient(BlockingFeeds):
             genesis: bytes of the genesis file, which the caller trusts.
             servers: agencies whose nodes to use, in order of preference, each ``name`` or
                 ``name=host:port`` where it is not reached at its usual address; observers as
-                ``court.crt=host:port`` or ``servers.observer``; None: the whole committee.
+                ``court.crt=host:port`` or ``servers.observer``; None: the whole committee. For an
+                agency that the genesis file does not name the committees are followed first.
             key: proved on every connection and signs transactions; None stays anonymous.
             patience_seconds: until an operation gives up.
             spread: use the servers in turn.
@@ -350,6 +351,8 @@ class BlockingClient(BlockingFeeds):
             DecodeError: the genesis file is malformed.
             DraftError: a server is not of the committee and no observer, or the purpose is too
                 long.
+            NotReachableError: a server is not of the first committee, and no node answered that
+                could tell of later ones.
         """
         return cls(
             _Loop(
