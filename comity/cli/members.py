@@ -42,8 +42,9 @@ from comity.members import (
     wanted_words,
 )
 from comity.results import Decision
-from consensus import memberfile
+from consensus import keyfile, memberfile
 from consensus.committee import Committee, Validator
+from consensus.errors import PassphraseError
 from consensus.keyfile import KeyPair
 from consensus.ledger.types import Type
 
@@ -204,9 +205,10 @@ def rotate(
         if each not in KEEP:
             raise UsageError(f"--keep {each!r} is no key of a node", hint="validator or node")
     agency = _agency(folder, signer, keep)
-    with as_owner(folder / "keys"):
-        kept = {name: _key(folder / "keys" / f"{name}.key") for name in dict.fromkeys(keep)}
     passphrase = None if passphrase_file is None else keys.read_passphrase(passphrase_file)
+    with as_owner(folder / "keys"):
+        _check_passphrase(folder / "keys", passphrase)
+        kept = {name: _key(folder / "keys" / f"{name}.key") for name in dict.fromkeys(keep)}
     from_ms = _from_ms(from_)
     name = folder / f"{agency}{SUFFIX}"
 
@@ -323,6 +325,39 @@ def _agency(folder: Path, signer: Path | None, keep: Sequence[str]) -> str:
             hint="leave --keep validator out: the key of the signer in use stays",
         )
     return found.node.agency
+
+
+def _check_passphrase(folder: Path, passphrase: str | None) -> None:
+    """Refuse next keys that the node could not open, or that anybody could who has the disk.
+
+    A node opens all its key files with one passphrase, and the next ones when their epoch begins:
+    too late to find out.
+
+    Raises:
+        UsageError: the keys in use are under another passphrase, under none, or under one and the
+            next ones would not be.
+    """
+    present = [folder / f"{each}.key" for each in KEEP if (folder / f"{each}.key").exists()]
+    sealed = [each for each in present if keyfile.describe(keys.read_file(each)).sealed]
+    if passphrase is None and sealed:
+        raise UsageError(
+            f"{sealed[0]} is under a passphrase, and the next keys would be under none",
+            hint="name the file with the same passphrase in --passphrase-file",
+        )
+    if passphrase is not None and not sealed:
+        raise UsageError(
+            f"the keys in {folder} are under no passphrase, so the node could not open the next",
+            hint="leave --passphrase-file out, or seal the present ones first: "
+            "`comity keys passphrase`, and docs/keys.md for how the node is told",
+        )
+    for each in sealed:
+        try:
+            keyfile.read(keys.read_file(each), passphrase)
+        except PassphraseError as error:
+            raise UsageError(
+                f"the passphrase does not open {each}, and a node has one for all its keys",
+                hint="give the one that the keys in use are under",
+            ) from error
 
 
 def _key(path: Path) -> KeyPair:

@@ -292,6 +292,33 @@ def test_an_agency_joins_with_a_key_that_its_signer_holds(town: Shell) -> None:
     assert said.status == 0, said.err
 
 
+def test_next_keys_are_under_the_passphrase_of_the_present_ones_or_are_not_made(
+    town: Shell,
+) -> None:
+    folder = node_folder(town)
+    for name in ("right", "wrong"):
+        (town.folder / name).write_text(f"{name} words\n")
+        (town.folder / name).chmod(0o600)
+    rotate = ("network", "rotate", "west", *PLACES)
+    unsealed = town(*rotate, "--passphrase-file", "right")
+    (folder / "keys" / "node.key").unlink()
+    (folder / "keys" / "validator.key").unlink()
+    pair = keyfile.from_seed(KeyKind.NODE, bytes([14]) * 32)
+    keys.create(folder / "keys" / "node.key", pair, "right words")
+    for said, what, hint in (
+        (unsealed, "under no passphrase", "leave --passphrase-file out"),
+        (town(*rotate), "the next keys would be under none", "--passphrase-file"),
+        (town(*rotate, "--passphrase-file", "wrong"), "does not open", "keys in use"),
+    ):
+        assert said.status == 2, said.out
+        assert what in said.err, said.err
+        assert hint in said.err, said.err
+    assert not list(folder.glob("**/*-next.key"))
+    done = town(*rotate, "--passphrase-file", "right")
+    assert done.status == 0, done.err
+    keys.open_pair(folder / "keys" / "validator-next.key", ask=lambda _: "right words")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 def test_what_root_makes_in_a_nodes_folder_is_the_nodes_users(town: Shell) -> None:
     with tempfile.TemporaryDirectory() as place:  # others may pass through, unlike pytest's own
