@@ -207,8 +207,9 @@ def rotate(
     agency = _agency(folder, signer, keep)
     passphrase = None if passphrase_file is None else keys.read_passphrase(passphrase_file)
     with as_owner(folder / "keys"):
-        _check_passphrase(folder / "keys", passphrase)
         kept = {name: _key(folder / "keys" / f"{name}.key") for name in dict.fromkeys(keep)}
+        if len(kept) + (signer is not None) < len(KEEP):  # else none is made
+            _check_passphrase(folder / "keys", passphrase)
     from_ms = _from_ms(from_)
     name = folder / f"{agency}{SUFFIX}"
 
