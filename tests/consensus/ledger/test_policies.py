@@ -25,8 +25,10 @@ from consensus.errors import DecodeError
 from consensus.ledger import decision as decisions
 from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
-from consensus.ledger.transaction import Draft
+from consensus.ledger.transaction import PROPOSE, Draft, Transaction
 from tests.consensus.ledger.committee_room import PEOPLE, Desk, digest, missing, reasons
+from tests.consensus.ledger.desk import DESK_CHARTER
+from tests.consensus.ledger.test_language import digest as params_digest
 from tests.consensus.ledger.test_policy_search import Asked, Person, brute, policies
 from tests.consensus.ledger.world import CHARTER, START_MS, public_key, token
 
@@ -633,3 +635,41 @@ def test_every_policy_gives_an_outcome_of_its_own(policy: str, cosigners: list[s
     if decision.code == Code.NEEDS_APPROVAL:
         assert decision.detail
         assert sentence("NEEDS_APPROVAL", decision.detail).startswith("approvals are missing: ")
+
+
+# --- of what is proposed --------------------------------------------------------------------------
+
+
+def settled(desk: Desk, proposed: Transaction, *approvers: str) -> list[Code]:
+    """Store a proposal and let somebody approve it; return the codes of the last block."""
+    assert desk.one(proposed).code == Code.PROPOSED
+    result = None
+    for who in approvers:
+        result = desk.run(desk.draft(who, ("charter.approve", proposed.txid)))
+    assert result is not None
+    return [each.code for each in result.decisions]
+
+
+def test_policy_of_a_proposal_reads_the_parameters_of_the_period_that_the_call_is_about() -> None:
+    """The rate is 9 from March on, and above 5 a supervisor is asked."""
+    desk = Desk('{ role = "desk.supervisor" }', charter=DESK_CHARTER)
+    action = desk.ledger.rules(desk.state, desk.now_ms).book.action("desk", "set_month")
+    assert action is not None
+    call = Draft(
+        "desk", "set_month", action.action_id, [["f"], 2026 * 12 + 2], params_digest(rate=9)
+    )
+    until_ms = desk.now_ms + 1_000_000
+    named = [("file", ["f"], 1)]
+    proposed = desk.draft("ada", call, expects=named, mode=PROPOSE, not_after_ms=until_ms)
+    assert settled(desk, proposed, "sam") == [Code.APPLIED, Code.APPLIED]
+    assert desk.record("file", ["f"]).fields["amount"] == 9
+
+
+def test_policy_of_a_proposal_reads_intermediate_values() -> None:
+    """``twice`` is twice the amount of the file, which is 10."""
+    for least, codes in ((19, [Code.APPLIED, Code.APPLIED]), (20, [Code.NOT_AUTHORIZED])):
+        policy = f'{{ role = "desk.supervisor", where = "twice > {least}" }}'
+        desk = Desk(policy, charter=DESK_CHARTER)
+        until_ms = desk.now_ms + 1_000_000
+        proposed = desk.sending(mode=PROPOSE, not_after_ms=until_ms)
+        assert settled(desk, proposed, "sam") == codes
