@@ -448,12 +448,9 @@ class View:
         """Return what the transaction sees of an account; records the read."""
         kh = account.kh
         change = self._changes.get(kh)
-        if kh not in self.reads:
-            if change is not None and change.opened:
-                self.reads[kh] = ZERO
-            else:
-                hash_accounts([account])
-                self.reads[kh] = account.vh
+        if kh not in self.reads:  # one that the transaction opens is there as absent
+            hash_accounts([account])
+            self.reads[kh] = account.vh
         return account if change is None else change
 
     def move(self, account: Account) -> Change:

@@ -309,7 +309,10 @@ def test_what_one_call_makes_another_of_the_same_transaction_rests_on(odd: Odd) 
 
 def test_an_account_is_read_by_the_transaction_that_opens_it(odd: Odd) -> None:
     both = odd.draft("clerk", ("payments.open_purse", "new"), ("payments.check_purse", "new", 0))
-    assert odd.one(both).code == Code.APPLIED
+    decision = odd.one(both)
+    assert decision.code == Code.APPLIED
+    kh = odd.ledger.paths("account", ["purse", "new"])
+    assert kh + bytes(32) in codec.parse(decision.leaves["reads"])[0]
     other = odd.draft(
         "clerk", ("payments.open_purse", "newer"), ("payments.check_purse", "newer", 1)
     )

@@ -26,6 +26,7 @@ from consensus.ledger.rules import (
     load_toml,
 )
 from tests.consensus.ledger.reader import read_single
+from tests.consensus.ledger.test_dry import Watched
 from tests.consensus.ledger.test_rules_vectors import ROOT
 from tests.consensus.ledger.world import (
     DEFAULT,
@@ -149,9 +150,9 @@ def test_a_draft_of_an_emergency_form_is_tried_out_with_the_review_that_it_bring
     run = DryRun(dry, world.state, context, draft)
     assert (run.outcome.code, run.findings) == (Code.APPLIED, [])
     monkeypatch.setattr(emergency, "REVIEWS_MAX", 0)
-    full = DryRun(dry, world.state, context, draft)
+    full = Watched(dry, world.state, context, draft)
     assert full.outcome.code == Code.LIMIT
-    assert [(each.code, each.call) for each in full.findings] == [(Code.LIMIT, 0)]
+    assert [(each.code, each.call) for each in full.walked] == [(Code.LIMIT, 0)]
     assert world.one(draft).code == Code.LIMIT
 
 

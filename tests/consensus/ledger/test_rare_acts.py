@@ -84,7 +84,18 @@ def test_a_network_has_so_many_domains(monkeypatch: pytest.MonkeyPatch) -> None:
     assert world.activate("tax", 1).code == Code.APPLIED
 
 
-def test_a_rule_set_that_comes_earlier_than_one_that_is_to_come_fits_both_times() -> None:
+def test_a_rule_set_that_comes_earlier_than_one_that_is_to_come_fits_both_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is compiled with the others for both; that it may follow is asked for its own alone."""
+    asked: list[int] = []
+    follows = rulesets._check_following
+
+    def counted(acting: Any, book: Any, domain: str) -> None:
+        asked.append(book.rule_sets["benefits"].number)
+        follows(acting, book, domain)
+
+    monkeypatch.setattr(rulesets, "_check_following", counted)
     world = Governed()
     world.propose(benefits(2))
     world.propose(TAX)
@@ -92,7 +103,9 @@ def test_a_rule_set_that_comes_earlier_than_one_that_is_to_come_fits_both_times(
     assert world.activate("benefits", 2, late_ms).code == Code.APPLIED
     soon_ms = world.now_ms + 1000 + NOTICE_MS
     assert soon_ms < late_ms
+    asked.clear()
     assert world.activate("tax", 1, soon_ms).code == Code.APPLIED
+    assert asked == [1]
     for time_ms, numbers in ((soon_ms, (1, 1)), (late_ms, (2, 1))):
         world.wait_until(time_ms)
         world.run()

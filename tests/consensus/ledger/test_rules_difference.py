@@ -200,6 +200,13 @@ def test_who_may_object_now_is_among_the_powers() -> None:
     assert found.powers == ("+ stops.jury now: object to shut",)
 
 
+def test_duties_that_are_kept_apart_from_now_on_are_said() -> None:
+    law = 'legal_basis = "Public Finance Act"'
+    apart = 'separate = [["audit.reader", "payments.clerk"]]'
+    found = between(PAYMENTS, (law, f"{law}\n{apart}"))
+    assert lines(found) == {"rule set": ["+ separate: audit.reader payments.clerk"]}
+
+
 def test_the_same_lines_in_another_order_are_said_as_that() -> None:
     rows = [
         '{ code = "DEAD", that = "person.status == \'alive\'", say = "the person is not alive" }',
