@@ -382,6 +382,7 @@ def test_more_approvals_than_cosigners_are_noted() -> None:
         '{ distinct = "agency", all = [ ' + where(AUDIT) + ", " + where(AUDIT, ', when = "file.amount > 1"') + " ] }",
         '{ distinct = "agency", all = [ ' + where(AUDIT) + ", { any = [ " + where(AUDIT) + " ] } ] }",
         where("who.agency == who.role"), where("who.agency == (true ? 'x' : 'y')"),
+        where("who.principal == (file.amount > 1 ? file.owner : file.owner)", ", count = 2"),
     ],
 )  # fmt: skip
 def test_policy_that_somebody_may_satisfy_is_not_noted(policy: str) -> None:
