@@ -79,6 +79,11 @@ inputs = { thing = "ref:thing", name = "text" }
 load   = [ ["thing", "thing/{input.thing}"] ]
 create = [ { kind = "thing", id = ["{input.name}"], set = { name = "thing.name" } } ]
 
+[actions.claim]
+actor  = { role = "odd.clerk" }
+inputs = { id = "text?" }
+unique = [["claim", "{input.id}"]]
+
 [actions.needs]
 actor  = { role = "odd.clerk" }
 inputs = { id = "text?" }
@@ -173,6 +178,8 @@ def odd() -> Odd:
 @pytest.mark.parametrize("id_", [None, LONG], ids=["none", "too long"])
 def test_what_nothing_names_is_not_made_loaded_or_reserved(odd: Odd, id_: Value) -> None:
     code, detail = odd.act("make", id_, "a")
+    assert (code, detail[0]) == (Code.REQUIREMENT, "NO_VALUE")
+    code, detail = odd.act("claim", id_)
     assert (code, detail[0]) == (Code.REQUIREMENT, "NO_VALUE")
     assert odd.act("needs", id_) == (Code.NOT_FOUND, ["thing", None])
     code, detail = odd.act("set_aside", id_, 5)

@@ -154,6 +154,11 @@ def test_whoever_is_the_author_under_another_name_approves_nothing() -> None:
     assert (refused.code, refused.detail) == (Code.NOT_AUTHORIZED, lacks)
 
 
+def test_outlook_of_what_rests_on_what_an_earlier_call_makes_is_that_of_the_whole() -> None:
+    desk, proposed = registering()
+    assert ahead(desk).outlook(with_approval(desk, proposed, "deputy")) is None
+
+
 def test_who_may_object_to_what_an_earlier_call_makes_is_judged_by_role_too() -> None:
     desk, proposed = registering()
     refused = desk.one(desk.act("deputy", "object", proposed, "no"))
@@ -166,12 +171,16 @@ def test_who_may_object_to_what_an_earlier_call_makes_is_judged_by_role_too() ->
 # --- storing --------------------------------------------------------------------------------------
 
 
-def test_a_proposal_of_an_unknown_action_is_not_stored() -> None:
+@pytest.mark.parametrize(
+    "first", [("payments.open_purse", "new"), ("payments.check_purse", "a", 1)]
+)
+def test_a_proposal_of_an_unknown_action_is_not_stored(first: tuple[Any, ...]) -> None:
+    """Neither where the call before it could be carried out, nor where it could one day."""
     desk = Desk()
     unknown = Draft("payments", "nothing", bytes(32), [], bytes(32), False)
     proposed = desk.draft(
         "clerk",
-        desk.call("payments.open_purse", "new"),
+        desk.call(*first),
         unknown,
         mode=PROPOSE,
         not_after_ms=desk.now_ms + HOUR_MS,

@@ -15,6 +15,7 @@ from consensus.ledger import disclosures, expects, fixed_policies, membership
 from consensus.ledger.authority import Standing
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.evidence import Written
+from consensus.ledger.governing import Governing
 from consensus.ledger.kernel import committee, disclosing, proposals, reversal, rulesets
 from consensus.ledger.kernel.quorum import roles_of
 from consensus.ledger.layout import ACTIVE, ADOPTION, EXECUTOR_HEAD, Agency
@@ -169,6 +170,26 @@ def test_somebody_who_is_there_already_does_not_come_with_a_validator() -> None:
     assert world.pass_notice().next_committee is None
 
 
+def test_the_nodes_of_a_later_epoch_are_those_of_its_seats() -> None:
+    world = World()
+    founded = world.genesis.committee
+    seats: Any = SimpleNamespace(pairs=[("audit", b"a" * 32), ("health", b"h" * 32)])
+    asked = []
+
+    def now() -> Any:
+        asked.append(1)
+        return seats
+
+    given: list[Any] = [founded, 0, b"C" * 32, world.ledger.compiled, 1]
+    nodes = {"audit": b"first"}
+    later = Governing(*given, nodes, now)
+    for _ in range(2):
+        assert later.nodes == {"audit": b"a" * 32, "health": b"h" * 32}
+    assert len(asked) == 2  # that they were asked for is a read of each transaction
+    assert Governing(*given, nodes, None).nodes == nodes
+    assert Governing(*given, None, now).nodes is None
+
+
 # --- proposals, disclosures, facts --------------------------------------------------------------
 
 
@@ -255,7 +276,9 @@ def test_a_record_that_is_merely_held_overwrites_nothing() -> None:
     draft = view.draft(record)
     draft.held = 1
     assert draft.overwritten() == []
+    assert [draft.field_version_before("name"), draft.field_version("name")] == [1, 1]
     draft.write("name", "Anna")
+    assert [draft.field_version_before("name"), draft.field_version("name")] == [1, 2]
     assert [codec.parse(each.value_cbor) for each in draft.overwritten()] == ["Ann"]
 
 

@@ -422,6 +422,11 @@ REFUSED = [
      'actor   = { role = "benefits.manager", not = ["ent.by.paid"', "has no status 'paid'"),
     ("benefits", 'sealed_for = ["treasury", "audit"]', 'open = true, sealed_for = ["treasury"]',
      "a field is open or sealed, not both"),
+    ("benefits", 'type = "text", sealed_for = ["treasury", "audit"]',
+     'type = "commitment", sealed_for = ["treasury"]', "a commitment hides its value already"),
+    ("benefits", 'set    = [ { record = "ent", status = "suspended" } ]',
+     "set = [ " + '{ record = "ent", status = "suspended" }, ' * 20 + "]\nopen = [ "
+     + '{ account = "account/payee" }, ' * 20 + "]", "40 effects, at most"),
     ("identity", 'alive = ["dead"]', 'alive = ["dead", "dead"]', "a step is named twice"),
     ("identity", 'hold_by = ["payments"]', 'hold_by = ["' + "x" * 70_000 + '"]', "bytes of text"),
     ("identity", 'alive = ["dead"]', "alive = [" + '"dead", ' * 300 + "]", "items, at most"),
