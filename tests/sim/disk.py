@@ -99,6 +99,22 @@ class Disk:
                 case _:
                     pass
 
+    def turned(self, where: str) -> None:
+        """What is being written is a log that begins anew: it holds no other batch.
+
+        So every batch that a block names is to be among what is written, if it was synced before.
+        What no block names may have expired; a block that comes later is fetched with its batches.
+        """
+        carried = {
+            BatchPart.unpack(data).digest for kind, data in self.writing if kind == Kind.PRIVATE
+        }
+        self.flushed()
+        for block in self.blocks.values():
+            for item in block.payload:
+                kept = item.digest in carried or item.digest not in self.batches
+                require(kept, FOUND_AGAIN, f"{where}: a new log lacks a batch of {block.height}")
+        self.batches = {digest: None for digest in self.batches if digest in carried}
+
     def flushed(self) -> None:
         """Forget of the log what the store has by now, and blocks of epochs that have ended.
 
@@ -124,8 +140,7 @@ class Disk:
         ids = {block.id: block for block in blocks}
         for block_id, block in self.blocks.items():
             require(block_id in ids, FOUND_AGAIN, f"{where}: no block of {block.height}")
-            beyond = block.epoch < self.epoch  # the end of its epoch: it is never executed
-            for item in () if beyond else block.payload:
+            for item in block.payload:
                 synced = item.digest in self.batches
                 again = item.digest in found.batches and item.digest in found.private
                 require(again or not synced, FOUND_AGAIN, f"{where}: no batch of {block.height}")

@@ -495,6 +495,7 @@ class Machine(ABC):
         def through() -> None:
             life.at_disk = False
             self.disk.files.settle()
+            self.disk.turned(f"node {self.index}")
             self.disk.synced(self._simulation.blocks)
 
         life.at_disk = True
