@@ -176,6 +176,15 @@ def test_the_keys_that_the_manifest_lays_out_are_ones_that_a_node_takes(tmp_path
     assert mount["mountPath"] in [each["mountPath"] for each in mounted]
 
 
+def test_next_keys_are_looked_for_where_the_manifest_lays_out_the_secret(tmp_path: Path) -> None:
+    node = configs.load(_written(tmp_path), {}).node
+    for present, following in (
+        (node.validator_key, node.validator_key_next),
+        (node.node_key, node.node_key_next),
+    ):
+        assert Path(following) == Path(present).with_name(f"{Path(present).stem}-next.key")
+
+
 def test_peers_reach_a_node_that_is_not_ready() -> None:
     services = {each["metadata"]["name"]: each["spec"] for each in manifest("Service")}
     assert services["comity-peers"]["publishNotReadyAddresses"] is True
