@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from tests.byzantine.mutants.epochs import CAUGHT_BY, EVERYWHERE
-from tests.sim.campaign import run
+from tests.byzantine.mutants.epochs import ANY_COUNTS, CAUGHT_BY, EVERYWHERE
+from tests.sim.campaign import Case, run
 from tests.sim.errors import Violation
+from tests.sim.kept import read
 from tests.sim.mutants import NONE, Mutant
 from tests.sim.options import draw
 
@@ -47,3 +49,11 @@ def test_rule_broken_at_every_node_is_found(name: str) -> None:
     breaks, first, promise = EVERYWHERE[name]
     with breaks():
         assert broken(first, NONE) == promise
+
+
+def test_counts_of_any_epoch_are_found() -> None:
+    """In the run that once showed it, with more elections: few seeds of any twenty do."""
+    kept = read()["numbers-of-the-next-epoch"].case
+    options = replace(kept.options, seed=35, elect_every_ms=200, elect_again=0.7, notice_ms=20)
+    with ANY_COUNTS(), pytest.raises(Violation, match="no fault of the honest"):
+        Case(options, kept.script).run()
