@@ -434,11 +434,11 @@ def _signed_by(validator: int, certificate: Certificate) -> Vote | Timeout | Com
                 epoch, round_, high_qc = certificate.epoch, certificate.round, certificate.high_qc
                 return Timeout(epoch, round_, high_round, validator, signature, high_qc, None, None)
         return None
-    signature = dict(certificate.signatures).get(validator)
-    if signature is None:
+    signed = dict(certificate.signatures).get(validator)
+    if signed is None:
         return None
     if isinstance(certificate, CommitCert):
-        return CommitVote(certificate.statement, validator, signature)
+        return CommitVote(certificate.statement, validator, signed)
     epoch, round_ = certificate.epoch, certificate.round
     block_id, height = certificate.block_id, certificate.height
-    return Vote(epoch, round_, block_id, height, validator, signature, ())
+    return Vote(epoch, round_, block_id, height, validator, signed, ())
