@@ -6,8 +6,8 @@
     a block's: require ─► fetches ─► offer(solicited) ... held ─► the block is complete
 
 A batch is *held* when it is whole, checked and logged; it is proposable when all earlier ones of
-its origin are held too. It stays so until a block with it is delivered, whatever becomes of blocks
-in between, or until none of its transactions can be applied any more.
+its origin are held too, or have not come for GAP_MS. It stays so until a block with it is
+delivered, whatever becomes of blocks in between, or until none of its transactions can be applied.
 
 Bounds against a hostile origin: ORIGIN_BYTES_MAX and ORIGIN_BATCHES_MAX of what it pushed, numbers
 at most NUMBERS_AHEAD_MAX ahead, one batch a number. What a block names is fetched beyond these
@@ -37,6 +37,8 @@ from node.checked import CheckedBatch, from_batch
 ORIGIN_BYTES_MAX: Final = 32 * 1024 * 1024
 ORIGIN_BATCHES_MAX: Final = 4096
 NUMBERS_AHEAD_MAX: Final = 4096
+GAP_MS: Final = 20_000
+"""A batch held for so long waits no longer for earlier ones of its origin: nobody may have them."""
 NUMBERS_KEPT_MAX: Final = 1024
 """Numbers up to the contiguous count whose digests are remembered, to see a second batch."""
 CHECKING_MAX: Final = 64
@@ -523,6 +525,16 @@ class BatchStore:
         ]
         return [self._remove(digest).batch for digest in expired]
 
+    def close_gaps(self, now_ms: int) -> None:
+        """Wait no longer for batches that later ones of their origin have waited for GAP_MS for.
+
+        They may have expired before they came here, or before this node's log began anew: then
+        nobody has them. One that somebody has all the same is proposed by others, and fetched.
+        """
+        for entry in self._entries.values():
+            if entry.held and now_ms - entry.since_ms >= GAP_MS:
+                self._close(self._origins[entry.batch.origin], entry.batch.number)
+
     # --- bookkeeping ---
 
     def _insert(self, batch: CheckedBatch, now_ms: int) -> None:
@@ -549,20 +561,28 @@ class BatchStore:
         if not origin.contiguous < number <= origin.contiguous + NUMBERS_AHEAD_MAX:
             return
         origin.held.add(number)
+        self._advance(origin)
+
+    def _pass(self, origin: _Origin, number: int) -> None:
+        """A number was delivered: gaps further behind than the window are closed for good."""
+        self._close(origin, number - NUMBERS_AHEAD_MAX)
+        self._mark(origin, number)
+
+    def _close(self, origin: _Origin, upto: int) -> None:
+        """Count all numbers up to this one, whether they are held or not."""
+        if upto <= origin.contiguous:
+            return
+        origin.contiguous = upto
+        origin.held = {each for each in origin.held if each > upto}
+        low = upto - NUMBERS_KEPT_MAX
+        origin.digests = {n: digest for n, digest in origin.digests.items() if n > low}
+        self._advance(origin)
+
+    def _advance(self, origin: _Origin) -> None:
         while origin.contiguous + 1 in origin.held:
             origin.contiguous += 1
             origin.held.discard(origin.contiguous)
             origin.digests.pop(origin.contiguous - NUMBERS_KEPT_MAX, None)
-
-    def _pass(self, origin: _Origin, number: int) -> None:
-        """A number was delivered: gaps further behind than the window are closed for good."""
-        behind = number - NUMBERS_AHEAD_MAX
-        if behind > origin.contiguous:
-            origin.contiguous = behind
-            origin.held = {each for each in origin.held if each > behind}
-            low = behind - NUMBERS_KEPT_MAX
-            origin.digests = {n: digest for n, digest in origin.digests.items() if n > low}
-        self._mark(origin, number)
 
     def _make_room(self, batch: CheckedBatch) -> None:
         origin = self._origins[batch.origin]

@@ -382,6 +382,7 @@ class Dissemination:
 
     def expire(self, chain_time_ms: int) -> list[bytes]:
         """Drop what can no longer be applied; return txids that clients must be told of."""
+        self.batches.close_gaps(self._now_ms())
         lapsed = self.pool.expire(chain_time_ms)
         for batch in self.batches.expire(chain_time_ms):
             txids = [batch.txids[at : at + 32] for at in range(0, len(batch.txids), 32)]

@@ -683,3 +683,29 @@ def test_batch_in_a_message_is_limited_by_the_network() -> None:
         batch_wire.decode(data, LIMIT // 2)
     many = Request(tuple(bytes([n]) * 32 for n in range(64)))
     assert len(batch_wire.encode(many)) <= batch_wire.frame_bytes_max(1024)
+
+
+def test_gap_that_nobody_fills_is_closed_after_a_while() -> None:
+    """Number 1 expired before it came here; what was made after it is proposed all the same."""
+    it = store()
+    arrive(it, made(1, 2))
+    arrive(it, made(1, 4))
+    it.close_gaps(NOW + 19_999)
+    assert (proposed(it), it.held_counts()) == ([], (0, 0, 0, 0))
+    it.close_gaps(NOW + 20_000)
+    assert (proposed(it), it.held_counts()) == ([(1, 2), (1, 4)], (0, 4, 0, 0))
+    arrive(it, made(1, 5))
+    assert proposed(it) == [(1, 2), (1, 4), (1, 5)]
+    late = made(1, 1)
+    assert pushed(it, late) is Drop.KNOWN
+    assert it.require(b"B" * 32, [named(late)], 1, NOW) is Payload.MISSING
+    assert arrive(it, late, sender=2) == [b"B" * 32]
+
+
+def test_gap_is_waited_for_while_what_came_after_it_is_young() -> None:
+    it = store()
+    arrive(it, made(1, 2))
+    arrive(it, made(1, 1))
+    arrive(it, made(1, 4))
+    it.close_gaps(NOW + 19_999)
+    assert it.held_counts() == (0, 2, 0, 0)

@@ -553,6 +553,7 @@ class SimNode(Machine):
         # The replica knows of its deliveries; news of other batches reach it by itself.
 
     def _sweep(self) -> None:
+        self.alive.batches.close_gaps(self.steady_ms())
         gone = self.alive.batches.expire(self.alive.tip.time_ms)
         for _ in gone:
             self._marks.reach("batch expired undecided")
