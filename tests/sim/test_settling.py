@@ -23,6 +23,12 @@ def _settles_after_every_event(replica: Replica) -> None:
 ALWAYS = Mutant("settles after every event", on_boot=_settles_after_every_event)
 
 
-@pytest.mark.parametrize("seed", range(8))
+LONG = (1, 6)
+"""Seeds that take many seconds."""
+
+
+@pytest.mark.parametrize(
+    "seed", [pytest.param(n, marks=[pytest.mark.long] if n in LONG else []) for n in range(8)]
+)
 def test_settling_after_every_event_makes_the_same_run(seed: int) -> None:
     assert run(seed, mutant=ALWAYS).digest == run(seed).digest

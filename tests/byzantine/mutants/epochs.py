@@ -142,7 +142,7 @@ EVERYWHERE: Mapping[str, tuple[Callable[[], AbstractContextManager[None]], int, 
     "f + 1 agencies that object end nothing": (
         partial(_patched, governing, "floor_of", _nobody_ends),
         28,
-        "all elect whom they agreed on",
+        "the second reading agrees",
     ),
 }
 """What is broken at every node and in the replay: how, the first seed, and the promise broken."""

@@ -86,7 +86,7 @@ CAUGHT_BY: Mapping[Mutant, tuple[str, ...]] = {
     Mutant(
         "delivers without a certificate, seen by what it must take back",
         on_boot=_delivers_early,
-        ignore=("certificates have a quorum",),
+        ignore=("certificates have a quorum", "no fault of the honest"),
     ): ("agreement", "no own bug", "certificate says what was executed"),
     Mutant("the record forgets the last vote", on_boot=_forget(last_vote=None)): DURABLE,
     Mutant("the record forgets commit votes", on_boot=_forget(commit_votes=())): DURABLE,

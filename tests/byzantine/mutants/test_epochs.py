@@ -38,7 +38,18 @@ def broken(first: int, mutant: Mutant) -> str:
     return ""
 
 
-@pytest.mark.parametrize("mutant", CAUGHT_BY, ids=lambda mutant: mutant.name)
+LONG = ("no two-chain lifts the guard", "who speaks of another epoch gets no answer")
+"""Mutants that take many seeds."""
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    [
+        pytest.param(each, marks=[pytest.mark.long] if each.name in LONG else [])
+        for each in CAUGHT_BY
+    ],
+    ids=lambda mutant: mutant.name,
+)
 def test_broken_rule_is_found(mutant: Mutant) -> None:
     first, promises = CAUGHT_BY[mutant]
     assert broken(first, mutant) in promises

@@ -14,8 +14,9 @@ SEEDS_MAX = 60
 
 @pytest.mark.parametrize("mutant", CAUGHT_BY, ids=lambda mutant: mutant.name)
 def test_broken_rule_is_found(mutant: Mutant) -> None:
-    promises = (promise for seed in range(SEEDS_MAX) if (promise := broken(seed, mutant)))
-    assert next(promises, "nothing") in CAUGHT_BY[mutant]
+    promises = (broken(seed, mutant) for seed in range(SEEDS_MAX))
+    found = (promise for promise in promises if promise and promise not in mutant.ignore)
+    assert next(found, "nothing") in CAUGHT_BY[mutant]
 
 
 def broken(seed: int, mutant: Mutant) -> str:
