@@ -22,7 +22,7 @@ Source: docs/protocol/transaction.cddl.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from consensus.errors import DecodeError, SignatureError, invariant
@@ -33,14 +33,12 @@ from consensus.ledger.batch import Item
 from node.batch_verdicts import Drop, Payload, Verify
 from node.batch_wire import DIGESTS_MAX
 from node.checked import CheckedBatch, from_batch
+from node.origins import NUMBERS_AHEAD_MAX, Origin
 
 ORIGIN_BYTES_MAX: Final = 32 * 1024 * 1024
 ORIGIN_BATCHES_MAX: Final = 4096
-NUMBERS_AHEAD_MAX: Final = 4096
 GAP_MS: Final = 20_000
 """A batch held for so long waits no longer for earlier ones of its origin: nobody may have them."""
-NUMBERS_KEPT_MAX: Final = 1024
-"""Numbers up to the contiguous count whose digests are remembered, to see a second batch."""
 CHECKING_MAX: Final = 64
 """Batches of one sender that may be in the workers' hands at once."""
 DELIVERED_BYTES_MAX: Final = 32 * 1024 * 1024
@@ -69,18 +67,6 @@ class _Entry:
 
 
 @dataclass(slots=True)
-class _Origin:
-    """What is kept of one origin's numbering and room."""
-
-    contiguous: int = 0
-    digests: dict[int, bytes] = field(default_factory=dict)
-    held: set[int] = field(default_factory=set)
-    """Numbers above ``contiguous`` that are held or were delivered."""
-    batches: int = 0
-    size_bytes: int = 0
-
-
-@dataclass(slots=True)
 class _Want:
     item: PayloadItem
     next_ms: int
@@ -104,7 +90,7 @@ class BatchStore:
         self._lacks_acknowledgements = False
         self._epoch = epoch
         self._own_next = number_before(epoch) + 1
-        self._origins = [_Origin() for _ in range(size)]
+        self._origins = [Origin() for _ in range(size)]
         self._entries: dict[bytes, _Entry] = {}
         self._delivered: dict[bytes, _Entry] = {}
         self._delivered_bytes = 0
@@ -274,7 +260,7 @@ class BatchStore:
         entry.held = True
         self._wanted.pop(digest, None)
         origin, number = entry.batch.origin, entry.batch.number
-        self._mark(self._origins[origin], number)
+        self._origins[origin].mark(number)
         self.announcer.held(digest, origin, number, entry.since_ms)
         complete: list[bytes] = []
         for block_id, missing in list(self._missing.items()):
@@ -495,8 +481,8 @@ class BatchStore:
         gone: list[CheckedBatch] = []
         for item in payload:
             origin = self._origins[item.origin]
-            self._pass(origin, item.number)
-            self._name(origin, item.number, item.digest)
+            origin.delivered(item.number)
+            origin.name(item.number, item.digest)
             self._wanted.pop(item.digest, None)
             if item.digest in self._entries:
                 entry = self._delivered[item.digest] = self._remove(item.digest)
@@ -533,7 +519,7 @@ class BatchStore:
         """
         for entry in self._entries.values():
             if entry.held and now_ms - entry.since_ms >= GAP_MS:
-                self._close(self._origins[entry.batch.origin], entry.batch.number)
+                self._origins[entry.batch.origin].close(entry.batch.number)
 
     # --- bookkeeping ---
 
@@ -541,13 +527,9 @@ class BatchStore:
         origin = self._origins[batch.origin]
         item = batch.item
         self._entries[batch.digest] = _Entry(batch, item, now_ms)
-        self._name(origin, batch.number, batch.digest)
+        origin.name(batch.number, batch.digest)
         origin.batches += 1
         origin.size_bytes += item.size_bytes
-
-    def _name(self, origin: _Origin, number: int, digest: bytes) -> None:
-        if abs(number - origin.contiguous) <= NUMBERS_AHEAD_MAX:
-            origin.digests.setdefault(number, digest)
 
     def _remove(self, digest: bytes) -> _Entry:
         entry = self._entries.pop(digest)
@@ -555,34 +537,6 @@ class BatchStore:
         origin.batches -= 1
         origin.size_bytes -= entry.item.size_bytes
         return entry
-
-    def _mark(self, origin: _Origin, number: int) -> None:
-        """Count a number as held, if it is within the window."""
-        if not origin.contiguous < number <= origin.contiguous + NUMBERS_AHEAD_MAX:
-            return
-        origin.held.add(number)
-        self._advance(origin)
-
-    def _pass(self, origin: _Origin, number: int) -> None:
-        """A number was delivered: gaps further behind than the window are closed for good."""
-        self._close(origin, number - NUMBERS_AHEAD_MAX)
-        self._mark(origin, number)
-
-    def _close(self, origin: _Origin, upto: int) -> None:
-        """Count all numbers up to this one, whether they are held or not."""
-        if upto <= origin.contiguous:
-            return
-        origin.contiguous = upto
-        origin.held = {each for each in origin.held if each > upto}
-        low = upto - NUMBERS_KEPT_MAX
-        origin.digests = {n: digest for n, digest in origin.digests.items() if n > low}
-        self._advance(origin)
-
-    def _advance(self, origin: _Origin) -> None:
-        while origin.contiguous + 1 in origin.held:
-            origin.contiguous += 1
-            origin.held.discard(origin.contiguous)
-            origin.digests.pop(origin.contiguous - NUMBERS_KEPT_MAX, None)
 
     def _make_room(self, batch: CheckedBatch) -> None:
         origin = self._origins[batch.origin]

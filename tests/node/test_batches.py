@@ -21,7 +21,7 @@ from consensus.errors import (
 )
 from consensus.hotstuff.types import PayloadItem, number_before
 from consensus.ledger.batch import Batch
-from node import batch_wire, batches
+from node import batch_wire, batches, origins
 from node.batch_verdicts import Drop, Payload, Verify
 from node.batch_wire import Absent, Announce, Push, Request, Response
 from node.batches import BatchStore
@@ -216,7 +216,7 @@ def test_batch_without_a_readable_header_is_dropped(public: bytes) -> None:
 
 def test_numbers_far_ahead_are_dropped() -> None:
     it = store()
-    last = batches.NUMBERS_AHEAD_MAX
+    last = origins.NUMBERS_AHEAD_MAX
     assert isinstance(pushed(it, made(1, last)), Verify)
     assert pushed(it, made(1, last + 1)) is Drop.TOO_FAR
     assert pushed(it, made(1, 2**40)) is Drop.TOO_FAR
@@ -326,7 +326,7 @@ def test_numbers_of_a_hostile_origin_cost_no_memory() -> None:
     assert not it._origins[1].held
     assert not it._origins[1].digests
     it.delivered([named(made(1, 2**40))])
-    assert it.held_counts() == (0, 2**40 - batches.NUMBERS_AHEAD_MAX, 0, 0)
+    assert it.held_counts() == (0, 2**40 - origins.NUMBERS_AHEAD_MAX, 0, 0)
 
 
 # --- proposing order ---

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from consensus.errors import DecodeError, LocalProtocolError
-from node import batches, chronicle, links, mempool, observers
+from node import batches, chronicle, links, mempool, observers, origins
 from node.api.limits import KEYS_REMEMBERED_MAX, ByteBudget
 from node.batch_verdicts import Drop, Verify
 from node.batches import BatchStore
@@ -46,7 +46,7 @@ def test_refused_batches_are_remembered_up_to_a_bound(monkeypatch: pytest.Monkey
 
 
 def test_numbers_whose_digests_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "NUMBERS_KEPT_MAX", 4)
+    monkeypatch.setattr(origins, "NUMBERS_KEPT_MAX", 4)
     it: BatchStore = store()
     for number in range(1, 12):
         batch = made(1, number)

@@ -16,11 +16,11 @@ from consensus.hotstuff.types import Timeout
 from consensus.ledger import batch as formats
 from node import batch_wire, dissemination
 from node.batch_wire import Absent, Announce, Push, Request, Response
-from node.batches import NUMBERS_AHEAD_MAX
 from node.checked import CheckedBatch, from_batch
 from node.chronicle import Chronicle
 from node.dissemination import BACKLOG_MAX, CHECKS_MAX
 from node.network.wire import Class
+from node.origins import NUMBERS_AHEAD_MAX
 from tests.consensus.ledger.authors import BORIS, batch_of, signed
 from tests.node.machines import CHAIN, Machine, Town, running
 from tests.node.machines import inline_threads as inline_threads

@@ -11,7 +11,7 @@ from tests.sim.options import Options
 HALF_AN_HOUR_MS = 1_800_000
 
 
-@pytest.mark.parametrize("size", [4, pytest.param(7, marks=pytest.mark.long)])
+@pytest.mark.parametrize("size", [4, 7])
 def test_after_half_an_hour_without_a_quorum_work_is_certified_within_a_few_rounds(
     size: int,
 ) -> None:
