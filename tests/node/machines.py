@@ -159,7 +159,7 @@ class Links:
         return [
             town.machines[self._own].number_of(m.index)
             for m in town.machines
-            if m.index != self._own and m.powered and not town.is_cut(self._own, m.index)
+            if m.index != self._own and m.listening and not town.is_cut(self._own, m.index)
         ]
 
     @property
@@ -205,6 +205,10 @@ class Machine:
     disk: PowerDisk = field(default_factory=PowerDisk)
     metrics: Metrics = field(default_factory=Metrics)
     powered: bool = False
+    """From its start until it stopped or lost power, between two epochs too."""
+    listening: bool = False
+    """Frames reach it; not while one epoch's engine hands over to the next one's."""
+    power: trio.CancelScope = field(default_factory=trio.CancelScope)
     retention_ms: int = 0
     rechecks: bool = False
     own: Own = field(init=False)
@@ -293,30 +297,32 @@ class Machine:
         Where an epoch ends, a new engine goes on, as in a node's main loop.
         """
         started = False
+        self.power, self.powered = trio.CancelScope(), True
         try:
-            while True:
-                self.scope = trio.CancelScope()
-                self.open()
-                inbox_in, inbox = trio.open_memory_channel[tuple[int, Class, bytes]](100_000)
-                self.inbox = inbox_in
-                with self.scope:
-                    async with trio.open_nursery() as nursery:
-                        self.engine.start(nursery)
-                        self.powered = True
-                        self.town.meet(self.index)
-                        if not started:
-                            task_status.started()
-                        started = True
-                        await self._take(inbox)
-                self.powered = False
-                if not self.engine.epoch_over:
-                    return
-                await self.engine.finish()
-                self.handed = self.engine.hand_over()
+            with self.power:
+                while True:
+                    self.scope = trio.CancelScope()
+                    self.open()
+                    inbox_in, inbox = trio.open_memory_channel[tuple[int, Class, bytes]](100_000)
+                    self.inbox = inbox_in
+                    with self.scope:
+                        async with trio.open_nursery() as nursery:
+                            self.engine.start(nursery)
+                            self.listening = True
+                            self.town.meet(self.index)
+                            if not started:
+                                task_status.started()
+                            started = True
+                            await self._take(inbox)
+                    self.listening = False
+                    if not self.engine.epoch_over:
+                        return
+                    await self.engine.finish()
+                    self.handed = self.engine.hand_over()
         except* PowerLoss:
             pass
         finally:
-            self.powered = False
+            self.powered = self.listening = False
             if hasattr(self, "engine"):
                 self.engine.store.close()
 
@@ -329,7 +335,7 @@ class Machine:
 
     def cut_power(self) -> None:
         """Stop at once; what was not synced is gone."""
-        self.scope.cancel()
+        self.power.cancel()
 
     def lose(self, keep: str = "none") -> None:
         """Leave what a power cut leaves on the disk."""
@@ -373,7 +379,7 @@ class Town:
             self._write_down(sender, wire.decode_message(payload))
         machine = self.machines[peer]
         verdicts = [tap(sender, peer, cls, payload) for tap in self.taps]  # each hears it
-        if all(verdicts) and machine.powered and not self.is_cut(sender, peer):
+        if all(verdicts) and machine.listening and not self.is_cut(sender, peer):
             machine.inbox.send_nowait((sender, cls, payload))
 
     def _write_down(self, sender: int, message: Message) -> None:
@@ -398,7 +404,7 @@ class Town:
         """The links of a machine that just started."""
         own = self.machines[index].engine.ordering
         for machine in self.machines:
-            if machine.index != index and machine.powered:
+            if machine.index != index and machine.listening:
                 self._hear(machine, self.machines[index], own.extras())
                 self._hear(self.machines[index], machine, machine.engine.ordering.extras())
 
@@ -466,5 +472,4 @@ async def running(town: Town, *indices: int) -> AsyncIterator[trio.Nursery]:
             await nursery.start(town.machines[index].run)
         yield nursery
         for machine in town.machines:
-            if machine.powered:
-                machine.scope.cancel()
+            machine.cut_power()

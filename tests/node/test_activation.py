@@ -220,7 +220,7 @@ async def test_a_release_that_lacks_it_stops_before_says_so_and_goes_on_once_upg
         assert last - AHEAD_MAX <= late.height <= last  # it stopped right before
         assert late.engine.chronicle.find(first[0]) is not None  # and serves what it has
 
-        late.scope.cancel()
+        late.cut_power()
         await town.until(lambda: not late.powered)
         late.lose()
         await nursery.start(late.run)  # the same release again: it says it again
@@ -228,7 +228,7 @@ async def test_a_release_that_lacks_it_stops_before_says_so_and_goes_on_once_upg
         assert late.engine.stopped.code == "UNKNOWN_EXECUTOR"
         assert late.height <= last
 
-        late.scope.cancel()
+        late.cut_power()
         await town.until(lambda: not late.powered)
         late.lose()
         del releases[LATE]
@@ -255,7 +255,7 @@ async def test_with_too_many_that_lack_it_the_network_waits_and_forks_nowhere(
         assert all(town.machines[at].engine.stopped is not None for at in (2, LATE))
         assert not signed_for(town, [*town.machines[2].sent, *town.machines[LATE].sent], from_ms)
         late = town.machines[LATE]
-        late.scope.cancel()
+        late.cut_power()
         await town.until(lambda: not late.powered)
         late.lose()
         del releases[LATE]

@@ -29,6 +29,7 @@ from consensus.state.state import State
 from node import batch_wire, epochs, execution
 from node.batch_verdicts import Drop
 from node.batches import BatchStore
+from node.engine import Engine
 from node.epochs import Ended
 from node.errors import DamagedStoreError
 from node.identity import Identity
@@ -298,6 +299,32 @@ async def test_power_lost_anywhere_at_the_boundary(tmp_path: Path, cut: int) -> 
         txids = town.submit(2)
         await town.until(lambda: is_decided(town, txids[0]))
         assert victim.engine.stopped is None
+
+
+async def test_power_lost_while_one_engine_hands_over_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine is no longer listening and not yet dead: it is cut off there, once."""
+    town = Town(tmp_path)
+    victim = town.machines[2]
+    finish, lives = Engine.finish, [victim]
+
+    async def cut(engine: Engine) -> None:
+        if lives and engine is victim.engine:
+            assert victim.powered
+            assert not victim.listening
+            lives.pop().cut_power()
+        await finish(engine)
+
+    monkeypatch.setattr(Engine, "finish", cut)
+    async with running(town) as nursery:
+        elect(town, 0, 1, 2, 3, 0)
+        await town.until(lambda: not victim.powered)
+        victim.lose()
+        await nursery.start(victim.run)
+        await town.until(lambda: in_epoch(town, 2))
+        txids = town.submit(2)
+        await town.until(lambda: is_decided(town, txids[0]))
 
 
 # --- parts --------------------------------------------------------------------------------------

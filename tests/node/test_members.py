@@ -171,7 +171,7 @@ async def test_joining_member_votes_from_the_boundary_on_and_counts(town: Town) 
         elect(town, 1, 0, 1, 2, 3, OTHER)
         await in_epoch(town, 2, *FIRST, OTHER)
         assert joining.engine.votes
-        town.machines[0].scope.cancel()  # 4 of 5 are a quorum: the newcomer's vote is needed
+        town.machines[0].cut_power()  # 4 of 5 are a quorum: the newcomer's vote is needed
         await town.until(lambda: not town.machines[0].powered)
         txids = town.submit(OTHER, 3)
         await decided(town, txids, 1, 2, 3, OTHER)
@@ -196,7 +196,7 @@ async def test_joined_member_whose_data_is_gone_is_no_newcomer(town: Town) -> No
     async with running(town, *FIRST, OTHER) as nursery:
         elect(town, 1, 0, 1, 2, 3, OTHER)
         await in_epoch(town, 2, *FIRST, OTHER)
-        town.machines[0].scope.cancel()
+        town.machines[0].cut_power()
         await town.until(lambda: not town.machines[0].powered)
         txids = town.submit(OTHER, 3)
         await decided(town, txids, 1, 2, 3, OTHER)

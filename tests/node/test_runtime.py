@@ -62,7 +62,7 @@ class Watcher:
         machine.disk.before = self._look
 
     def _look(self, operation: str) -> None:
-        if not self._machine.powered:
+        if not self._machine.listening:
             return
         self.moments.append(
             Moment(

@@ -125,7 +125,7 @@ async def test_a_failed_disk_ends_signing_and_nothing_else(
         assert backend.evidence(machine.height) is not None
 
         # It goes on helping others with what it has, and comes back once the disk is mended.
-        machine.scope.cancel()
+        machine.cut_power()
         await town.until(lambda: not machine.powered)
         machine.lose()
         await nursery.start(machine.run)
