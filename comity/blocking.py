@@ -454,6 +454,7 @@ class BlockingClient(BlockingFeeds):
     members = _blocking(Client.members)
     committee_change = _blocking(Client.committee_change)
     proposed_changes = _blocking(Client.proposed_changes)
+    check_changes = _blocking(Client.check_changes)
     propose_changes = _blocking(Client.propose_changes)
     propose_member = _blocking(Client.propose_member)
     propose_leave = _blocking(Client.propose_leave)

@@ -19,14 +19,16 @@ from comity.founding import Person, admit
 from comity.proposals import Proposed, ProposedPage
 from comity.results import Decision, Entry
 from comity.rulesets import Step
-from consensus import memberfile
+from consensus import certificate, memberfile
 from consensus.codec import Value
-from consensus.committee import Committee, Validator
+from consensus.committee import VALIDATORS_MAX, VALIDATORS_MIN, Committee, Validator
 from consensus.errors import DecodeError, ProofError, SignatureError
 from consensus.genesis import OFFICIAL
-from consensus.ledger import seats
+from consensus.ledger import membership, seats
 from consensus.ledger.kernel.committee import Wanted, decode_changes, encode_changes, verify_file
+from consensus.ledger.kernel.rulesets import AHEAD_MS_MAX
 from consensus.memberfile import Member
+from consensus.protocol import StateKey
 
 if TYPE_CHECKING:
     from comity.verify import Trust
@@ -42,6 +44,22 @@ STATES: Final = {
 ACT: Final = "change_committee"
 PENDING_MAX: Final = 64
 """Proposals of one agency that are looked through."""
+_NEW_KEYS: Final = (
+    "have the member file made with new keys: `comity network rotate`, or enrol again"
+)
+_DO: Final = {
+    "MEMBER": "leave it out, or replace its validator",
+    "NOT_MEMBER": "members are {members}",
+    "UNCHANGED": "there is nothing to propose; it is as the file asks",
+    "TOO_FEW": f"a committee has at least {VALIDATORS_MIN} members: admit another one first, "
+    "`comity network propose-member`",
+    "TOO_MANY": f"a committee has at most {VALIDATORS_MAX} members: another one leaves first, "
+    "`comity network leave`",
+    "KEY_USED": _NEW_KEYS,
+    "ADDRESS": "have the member file made with other addresses: --peers and --clients",
+    "CERTIFICATE": _NEW_KEYS,
+}
+"""What to do where a change of the committee cannot come true, by the ledger's codes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +133,7 @@ class MemberActs:
         trust: Trust
 
         async def get(self, namespace: str, *components: Value) -> Entry: ...
+        async def get_many(self, keys: Sequence[StateKey]) -> tuple[Entry, ...]: ...
         async def committee(self) -> Committee: ...
         async def read_for(self, call: Call) -> tuple[Entry, ...]: ...
         async def proposal(self, txid: bytes) -> Proposed: ...
@@ -210,7 +229,24 @@ class MemberActs:
                 when the last agency of the quorum consents.
 
         Raises:
-            DraftError: a change is to come already.
+            DraftError: as ``check_changes``.
+        """
+        number = await self.check_changes(changes, from_ms=from_ms)
+        encoded = encode_changes([list(each) for each in changes])
+        call = Call("charter", ACT, {"number": number, "changes": encoded, "from": from_ms})
+        return await self.propose(call, reads=await self.read_for(call), reason=reason)
+
+    async def check_changes(
+        self, changes: Sequence[Sequence[Value]], *, from_ms: int | None = None
+    ) -> int:
+        """Return the number that changes of the committee would have, if a quorum could agree now.
+
+        What the last approval would be refused for is refused here, before anybody is asked: by the
+        committee that certificates prove and the proved state. That an agency to be admitted is
+        suspended may pass until then.
+
+        Raises:
+            DraftError: a change is to come already, or this one cannot come true.
         """
         entry = await self.get(SPACE)
         found = seats.Seats(*entry.value) if entry.present else None
@@ -219,11 +255,42 @@ class MemberActs:
                 f"change {found.coming[0]} of the committee is still to come",
                 hint="wait until it is in force, or object to it: `comity network object`",
             )
-        number = 1 if found is None else found.latest + 1
-        encoded = encode_changes([list(each) for each in changes])
-        decode_changes(encoded)
-        call = Call("charter", ACT, {"number": number, "changes": encoded, "from": from_ms})
-        return await self.propose(call, reads=await self.read_for(call), reason=reason)
+        wanted = decode_changes(encode_changes([list(each) for each in changes]))
+        for each in wanted:
+            if each.member is not None:
+                read_member(each.file, self.chain)
+        committee = await self.committee()
+        _, fault = membership.rows_after(
+            committee,
+            self.genesis.committee,
+            [each.row() for each in wanted],
+            (await self._known_keys(wanted)).__contains__,
+        )
+        least_ms = entry.time_ms + self.genesis.limits.notice_ms
+        begins_ms = least_ms if from_ms is None else from_ms
+        fault = fault or _ending_fault(wanted, begins_ms)
+        if fault is not None:
+            code, sentence = fault
+            names = ", ".join(each.agency for each in committee.validators)
+            raise DraftError(sentence, hint=_DO[code].format(members=names))
+        if not least_ms <= begins_ms <= entry.time_ms + AHEAD_MS_MAX:
+            raise DraftError(
+                "the change would begin before the end of the notice, or above two years ahead",
+                hint="leave the time out (--from): it begins once the notice is over",
+            )
+        return 1 if found is None else found.latest + 1
+
+    async def _known_keys(self, wanted: Sequence[Wanted]) -> set[bytes]:
+        """Return which keys of changes are a person's, or were a validator's in any epoch."""
+        new = [each.member.validator for each in wanted if each.member is not None]
+        keys = {key for each in new for key in (each.key, each.node_key)}
+        places = [StateKey(space, (key,)) for key in sorted(keys) for space in (seats.KEYS, "key")]
+        if not places:
+            return set()
+        found = await self.get_many(places)
+        return {
+            key.components[0] for key, entry in zip(places, found, strict=True) if entry.present
+        }
 
     async def propose_member(
         self,
@@ -339,6 +406,19 @@ def admission(
 def replacement(file: bytes, member: Member) -> list[Value]:
     """Return the change that replaces keys, certificate or addresses of a member."""
     return [seats.REPLACE, member.validator.agency, file]
+
+
+def _ending_fault(wanted: Sequence[Wanted], begins_ms: int) -> membership.Fault | None:
+    """Say if a certificate ends before a change begins.
+
+    One that is not good yet may be by then: chain time stands still while nothing is decided.
+    """
+    for each in wanted:
+        if each.member is not None:
+            found = certificate.decode(each.member.validator.certificate)
+            if found.until_ms < begins_ms:
+                return "CERTIFICATE", f"the certificate of {each.agency} ends before that time"
+    return None
 
 
 def departure(agency: str) -> list[Value]:

@@ -157,7 +157,6 @@ def leave(
     from_ms = _from_ms(from_)
 
     async def work(client: Client) -> int:
-        _member_of(await client.committee(), agency)
         decision = await client.propose_leave(agency, from_ms=from_ms, reason=reason)
         return await _said(client, decision, output, None)
 
@@ -225,6 +224,9 @@ def rotate(
                 make_certificate=make_certificate,
                 holder=holder,
             )
+        changes = [replacement(made.member, read_member(made.member, client.chain))]
+        if client.key is not None:
+            await client.check_changes(changes, from_ms=from_ms)
         for key in made.files:
             place = folder / "keys" / f"{key}.key"
             if place.exists():
@@ -239,10 +241,7 @@ def rotate(
             lay_down(folder, {name.name: made.member}, replace=True)
         digest = memberfile.digest(made.member)
         if client.key is not None:
-            member = read_member(made.member, client.chain)
-            decision = await client.propose_changes(
-                [replacement(made.member, member)], from_ms=from_ms, reason=reason
-            )
+            decision = await client.propose_changes(changes, from_ms=from_ms, reason=reason)
             return await _said(client, decision, output, digest)
         value = {
             "agency": agency,

@@ -104,6 +104,28 @@ def after(
         changes: ``[kind, agency, row]``, each agency once.
     """
     now = committee_now(view, founded)
+    rows, fault = rows_after(now, founded, changes, partial(_is_known, view))
+    return rows, fault or _agency_fault(view, changes)
+
+
+def _is_known(view: View, key: bytes) -> bool:
+    return view.single(KEYS, [key]) is not None or view.single("key", [key]) is not None
+
+
+def rows_after(
+    now: Committee,
+    founded: Committee,
+    changes: Sequence[Sequence[Value]],
+    known: Callable[[bytes], bool],
+) -> tuple[tuple[Validator, ...], Fault | None]:
+    """Return the validators after changes of a committee, and what of committee or keys forbids it.
+
+    Args:
+        now: the committee in force.
+        founded: the committee of the genesis file.
+        changes: ``[kind, agency, row]``, each agency once.
+        known: whether a key is a person's, or was a validator's after the first epoch.
+    """
     present = {each.agency: each for each in now.validators}
     for kind, agency, row in changes:
         if kind == ADMIT:
@@ -128,14 +150,14 @@ def after(
         return (), ("TOO_MANY", f"{len(rows)} validators, at most {VALIDATORS_MAX}")
     for _, agency, row in changes:
         if row is not None:
-            fault = _key_fault(view, founded, present.get(agency), Validator(*row), rows)
+            fault = _key_fault(known, founded, present.get(agency), Validator(*row), rows)
             if fault is not None:
                 return (), fault
-    return tuple(rows), _agency_fault(view, changes)
+    return tuple(rows), None
 
 
 def _key_fault(
-    view: View,
+    known: Callable[[bytes], bool],
     founded: Committee,
     before: Validator | None,
     new: Validator,
@@ -148,8 +170,7 @@ def _key_fault(
     for word, key in (("", new.key), ("node ", new.node_key)):
         if (word, key) in kept:
             continue
-        used = key in first or key in others
-        if used or view.single(KEYS, [key]) is not None or view.single("key", [key]) is not None:
+        if key in first or key in others or known(key):
             return "KEY_USED", f"a key of {new.agency} is in use, or was: make a new one"
     if new.key == new.node_key:
         return "KEY_USED", f"one key of {new.agency} is given twice"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import shutil
 import tempfile
@@ -10,23 +11,28 @@ from pathlib import Path
 
 import pytest
 import trio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from comity import Client, DraftError, keys
 from comity.errors import NotReachableError
-from comity.members import wanted_words
+from comity.keys import Key
+from comity.members import admission, departure, replacement, wanted_words
 from comity.pool import Pool
 from comity.servers import servers_of
 from comity.session import Server
 from comity.verify import Trust
 from consensus import keyfile, memberfile
-from consensus.committee import Committee
+from consensus.codec import Value
+from consensus.committee import Committee, Validator
 from consensus.errors import ProofError
-from consensus.genesis import Genesis, Limits, Principal, RoleGiven
+from consensus.genesis import Genesis, Limits, Principal, RoleGiven, chain_id
 from consensus.keyfile import KeyKind
 from consensus.ledger import seats
 from consensus.ledger.kernel.committee import decode_changes
 from consensus.ledger.rules import encode_definition, load_toml
+from consensus.memberfile import Member, Named
 from node.config import load
+from node.network.tls import make_certificate
 from tests.comity.shell import Said, Shell, open_shell
 from tests.comity.twin import (
     ADMINISTRATOR,
@@ -34,12 +40,14 @@ from tests.comity.twin import (
     CHARTER,
     NODES,
     RULES,
+    START_MS,
     VALIDATORS,
     Twin,
     harness,
     key_of,
     make_genesis,
 )
+from tests.consensus.test_certificate import made
 
 NOTICE_MS = 60_000
 ACTS = """
@@ -419,8 +427,10 @@ def test_mistakes_are_one_sentence_of_what_and_one_of_what_to_do(town: Shell) ->
     for words, what, hint in (
         (("propose-member", "absent.member"), "cannot read absent.member", "check the path"),
         (("propose-member", "genesis.cbor"), "the member file cannot be used", "make it again"),
-        (("leave", "nobody"), "'nobody' has no validator", "members are north"),
+        (("leave", "nobody"), "nobody has no validator", "members are north, east, south, west"),
+        (("leave", "west"), "3 validators would be left", "at least 4 members: admit another"),
         (("leave", "west", "--from", "soon"), "--from", "2026-07-03"),
+        (("rotate", "west", *PLACES, "--from", str(START_MS)), "end of the notice", "--from"),
         (("rotate", "west", "--keep", "client"), "no key of a node", "validator or node"),
         (("rotate", "west", "--peers", "nowhere", "--clients", "w:2"), "host:port", "10.3.0.5"),
         (("rotate", "absent"), "cannot read", "node.toml"),
@@ -434,6 +444,7 @@ def test_mistakes_are_one_sentence_of_what_and_one_of_what_to_do(town: Shell) ->
         assert said.status == 2, (words, said.out, said.err)
         assert what in said.err, (words, said.err)
         assert hint in said.err, (words, said.err)
+    assert not list((town.folder / "west").glob("**/*-next.key"))
     data = file.read_bytes()
     other.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     forged = town("network", "propose-member", "other.member", "--title", "Health")
@@ -443,7 +454,7 @@ def test_mistakes_are_one_sentence_of_what_and_one_of_what_to_do(town: Shell) ->
     assert without.status == 1
     assert "health" in without.out
     assert town("network", "object", "9").status == 1
-    assert town("network", "leave", "west").status == 0  # it fails when the quorum is there
+    assert town("network", "members", "--json").json["proposed"] == []
 
 
 async def test_a_state_that_names_other_members_than_the_certificates_is_refused(
@@ -471,15 +482,108 @@ async def test_what_is_asked_for_is_told_in_words_and_checked_before_it_is_sent(
     async with harness(twin) as net, net.client(ADMINISTRATOR) as client:
         with pytest.raises(DraftError, match="cannot be used"):
             await client.propose_member(b"nothing")
-        decision = await client.propose_leave("west")
+        decision = await client.propose_changes([admits(file_of()), departure("west")])
         (waiting,) = await client.proposed_changes()
         assert waiting.proposed.txid == decision.txid
         assert waiting.wanted is not None
-        assert wanted_words(waiting.wanted) == ["west leaves"]
+        words = wanted_words(waiting.wanted)
+        assert words[0] == "health is admitted, a new agency: Health"
+        assert words[-1] == "west leaves"
         assert await client.committee_change(1) is None
         data = waiting.proposed.draft
         assert data is not None
-        assert decode_changes(data.inputs(0)[0][1])[0].agency == "west"
+        assert [each.agency for each in decode_changes(data.inputs(0)[0][1])] == ["health", "west"]
+
+
+CHAIN = chain_id(genesis().encode())
+SEED = bytes([71]) * 32
+
+
+def file_of(
+    agency: str = "health",
+    *,
+    key: Key | None = None,
+    peers: tuple[str, int] = ("h", 1),
+    clients: tuple[str, int] = ("h", 2),
+    certificate: bytes | None = None,
+) -> bytes:
+    """Return a member file for the network of ``genesis``."""
+    key = key or key_of(70, KeyKind.VALIDATOR)
+    node = Key(keyfile.from_seed(KeyKind.NODE, SEED))
+    shown = certificate or make_certificate(SEED, agency)
+    row = Validator(agency, key.public, node.public, shown, *peers, *clients)
+    chief = Named("chief", bytes([70]) * 32, bytes([72]) * 32, key_of(72).public)
+    member = Member(CHAIN, row, () if agency in AGENCIES else (chief,))
+    return memberfile.encode(member, key.sign, node.sign)
+
+
+def admits(file: bytes, title: str | None = "Health") -> list[Value]:
+    return admission(file, memberfile.peek(file), title)
+
+
+def replaces(file: bytes) -> list[Value]:
+    return replacement(file, memberfile.peek(file))
+
+
+def ended() -> bytes:
+    """Return a certificate of the node key that was good until the year before the founding."""
+    begin = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
+    key = Ed25519PrivateKey.from_private_bytes(SEED)
+    return made(begin, signer=key, public=key.public_key())
+
+
+async def test_a_change_that_can_never_come_true_is_not_even_proposed() -> None:
+    others = VALIDATORS[2]
+    async with harness(Twin(genesis=genesis())) as net, net.client(ADMINISTRATOR) as client:
+        assert isinstance(client, Client)
+        for change, what, hint in (
+            (departure("west"), "3 validators would be left, at least 4", "admit another one"),
+            (departure("health"), "health has no validator", "north, east, south, west"),
+            (replaces(file_of("health")), "health has no validator", "north, east, south, west"),
+            (admits(file_of("west"), None), "west has a validator already", "replace"),
+            (admits(file_of(key=others)), "a key of health is in use", "new keys"),
+            (replaces(file_of("west", key=others)), "a key of west is in use", "new keys"),
+            (admits(file_of(key=ADMINISTRATOR)), "a key of health is in use", "new keys"),
+            (admits(file_of(clients=("h", 1))), "an address of health is another's", "--peers"),
+            (admits(file_of(peers=("h", 0))), "an address is a host and a port", "make it again"),
+            (admits(file_of(certificate=ended())), "certificate of health ends", "new keys"),
+        ):
+            with pytest.raises(DraftError) as found:
+                await client.propose_changes([change])
+            assert what in found.value.message
+            assert hint in (found.value.hint or ""), what
+        for from_ms in (START_MS + NOTICE_MS - 1, START_MS + 3 * 366 * 86_400_000):
+            with pytest.raises(DraftError, match="before the end of the notice") as found:
+                await client.propose_changes([admits(file_of())], from_ms=from_ms)
+            assert "--from" in (found.value.hint or "")
+        assert await client.proposed_changes() == ()
+        for change in (admits(file_of()), replaces(file_of("west"))):
+            assert (await client.propose_changes([change])).state == "proposed"
+        together = [admits(file_of()), departure("west")]
+        decision = await client.propose_changes(together, from_ms=START_MS + 2 * NOTICE_MS)
+        assert decision.state == "proposed"
+
+
+async def test_a_validator_that_stays_as_it_is_and_one_too_many_are_not_proposed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = genesis().committee.validators
+    same = file_of("west")
+    more = [replace(rows[0], agency=f"agency{at}") for at in range(60)]
+    async with harness(Twin(genesis=genesis())) as net, net.client(ADMINISTRATOR) as client:
+        assert isinstance(client, Client)
+        for seated, change, what, hint in (
+            ((*rows[:3], memberfile.peek(same).validator), replaces(same), "is so already", "as"),
+            ((*rows, *more), admits(file_of()), "65 validators, at most 64", "another one leaves"),
+        ):
+
+            async def committee(seated: tuple[Validator, ...] = seated) -> Committee:
+                return Committee(1, seated)
+
+            monkeypatch.setattr(client, "committee", committee)
+            with pytest.raises(DraftError, match=what) as found:
+                await client.propose_changes([change])
+            assert hint in (found.value.hint or "")
 
 
 async def test_a_client_asks_the_nodes_of_the_committee_that_it_has_followed() -> None:
