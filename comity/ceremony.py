@@ -308,24 +308,50 @@ def enrol(
                 f"the terms name nobody {name!r} at {agency}",
                 hint=f"people are {', '.join(people)}" if people else "they name nobody there",
             )
-    files = {"node": keys.new_pair(KeyKind.NODE)}
-    validator = holder
-    if validator is None:
+    return enrolment(
+        terms.digest,
+        agency,
+        address,
+        [(person, given.get(name)) for name, person in people.items()],
+        make_certificate=make_certificate,
+        holder=holder,
+    )
+
+
+def enrolment(
+    purpose: bytes,
+    agency: str,
+    address: Address,
+    people: Sequence[tuple[Person, bytes | None]],
+    *,
+    make_certificate: founding.MakeCertificate,
+    holder: KeyHolder | None,
+) -> Enrolment:
+    """Make the keys of an agency, for a founding or a network, and the file that says them.
+
+    Args:
+        people: ascending by name, with public keys; None: the key is made here.
+    """
+    node = keys.new_pair(KeyKind.NODE)
+    files = {"node": node}
+    if holder is None:
         files["validator"] = keys.new_pair(KeyKind.VALIDATOR)
-        validator = InMemory(files["validator"])
+        holder = InMemory(files["validator"])
     named = []
-    for name, person in people.items():
-        key = given.get(name)
+    for person, given in people:
+        key = given
         if key is None:
-            files[name] = keys.new_pair(KeyKind.CLIENT)
-            key = files[name].public
+            files[person.name] = keys.new_pair(KeyKind.CLIENT)
+            key = files[person.name].public
         admitted = founding.admit(person, key)
-        named.append(Named(name, admitted.principal, admitted.subject, key))
-    node = files["node"]
-    own = validator_of(agency, validator.public, node, address, make_certificate)
-    member = Member(terms.digest, own, tuple(named))
-    data = memberfile.encode(member, validator.seal, keys.Key(node).sign)
-    return Enrolment(data, files)
+        named.append(Named(person.name, admitted.principal, admitted.subject, key))
+    own = validator_of(agency, holder.public, node, address, make_certificate)
+    return Enrolment(signed(Member(purpose, own, tuple(named)), holder, node), files)
+
+
+def signed(member: Member, validator: KeyHolder, node: KeyPair) -> bytes:
+    """Return the file of a member, signed by both keys that it brings."""
+    return memberfile.encode(member, validator.seal, keys.Key(node).sign)
 
 
 def validator_of(

@@ -16,14 +16,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from comity import founding, keys
-from comity.ceremony import Address, Enrolment, InMemory, KeyHolder, validator_of
+from comity.ceremony import Address, Enrolment, InMemory, KeyHolder, enrolment, signed, validator_of
 from comity.errors import DraftError
 from comity.founding import Person
-from consensus import genesis, memberfile
+from consensus import genesis
 from consensus.committee import Validator
 from consensus.keyfile import KeyKind, KeyPair
 from consensus.ledger.kernel.committee import PEOPLE_MAX
-from consensus.memberfile import Member, Named
+from consensus.memberfile import Member
 
 NEXT: Final = "-next"
 """What the names of the next keys end in, beside those in use."""
@@ -53,23 +53,16 @@ def new_member(
             f"{len(people)} people, at most {PEOPLE_MAX} act for a new member at first",
             hint="name its administrators; they admit the others later",
         )
-    files = {"node": keys.new_pair(KeyKind.NODE)}
-    validator = holder
-    if validator is None:
-        files["validator"] = keys.new_pair(KeyKind.VALIDATOR)
-        validator = InMemory(files["validator"])
-    named = []
-    for name, given in sorted(people.items()):
-        if name in ("validator", "node"):
-            raise DraftError(f"nobody can be named {name}", hint="choose another name")
-        key = given
-        if key is None:
-            files[name] = keys.new_pair(KeyKind.CLIENT)
-            key = files[name].public
-        admitted = founding.admit(Person(name, agency, genesis.OFFICIAL), key)
-        named.append(Named(name, admitted.principal, admitted.subject, key))
-    own = validator_of(agency, validator.public, files["node"], address, make_certificate)
-    return Enrolment(_file(chain, own, tuple(named), validator, files["node"]), files)
+    if taken := {"validator", "node"} & set(people):
+        raise DraftError(f"nobody can be named {min(taken)}", hint="choose another name")
+    return enrolment(
+        chain,
+        agency,
+        address,
+        [(Person(name, agency, genesis.OFFICIAL), key) for name, key in sorted(people.items())],
+        make_certificate=make_certificate,
+        holder=holder,
+    )
 
 
 def renewed(
@@ -111,15 +104,4 @@ def renewed(
         raise DraftError(
             "nothing would change", hint="make a new key, or name another address with --peers"
         )
-    return Enrolment(_file(chain, own, (), validator, node), files)
-
-
-def _file(
-    chain: bytes,
-    own: Validator,
-    people: tuple[Named, ...],
-    validator: KeyHolder,
-    node: KeyPair,
-) -> bytes:
-    member = Member(chain, own, people)
-    return memberfile.encode(member, validator.seal, keys.Key(node).sign)
+    return Enrolment(signed(Member(chain, own, ()), validator, node), files)
