@@ -9,7 +9,7 @@ from consensus.errors import ComityError
 from node.main import run
 
 if __name__ == "__main__":  # workers that are started anew read this module too
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.stderr.write("usage: python -m node CONFIG\n")
         sys.exit(2)
     try:

@@ -32,9 +32,9 @@ FIRST = tuple(
 while the rest is computed, and no worker has a long file left when the others have ended."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the longest files first, the others of real networks next to those; leave out what is
-    long, but for ``scripts/long``.
+    long, or, for ``scripts/long``, what is not: a story is told from its beginning.
     """
     places = {name: place for place, name in enumerate(FIRST)}
     networks = max(place for name, place in places.items() if "/network/" in name)
@@ -45,11 +45,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return places.get(name, last)
 
     items.sort(key=place)
-    if "LONG_RUNS" not in os.environ:
-        skip = pytest.mark.skip(reason="scripts/long runs it")
-        for item in items:
-            if item.get_closest_marker("long") is not None:
-                item.add_marker(skip)
+    long = [item for item in items if item.get_closest_marker("long") is not None]
+    if "LONG_RUNS" in os.environ:
+        stories = {item.path for item in long if item.get_closest_marker("story") is not None}
+        run = [item for item in items if item in long or item.path in stories]
+        config.hook.pytest_deselected(items=[item for item in items if item not in run])
+        items[:] = run
+        return
+    skip = pytest.mark.skip(reason="scripts/long runs it")
+    for item in long:
+        item.add_marker(skip)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -37,7 +37,7 @@ from tests.network.town import (
 )
 from tests.network.work import Books, working
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.story]
 
 JOINING, OBSERVER, LEAVING, TURNING = "harbour", "court", "registry", "treasury"
 OLD = (*NAMES,)

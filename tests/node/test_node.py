@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,3 +63,14 @@ def test_after_an_own_bug_the_engine_hears_of_nothing_more(
         node.received(1, Class.CONSENSUS, b"one")
     node.received(2, Class.CONSENSUS, b"two")
     assert taken == [b"one"]
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["one.toml", "two.toml"]])
+def test_the_module_says_how_it_is_called(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["node", *words])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("node", run_name="__main__")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "usage: python -m node CONFIG\n"
