@@ -150,7 +150,7 @@ def parts(scale: float) -> tuple[Part, ...]:
         Part(
             "mutants",
             "the harness finds every rule that is broken on purpose",
-            (*suite, "tests/byzantine/mutants"),
+            (*suite, "--long=with", "tests/byzantine/mutants"),
             (Figure("mutants and controls", r"(\d+) passed"),),
         ),
         Part(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,9 +31,15 @@ FIRST = tuple(
 while the rest is computed, and no worker has a long file left when the others have ended."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--long", choices=("without", "with", "only"), default="without", help="long tests, or not"
+    )
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the longest files first, the others of real networks next to those; leave out what is
-    long, or, for ``scripts/long``, what is not: a story is told from its beginning.
+    long, or with ``--long=only`` what is not: a story is told from its beginning.
     """
     places = {name: place for place, name in enumerate(FIRST)}
     networks = max(place for name, place in places.items() if "/network/" in name)
@@ -46,11 +51,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     items.sort(key=place)
     long = [item for item in items if item.get_closest_marker("long") is not None]
-    if "LONG_RUNS" in os.environ:
+    wanted = config.getoption("--long")
+    if wanted == "only":
         stories = {item.path for item in long if item.get_closest_marker("story") is not None}
         run = [item for item in items if item in long or item.path in stories]
         config.hook.pytest_deselected(items=[item for item in items if item not in run])
         items[:] = run
+    if wanted != "without":
         return
     skip = pytest.mark.skip(reason="scripts/long runs it")
     for item in long:

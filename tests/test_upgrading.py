@@ -72,3 +72,8 @@ def test_what_is_offered_in_the_handshake_is_written_down() -> None:
 def test_program_and_package_have_one_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["version"] == VERSION
+
+
+def test_the_exchange_of_all_nodes_is_a_long_test_that_its_script_asks_for() -> None:
+    """A script that leaves out what it is for would end well."""
+    assert "pytest --long=with " in (ROOT / "scripts" / "upgrade").read_text(encoding="utf-8")
