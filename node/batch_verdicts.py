@@ -49,4 +49,4 @@ class Payload(enum.Enum):
 
     COMPLETE = "all are held"
     MISSING = "some are being fetched"
-    INVALID = "one is invalid or is not what the block says; the block gets no vote"
+    INVALID = "one is invalid, not what the block says, or skips numbers; the block gets no vote"

@@ -6,14 +6,15 @@
     a block's: require ─► fetches ─► offer(solicited) ... held ─► the block is complete
 
 A batch is *held* when it is whole, checked and logged; it is proposable when all earlier ones of
-its origin are held too, or have not come for GAP_MS. It stays so until a block with it is
-delivered, whatever becomes of blocks in between, or until none of its transactions can be applied.
+its origin are held too, or have not come for GAP_MS (``origins``). It stays so until a block with
+it is delivered, whatever becomes of blocks in between, or until nothing in it can be applied.
 
 Bounds against a hostile origin: ORIGIN_BYTES_MAX and ORIGIN_BATCHES_MAX of what it pushed, numbers
 at most NUMBERS_AHEAD_MAX ahead, one batch a number. What a block names is fetched beyond these
 bounds, because the block may be ordered; older batches of that origin that no block needs make room
 for it. They are forgotten, not lost: a block that names them has them fetched again. What a peer
-announces is fetched within them, and within those of ``consensus.hotstuff.announcing``.
+announces is fetched within them, and within those of ``consensus.hotstuff.announcing``. Headers are
+not signed: a leader can name batches in another's name, so a block may not skip many numbers.
 
 Not here: sockets, the log, and the checks themselves (``verifier``).
 Source: docs/protocol/transaction.cddl.
@@ -37,8 +38,6 @@ from node.origins import NUMBERS_AHEAD_MAX, Origin
 
 ORIGIN_BYTES_MAX: Final = 32 * 1024 * 1024
 ORIGIN_BATCHES_MAX: Final = 4096
-GAP_MS: Final = 20_000
-"""A batch held for so long waits no longer for earlier ones of its origin: nobody may have them."""
 CHECKING_MAX: Final = 64
 """Batches of one sender that may be in the workers' hands at once."""
 DELIVERED_BYTES_MAX: Final = 32 * 1024 * 1024
@@ -70,6 +69,7 @@ class _Entry:
 class _Want:
     item: PayloadItem
     next_ms: int
+    leader: int | None
     attempts: int = 0
     height: int | None = None
     """Of the lowest ordered block that names it: then f + 1 honest nodes have checked it."""
@@ -125,9 +125,10 @@ class BatchStore:
             if batch.digest not in self._entries:
                 self._insert(batch, now_ms)
                 self.held(batch.digest)
-        if self.own is not None:
-            own = self._origins[self.own]
-            self._own_next = max(own.contiguous, *own.digests, 0) + 1
+        if self.own is not None:  # what our own log lacks of our numbers has lapsed
+            ours = [e.batch.number for e in self._entries.values() if e.batch.origin == self.own]
+            self._origins[self.own].close(max(ours, default=0))
+            self._own_next = self._origins[self.own].contiguous + 1
 
     # --- own batches ---
 
@@ -260,7 +261,7 @@ class BatchStore:
         entry.held = True
         self._wanted.pop(digest, None)
         origin, number = entry.batch.origin, entry.batch.number
-        self._origins[origin].mark(number)
+        self._origins[origin].mark(number, entry.since_ms)
         self.announcer.held(digest, origin, number, entry.since_ms)
         complete: list[bytes] = []
         for block_id, missing in list(self._missing.items()):
@@ -283,12 +284,16 @@ class BatchStore:
         height: int,
         now_ms: int,
         *,
+        leader: int | None = None,
         ordered: bool = False,
     ) -> Payload:
         """Say whether a block's batches are held, and have the missing ones fetched.
 
         When it was MISSING, ``held`` names the block once it is complete. ``settle`` ends it. What
         an ``ordered`` block lacks counts as proved from now on.
+
+        Args:
+            leader: who proposed the block, and so has its batches.
         """
         missing: set[bytes] = set()
         for item in payload:
@@ -297,10 +302,12 @@ class BatchStore:
                 return Payload.INVALID
             if item.digest in self._refused or (entry is not None and entry.item != item):
                 return Payload.INVALID
+            if not ordered and self._origins[item.origin].is_skipping(item.number):
+                return Payload.INVALID
             if entry is None or not entry.held:
                 missing.add(item.digest)
                 if entry is None:
-                    want = self._wanted.setdefault(item.digest, _Want(item, now_ms))
+                    want = self._wanted.setdefault(item.digest, _Want(item, now_ms, leader))
                     if ordered and (want.height is None or height < want.height):
                         want.height = height
         self._required[block_id] = tuple(payload)
@@ -348,7 +355,8 @@ class BatchStore:
 
         A batch that a vote waits for is asked of two peers at once. One that an ordered block lacks
         is asked of one first: whoever is behind has no time for everything twice. Each retry asks
-        the next two, and waits twice as long for them, up to FETCH_RETRY_MS_MAX.
+        the next two, and waits twice as long for them, up to FETCH_RETRY_MS_MAX. The first retry
+        asks the block's leader, who may be the only one that has it.
 
         Args:
             peers: connected ones.
@@ -359,9 +367,13 @@ class BatchStore:
             if want.next_ms > now_ms or digest in self._checking:
                 continue
             first = want.height is not None and not want.attempts
-            for turn in range(min(1 if first else FETCH_PEERS, len(peers))):
-                at = (digest[0] + want.attempts * FETCH_PEERS + turn) % len(peers)
-                by_peer.setdefault(peers[at], []).append(digest)
+            begin, count = digest[0] + want.attempts * FETCH_PEERS, 1 if first else FETCH_PEERS
+            asked = [peers[at % len(peers)] for at in range(begin, begin + min(count, len(peers)))]
+            leader = want.leader if want.attempts == 1 and want.leader in peers else None
+            if leader is not None and leader not in asked:
+                asked[-1] = leader
+            for peer in asked:
+                by_peer.setdefault(peer, []).append(digest)
             want.next_ms = now_ms + min(FETCH_RETRY_MS << want.attempts, FETCH_RETRY_MS_MAX)
             want.attempts += 1 if peers else 0
         for peer, digest in self.announcer.asks(now_ms, peers, self._checking.__contains__):
@@ -476,13 +488,15 @@ class BatchStore:
 
     # --- leaving ---
 
-    def delivered(self, payload: Sequence[PayloadItem]) -> list[CheckedBatch]:
+    def delivered(self, payload: Sequence[PayloadItem], now_ms: int) -> list[CheckedBatch]:
         """A block with these batches is final; return those that were in memory."""
         gone: list[CheckedBatch] = []
         for item in payload:
             origin = self._origins[item.origin]
-            origin.delivered(item.number)
+            origin.delivered(item.number, now_ms)
             origin.name(item.number, item.digest)
+            if item.origin == self.own:  # our log may have lost its end
+                self._own_next = max(self._own_next, item.number + 1)
             self._wanted.pop(item.digest, None)
             if item.digest in self._entries:
                 entry = self._delivered[item.digest] = self._remove(item.digest)
@@ -512,14 +526,13 @@ class BatchStore:
         return [self._remove(digest).batch for digest in expired]
 
     def close_gaps(self, now_ms: int) -> None:
-        """Wait no longer for batches that later ones of their origin have waited for GAP_MS for.
+        """Wait no longer for numbers that later ones of their origin have waited GAP_MS for.
 
         They may have expired before they came here, or before this node's log began anew: then
         nobody has them. One that somebody has all the same is proposed by others, and fetched.
         """
-        for entry in self._entries.values():
-            if entry.held and now_ms - entry.since_ms >= GAP_MS:
-                self._origins[entry.batch.origin].close(entry.batch.number)
+        for origin in self._origins:
+            origin.close_gaps(now_ms)
 
     # --- bookkeeping ---
 

@@ -314,10 +314,12 @@ class Dissemination:
 
     # --- blocks' batches ------------------------------------------------------------------------
 
-    def require(self, block: Block, *, ordered: bool = False) -> None:
-        """Hold the batches of a block; ``complete`` is told once they are."""
+    def require(self, block: Block, leader: int, *, ordered: bool = False) -> None:
+        """Hold the batches of a block of that leader; ``complete`` is told once they are."""
         batches, now_ms = self.batches, self._now_ms()
-        match batches.require(block.id, block.payload, block.height, now_ms, ordered=ordered):
+        match batches.require(
+            block.id, block.payload, block.height, now_ms, leader=leader, ordered=ordered
+        ):
             case Payload.COMPLETE:
                 self._complete(block.id)
             case Payload.MISSING:
@@ -374,15 +376,18 @@ class Dissemination:
 
     def delivered(self, block: Block, txids: Iterable[bytes]) -> None:
         """A block is final: its batches and transactions are no longer waited for."""
-        self.batches.delivered(block.payload)
+        self.batches.delivered(block.payload, self._now_ms())
         self.batches.settle(block.height)
         self.pool.settle(txids)
         if self.pool.waiting:  # they may be due sooner now that less is in flight
             self._bell.set()
 
+    def close_gaps(self) -> None:
+        """Wait no longer for batches that nobody may have; see ``BatchStore.close_gaps``."""
+        self.batches.close_gaps(self._now_ms())
+
     def expire(self, chain_time_ms: int) -> list[bytes]:
         """Drop what can no longer be applied; return txids that clients must be told of."""
-        self.batches.close_gaps(self._now_ms())
         lapsed = self.pool.expire(chain_time_ms)
         for batch in self.batches.expire(chain_time_ms):
             txids = [batch.txids[at : at + 32] for at in range(0, len(batch.txids), 32)]

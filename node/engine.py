@@ -415,8 +415,13 @@ class Engine:
         else:
             self.ordering.receive(peer, payload)
 
-    def expire(self) -> list[bytes]:
-        """Drop what can no longer be applied; return txids that clients must be told of."""
+    def sweep(self) -> list[bytes]:
+        """Close old gaps between batches, and drop what can no longer be applied.
+
+        Returns:
+            The txids that clients must be told of.
+        """
+        self.dissemination.close_gaps()
         lapsed = self.dissemination.expire(self.chronicle.time_ms())
         self.ordering.payload_changed()  # no leader may propose what is gone
         return lapsed

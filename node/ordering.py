@@ -339,7 +339,8 @@ class Ordering:
                 self._received.setdefault(block.id, time.monotonic())
                 if len(self._received) > RECEIVED_MAX:
                     del self._received[next(iter(self._received))]
-                dissemination.require(block, ordered=ordered)
+                leader = self._committee.leader(block.round)
+                dissemination.require(block, leader, ordered=ordered)
             case Execute(block):
                 execution.start(block)
             case Undo(block_id):

@@ -332,7 +332,7 @@ class Node:
         """Drop what has expired; stop to take a snapshot when far behind."""
         while True:
             await trio.sleep(SWEEP_SECONDS)
-            lapsed = self.engine.expire()
+            lapsed = self.engine.sweep()
             if lapsed:
                 self.api.lapsed(lapsed)
             self.network.recheck()

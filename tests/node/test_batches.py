@@ -143,7 +143,7 @@ def test_peer_that_lacks_own_batches_gets_them_again_but_not_all_the_time() -> N
     assert it.peer_held(1, 3, NOW + 1500) == []
     assert it.peer_held(1, 0, NOW + 1500) == own
     assert it.peer_held(2, 1, NOW + 2000) == own[1:]
-    it.delivered([own[1].item, own[2].item])
+    it.delivered([own[1].item, own[2].item], NOW)
     assert it.peer_held(2, 1, NOW + 9000) == []
 
 
@@ -282,7 +282,7 @@ def test_origin_s_pushes_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -
         arrive(it, made(1, number))
     assert pushed(it, made(1, 4)) is Drop.NO_ROOM
     assert isinstance(pushed(it, made(2, 1)), Verify)  # the others are not concerned
-    it.delivered([named(made(1, 1))])
+    it.delivered([named(made(1, 1))], NOW)
     arrive(it, made(1, 4))
     assert it.held_counts() == (0, 4, 0, 0)
 
@@ -315,17 +315,18 @@ def test_what_a_block_names_comes_in_and_pushes_older_ones_out(
 
 
 def test_numbers_of_a_hostile_origin_cost_no_memory() -> None:
-    """A block may name any number; the window does not move for what is merely held."""
+    """An ordered block may name any; the window does not move for what is merely held."""
     it = store()
     for number in (2**30, 2**39, 2**40):
         batch = made(1, number)
-        it.require(number.to_bytes(32, "big"), [named(batch)], 1, NOW)
+        it.require(number.to_bytes(32, "big"), [named(batch)], 1, NOW, ordered=True)
         arrive(it, batch, sender=2)
+    it.close_gaps(NOW + 20_000)
     assert it.held_counts() == (0, 0, 0, 0)
     assert proposed(it) == []
     assert not it._origins[1].held
     assert not it._origins[1].digests
-    it.delivered([named(made(1, 2**40))])
+    it.delivered([named(made(1, 2**40))], NOW)
     assert it.held_counts() == (0, 2**40 - origins.NUMBERS_AHEAD_MAX, 0, 0)
 
 
@@ -349,7 +350,7 @@ def test_batch_stays_proposable_until_a_block_with_it_is_delivered() -> None:
     it.require(b"B" * 32, [named(batch)], 1, NOW)
     it.release(b"B" * 32)
     assert proposed(it) == [(1, 1)]
-    assert it.delivered([named(batch)]) == [from_batch(batch)]
+    assert it.delivered([named(batch)], NOW) == [from_batch(batch)]
     assert proposed(it) == []
     assert it.held_counts() == (0, 1, 0, 0)
     assert pushed(it, batch) is Drop.KNOWN
@@ -413,6 +414,22 @@ def test_missing_batch_is_asked_of_two_peers_at_once_then_of_the_next() -> None:
     assert sorted(asked) == [1, 1, 2, 2, 3, 3]
     assert it.fetches(NOW + 10_000, [2]) == [(2, (batch.digest,))]
     assert it.fetches(NOW + 20_000, []) == []
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("leader", [1, 20, 63])
+def test_leader_is_asked_at_the_first_retry_however_many_peers_there_are(
+    leader: int, ordered: bool
+) -> None:
+    it, batch = store(size=64), made(1, 1)
+    it.require(b"B" * 32, [named(batch)], 1, NOW, leader=leader, ordered=ordered)
+    peers = list(range(1, 64))
+    it.fetches(NOW, peers)
+    it.absent([batch.digest], NOW)
+    asked = [peer for peer, _ in it.fetches(NOW + 20, peers)]
+    assert leader in asked
+    assert len(set(asked)) == len(asked) == 2
+    assert leader not in [peer for peer, _ in it.fetches(NOW + 10_000, [5, 6])]
 
 
 def test_counts_of_a_peer_in_another_epoch_move_no_number() -> None:
@@ -522,7 +539,7 @@ def test_delivered_batches_serve_peers_for_a_while(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(batches, "DELIVERED_BYTES_MAX", 2 * size)
     for batch in all_of_them:
         arrive(it, batch)
-    it.delivered([named(batch) for batch in all_of_them])
+    it.delivered([named(batch) for batch in all_of_them], NOW)
     kept = [it.get(batch.digest) is not None for batch in all_of_them]
     assert kept == [False, False, True, True]
     assert it.size_bytes == 2 * size
@@ -531,7 +548,7 @@ def test_delivered_batches_serve_peers_for_a_while(monkeypatch: pytest.MonkeyPat
 def test_delivered_batch_that_was_never_here_closes_its_gap() -> None:
     it = store()
     arrive(it, made(1, 2))
-    assert it.delivered([named(made(1, 1))]) == []
+    assert it.delivered([named(made(1, 1))], NOW) == []
     assert it.held_counts() == (0, 2, 0, 0)
     assert pushed(it, made(1, 1)) is Drop.KNOWN
 
@@ -567,12 +584,12 @@ def test_any_order_of_arrival_and_delivery_keeps_the_books(
             arrive(it, batch)
             here[place] = from_batch(batch)
         else:
-            it.delivered([named(batch)])
+            it.delivered([named(batch)], NOW)
         counted.add(place)
         deliver = data.draw(st.booleans())
         if here and deliver:
             gone = data.draw(st.sampled_from(sorted(here)))
-            assert it.delivered([here[gone].item]) == [here.pop(gone)]
+            assert it.delivered([here[gone].item], NOW) == [here.pop(gone)]
         counts = [next(n for n in range(8) if (o, n + 1) not in counted) for o in (1, 2)]
         assert it.held_counts() == (0, *counts, 0)
         assert set(proposed(it)) == {(o, n) for o, n in here if n <= counts[o - 1]}
@@ -709,3 +726,72 @@ def test_gap_is_waited_for_while_what_came_after_it_is_young() -> None:
     arrive(it, made(1, 4))
     it.close_gaps(NOW + 19_999)
     assert it.held_counts() == (0, 2, 0, 0)
+
+
+def test_gap_is_closed_although_nothing_lives_as_long_as_it_is_waited_for() -> None:
+    it = store()
+    for second in range(21):
+        at_ms = NOW + 1000 * second
+        arrive(it, made(1, 2 + second, not_after_ms=at_ms + 5000), at_ms)
+        it.close_gaps(at_ms)
+        it.expire(at_ms)
+    assert it.held_counts() == (0, 22, 0, 0)
+    assert proposed(it) == [(1, number) for number in range(17, 23)]
+
+
+def test_gap_is_closed_below_what_was_delivered_young() -> None:
+    """The others do without number 1: what is held here never grows old."""
+    it = store()
+    it.delivered([named(made(1, 2))], NOW + 50)
+    arrive(it, made(1, 3), NOW + 19_000)
+    it.close_gaps(NOW + 20_049)
+    assert proposed(it) == []
+    it.close_gaps(NOW + 20_050)
+    assert (proposed(it), it.held_counts()) == ([(1, 3)], (0, 3, 0, 0))
+
+
+def test_gaps_of_one_origin_close_no_other_s() -> None:
+    it = BatchStore(4, OWN, 2)
+    first = number_before(2)
+    it.restore([first] * 4, [], NOW)
+    arrive(it, made(1, first + 2))
+    arrive(it, made(2, first + 2), NOW + 1)
+    it.close_gaps(NOW + 20_000)
+    assert it.held_counts() == (first, first + 2, first, first)
+
+
+def test_block_that_skips_numbers_of_an_origin_gets_no_vote() -> None:
+    """Whoever leads can name a batch in another's name, and would use up that one's numbers."""
+    it = store()
+    arrive(it, made(1, 1))
+    last, far = made(1, 1 + 2**20), made(1, 2 + 2**20)
+    assert it.require(b"A" * 32, [named(last)], 1, NOW) is Payload.MISSING
+    assert it.require(b"B" * 32, [named(made(1, 1)), named(far)], 1, NOW) is Payload.INVALID
+    assert it.fetches(NOW, [2]) == [(2, (last.digest,))]
+    assert it.require(b"B" * 32, [named(far)], 1, NOW, ordered=True) is Payload.MISSING
+    assert arrive(it, far, sender=2) == [b"B" * 32]
+
+
+def test_digests_of_an_origin_whose_batches_are_delivered_late_are_bounded() -> None:
+    it = store()
+    late = 2000
+    for number in range(1, 6 * late):
+        it.delivered([PayloadItem(number.to_bytes(32, "big"), 1, number + late, 0, 1, 100)], NOW)
+        it.delivered([PayloadItem(number.to_bytes(32, "big"), 1, number, 0, 1, 100)], NOW)
+    assert len(it._origins[1].digests) <= origins.NUMBERS_AHEAD_MAX + origins.NUMBERS_KEPT_MAX
+
+
+def test_own_numbers_that_the_log_lacks_are_not_given_twice_nor_waited_for() -> None:
+    """All before number 5000 expired undelivered, and the log began anew."""
+    it, batch = store(), made(OWN, 5000)
+    it.restore([0, 0, 0, 0], [from_batch(batch)], NOW)
+    assert proposed(it) == [(OWN, 5000)]
+    assert it.peer_held(1, 4999, NOW + 1000) == [from_batch(batch)]
+    assert it.add_own(0, [signed(ANNA, 1)], NOW).number == 5001
+
+
+def test_number_of_an_own_batch_that_others_had_ordered_is_not_given_again() -> None:
+    """Our log lost its end; no peer has told us its counts yet."""
+    it = store()
+    it.delivered([named(made(OWN, 3))], NOW)
+    assert it.add_own(0, [signed(ANNA, 1)], NOW).number == 4

@@ -12,7 +12,8 @@ import trio.testing
 
 from consensus.errors import RemoteProtocolError
 from consensus.genesis import Limits
-from consensus.hotstuff.types import Timeout
+from consensus.hotstuff import wire
+from consensus.hotstuff.types import Block, Proposal, Timeout
 from consensus.ledger import batch as formats
 from node import batch_wire, dissemination
 from node.batch_wire import Absent, Announce, Push, Request, Response
@@ -256,7 +257,7 @@ async def test_transactions_that_can_no_longer_apply_leave_and_are_told(
         await town.until_certified(1)
         town.cuts |= {frozenset({0, other}) for other in (1, 2, 3)}
         (txid,) = town.submit(0, not_after_ms=town.now_ms() + 500)
-        assert machine.engine.expire() == []
+        assert machine.engine.sweep() == []
         await trio.sleep(2)
         for _ in range(3):
             town.submit(1)
@@ -266,12 +267,33 @@ async def test_transactions_that_can_no_longer_apply_leave_and_are_told(
         told: list[bytes] = []
 
         def left() -> bool:
-            told.extend(machine.engine.expire())
+            told.extend(machine.engine.sweep())
             return txid not in machine.engine.dissemination.pool
 
         await town.until(left)
         decided = machine.engine.chronicle.find(txid) is not None
         assert (told == [txid]) is not decided, "told of, or decided as EXPIRED; never both"
+
+
+async def test_batches_after_one_that_nobody_has_are_decided_after_a_while(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    town = Town(tmp_path)
+    late = signed(BORIS, 2, chain=CHAIN)
+    batch = batch_of(late, origin=1, number=2)
+    async with running(town):
+        await town.until_certified(1)
+        for index in (0, 2, 3):
+            pushed(town.machines[index], 1, batch.public, batch.private)
+        chronicle = town.machines[0].engine.chronicle
+        for _ in range(19):
+            await trio.sleep(1)
+            assert [machine.engine.sweep() for machine in town.machines] == [[]] * 4
+        assert not decided(chronicle, late.txid)
+        await trio.sleep(2)
+        assert town.machines[2].engine.sweep() == []
+        await town.until(partial(decided, chronicle, late.txid), 20)
+        assert town.faults == []
 
 
 # --- announcements ------------------------------------------------------------------------------
@@ -312,6 +334,35 @@ async def test_batch_shown_to_some_only_is_ordered_without_a_failed_round(
         assert gave_up(town) == 0
         assert town.faults == []
     assert (shown[0], 2) in frames.of(Announce)
+
+
+async def test_batches_of_a_block_are_required_with_the_name_of_its_leader(
+    tmp_path: Path, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    town = Town(tmp_path)
+    proposers: dict[bytes, int] = {}
+    leaders: dict[bytes, int] = {}
+
+    def hear(sender: int, peer: int, cls: Class, payload: bytes) -> bool:
+        if cls is Class.CONSENSUS and isinstance(it := wire.decode_message(payload), Proposal):
+            proposers[it.block.id] = sender
+        return True
+
+    town.taps.append(hear)
+    async with running(town):
+        parts = town.machines[0].engine.dissemination
+        require = parts.require
+
+        def note(block: Block, leader: int, *, ordered: bool = False) -> None:
+            leaders[block.id] = leader
+            require(block, leader, ordered=ordered)
+
+        monkeypatch.setattr(parts, "require", note)
+        for at in range(4):
+            (txid,) = town.submit(at)
+            await town.until(partial(decided, town.machines[0].engine.chronicle, txid))
+    assert len(set(leaders.values())) > 1
+    assert leaders.items() <= proposers.items()
 
 
 async def test_batch_shown_only_to_the_leader_costs_no_round(

@@ -446,7 +446,10 @@ class SimNode(Machine):
 
     def _require(self, life: Life, block: Block, *, ordered: bool) -> None:
         batches, now_ms = life.batches, self.steady_ms()
-        match batches.require(block.id, block.payload, block.height, now_ms, ordered=ordered):
+        leader = life.roster.committee.leader(block.round)
+        match batches.require(
+            block.id, block.payload, block.height, now_ms, leader=leader, ordered=ordered
+        ):
             case Payload.COMPLETE:
                 self.post(ev.PayloadHeld(block.id))
             case Payload.MISSING:
@@ -545,7 +548,7 @@ class SimNode(Machine):
         life.tip = block
         if certificate.statement.height == block.height:
             height.certificate = certificate
-        life.batches.delivered(block.payload)
+        life.batches.delivered(block.payload, self.steady_ms())
         life.batches.settle(block.height)
         self._simulation.delivered(self.index, block, height.batches)
         if life.certified - self.disk.store.height >= self._options.flush_heights:
