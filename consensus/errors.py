@@ -19,8 +19,9 @@ Verification never returns ``bool``: ignoring its outcome must be impossible.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 _Found = TypeVar("_Found")
 
@@ -141,6 +142,26 @@ class RulesError(ComityError):
         super().__init__(f"{prefix}: {message}" if prefix else message, hint=hint)
         self.where = where
         self.line = line
+
+
+MISREAD: Final = (
+    LocalProtocolError,
+    RemoteProtocolError,
+    VerificationError,
+    RulesError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""What reading a state may raise that no executor wrote, although a quorum signed it.
+
+The executor trusts the rows that it reads, as it does everything that was checked. Whoever begins
+with a state that was only certified to it takes these for what is wrong there.
+"""
 
 
 def invariant(condition: object, message: str) -> None:

@@ -335,6 +335,10 @@ class Checker:
         self._cut = cut
         self.paths = Paths(cut.chain)
 
+    def place(self, piece: Piece) -> str:
+        """Return which chunk a piece is, for messages."""
+        return pieces.place_of(piece.due.name, self._cut.row_bits)
+
     def chunk(self, piece: Piece) -> Chunk:
         """Return a checked chunk.
 
@@ -343,7 +347,7 @@ class Checker:
                 Both name the chunk.
         """
         due, data = piece
-        where = pieces.place_of(due.name, self._cut.row_bits)
+        where = self.place(piece)
         found = pieces.decode_piece(data, where)
         try:
             return self._chunk(found, due)
@@ -353,7 +357,7 @@ class Checker:
     def split(self, piece: Piece) -> list[Due]:
         """Return the nodes that are due in place of one that is split; raises as ``chunk``."""
         due, data = piece
-        where = pieces.place_of(due.name, self._cut.row_bits)
+        where = self.place(piece)
         found = pieces.decode_piece(data, where)
         if isinstance(found, Chunk):
             raise ProofError(f"{where}: a chunk came in place of a split")

@@ -90,7 +90,8 @@ class AuditSpace:
         block = wire.decode_block(block_data)
         statement = Statement(*codec.parse(statement_data))
         tip = Tip(block.height, block.round, block.id, block.time_ms, statement)
-        return Origin(tip, self.backend, self.nodes, totals, certified)
+        executed = view.block(0) is not None
+        return Origin(tip, self.backend, self.nodes, totals, certified, executed)
 
     def note(self, block: bytes, statement: Statement, certificate: bytes | None) -> None:
         """Take note of a height that was executed, until the next ``flush``."""

@@ -19,7 +19,9 @@ A height without a certificate of its own counts as certified when a later one i
 a leaf under that one's history root, which is computed here from all statements.
 
 Nothing is kept from height to height but the state, the history's frontier and counts: memory does
-not grow with the chain. Starting above genesis needs an ``Origin``.
+not grow with the chain. Starting above genesis needs an ``Origin``. Where nobody here executed what
+led to that, its rows may be what no executor ever writes: what reading them comes to then is a
+verdict (``state``), while below what was executed here it is an error of our own.
 
 Not here: processes and files; how much is flushed when.
 """
@@ -28,6 +30,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -39,7 +42,7 @@ from consensus.audit.divergence import Difference, DivergenceError, NotAuditable
 from consensus.audit.heights import Checked
 from consensus.audit.money import Money, founded
 from consensus.audit.stream import Recorded, StateRow
-from consensus.errors import LocalProtocolError
+from consensus.errors import MISREAD, UnknownExecutorError
 from consensus.genesis import Genesis, chain_id
 from consensus.hashing import ZERO
 from consensus.hotstuff import wire
@@ -97,6 +100,7 @@ class Origin:
 
     What a snapshot gives: rows in ``backend``, the frontier of the first ``tip.height + 1``
     statements in ``nodes``, and what each currency adds up to (None: summed from the rows).
+    ``executed`` says that all that led to it was executed by this auditor, from genesis on.
     """
 
     tip: Tip
@@ -105,6 +109,7 @@ class Origin:
     totals: Mapping[str, int] | None = None
     certified: int | None = None
     """The newest height up to ``tip`` that a certificate vouched for; None: that of ``tip``."""
+    executed: bool = True
 
 
 class Replay:
@@ -136,6 +141,7 @@ class Replay:
         self._paths = Paths(self.chain)
         self._accounting = Accounting(self._paths)
         self._depth = genesis.tree_depth
+        self._executed = origin is None or origin.executed
         if origin is None:
             self._found(genesis, backend or MemoryBackend(), nodes or MemoryNodes())
         else:
@@ -169,8 +175,27 @@ class Replay:
         self._trust(tip.statement)
         self.money = Money(self._paths, dict(origin.totals or {}))
         if origin.totals is None:
-            book = self.ledger.rules(self.state, tip.time_ms).book
-            self.money.totals = self.money.sums(book, _values(origin.backend))
+            with self._reading(tip.height):
+                book = self.ledger.rules(self.state, tip.time_ms).book
+                self.money.totals = self.money.sums(book, _values(origin.backend))
+
+    @contextmanager
+    def _reading(self, height: int) -> Iterator[None]:
+        """Take what fails on rows that were not executed here for what is wrong with them."""
+        try:
+            yield
+        except (DivergenceError, NotAuditableError):
+            raise
+        except UnknownExecutorError as error:
+            raise NotAuditableError(
+                f"height {height} cannot be executed: {error.message}", hint=error.hint
+            ) from error
+        except MISREAD as error:
+            if self._executed:
+                raise
+            said = "no rules lead to the certified state that the audit began with: it cannot be"
+            said += f" read ({type(error).__name__}: {error})"
+            raise DivergenceError(height, Problem("state", said)) from error
 
     # --- one height ---------------------------------------------------------------------------
 
@@ -223,7 +248,8 @@ class Replay:
         self._chained(block)
         if checked.problem is not None:
             raise DivergenceError(height, checked.problem)
-        outcome, statement = self._execute(recorded, block, checked)
+        with self._reading(height):
+            outcome, statement = self._execute(recorded, block, checked)
         if judged:
             self._count(checked, outcome.decisions)
         self._trust(statement)
@@ -271,13 +297,7 @@ class Replay:
     ) -> tuple[BlockResult, Statement]:
         transactions = self._transactions(recorded, checked)
         context = BlockContext(block.epoch, block.height, block.time_ms, history=self.history.root)
-        try:
-            run = BlockRun(self.ledger, self.state, context, transactions)
-        except LocalProtocolError as error:
-            raise NotAuditableError(
-                f"height {block.height} cannot be executed: {error.message}", hint=error.hint
-            ) from error
-        outcome = run.finish()
+        outcome = BlockRun(self.ledger, self.state, context, transactions).finish()
         if recorded.decisions is not None:
             rows = codec.parse(recorded.decisions, "decisions")
             found = differences.of_decisions(rows, outcome.transactions, outcome.decisions)
@@ -378,8 +398,9 @@ class Replay:
         Raises:
             DivergenceError: they differ.
         """
-        book = self.ledger.rules(self.state, self.tip.time_ms).book
-        self._refuse(self.height, self.money.sum_up(book, _values(backend)))
+        with self._reading(self.height):
+            book = self.ledger.rules(self.state, self.tip.time_ms).book
+            self._refuse(self.height, self.money.sum_up(book, _values(backend)))
 
 
 class RowComparison:

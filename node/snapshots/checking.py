@@ -17,6 +17,7 @@ from multiprocessing.process import parent_process
 from types import TracebackType
 from typing import Final
 
+from consensus.errors import MISREAD, ProofError
 from consensus.snapshot import Checker, Cut, Piece
 from node.snapshots.filling import Listed, listed
 
@@ -44,7 +45,14 @@ def _check(piece: Piece) -> Listed:
 
 
 def _listed(checker: Checker, piece: Piece) -> Listed:
-    return listed(checker.paths, checker.chunk(piece))
+    chunk = checker.chunk(piece)
+    try:
+        return listed(checker.paths, chunk)
+    except MISREAD as error:
+        raise ProofError(
+            f"{checker.place(piece)}: a row is certified that no executor writes"
+            f" ({type(error).__name__}: {error})"
+        ) from error
 
 
 class Pool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import random
 import shutil
@@ -18,13 +19,17 @@ import pytest
 from comity.auditing import sources
 from comity.auditing.running import Report, Wanted, audit
 from comity.auditing.sources import SourceError
+from comity.cli import app as cli
 from consensus import codec
 from consensus.audit.divergence import DivergenceError
 from consensus.audit.stream import Failed, Frame, Kind, Splitter, read_failed
-from consensus.errors import ComityError, DecodeError
+from consensus.errors import ComityError, DecodeError, ProofError
 from consensus.hotstuff import wire
 from consensus.ledger.batch import digest
+from consensus.ledger.layout import Paths
+from consensus.ledger.view import single_write
 from consensus.state.record import decode_single, encode_single
+from consensus.state.state import State
 from node import auditing
 from node.auditspace import AuditSpace
 from node.errors import DamagedStoreError
@@ -32,6 +37,7 @@ from node.snapshots.export import WHOLE, Selection, export
 from node.storage import kinds
 from node.storage.log import Log
 from node.storage.store import Store
+from scripts import chainmaker
 from tests.consensus.audit.ledger import HEIGHT, Notes, honest, made
 
 Handles = dict[str, Any]
@@ -307,12 +313,18 @@ def honest_frames() -> Iterator[Frame]:
     splitter.finish()
 
 
-def snapshot_at_3(folder: Path, selection: Selection = WHOLE) -> Path:
-    """A snapshot of height 3."""
+def begun() -> Notes:
+    """The honest chain up to height 3."""
     part = Notes()
     part.block([part.pay(10), part.pay(20), part.write(1)])
     part.block([part.amend(1, 1), part.amend(1, 2), part.pay(1)])
     part.block([part.pay(5), part.pay(10**9), part.pay(6)])
+    return part
+
+
+def snapshot_at_3(folder: Path, selection: Selection = WHOLE, part: Notes | None = None) -> Path:
+    """A snapshot of height 3."""
+    part = begun() if part is None else part
     part.store(folder / "node")
     file = folder / "three.snapshot"
     export(folder / "node" / "state", part.genesis, file, lambda done, of: None, selection)
@@ -335,6 +347,49 @@ def test_an_audit_begins_with_a_snapshot(tmp_path: Path) -> None:
         origin = again.origin()
         assert origin is not None
         assert origin.tip.height == HEIGHT
+
+
+def forged_at_3(folder: Path, kind: str, id_: list[Any], value: Any) -> tuple[Path, Notes]:
+    """A snapshot that a quorum signed, with a leaf in it that no decision wrote; and its chain."""
+    leaf = codec.encode(value)
+    row = single_write(Paths(honest().chain)(kind, id_), leaf, b"s" * 16, b"p" * 32)
+    apply = State.apply
+
+    def lied(state: State, writes: Any) -> Any:
+        kept = [each for each in writes if each[0] != row.kh]
+        return apply(state, [*kept, row] if state.height == 2 else writes)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(State, "apply", lied)
+        patch.setattr(chainmaker, "listed", lambda paths, chunk: [])
+        part = begun()
+        return snapshot_at_3(folder, part=part), part
+
+
+def test_a_state_that_a_quorum_made_up_is_a_finding_with_status_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, part = forged_at_3(tmp_path, "account", ["pot", "a"], [["pot", "a"], "x", 0, 0])
+    heights = [part.block([], failed=1), *honest().recorded[5:]]
+    Path("rest.audit").write_bytes(honest().stream(heights, first=4))
+    words = ("audit", "rest.audit", "--genesis", honest().chain.hex(), "--jobs", "0", "--json")
+    first = ("--to", "4", "--snapshot", "three.snapshot")
+    assert cli.run((*words, *first, "--keep", "kept")) == 0  # an empty block reads no account
+    capsys.readouterr()
+    assert cli.run((*words, "--keep", "kept")) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["holds"], found["height"], found["check"]) == (False, 5, "state")
+    assert "the certified state that the audit began with" in found["message"]
+
+
+def test_a_made_up_row_that_cannot_be_listed_is_no_error_of_this_program(tmp_path: Path) -> None:
+    txid = b"t" * 32
+    value = [txid, txid, txid, 5, False, 0, 0, 0, [], [], None]
+    file, _ = forged_at_3(tmp_path, "proposal", [txid], value)
+    with pytest.raises(ProofError, match="a row is certified that no executor writes"):
+        AuditSpace.begin(tmp_path / "kept", honest().chain, file, lambda done, of: None)
+    assert not (tmp_path / "kept").exists()
 
 
 def test_a_snapshot_that_is_not_right_begins_nothing(tmp_path: Path) -> None:
