@@ -46,7 +46,14 @@ def rows() -> dict[bytes, Row]:
     return {kh: row for kh, _, _ in backend.entries() if (row := backend.get(kh)) is not None}
 
 
-def audited_on(kh: bytes, row: bytes, *, executed: bool = False) -> int:
+def audited_on(
+    kh: bytes,
+    row: bytes,
+    *,
+    executed: bool = False,
+    upto: int = HEIGHT,
+    totals: dict[str, int] | None = None,
+) -> int:
     """Audit the rest of the chain on a certified state with that row; return the height reached.
 
     The tree binds the hash of a row, not what a store returns for it: with the honest one in its
@@ -59,9 +66,9 @@ def audited_on(kh: bytes, row: bytes, *, executed: bool = False) -> int:
     space.nodes = chain.nodes
     tip = chain.tip
     begin = Tip(tip.height, tip.round, tip.id, tip.time_ms, chain.statement)
-    space.kept = Origin(begin, space.backend, space.nodes, None, None, executed)
-    heights = [each for each in honest().recorded if each.height > BEGUN]
-    data = honest().stream(heights, first=BEGUN + 1)
+    space.kept = Origin(begin, space.backend, space.nodes, totals, None, executed)
+    heights = [each for each in honest().recorded if BEGUN <= each.height <= upto]
+    data = honest().stream(heights, first=BEGUN)
     return audit(frames(data), Wanted(chain.chain), space=space).last
 
 
@@ -124,6 +131,13 @@ def test_what_fails_while_a_height_is_executed_is_said_of_that_height() -> None:
     assert (caught.value.height, caught.value.problem.check) == (5, "state")
     with pytest.raises(MISREAD):
         audited_on(kh, row, executed=True)
+
+
+def test_a_kept_audit_with_nothing_new_sums_up_what_cannot_be_read() -> None:
+    kh = PATHS("rules", ["notes"])
+    with pytest.raises(DivergenceError, match="no rules lead to the certified state") as caught:
+        audited_on(kh, with_value(kh, "x"), upto=BEGUN, totals={"USD": 1_000_000})
+    assert (caught.value.height, caught.value.problem.check) == (BEGUN, "state")
 
 
 def test_an_executor_that_this_release_lacks_is_nobody_s_fault() -> None:
