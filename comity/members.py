@@ -201,7 +201,7 @@ class MemberActs:
     async def proposed_changes(self) -> tuple[ProposedChange, ...]:
         """Return the proposed changes that wait for their quorum, from one node's index.
 
-        Each is proved; that none is left out is not. One request an agency with a seat.
+        Each is proved; that none is left out is not. A request or two an agency with a seat.
         """
         committee = await self.committee()
         found: list[ProposedChange] = []

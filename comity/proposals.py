@@ -226,11 +226,22 @@ class ProposalActs(Acts):
             state: a word of ``Proposed.state``; ``expired`` ones are among the open.
 
         Raises:
-            DraftError: there is no such state.
+            DraftError: there is no such state, or, as is proved then, no such agency.
         """
         if state not in proposals.STATES:
             raise DraftError(f"{state!r} is no state", hint=f"one of {', '.join(proposals.STATES)}")
-        return await self._page(GetProposals(agency, proposals.STATES.index(state), after, limit))
+        asked = GetProposals(agency, proposals.STATES.index(state), after, limit)
+        page = await self._page(asked)
+        if not page.proposals:
+            (entry,) = await self.get_many([StateKey("agency", (agency,))])
+            if not entry.present:
+                seated = ", ".join(each.agency for each in self.trust.committee.validators)
+                raise DraftError(
+                    f"the network has no agency {agency!r}",
+                    hint=f"agencies with a validator are {seated}; `comity get agency/NAME` "
+                    "looks for others",
+                )
+        return page
 
     async def _page(self, request: GetProposals) -> ProposedPage:
         page = await self._network.ask(request, lambda result, _: reads.read_proposals(result))

@@ -120,6 +120,8 @@ def test_objecting_and_withdrawing_end_it_and_say_so(desk: Shell) -> None:
         (("proposal", "00" * 32), "there is no proposal"),
         (("approve", "00" * 32), "there is no proposal"),
         (("proposals", "north", "--state", "done"), "'done' is no state"),
+        (("proposals", "nroth"), "the network has no agency 'nroth'"),
+        (("proposals", "x" * 64, "--state", "stale"), "the network has no agency 'xxx"),
         (("pending", "--limit", "65"), "--limit 65 is not between 1 and 64"),
         (("pending", "--after", "xx"), "--after 'xx' is not what a page said"),
         (("propose", "agree"), "'agree' is not domain.action"),
@@ -130,6 +132,16 @@ def test_bad_words_are_usage_errors(desk: Shell, words: tuple[str, ...], said: s
     found = desk(*words)
     assert found.status == 2
     assert said in found.err
+
+
+def test_an_agency_that_there_is_and_that_has_none_is_no_mistake(desk: Shell) -> None:
+    for agency, words in (("north", "0 proposals of north, open"), ("west", "0 proposals of west")):
+        said = desk("proposals", agency)
+        assert said.status == 0, said.err
+        assert words in said.out
+    unknown = desk("proposals", "nroth", "--json").json
+    assert unknown["code"] == "BAD_DRAFT"
+    assert "agencies with a validator are north, east, south, west" in unknown["hint"]
 
 
 def test_json_has_the_fields_that_the_manual_says(desk: Shell) -> None:
