@@ -85,7 +85,7 @@ class ForeignDataError(StorageError):
     """Data of another network, log or key."""
 
     code = "FOREIGN_DATA"
-    advice = "check the folders and the genesis file named in the configuration"
+    advice = "check the folders and the genesis file named in the configuration, or with --genesis"
 
 
 class InUseError(StorageError):

@@ -45,7 +45,6 @@ from node.backup.manifest import (
 )
 from node.backup.sinks import Pace, Sink, sink_for
 from node.config import Config
-from node.errors import ForeignDataError, NewerFormatError
 from node.identity import load_genesis
 from node.keyfiles import create
 from node.retention import DAY_MS
@@ -180,13 +179,11 @@ def _store(folder: Path) -> Iterator[lmdb.Environment]:
 def _reading(environment: lmdb.Environment, founded: Genesis, chain: bytes) -> Iterator[Stored]:
     opened = tables.open_tables(environment, create=False)
     with environment.begin() as txn:
-        version = int.from_bytes(txn.get(tables.META_FORMAT, db=opened.meta) or b"", "big")
-        if version > tables.FORMAT_VERSION:
-            raise NewerFormatError(
-                f"the store has format {version}, this software knows {tables.FORMAT_VERSION}"
-            )
-        if txn.get(tables.META_CHAIN, db=opened.meta) != chain:
-            raise ForeignDataError("the store belongs to another network than the genesis file")
+        tables.check_stamp(
+            txn.get(tables.META_FORMAT, db=opened.meta),
+            txn.get(tables.META_CHAIN, db=opened.meta),
+            chain,
+        )
         if txn.get(tables.META_HEIGHT, db=opened.meta) in (None, tables.height_key(0)):
             raise BackupError(
                 "this node has no certified height yet",

@@ -29,7 +29,7 @@ from consensus.state.snapshot import ROW_BITS_MAX, is_split, row_bits
 from consensus.state.subtree import subtree_hash
 from consensus.state.tree import ENTRY_BYTES
 from node import epochs
-from node.errors import DamagedStoreError, ForeignDataError, NewerFormatError, SnapshotError
+from node.errors import DamagedStoreError, SnapshotError
 from node.flushing import META_NUMBERS
 from node.snapshots.source import LeaveOut, Source
 from node.storage import tables
@@ -155,7 +155,11 @@ def export(
         ) as environment:
             opened = tables.open_tables(environment, create=False)
             with environment.begin() as txn, os.fdopen(_create(partial), "r+b") as file:
-                _check_stamp(txn, opened, chain)
+                tables.check_stamp(
+                    txn.get(tables.META_FORMAT, db=opened.meta),
+                    txn.get(tables.META_CHAIN, db=opened.meta),
+                    chain,
+                )
                 found = _write(txn, opened, genesis_bytes, file, progress, selection)
                 file.flush()
                 SYSTEM_DISK.sync(file.fileno())
@@ -275,13 +279,3 @@ def _leaving_out(paths: Paths, kinds: Collection[str]) -> LeaveOut:
         return not (is_record_row(row) and decode_row(row).kind in kinds)
 
     return leave_out
-
-
-def _check_stamp(txn: lmdb.Transaction[bytes], opened: Tables, chain: bytes) -> None:
-    version = int.from_bytes(txn.get(tables.META_FORMAT, db=opened.meta) or b"", "big")
-    if version > tables.FORMAT_VERSION:
-        raise NewerFormatError(
-            f"the store has format {version}, this software knows {tables.FORMAT_VERSION}"
-        )
-    if txn.get(tables.META_CHAIN, db=opened.meta) != chain:
-        raise ForeignDataError("the store belongs to another network than the genesis file")

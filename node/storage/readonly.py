@@ -27,7 +27,6 @@ from node.errors import (
     DamagedStoreError,
     ForeignDataError,
     InUseError,
-    NewerFormatError,
     StorageError,
 )
 from node.storage import segment, tables
@@ -109,18 +108,7 @@ def _view(environment: lmdb.Environment, directory: Path, chain: bytes | None) -
     except lmdb.NotFoundError as error:
         raise DamagedStoreError(f"the store in {directory} lacks a table") from error
     view = View(environment.begin(), opened)
-    version, found = view.meta(tables.META_FORMAT), view.meta(tables.META_CHAIN)
-    if version is None or found is None:
-        raise DamagedStoreError(f"the store in {directory} does not say its format and network")
-    number = int.from_bytes(version, "big")
-    if number > tables.FORMAT_VERSION:
-        said = f"the store has format {number}, this software knows {tables.FORMAT_VERSION}"
-        raise NewerFormatError(said)
-    if chain is not None and found != chain:
-        raise ForeignDataError(
-            f"the store in {directory} belongs to the network {found.hex()}",
-            hint="name the genesis file of that network",
-        )
+    tables.check_stamp(view.meta(tables.META_FORMAT), view.meta(tables.META_CHAIN), chain)
     return view
 
 

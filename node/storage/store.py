@@ -30,10 +30,7 @@ import trio
 from consensus.errors import invariant
 from consensus.state.state import Row
 from node.errors import (
-    DamagedStoreError,
-    ForeignDataError,
     InUseError,
-    NewerFormatError,
     StorageFailedError,
 )
 from node.holders import holder_words
@@ -478,12 +475,4 @@ def _stamp(environment: lmdb.Environment, opened: Tables, chain: bytes) -> None:
             txn.put(tables.META_FORMAT, stamp, db=opened.meta)
             txn.put(tables.META_CHAIN, chain, db=opened.meta)
         return
-    if version is None or found is None:
-        raise DamagedStoreError("the store does not say its format and network")
-    number = int.from_bytes(version, "big")
-    if number > tables.FORMAT_VERSION:
-        raise NewerFormatError(
-            f"the store has format {number}, this software knows {tables.FORMAT_VERSION}"
-        )
-    if found != chain:
-        raise ForeignDataError("the store belongs to another network")
+    tables.check_stamp(version, found, chain)

@@ -25,6 +25,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from node.errors import DamagedStoreError, ForeignDataError, NewerFormatError
+
 if TYPE_CHECKING:
     import lmdb
 
@@ -76,6 +78,27 @@ def open_tables(environment: lmdb.Environment, *, create: bool = True) -> Tables
     """Open every table, creating the missing ones (in LMDB's own write transaction)."""
     names = Tables.__dataclass_fields__
     return Tables(**{name: environment.open_db(name.encode(), create=create) for name in names})
+
+
+def check_stamp(version: bytes | None, found: bytes | None, chain: bytes | None) -> None:
+    """Check what a store says of itself.
+
+    Args:
+        version, found: format and chain, as under ``META_FORMAT`` and ``META_CHAIN``.
+        chain: whose store it must be; None: anybody's.
+
+    Raises:
+        StorageError: it says nothing of itself, is of a newer format, or of another network.
+    """
+    if version is None or found is None:
+        raise DamagedStoreError("the store does not say its format and network")
+    number = int.from_bytes(version, "big")
+    if number > FORMAT_VERSION:
+        raise NewerFormatError(
+            f"the store has format {number}, this software knows {FORMAT_VERSION}"
+        )
+    if chain is not None and found != chain:
+        raise ForeignDataError(f"the store belongs to another network, {found.hex()}")
 
 
 def height_key(height: int) -> bytes:
