@@ -45,7 +45,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import cyclopts
 import msgspec
@@ -54,6 +54,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from comity import Call, Client, Sealed
+from comity.cli.cases import Opening, Somebody
 from comity.cli.values import input_value
 from comity.drafting import find_action
 from comity.errors import DraftError, RequestError
@@ -80,22 +81,6 @@ _EPOCH: Final = datetime.date(1970, 1, 1)
 _WHEN: Final = re.compile(r"(month|first|last|time)(\+\d{1,3})?")
 
 _token = context("story name")
-
-
-class Somebody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who can sign."""
-
-    agency: str
-    kind: Literal["official", "system", "citizen"] = "official"
-    roles: dict[str, dict[str, str]] = {}
-    person: list[Any] | None = None
-
-
-class Opening(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An account that exists from the start."""
-
-    account: list[Any]
-    balance: int
 
 
 class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"name": "as"}):

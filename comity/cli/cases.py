@@ -89,14 +89,18 @@ _HASH: Final = re.compile(r"\b[0-9a-f]{64}\b")
 _token = context("case name")
 
 
-class _Person(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Somebody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who can sign."""
+
     agency: str
     kind: Literal["official", "system", "citizen"] = "official"
     roles: dict[str, dict[str, str]] = {}
     person: list[Any] | None = None
 
 
-class _Account(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Opening(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An account that exists from the start."""
+
     account: list[Any]
     balance: int
 
@@ -139,8 +143,8 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     time: str
-    people: dict[str, _Person]
-    accounts: list[_Account] = []
+    people: dict[str, Somebody]
+    accounts: list[Opening] = []
     records: list[_Record] = []
     cases: list[Case] = []
 

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Final
 from consensus import protocol
 from consensus.answers import StatementEvidence
 from consensus.changed import Part, Shown
-from consensus.protocol import Status, Subscribe
+from consensus.protocol import StateKey, Status, Subscribe
 from node.api import access, places, reading, recalling, recording
-from node.api.backend import CertifiedBlock, Changed, PrunedError
+from node.api.backend import Changed, PrunedError
 from node.api.reading import CannotAnswer
 
 if TYPE_CHECKING:
@@ -45,19 +45,12 @@ async def parts(
         CannotAnswer: it is not kept here, or cannot be recorded, or does not fit.
     """
     backend = connection.hub.backend
-    blocks: list[CertifiedBlock] = []
     decisions: tuple[bytes, ...] = ()
+    named: list[StateKey] = []
     if height:
-        (found,) = reading.decisions_answer(
-            backend,
-            range(height, height + 1),
-            protocol.ANSWER_BYTES_MAX,
-            blocks.append,
-            connection.shown,
-        )
-        decisions = found.decisions
+        decisions, block = reading.decisions_at(backend, height, connection.shown)
+        named = [*places.written(block.decisions)]
     evidence = reading.evidence_of(backend, height)
-    named = [place for each in blocks for place in places.written(each.decisions)]
     try:
         changed = await backend.changed(height, [key for key in named if key.namespace in SPACES])
     except PrunedError as error:

@@ -10,11 +10,9 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from consensus import protocol
 from consensus.answers import HeightEvent, StatementEvidence
 from consensus.protocol import Status, Stream, Subscribe
 from node.api import access, changing, reading, recording
-from node.api.backend import CertifiedBlock
 from node.api.reading import CannotAnswer
 from node.bell import Bell
 
@@ -126,13 +124,6 @@ class Followers:
         self._allow(request)
         if follower.stream is not Stream.DECISIONS:
             return HeightEvent(height, None), reading.evidence_of(backend, height)
-        blocks: list[CertifiedBlock] = []
-        (found,) = reading.decisions_answer(
-            backend,
-            range(height, height + 1),
-            protocol.ANSWER_BYTES_MAX,
-            blocks.append,
-            connection.shown,
-        )
-        await recording.record_decisions(connection, request, [(height, found.decisions)])
-        return HeightEvent(height, found.decisions), blocks[0].evidence
+        decisions, block = reading.decisions_at(backend, height, connection.shown)
+        await recording.record_decisions(connection, request, [(height, decisions)])
+        return HeightEvent(height, decisions), block.evidence

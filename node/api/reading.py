@@ -18,7 +18,16 @@ from consensus.ledger.attached import ATTACHED, cut_attached, split_attached
 from consensus.ledger.private import private_salts, seed_hash, slot
 from consensus.ledger.proposals import SPACE
 from consensus.ledger.transaction import Transaction
-from consensus.protocol import Get, GetHolds, GetIndex, GetProposal, GetRules, StateKey, Status
+from consensus.protocol import (
+    ANSWER_BYTES_MAX,
+    Get,
+    GetHolds,
+    GetIndex,
+    GetProposal,
+    GetRules,
+    StateKey,
+    Status,
+)
 from consensus.reads import DraftText, RecordRow, Row, RuleText, ShownLeaf, SingleRow
 from consensus.state import record, salted
 from consensus.state.merkle import RESULTS
@@ -252,6 +261,21 @@ def decisions_answer(
             "ask for each by its transaction id",
         )
     return out
+
+
+def decisions_at(
+    backend: ApiBackend, height: int, show: Show
+) -> tuple[tuple[bytes, ...], CertifiedBlock]:
+    """Return the decisions of a height as they are shown, and its block as it is.
+
+    Raises:
+        CannotAnswer: it is no longer kept, or too large.
+    """
+    blocks: list[CertifiedBlock] = []
+    (found,) = decisions_answer(
+        backend, range(height, height + 1), ANSWER_BYTES_MAX, blocks.append, show
+    )
+    return found.decisions, blocks[0]
 
 
 def draft_text(chain: bytes, draft: Transaction) -> DraftText:
