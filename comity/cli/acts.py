@@ -11,7 +11,7 @@ from comity.cli import show
 from comity.cli.circulars import pass_on
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
 from comity.cli.sealing import shown_inputs
-from comity.cli.values import parse_action, parse_inputs, parse_place, time_word
+from comity.cli.values import parse_action, parse_digest, parse_inputs, parse_place, time_word
 from comity.client import Client
 from comity.drafting import Call, find_action
 from comity.results import Entry
@@ -140,16 +140,6 @@ def grant(word: str) -> bytes:
 
 def _key(word: str) -> bytes:
     return parse_digest(word, "public key")
-
-
-def parse_digest(word: str, what: str) -> bytes:
-    try:
-        found = bytes.fromhex(word.removeprefix("0x"))
-    except ValueError:
-        found = b""
-    if len(found) != 32:
-        raise UsageError(f"{word!r} is no {what}", hint="it has 64 hex digits")
-    return found
 
 
 COMMANDS: Final = ((submit, EXAMPLES),)

@@ -10,11 +10,11 @@ from rich.text import Text
 from comity.cli.ceremony import public_of
 from comity.cli.members import scope_of
 from comity.cli.network import app
-from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
+from comity.cli.options import OUTPUT, REACH, Output, Reach, examples, with_client
 from comity.cli.proposals import show_act
 from comity.cli.show import out
+from comity.cli.values import parse_digest
 from comity.client import Client
-from consensus.hashing import DIGEST_BYTES
 
 
 @app.command(
@@ -57,7 +57,7 @@ def admit(
         agency: its name, new to the ledger.
     """
     key = public_of(administrator)
-    token = None if subject is None else _token(subject)
+    token = None if subject is None else parse_digest(subject, "token")
     scopes = [scope_of(each) for each in scope]
 
     async def work(client: Client) -> int:
@@ -74,13 +74,3 @@ def admit(
         return status
 
     return with_client(reach, work)
-
-
-def _token(word: str) -> bytes:
-    try:
-        token = bytes.fromhex(word)
-    except ValueError:
-        token = b""
-    if len(token) != DIGEST_BYTES:
-        raise UsageError(f"--subject {word!r} is no token", hint="64 hex digits")
-    return token

@@ -11,10 +11,10 @@ from rich.console import Group
 from rich.text import Text
 
 from comity.cli import show
-from comity.cli.acts import expectation, grant, parse_digest
+from comity.cli.acts import expectation, grant
 from comity.cli.options import OUTPUT, REACH, Output, Reach, examples, with_client
 from comity.cli.refusals import sentence
-from comity.cli.values import parse_action, parse_inputs, time_word
+from comity.cli.values import parse_action, parse_digest, parse_inputs, time_word
 from comity.client import Client
 from comity.drafting import Call, find_action
 from comity.errors import RequestError

@@ -39,27 +39,26 @@ from comity.auditing.running import audit as run_audit
 from comity.cli import show
 from comity.cli.options import (
     GENESIS_VARIABLE,
+    HASH,
     OUTPUT,
     PATIENCE_SECONDS,
     Output,
     Reach,
     UsageError,
+    chain_of,
     examples,
     with_client,
 )
-from comity.cli.values import time_word
+from comity.cli.values import parse_trusted, time_word
 from comity.founding import CONFIG_NAME, GENESIS_NAME
 from consensus import genesis as genesis_file
 from consensus.audit.divergence import CHECKS, DivergenceError
 from consensus.audit.stream import Frame
-from consensus.errors import DecodeError
 
 HOLDS: Final = 0
 DIVERGES: Final = 1
-_HASH: Final = re.compile(r"(0x)?[0-9a-f]{64}")
 _AGENCY: Final = re.compile(r"[^/.=]+(=.+)?")
 """What may name an agency's node, and is no path."""
-_TRUST: Final = re.compile(r"(\d{1,18}):((?:0x)?[0-9a-f]{64})")
 
 Trust = Annotated[
     tuple[str, ...],
@@ -125,7 +124,7 @@ def audit(
     found = _source(source, genesis, reach)
     if export is not None:
         return _export(found, export, first or 0, last, output)
-    trusted = dict(_trusted(each) for each in trust)
+    trusted = dict(parse_trusted(each) for each in trust)
     with ExitStack() as stack:
         space = stack.enter_context(_space(keep, found.chain, snapshot))
         origin = space.origin()
@@ -185,21 +184,20 @@ def _with_client(reach: Reach, work: Work) -> None:
 
 def _source(word: str, genesis: str | None, reach: Reach) -> _Source:
     path = Path(word)
-    trusted = _hash_of(genesis)
+    trusted = None if genesis is None else chain_of(genesis)
     if path.is_file() and path.name != CONFIG_NAME:
-        if trusted is None:
-            trusted = _hash_of(_default_genesis())
-        if trusted is None:
+        known = genesis or _default_genesis()
+        if known is None:
             raise UsageError(
                 "which network do you trust the file to be of?",
                 hint="give its hash or genesis file with --genesis",
             )
-        return _Source(trusted, path, None)
+        return _Source(chain_of(known), path, None)
     asks = not path.exists()
     if asks and not _AGENCY.fullmatch(word):
         raise UsageError(f"there is no {path}", hint="name an audit file or a node's folder")
     data, configured = (path, None) if asks else _data(path)
-    named = None if genesis is None or _HASH.fullmatch(genesis) else Path(genesis)
+    named = None if genesis is None or HASH.fullmatch(genesis) else Path(genesis)
     default = None if configured is not None else _default_genesis()
     file = named or configured or (None if default is None else Path(default))
     if file is None:
@@ -208,8 +206,8 @@ def _source(word: str, genesis: str | None, reach: Reach) -> _Source:
             said = f"there is no {path}; to ask a node of that name the genesis file is needed"
         raise UsageError(said, hint="name the file with --genesis")
     file = file / GENESIS_NAME if file.is_dir() else file
-    found = _hash_of(str(file))
-    if found is None or (trusted is not None and found != trusted):
+    found = chain_of(str(file))
+    if trusted is not None and found != trusted:
         raise UsageError(f"{file} is the genesis file of another network")
     if asks:
         members = genesis_file.decode(file.read_bytes()).committee.validators
@@ -237,32 +235,6 @@ def _default_genesis() -> str | None:
     if named:
         return named
     return GENESIS_NAME if Path(GENESIS_NAME).is_file() else None
-
-
-def _hash_of(word: str | None) -> bytes | None:
-    """Return the network's hash that a word gives: itself, or that of a genesis file."""
-    if word is None:
-        return None
-    if _HASH.fullmatch(word):
-        return bytes.fromhex(word.removeprefix("0x"))
-    path = Path(word)
-    path = path / GENESIS_NAME if path.is_dir() else path
-    try:
-        data = path.read_bytes()
-        genesis_file.decode(data)
-    except OSError as error:
-        said = f"{word!r} is neither a hash nor a file: {error.strerror}"
-        raise UsageError(said, hint="a hash has 64 hex digits") from error
-    except DecodeError as error:
-        raise UsageError(f"{path} is no genesis file: {error.message}") from error
-    return genesis_file.chain_id(data)
-
-
-def _trusted(word: str) -> tuple[int, bytes]:
-    found = _TRUST.fullmatch(word)
-    if found is None:
-        raise UsageError(f"{word!r} is not HEIGHT:HASH", hint="an audit before has printed both")
-    return int(found[1]), bytes.fromhex(found[2].removeprefix("0x"))
 
 
 @contextmanager

@@ -256,7 +256,7 @@ def merge_(
         members: member files, one an agency, in any order.
     """
     terms = read_terms(file)
-    files = [(str(each), _read(each)) for each in members]
+    files = [(str(each), read_file(each)) for each in members]
     merged = merge(terms, files)
     own = _own(terms, merged, folder)
     text = transcript(terms, merged)
@@ -409,7 +409,8 @@ def lay_down(folder: Path, files: dict[str, bytes], *, replace: bool = False) ->
         raise refused(f"cannot write to {folder}", error) from error
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """Return a file that may be a member file; no more of it than one may have."""
     try:
         with path.open("rb") as file:
             return file.read(memberfile.FILE_BYTES_MAX + 1)

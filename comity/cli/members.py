@@ -13,7 +13,7 @@ from rich.text import Text
 
 from comity import founding, keys
 from comity.ceremony import Address, spoken
-from comity.cli.ceremony import SUFFIX, SignerFile, address_of, doors, key_of, lay_down
+from comity.cli.ceremony import SUFFIX, SignerFile, address_of, doors, key_of, lay_down, read_file
 from comity.cli.network import app
 from comity.cli.options import (
     OUTPUT,
@@ -30,7 +30,7 @@ from comity.cli.show import emit, out, pairs, table, titled
 from comity.cli.values import parse_value, time_word
 from comity.client import Client
 from comity.errors import DraftError
-from comity.files import as_owner, refused, undoing
+from comity.files import as_owner, undoing
 from comity.joining import renewed
 from comity.members import (
     Changed,
@@ -124,7 +124,7 @@ def propose_member(
     Args:
         file: that the agency made and sent; compare its hash by word of mouth.
     """
-    data = _read(file)
+    data = read_file(file)
     scopes = [scope_of(each) for each in scope]
     from_ms = _from_ms(from_)
 
@@ -280,14 +280,6 @@ def object_(
 
 
 # --- what is typed ------------------------------------------------------------------------------
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(memberfile.FILE_BYTES_MAX + 1)
-    except OSError as error:
-        raise refused(f"cannot read {path}", error) from error
 
 
 def scope_of(word: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from comity import keys
 from comity.errors import DraftError, ForkError, RequestError
 from comity.keys import Key
 from consensus.errors import ComityError, DecodeError
-from consensus.genesis import GENESIS_NAME, decode
+from consensus.genesis import GENESIS_NAME, chain_id, decode
 from consensus.protocol import Status
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ PATIENCE_SECONDS_MAX: Final = 86_400.0
 WARN_DAYS: Final = 30
 """Whoever is not told otherwise warns so many days ahead."""
 WARN_DAYS_MAX: Final = 36_525
+HASH: Final = re.compile(r"(?:0x)?([0-9a-fA-F]{64})")
+"""What is written for a network's genesis file."""
 WARN_SECONDS_MAX: Final = 3.0
 """How long a command that has done its work may take to look what ends."""
 
@@ -106,6 +109,24 @@ def genesis_bytes(reach: Reach) -> bytes:
     except DecodeError as error:
         raise UsageError(f"{path} is no genesis file: {error.message}", hint=hint) from error
     return data
+
+
+def chain_of(word: str) -> bytes:
+    """Return a network's hash, from hex or from its genesis file.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    found = HASH.fullmatch(word)
+    if found is not None:
+        return bytes.fromhex(found[1])
+    if not Path(word).exists():
+        raise UsageError(
+            f"{word!r} is neither a hash nor a file",
+            hint="give the network's hash (64 hex digits), as you compared it with the agencies, "
+            "or its genesis file",
+        )
+    return chain_id(genesis_bytes(Reach(genesis=Path(word))))
 
 
 def ask_passphrase(path: Path) -> str | None:

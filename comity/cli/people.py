@@ -12,7 +12,7 @@ from rich.text import Text
 from comity.authority import Access, Authority, GrantHeld, Link, RoleHeld
 from comity.cli import show
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
-from comity.cli.values import parse_place, time_word
+from comity.cli.values import parse_digest, parse_place, time_word
 from comity.client import Client
 from comity.words import place_word, word
 from consensus.protocol import READS_MAX
@@ -39,9 +39,9 @@ def authority(
     Args:
         principal: id, 64 hex digits; your own when left out.
     """
-    id_ = None if principal is None else _bytes(principal, "principal")
-    grants = [_bytes(each, "grant") for each in grant or ()]
-    public = [_bytes(each, "key") for each in keys or ()]
+    id_ = None if principal is None else parse_digest(principal, "principal")
+    grants = [parse_digest(each, "grant") for each in grant or ()]
+    public = [parse_digest(each, "key") for each in keys or ()]
 
     async def work(client: Client) -> int:
         found = await client.authority(id_, grants=grants, keys=public)
@@ -58,7 +58,7 @@ def access(principal: str, place: str, /, *, reach: Reach = REACH, output: Outpu
         principal: id, 64 hex digits.
         place: kind/id or account/… .
     """
-    id_ = _bytes(principal, "principal")
+    id_ = parse_digest(principal, "principal")
     namespace, components = parse_place(place)
 
     async def work(client: Client) -> int:
@@ -260,16 +260,6 @@ def _scope(scope: Any) -> str:
 
 def _lines(names: Sequence[str]) -> str:
     return "\n".join(names)
-
-
-def _bytes(text: str, what: str) -> bytes:
-    try:
-        found = bytes.fromhex(text.removeprefix("0x"))
-    except ValueError:
-        found = b""
-    if len(found) != PRINCIPAL_BYTES:
-        raise UsageError(f"{text!r} is no {what}", hint="it has 64 hex digits")
-    return found
 
 
 COMMANDS: Final[tuple[tuple[Callable[..., Any], str], ...]] = (

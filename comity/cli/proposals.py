@@ -11,10 +11,9 @@ from rich.console import Group
 from rich.text import Text
 
 from comity.cli import show
-from comity.cli.acts import parse_digest
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
 from comity.cli.refusals import lacking_words, sentence
-from comity.cli.values import parse_action, parse_inputs, time_word
+from comity.cli.values import parse_action, parse_digest, parse_inputs, parse_txid, time_word
 from comity.client import Client
 from comity.drafting import Call, find_action
 from comity.errors import RequestError
@@ -78,7 +77,7 @@ def proposal(txid: str, /, *, reach: Reach = REACH, output: Output = OUTPUT) -> 
     Args:
         txid: 64 hex digits.
     """
-    wanted = parse_digest(txid, "transaction id")
+    wanted = parse_txid(txid)
 
     async def work(client: Client) -> None:
         found = await client.proposal(wanted)
@@ -144,7 +143,7 @@ def approve(
     Args:
         txid: of the proposal, 64 hex digits.
     """
-    wanted = parse_digest(txid, "transaction id")
+    wanted = parse_txid(txid)
 
     async def work(client: Client) -> int:
         book = (await client.rules()).book
@@ -182,7 +181,7 @@ def object_(
         txid: of the proposal, 64 hex digits.
         why: in words; kept with the proposal.
     """
-    wanted = parse_digest(txid, "transaction id")
+    wanted = parse_txid(txid)
 
     async def work(client: Client) -> int:
         book = (await client.rules()).book
@@ -204,7 +203,7 @@ def withdraw(
     Args:
         txid: of the proposal, 64 hex digits.
     """
-    wanted = parse_digest(txid, "transaction id")
+    wanted = parse_txid(txid)
 
     async def work(client: Client) -> int:
         book = (await client.rules()).book
@@ -229,7 +228,7 @@ def redraft(
     Args:
         txid: of the earlier proposal, 64 hex digits.
     """
-    wanted = parse_digest(txid, "transaction id")
+    wanted = parse_txid(txid)
 
     async def work(client: Client) -> int:
         again = await client.redraft(wanted, reason=reason)

@@ -12,7 +12,7 @@ from rich.text import Text
 from comity import listing
 from comity.cli import sealing, show
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
-from comity.cli.values import parse_id, parse_place, parse_value, time_of, time_word
+from comity.cli.values import parse_id, parse_place, parse_txid, parse_value, time_of, time_word
 from comity.client import Client
 from comity.drafting import fields_of
 from comity.errors import RequestError
@@ -181,12 +181,7 @@ def decision(txid: str, /, *, reach: Reach = REACH, output: Output = OUTPUT) -> 
     Args:
         txid: 64 hex digits.
     """
-    try:
-        wanted = bytes.fromhex(txid.removeprefix("0x"))
-    except ValueError:
-        wanted = b""
-    if len(wanted) != 32:
-        raise UsageError(f"{txid!r} is no transaction id", hint="it has 64 hex digits")
+    wanted = parse_txid(txid)
 
     async def work(client: Client) -> int:
         found = await client.decision(wanted)

@@ -25,18 +25,16 @@ from comity.cli.options import (
     Output,
     Reach,
     UsageError,
+    chain_of,
     examples,
     genesis_bytes,
 )
 from comity.cli.show import emit, pairs
 from comity.cli.values import time_word
-from consensus import genesis as genesis_file
 from consensus.errors import DecodeError
 
 app = App(name="snapshot", help="The certified state of one height, as a file.")
 
-GENESIS_WORD: Final = "--genesis is the network's hash (64 hex digits) or its genesis file"
-_HASH: Final = re.compile(r"(0x)?[0-9a-f]{64}")
 _BITS: Final = re.compile(r"[01]{1,16}")
 
 
@@ -112,7 +110,7 @@ def verify(file: Path, /, *, genesis: str, output: Output = OUTPUT) -> None:
         file: a snapshot.
         genesis: the network's hash (64 hex digits), or its genesis file.
     """
-    chain = _chain(genesis)
+    chain = chain_of(genesis)
     with _named(file), bar("chunks", output) as told:
         found = snapshots.verify(file, chain, told)
     statement = found.statement
@@ -207,11 +205,3 @@ def _node(node: Path, genesis: Path | None) -> tuple[Path, bytes]:
         store = config.path(config.node.data) / STORE_FOLDER
         return store, genesis_bytes(Reach(genesis=genesis or config.path(config.node.genesis)))
     return node / STORE_FOLDER, genesis_bytes(Reach(genesis=genesis))
-
-
-def _chain(text: str) -> bytes:
-    if _HASH.fullmatch(text.lower()):
-        return bytes.fromhex(text.lower().removeprefix("0x"))
-    if not Path(text).exists():
-        raise UsageError(f"{text!r} is neither a hash nor a file", hint=GENESIS_WORD)
-    return genesis_file.chain_id(genesis_bytes(Reach(genesis=Path(text))))

@@ -34,6 +34,7 @@ from consensus.ledger.types import Type
 
 _MONTH: Final = re.compile(r"(\d{4})-(\d\d)")
 _INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
+_TRUSTED: Final = re.compile(r"([0-9]{1,18}):(?:0x)?([0-9a-fA-F]{64})")
 _EPOCH: Final = datetime.date(1970, 1, 1)
 NESTING_MAX: Final = 16
 """Brackets within each other, in a word or in JSON; ids of the ledger have fewer."""
@@ -291,15 +292,28 @@ def input_value(value: Any, kind: Type | None, nesting: int = NESTING_MAX) -> Va
 # --- to words ---------------------------------------------------------------------------------
 
 
-def parse_txid(text: str) -> bytes:
-    """Return a transaction id. Raises UsageError."""
+def parse_digest(word: str, what: str) -> bytes:
+    """Return the 32 bytes of an id or a key in hex. Raises UsageError."""
     try:
-        found = bytes.fromhex(text.removeprefix("0x"))
+        found = bytes.fromhex(word.removeprefix("0x"))
     except ValueError:
         found = b""
     if len(found) != 32:
-        raise UsageError(f"{text!r} is no transaction id", hint="it has 64 hex digits")
+        raise UsageError(f"{word!r} is no {what}", hint="it has 64 hex digits")
     return found
+
+
+def parse_txid(word: str) -> bytes:
+    """Return a transaction id. Raises UsageError."""
+    return parse_digest(word, "transaction id")
+
+
+def parse_trusted(word: str) -> tuple[int, bytes]:
+    """Return the height and the hash of a statement that is known. Raises UsageError."""
+    found = _TRUSTED.fullmatch(word)
+    if found is None:
+        raise UsageError(f"{word!r} is not HEIGHT:HASH", hint="e.g. 1204:77aa… (64 hex digits)")
+    return int(found[1]), bytes.fromhex(found[2])
 
 
 def parse_moment(text: str, name: str) -> int:

@@ -17,9 +17,9 @@ from rich.text import Text
 from comity import receipts
 from comity.cli import show
 from comity.cli.disclosure_words import verify_disclosure
-from comity.cli.options import OUTPUT, Output, Reach, UsageError, examples, genesis_bytes
+from comity.cli.options import OUTPUT, Output, UsageError, chain_of, examples
 from comity.cli.refusals import sentence
-from comity.cli.values import parse_moment, plain, time_word
+from comity.cli.values import parse_moment, parse_trusted, plain, time_word
 from comity.words import KERNEL_LEAVES, place_word, word
 from consensus import codec
 from consensus.audit import stream
@@ -31,7 +31,6 @@ from consensus.evidence.disclosure_file import is_file
 from consensus.evidence.stages import FailedError
 from consensus.evidence.verify import Verified, verify
 from consensus.evidence.witness import RecordLeaves, SingleLeaf
-from consensus.genesis import GENESIS_NAME, chain_id
 from consensus.ledger import decision as decisions
 from consensus.ledger import proposals
 from consensus.ledger.codes import Code
@@ -87,8 +86,8 @@ def verify_(
     Args:
         file: as `comity bundle`, `receipt`, `disclose` or `disclosed` wrote it.
     """
-    chain = _chain(genesis)
-    known = None if trust is None else _known(trust)
+    chain = chain_of(genesis)
+    known = None if trust is None else parse_trusted(trust)
     oldest_ms = None if not_older_than is None else parse_moment(not_older_than, "--not-older-than")
     data = _read(file)
     try:
@@ -183,34 +182,6 @@ def _what_to_do(data: bytes) -> str:
         if mark in begin:
             return f"`{command}` checks such a file"
     return "it is damaged, or no evidence file: ask whoever made it for another copy"
-
-
-def _chain(text: str) -> bytes:
-    try:
-        found = bytes.fromhex(text.removeprefix("0x"))
-    except ValueError:
-        found = b""
-    if len(found) == 32:
-        return found
-    path = Path(text)
-    path = path / GENESIS_NAME if path.is_dir() else path
-    if not path.is_file():
-        raise UsageError(
-            f"{text!r} is neither a hash of 64 hex digits nor a file",
-            hint="`comity network show` prints the hash; compare it with other agencies",
-        )
-    return chain_id(genesis_bytes(Reach(genesis=path)))
-
-
-def _known(text: str) -> tuple[int, bytes]:
-    height, colon, digits = text.partition(":")
-    try:
-        found = int(height), bytes.fromhex(digits.removeprefix("0x"))
-    except ValueError:
-        found = -1, b""
-    if not colon or found[0] < 0 or len(found[1]) != 32:
-        raise UsageError(f"{text!r} is not HEIGHT:HASH", hint="e.g. 1204:77aa… (64 hex digits)")
-    return found
 
 
 def _invalid(output: Output, stage: str, message: str, hint: str) -> int:
