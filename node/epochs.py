@@ -22,6 +22,7 @@ from consensus.genesis import EPOCH
 from consensus.hotstuff import wire
 from consensus.hotstuff.types import CommitCert, QuorumCert, start_cert
 from node.errors import DamagedStoreError
+from node.storage.readonly import DATA_NAME, beside, view_of
 from node.storage.recovery import STORE_FOLDER
 from node.storage.store import Store, View
 
@@ -82,6 +83,23 @@ def stored(folder: Path, chain: bytes) -> tuple[Ended, ...]:
         return kept(store.view)
     finally:
         store.close()
+
+
+def looked_up(folder: Path, chain: bytes) -> tuple[Ended, ...]:
+    """Return the ends of epochs that a node's data knows of, while the node may be running.
+
+    Raises:
+        StorageError: the store cannot be used.
+    """
+    path = folder / STORE_FOLDER
+    if not (path / DATA_NAME).is_file():
+        return ()
+    with beside(path) as environment:
+        view = view_of(environment, path, chain)
+        try:
+            return kept(view)
+        finally:
+            view.close()
 
 
 def _name(epoch: int) -> bytes:

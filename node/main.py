@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import gc
 import os
@@ -21,9 +22,10 @@ from consensus.errors import ComityError
 from node import config as configs
 from node import ending, hardening
 from node.config import Config, ConfigError, split_address
-from node.epochs import stored
+from node.epochs import looked_up
 from node.errors import SnapshotError, StorageFailedError
 from node.handing import Handed
+from node.holders import holder_words
 from node.identity import (
     Identity,
     check_role,
@@ -36,6 +38,9 @@ from node.keyring import Keyring, asking
 from node.runtime import Node, clients_address, new_verifier, wall_ms
 from node.sealed.vault import load_key
 from node.snapshots.phase import join
+from node.storage.readonly import is_in_use
+from node.storage.recovery import STORE_FOLDER
+from node.storage.store import LOCK_NAME
 from node.telemetry import logs
 from node.telemetry.notify import Notifier
 from node.verifier_worker import GC_ALLOCATIONS
@@ -174,6 +179,8 @@ async def _watch_signals(stop: Callable[[], None], log: FilteringBoundLogger) ->
 def check(path: Path) -> list[str]:
     """Check files, keys, ports, clock and disk; return what was found to be in order.
 
+    Of a running node, which is left in peace, this is what it would find when it starts again.
+
     Raises:
         ComityError: the first thing that is not.
     """
@@ -181,9 +188,16 @@ def check(path: Path) -> list[str]:
     keyring = Keyring.of(config, os.environ, ask=asking())
     keys = load_keys(config, keyring)
     first = load_identity(config, keys)
-    identity = first.at(stored(config.path(config.node.data), first.chain))
+    data = config.path(config.node.data)
+    identity = first.at(looked_up(data, first.chain))
     check_role(config, identity)
-    found = [
+    store = data / STORE_FOLDER
+    runs = is_in_use(store)
+    found = []
+    if runs:
+        who = holder_words(store / LOCK_NAME)
+        found.append(f"running: a node{who} uses {data}; what follows is for its next start")
+    found += [
         f"{path}: every key known and in range",
         f"genesis: network {identity.genesis.network!r}, chain {identity.chain.hex()}",
     ]
@@ -199,7 +213,7 @@ def check(path: Path) -> list[str]:
     if keyring.opened:
         found.append(f"passphrase: opens {', '.join(each.name for each in keyring.opened)}")
     found.append(ending.words(identity, chosen_node(keys.nodes, identity), wall_ms()))
-    found += _check_addresses(config, identity)
+    found += _check_addresses(config, identity, runs=runs)
     found.append(_check_disk(config))
     if wall_ms() < identity.genesis.time_ms:
         raise ConfigError(
@@ -236,7 +250,12 @@ def check_signer(config: Config, setting: str) -> str:
     return f"signer{which}: answers at {path}"
 
 
-def _check_addresses(config: Config, identity: Identity) -> list[str]:
+def _check_addresses(config: Config, identity: Identity, *, runs: bool = False) -> list[str]:
+    """Return which addresses are free; of a node that runs, also those in use: it has them.
+
+    Raises:
+        ConfigError: the node could not listen at one.
+    """
     own = identity.row
     doors = {
         "listen.clients": clients_address(config, identity),
@@ -255,6 +274,11 @@ def _check_addresses(config: Config, identity: Identity) -> list[str]:
             with socket.create_server((host, port)):
                 found.append(f"{name}: {host}:{port} is free")
         except OSError as error:
+            if runs and error.errno == errno.EADDRINUSE:
+                found.append(
+                    f"{name}: {host}:{port} is in use, by the running node or somebody else"
+                )
+                continue
             raise ConfigError(
                 f"{name}: cannot listen on {host}:{port}: {error.strerror}",
                 hint="stop what uses the address, or name another under "

@@ -49,9 +49,8 @@ from node.identity import load_genesis
 from node.keyfiles import create
 from node.retention import DAY_MS
 from node.storage import tables
-from node.storage.readonly import DATA_NAME, NoDataError, check_size
+from node.storage.readonly import DATA_NAME, beside
 from node.storage.recovery import STORE_FOLDER
-from node.storage.refusals import refused
 
 RATE_BYTES: Final = 64 * 2**20
 """Bytes a second, unless the operator says otherwise."""
@@ -106,7 +105,7 @@ def make(
         _check_sealed(data / SEALED_FOLDER, sealed_keys)
     pace = Pace(rate)
     with (
-        _store(data / STORE_FOLDER) as environment,
+        beside(data / STORE_FOLDER) as environment,
         _reading(environment, founded, chain_id(genesis_bytes)) as stored,
     ):
         copied = _Copied(progress, _size_of(stored, data, with_sealed=sealed_keys is not None))
@@ -148,31 +147,6 @@ class _Copied:
 
 
 # --- the store ----------------------------------------------------------------------------------
-
-
-@contextmanager
-def _store(folder: Path) -> Iterator[lmdb.Environment]:
-    """Open a store beside the node that may be writing to it."""
-    data = folder / DATA_NAME
-    if not data.is_file():
-        raise NoDataError(f"there is no store in {folder}")
-    try:
-        environment = lmdb.open(
-            str(folder),
-            readonly=True,
-            create=False,
-            lock=(folder / "lock.mdb").exists(),
-            max_dbs=tables.TABLES_MAX,
-        )
-    except lmdb.Error as error:
-        raise refused(f"cannot open the store in {folder}", error) from error
-    try:
-        check_size(environment, data)
-        yield environment
-    except lmdb.Error as error:
-        raise refused(f"cannot read the store in {folder}", error) from error
-    finally:
-        environment.close()
 
 
 @contextmanager

@@ -1,9 +1,12 @@
-"""A stopped node's data, or a copy of it, read without changing a byte.
+"""A node's data, or a copy of it, read without changing a byte.
 
 ``open_store`` opens LMDB read-only and without its lock file, so a copy on read-only media will do;
 a folder in which a node runs is refused, because what is read without the lock may be overwritten
 meanwhile. A file that is shorter than its own description is refused before it is mapped: reading
 beyond its end would kill the process.
+
+``beside`` opens it with that file, beside the node that may be writing to it: a transaction shows
+one height.
 
 ``entries`` gives what the log holds, in order. A torn end is passed over, as a start would cut it;
 damage before that is refused.
@@ -17,6 +20,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -57,7 +61,9 @@ def open_store(directory: Path, *, chain: bytes | None) -> tuple[lmdb.Environmen
     data = directory / DATA_NAME
     if not data.is_file():
         raise NoDataError(f"there is no store in {directory}")
-    _refuse_in_use(directory / LOCK_NAME)
+    if is_in_use(directory):
+        said = f"a node runs on {directory}"
+        raise InUseError(said, hint="ask the node itself, stop it, or audit a copy")
     try:
         environment = lmdb.open(
             str(directory), readonly=True, lock=False, max_dbs=tables.TABLES_MAX, create=False
@@ -66,7 +72,7 @@ def open_store(directory: Path, *, chain: bytes | None) -> tuple[lmdb.Environmen
         raise refused(f"cannot open the store in {directory}", error) from error
     try:
         check_size(environment, data)
-        return environment, _view(environment, directory, chain)
+        return environment, view_of(environment, directory, chain)
     except lmdb.Error as error:
         environment.close()
         raise refused(f"cannot read the store in {directory}", error) from error
@@ -75,18 +81,49 @@ def open_store(directory: Path, *, chain: bytes | None) -> tuple[lmdb.Environmen
         raise
 
 
-def _refuse_in_use(lock: Path) -> None:
+def is_in_use(directory: Path) -> bool:
+    """Return whether a node has the store in ``directory`` open."""
     try:
-        handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+        handle = os.open(directory / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return  # a copy without it
+        return False  # a copy without it
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        said = f"a node runs on {lock.parent}"
-        raise InUseError(said, hint="ask the node itself, stop it, or audit a copy") from error
+    except OSError:
+        return True
     finally:
         os.close(handle)
+    return False
+
+
+@contextmanager
+def beside(directory: Path) -> Iterator[lmdb.Environment]:
+    """Open a store beside the node that may be writing to it.
+
+    Raises:
+        NoDataError: there is none.
+        DamagedStoreError, StorageFailedError: it cannot be used.
+    """
+    data = directory / DATA_NAME
+    if not data.is_file():
+        raise NoDataError(f"there is no store in {directory}")
+    try:
+        environment = lmdb.open(
+            str(directory),
+            readonly=True,
+            create=False,
+            lock=(directory / "lock.mdb").exists(),
+            max_dbs=tables.TABLES_MAX,
+        )
+    except lmdb.Error as error:
+        raise refused(f"cannot open the store in {directory}", error) from error
+    try:
+        check_size(environment, data)
+        yield environment
+    except lmdb.Error as error:
+        raise refused(f"cannot read the store in {directory}", error) from error
+    finally:
+        environment.close()
 
 
 def check_size(environment: lmdb.Environment, data: Path) -> None:
@@ -99,7 +136,12 @@ def check_size(environment: lmdb.Environment, data: Path) -> None:
         )
 
 
-def _view(environment: lmdb.Environment, directory: Path, chain: bytes | None) -> View:
+def view_of(environment: lmdb.Environment, directory: Path, chain: bytes | None) -> View:
+    """Return what an open store shows now; close it before the environment.
+
+    Raises:
+        DamagedStoreError, NewerFormatError, ForeignDataError: it cannot be used.
+    """
     names = tables.Tables.__dataclass_fields__
     try:
         opened = tables.Tables(

@@ -230,6 +230,33 @@ def test_check_names_an_address_in_use(plan: LocalNetwork, tmp_path: Path, door:
 
 
 @pytest.mark.process
+async def test_check_of_a_running_node_says_so_and_what_its_next_start_would_find(
+    town: LocalNetwork, tmp_path: Path
+) -> None:
+    before, _ = await agreed(town)
+    setup = Setup.copy(town, tmp_path / "copy", with_data=False)
+    setup.replace('data = "data"', f'data = "{data(town, AGENT)}"')
+    (port,) = free_ports(1)
+    setup.listen(telemetry=f"127.0.0.1:{port}")
+    found = check(setup.config)
+    own = town.processes[AGENT].pid
+    place = re.escape(str(data(town, AGENT)))
+    assert re.match(rf"running: a node \(process {own}, .*\) uses {place}; ", found[0]), found
+    assert "keys: those of social in the genesis file" in found
+    assert "certificate: without an end" in found
+    for door, words in (
+        ("listen.peers", "is in use, by the running node or somebody else"),
+        ("listen.clients", "is in use, by the running node or somebody else"),
+        ("listen.telemetry", "is free"),
+    ):
+        assert [row for row in found if row.startswith(door) and row.endswith(words)], found
+    open_key(setup)
+    with pytest.raises(ComityError, match=r"validator\.key has mode 0644"):
+        check(setup.config)
+    await agreed(town, height=before + 1)
+
+
+@pytest.mark.process
 async def test_a_node_ends_with_one_line_and_harms_nothing(
     town: LocalNetwork, tmp_path: Path
 ) -> None:

@@ -182,6 +182,7 @@ def test_an_admitted_agency_begins_in_the_epoch_of_the_snapshot(
     assert imported.height == certified.height
     folder = tmp_path / "home" / "data"
     ended = epochs.stored(folder, CHAIN)
+    assert epochs.looked_up(folder, CHAIN) == ended
     assert ended == tuple(ended_of(each) for each in certified.manifest.epochs)
     recovered = recover(folder, chain=CHAIN)
     try:
