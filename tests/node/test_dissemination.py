@@ -446,3 +446,35 @@ async def test_batches_that_all_have_and_that_are_proposed_are_not_announced(
             await trio.sleep(0.5)
     assert frames.of(Push)
     assert frames.of(Announce) == []
+
+
+async def test_leader_cannot_use_up_another_s_numbers(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    """It names a batch of its own making, in the other's name, with the last number there is."""
+    town = Town(tmp_path)
+    batch = batch_of(signed(BORIS, 1, chain=CHAIN), origin=1, number=2**40)
+    async with running(town):
+        await town.until_certified(1)
+        liar = town.machines[0].engine
+        own = liar.dissemination.batches
+        own.require(b"B" * 32, [from_batch(batch).item], 1, town.now_ms(), ordered=True)
+        response = batch_wire.encode(Response(batch.public, batch.private))
+        liar.take(3, Class.SYNC, response)
+        await town.until(lambda: own.get(batch.digest) is not None)
+        own._origins[1].contiguous = 2**40
+        own._entries[batch.digest].fetched = False
+        liar.ordering.payload_changed()
+        await town.until(
+            lambda: any(batch.digest in named(block) for block in town.blocks.values())
+        )
+        (txid,) = town.submit(1)
+        honest = [machine.engine for machine in town.machines[1:]]
+        await town.until(lambda: all(decided(each.chronicle, txid) for each in honest))
+        for each in honest:
+            assert not decided(each.chronicle, batch.transactions[0].txid)
+            assert each.dissemination.batches.held_counts()[1] == 1
+
+
+def named(block: Block) -> set[bytes]:
+    return {item.digest for item in block.payload}
