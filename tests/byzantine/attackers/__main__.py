@@ -1,7 +1,7 @@
 """Runs attackers in the simulator from the command line. See docs/byzantine.md.
 
-Exit status 0 if every promise held and each attacker had its chance, 1 if not, 2 for wrong
-arguments.
+Exit status 0 if every promise held, each attacker had its chance and the honest did what they owe
+about it, 1 if not, 2 for wrong arguments.
 """
 
 from __future__ import annotations
@@ -79,12 +79,15 @@ def campaign(sets: list[tuple[str, ...]], seeds: range, size: int) -> int:
     if sys.stderr.isatty():
         print(file=sys.stderr)
     print(f"{done} runs, {broken} broken, in {time.monotonic() - begin:.0f} s")
-    idle = 0
+    missed: list[str] = []
     for name in dict.fromkeys(name for names in sets for name in names):
         shows = ", ".join(f"{seen[name][mark]} {mark}" for mark in ATTACKERS[name].shows)
         print(f"{attacks[name]:9} lies of the {name}: {shows}")
-        idle += not attacks[name]
-    return 1 if broken or idle else 0
+        missed += [] if attacks[name] else [f"no lie of the {name}"]
+        missed += [f"no {mark} ({name})" for mark in ATTACKERS[name].shows if not seen[name][mark]]
+    if missed:
+        print(f"not seen: {', '.join(missed)}: these runs test less than they say")
+    return 1 if broken or missed else 0
 
 
 def _progress(done: int, total: int, broken: int, begin: float) -> None:

@@ -52,6 +52,16 @@ def test_campaign_names_what_was_seen(capsys: pytest.CaptureFixture[str]) -> Non
     assert "timeout signed" in told
 
 
+def test_campaign_in_which_the_honest_never_do_what_they_owe_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ATTACKERS["silent leader"], "shows", ("timeout signed", "undo"))
+    assert main(["--attackers", "silent leader", "--seeds", "0..0"]) == 1
+    told = capsys.readouterr().out
+    assert "1 runs, 0 broken" in told
+    assert "not seen: no undo (silent leader)" in told
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
