@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from consensus.hotstuff import wire
-from consensus.hotstuff.types import Block, CommitCert, Statement
+from consensus.hotstuff.types import Block, CommitCert, SafetyRecord, Statement
 from consensus.state.history import MemoryNodes
 from consensus.state.state import MemoryBackend
 from node.checked import CheckedBatch
@@ -22,6 +23,12 @@ from tests.sim.errors import require
 from tests.sim.files import Files
 
 FOUND_AGAIN = "what was synced is found again"
+
+
+@lru_cache(maxsize=256)
+def read_record(data: bytes) -> SafetyRecord:
+    """Return a record on a disk: the same one is asked for at every signature and every send."""
+    return wire.decode_record(data)
 
 
 @dataclass
@@ -78,7 +85,7 @@ class Disk:
     @property
     def epoch(self) -> int:
         """The epoch of the record on disk."""
-        return 1 if self.record is None else wire.decode_record(self.record).epoch
+        return 1 if self.record is None else read_record(self.record).epoch
 
     def synced(self, known: dict[bytes, Block]) -> None:
         """The sync under way has returned.

@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 from consensus import codec, signing
 from consensus.hotstuff import events as ev
-from consensus.hotstuff import wire
 from consensus.hotstuff.types import (
     Block,
     Certificates,
@@ -19,7 +18,6 @@ from consensus.hotstuff.types import (
     Message,
     Proposal,
     QuorumCert,
-    SafetyRecord,
     SignKind,
     Statement,
     Timeout,
@@ -27,7 +25,7 @@ from consensus.hotstuff.types import (
     Vote,
     epoch_of,
 )
-from tests.sim.disk import Disk
+from tests.sim.disk import Disk, read_record
 from tests.sim.epochs import Committees, Roster
 from tests.sim.errors import require
 from tests.sim.founding import Founded
@@ -70,7 +68,6 @@ class Watch:
         """By machine and epoch: the round that a timeout of each round reported."""
         self._voters: dict[bytes, set[int]] = {}
         self._proposed: dict[bytes, Block] = {}
-        self._records: list[tuple[bytes, SafetyRecord] | None] = [None] * options.machines
         self._tips: list[tuple[int, bytes]] = [(0, founded.first.id)] * options.machines
         self._reached = [0] * options.machines
         self.epochs = {1: Roster(founded.committee)}
@@ -193,7 +190,7 @@ class Watch:
             return
         where = f"node {index}, {type(message).__name__}"
         self._require(disk.record is not None, promise, f"{where}: no record")
-        record = self._record(index, disk.record or b"")
+        record = read_record(disk.record or b"")
         self._require(epoch_of(message) == record.epoch, promise, f"{where} of another epoch")
         commit = 0
         if record.commit_cert is not None and record.commit_cert.statement.epoch == record.epoch:
@@ -252,13 +249,6 @@ class Watch:
                 self._require(held, "batches durable before sent", f"node {index}, {height}")
             block_id, height = block.parent_id, height - 1
             needed = executed
-
-    def _record(self, index: int, data: bytes) -> SafetyRecord:
-        known = self._records[index]
-        if known is None or known[0] is not data:
-            known = data, wire.decode_record(data)
-            self._records[index] = known
-        return known[1]
 
     def _commit_promise(self, index: int, statement: Statement) -> None:
         """Check rule 4 over everything this key ever sent."""
