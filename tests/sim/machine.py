@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from consensus.committee import Committee
-from consensus.errors import ComityError
 from consensus.hotstuff import events as ev
 from consensus.hotstuff import wire
 from consensus.hotstuff.certificates import Verifier
@@ -51,7 +50,7 @@ from node.storage.log import Log
 from node.storage.recovery import Recovered, recover_log
 from tests.sim.disk import Disk
 from tests.sim.epochs import Roster
-from tests.sim.errors import Crash, Violation
+from tests.sim.errors import NO_OWN_BUG, Crash, Violation, described
 from tests.sim.keys import validator_key
 from tests.sim.signer import Signer
 
@@ -375,8 +374,10 @@ class Machine(ABC):
             self._marks.reach("crash between two effects")
             self.crash(power=self._clock.chance(0.7))
             self.crashed()
-        except ComityError as error:
-            raise Violation("no own bug", f"node {self.index}: {error}") from error
+        except Violation:
+            raise
+        except Exception as error:
+            raise Violation(NO_OWN_BUG, f"node {self.index}: {described(error)}") from error
 
     def soon(self, delay_ms: int, action: Callable[[], None]) -> None:
         """Do ``action`` after a delay, unless this machine has crashed by then."""

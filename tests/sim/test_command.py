@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from consensus.hotstuff.replica import Replica
 from tests.sim import __main__ as command
 from tests.sim import campaign
 from tests.sim.campaign import Case
@@ -46,6 +47,21 @@ def test_campaign_that_finds_something_fails_and_names_the_seed(
     assert command.main(["--seeds", "8..9", "--nodes", "4", "--jobs", "1"]) == 1
     told = capsys.readouterr().out
     assert "seed 8: one reality: seed 8 has two\n  again: scripts/sim --seed 8 --nodes 4" in told
+    assert "failed: 8 9" in told
+
+
+def test_campaign_names_the_seed_in_which_a_node_raises_something_unforeseen(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(replica: Replica, event: object, now_ms: int) -> None:
+        raise KeyError("nobody thought of it")
+
+    monkeypatch.setattr(Replica, "step", fail)
+    assert command.main(["--seeds", "8..9", "--nodes", "4", "--jobs", "1"]) == 1
+    told = capsys.readouterr().out
+    assert re.search(
+        r"^seed 8: no own bug: node \d: KeyError at test_command.py:\d+: ", told, re.MULTILINE
+    )
     assert "failed: 8 9" in told
 
 

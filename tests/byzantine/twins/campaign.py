@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from tests.byzantine.twins.field import Field
 from tests.byzantine.twins.judge import Broken
 from tests.byzantine.twins.scenario import Scenario, canonical, enumerate_all, sample
+from tests.sim.errors import NO_OWN_BUG, described
 
 ENUMERATED_ROUNDS = 2
 ENUMERATED_FROM = 10_000
@@ -107,6 +108,8 @@ def run(scenarios: Iterable[Scenario]) -> Tally:
             tally.marks.update(stage.run().marks)
         except Broken as broken:
             tally.broken.append((scenario, broken.promise, str(broken)))
+        except Exception as error:
+            tally.broken.append((scenario, NO_OWN_BUG, f"{NO_OWN_BUG}: {described(error)}"))
         tally.steps += stage.steps
     return tally
 

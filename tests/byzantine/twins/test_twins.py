@@ -7,6 +7,7 @@ from itertools import islice, permutations
 
 import pytest
 
+from consensus.hotstuff.replica import Replica
 from tests.byzantine.twins.__main__ import main
 from tests.byzantine.twins.campaign import SOMETIMES, Plans, run
 from tests.byzantine.twins.field import Field
@@ -99,6 +100,20 @@ def test_late_messages_are_part_of_the_plan() -> None:
     lost = Field(replace(Scenario(4, turns), late=0)).run()
     assert "a message came rounds too late" in held.marks
     assert "a message came rounds too late" not in lost.marks
+
+
+def test_a_replica_that_raises_is_told_with_its_scenario_and_the_others_are_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(replica: Replica, event: object, now_ms: int) -> None:
+        raise KeyError("nobody thought of it")
+
+    monkeypatch.setattr(Replica, "step", fail)
+    tally = run(Plans(4, 2))
+    assert (tally.run, len(tally.broken)) == (2, 2)
+    for _, promise, what in tally.broken:
+        assert promise == "no own bug"
+        assert "KeyError at test_twins.py:" in what
 
 
 @pytest.mark.parametrize("arguments", [["--scenarios", "0"], ["--nodes", "5"], ["--jobs", "x"]])
