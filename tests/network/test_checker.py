@@ -112,6 +112,19 @@ def test_a_true_history_is_believed_and_what_it_had_is_counted() -> None:
     }
 
 
+def test_money_is_counted_where_all_wallets_were_read_after_the_last_payment() -> None:
+    def counted(first: int, second: int, height: int = 4) -> tuple[bool, list[str]]:
+        lines = [*LINES, read(8, 80, "zoe", "wallet", 1), shown(8, 81, height, first)]
+        lines += [read(9, 82, "zoe", "wallet", 2), shown(9, 83, height, second)]
+        told = read_history(json.dumps(line) for line in lines)
+        found = judge(told, [Chain(b"chain", tuple(HEIGHTS))], OPENING)
+        return "money counted" in found.marks, [c for c in found.complaints if "money" in c]
+
+    assert counted(70, 130) == (True, [])
+    assert counted(71, 130) == (True, ["money was made or lost: wallets with 200 now have 201"])
+    assert counted(100, 100, height=0) == (False, [])
+
+
 def test_acts_of_others_are_not_judged() -> None:
     heights = [*HEIGHTS[:2], Height(2, b"2", (outcome(9, 0, 0),)), *HEIGHTS[3:]]
     assert complaints(LINES, heights) != []

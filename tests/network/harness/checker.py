@@ -7,7 +7,7 @@
     judgement    every outcome, and so every balance and version, is what a few lines here say
     reads        each shows the state of its height, and never one before a certificate that the
                  same client has seen
-    conservation what the wallets had together they still have
+    conservation what the wallets are last read to have is together what they had
 
 Everything that was sent must be a call of ``load``. It imports nothing of the product.
 ``python -m tests.network.harness.checker HISTORY AUDIT...`` judges files.
@@ -99,8 +99,10 @@ def judge(
     first = _once(heights, sent, others, verdict)
     _receipts(sent, first, len(heights) - 1, verdict)
     _real_time(sent, first, verdict)
-    states = _judgement(heights, sent, first, opening, verdict)
-    _reads([a for a in asked if a.what["do"] == "read"], states, verdict)
+    values = _judgement(heights, sent, first, opening, verdict)
+    reads = [a for a in asked if a.what["do"] == "read"]
+    _reads(reads, values, verdict)
+    _money(reads, values, opening, verdict)
     _monotone(asked, verdict)
     return verdict
 
@@ -243,8 +245,6 @@ def _judgement(
                 verdict.complain(f"{call} at height {height.height} is {said}, not {NAMES[ought]}")
             for thing, value in _touched(call, state):
                 values.setdefault(thing, [(0, 0)]).append((height.height, value))
-    if sum(state.wallets.values()) != sum(opening.values()):
-        verdict.complain("money was made or lost")
     return values
 
 
@@ -266,6 +266,24 @@ def _reads(asked: Sequence[Asked], values: Values, verdict: Verdict) -> None:
                 f"line {each.n} read {each.told['value']} of {thing} at height {height}, "
                 f"where it was {known[-1]}"
             )
+
+
+def _money(
+    asked: Sequence[Asked], values: Values, opening: dict[int, int], verdict: Verdict
+) -> None:
+    """What all wallets are proved to hold after the last payment is what they opened with."""
+    paid = max(at for (kind, _), steps in values.items() if kind == "wallet" for at, _ in steps)
+    held = {
+        each.what["of"][1]: each.told["value"]
+        for each in asked
+        if each.answered and each.what["of"][0] == "wallet" and each.told["height"] >= paid
+    }
+    if held.keys() != opening.keys():
+        return
+    verdict.mark("money counted")
+    now, before = sum(held.values()), sum(opening.values())
+    if now != before:
+        verdict.complain(f"money was made or lost: wallets with {before} now have {now}")
 
 
 def _monotone(asked: Sequence[Asked], verdict: Verdict) -> None:

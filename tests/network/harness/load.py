@@ -84,10 +84,10 @@ class Load:
         draw = self._random.random()
         if draw < READ_SHARE:
             kind, number = self._random.choice((("wallet", self._wallet()), ("note", self._note())))
-            await self.read(own, name, kind, number)
+            await read(self.recorder, own, name, kind, number)
         elif draw < READ_SHARE + NOTE_SHARE:
             note = self._note()
-            version = await self.read(own, name, "note", note)
+            version = await read(self.recorder, own, name, "note", note)
             if version is not None:
                 await self._note_act(own, name, note, version)
         else:
@@ -103,19 +103,6 @@ class Load:
 
     def _note(self) -> int:
         return self._random.randrange(NOTES)
-
-    async def read(self, own: Client, name: str, kind: str, number: int) -> int | None:
-        """Read a balance or a version with proof; None if no node answered."""
-        n = self.recorder.asked(name, {"do": "read", "of": [kind, number]})
-        try:
-            space = ("account", "wallet") if kind == "wallet" else ("record", "note")
-            entry = await own.get(*space, number)
-        except NotReachableError:
-            self.recorder.told(n, "unknown")
-            return None
-        value = int(entry.value[1]) if kind == "wallet" else entry.version
-        self.recorder.told(n, "read", height=entry.height, value=value)
-        return value
 
     async def _note_act(self, own: Client, name: str, note: int, version: int) -> None:
         if version == 0:
@@ -169,6 +156,20 @@ class Load:
         self._decided_at = now
 
 
+async def read(recorder: Recorder, own: Client, name: str, kind: str, number: int) -> int | None:
+    """Read a balance or a version with proof; None if no node answered."""
+    n = recorder.asked(name, {"do": "read", "of": [kind, number]})
+    try:
+        space = ("account", "wallet") if kind == "wallet" else ("record", "note")
+        entry = await own.get(*space, number)
+    except NotReachableError:
+        recorder.told(n, "unknown")
+        return None
+    value = int(entry.value[1]) if kind == "wallet" else entry.version
+    recorder.told(n, "read", height=entry.height, value=value)
+    return value
+
+
 async def audit_file(
     town: LocalNetwork, agency: str, height: int, folder: Path, key: Key | None = None
 ) -> Path:
@@ -197,16 +198,24 @@ async def audit_file(
 async def verdict(
     town: LocalNetwork, recorder: Recorder, *agencies: str, others: Iterable[bytes] = ()
 ) -> checker.Verdict:
-    """Hold what was recorded against the log of nodes, of all if none is named.
+    """Read all wallets; hold what was recorded against the log of nodes, of all if none is named.
 
-    ``others`` are transactions that none of the clients sent.
+    ``others`` are transactions that none of the clients sent. Nobody may be at work any more.
     """
+    named = agencies or town.agencies
+    async with client(town, named[0]) as counter:
+        await counter.past(recorder.newest_height)
+        for wallet in range(WALLETS):
+            await read(recorder, counter, "counter", "wallet", wallet)
     height = recorder.newest_height
     chains = []
-    for agency in agencies or town.agencies:
+    for agency in named:
         path = await audit_file(town, agency, height, recorder.path.parent)
         chains.append(await trio.to_thread.run_sync(chain.read, path, town.genesis))
         path.unlink()
     lines = recorder.path.read_text(encoding="utf-8").splitlines()
     opening = dict.fromkeys(range(WALLETS), OPENING)
-    return checker.judge(checker.read_history(lines), chains, opening, frozenset(others))
+    found = checker.judge(checker.read_history(lines), chains, opening, frozenset(others))
+    if not found.marks.get("money counted"):
+        found.complain("the wallets could not be read after the last payment")
+    return found
