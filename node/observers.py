@@ -30,10 +30,14 @@ PATTERN: Final = "*.crt"
 CERTIFICATE_BYTES_MAX: Final = 8192
 LOOK_SECONDS: Final = 0.5
 """The folder is looked at no more often than this."""
+CONSENSUS_QUEUE_FRAMES_MAX: Final = 256
+CONSENSUS_QUEUE_BYTES_MAX: Final = 4 * 2**20
+SYNC_QUEUE_FRAMES_MAX: Final = 32
+SYNC_QUEUE_BYTES_MAX: Final = 12 * 2**20
 QUEUES: Final = {
-    Class.CONSENSUS: QueueLimits(frames_max=256, bytes_max=4 << 20),
+    Class.CONSENSUS: QueueLimits(CONSENSUS_QUEUE_FRAMES_MAX, CONSENSUS_QUEUE_BYTES_MAX),
     Class.BATCH: QueueLimits(frames_max=1, bytes_max=1),
-    Class.SYNC: QueueLimits(frames_max=32, bytes_max=12 << 20),
+    Class.SYNC: QueueLimits(SYNC_QUEUE_FRAMES_MAX, SYNC_QUEUE_BYTES_MAX),
 }
 """What may wait for one observer. No batch is ever pushed to one."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib
 import re
@@ -59,3 +60,50 @@ def test_all_bounds_against_a_hostile_origin_are_listed() -> None:
     bounds = {name for name in vars(batches) if re.fullmatch(r"[A-Z]+_(BYTES_|BATCHES_)?MAX", name)}
     listed = {name.rpartition(".")[2] for name, *_ in ROWS if name.startswith("node.batches.")}
     assert {name for name in bounds if not name.startswith(("RESEND", "DIGESTS"))} <= listed
+
+
+ROOT = PAGE.parent.parent
+KEEPERS = (
+    *sorted(path.stem for path in (ROOT / "consensus" / "hotstuff").glob("[!_]*.py")),
+    *("node.batches", "node.chronicle", "node.dissemination", "node.mempool", "node.observers"),
+    *("node.ordering", "node.origins", "node.outbox", "node.sealed.keeper", "node.signer"),
+    *("node.snapshots.serving", "node.storage.log", "node.verifier", "node.verifier_worker"),
+    *("node.network.link", "node.network.outbound", "node.network.peers", "node.network.guests"),
+    *("node.guests", "node.links", "consensus.state.state"),
+)
+"""Modules that hold or do something for others: by its name alone, one of ordering."""
+UNLISTED = {
+    "consensus.hotstuff.fetching.NEAR_MAX": "which of two ways of asking is taken",
+    "consensus.hotstuff.turns.DOUBLINGS_MAX": "an exponent of short timers, docs/consensus.md",
+    "node.batches.FETCH_RETRY_MS_MAX": "how far apart two tries may be",
+    "node.network.link.CLOSE_SECONDS_MAX": "how long an end may take to be said",
+    "node.ordering.CHECK_SECONDS_MAX": "how often timers are looked at",
+    "node.observers.CERTIFICATE_BYTES_MAX": "of a format",
+    "node.sealed.keeper.FETCH_SECONDS_MAX": "how long a reader waits",
+    "node.signer.BODY_BYTES_MAX": "of a format",
+    "node.snapshots.serving.BOUNDARY_SECONDS_MAX": "how long an asker waits",
+    "node.snapshots.serving.PROOF_CERTIFICATES_MAX": "how far one search goes",
+    "node.verifier.ANSWER_BYTES_MAX": "of what the node's own workers answer",
+    "node.verifier.ATTEMPTS_MAX": "tries of one request",
+    "node.verifier.BATCHES_BYTES_MAX": "how work is shared out among workers",
+    "node.verifier.INLINE_BYTES_MAX": "what is done in place",
+    "node.verifier.INLINE_REQUESTS_MAX": "what is done in place",
+    "node.verifier.IN_FLIGHT_MAX": "how work is shared out among workers",
+    "node.verifier.ITEMS_MAX": "how work is shared out among workers",
+}
+"""Constants by such a name that bound nothing which somebody else could fill, and what they do."""
+
+
+def test_all_bounds_of_what_is_kept_for_others_are_listed() -> None:
+    found = set()
+    for name in KEEPERS:
+        module = name if "." in name else f"consensus.hotstuff.{name}"
+        if module == "consensus.hotstuff.wire":
+            continue  # of the format
+        path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                constant = node.target.id
+                if constant.endswith("_MAX") and not constant.startswith("_"):
+                    found.add(f"{module}.{constant}")
+    assert found - {row[0] for row in ROWS} == set(UNLISTED)

@@ -39,6 +39,14 @@ CLOSE_SECONDS_MAX: Final = 0.5
 FRAMES_AT_ONCE_MAX: Final = 64
 """Handed on before other tasks have their turn."""
 
+CONSENSUS_QUEUE_FRAMES_MAX: Final = 8192
+CONSENSUS_QUEUE_BYTES_MAX: Final = 16 * 2**20
+BATCH_QUEUE_FRAMES_MAX: Final = 1024
+BATCH_QUEUE_BYTES_MAX: Final = 32 * 2**20
+SYNC_QUEUE_FRAMES_MAX: Final = 64
+SYNC_QUEUE_BYTES_MAX: Final = 16 * 2**20
+"""What waits to be sent to one peer, by class."""
+
 Handler = Callable[[int, Class, bytes], None]
 """Takes the peer's index, the class and the payload of a data frame: untrusted bytes without the
 link's framing."""
@@ -50,9 +58,9 @@ def _frames() -> dict[Class, int]:
 
 def _queues() -> dict[Class, QueueLimits]:
     return {
-        Class.CONSENSUS: QueueLimits(frames_max=8192, bytes_max=16 << 20),
-        Class.BATCH: QueueLimits(frames_max=1024, bytes_max=32 << 20),
-        Class.SYNC: QueueLimits(frames_max=64, bytes_max=16 << 20),
+        Class.CONSENSUS: QueueLimits(CONSENSUS_QUEUE_FRAMES_MAX, CONSENSUS_QUEUE_BYTES_MAX),
+        Class.BATCH: QueueLimits(BATCH_QUEUE_FRAMES_MAX, BATCH_QUEUE_BYTES_MAX),
+        Class.SYNC: QueueLimits(SYNC_QUEUE_FRAMES_MAX, SYNC_QUEUE_BYTES_MAX),
     }
 
 
