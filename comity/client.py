@@ -149,7 +149,9 @@ class Client(
                 could tell of later ones.
         """
         if len(purpose.encode()) > PURPOSE_BYTES_MAX:
-            raise DraftError(f"a purpose has at most {PURPOSE_BYTES_MAX} bytes")
+            raise DraftError(
+                f"a purpose has at most {PURPOSE_BYTES_MAX} bytes", hint="say it in fewer words"
+            )
         committee = genesis_file.decode(genesis).committee
         trust = Trust(genesis_file.chain_id(genesis), committee)
         unknown = dial_unknown if dial is dial_tls else None

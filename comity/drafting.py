@@ -194,7 +194,10 @@ def build(
             acks=acks,
         )
     except DecodeError as error:
-        raise DraftError(error.message) from error
+        raise DraftError(
+            f"no transaction can hold what is asked for: {error.message}",
+            hint="integers have 64 bits at most; `comity rules show DOMAIN` lists the inputs",
+        ) from error
 
 
 def _params(
@@ -248,7 +251,10 @@ def expects_of(reads: Sequence[Entry]) -> list[Expect]:
     for entry in reads:
         namespace = entry.key.namespace
         if namespace != "record" and namespace not in layout.KERNEL_SPACES:
-            raise DraftError(f"{namespace} {list(entry.key.components)} has no versions to expect")
+            raise DraftError(
+                f"{namespace} {list(entry.key.components)} has no versions to expect",
+                hint="leave it out: it is judged as it is when the act takes effect",
+            )
         known = next((each for each in found if each.key == entry.key), None)
         if known is None:
             found.append(entry)

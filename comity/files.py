@@ -50,6 +50,20 @@ def refused(doing: str, error: OSError) -> FileError:
     return FileError(f"{doing}: {error.strerror or error}", hint=advice(error))
 
 
+def text_of(path: Path) -> str:
+    """Return the text of a file in TOML.
+
+    Raises:
+        DraftError: it is not text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DraftError(
+            f"{path} is not text in UTF-8", hint="name a file in TOML, saved as UTF-8"
+        ) from error
+
+
 @contextmanager
 def as_owner(path: Path) -> Iterator[None]:
     """Have root read and write as the user whom ``path`` belongs to; anybody else as before.

@@ -26,7 +26,7 @@ import msgspec
 
 from comity import keys
 from comity.errors import DraftError
-from comity.files import filling, refused
+from comity.files import filling, refused, text_of
 from comity.hosts import check_host
 from consensus import genesis as genesis_file
 from consensus.committee import VALIDATORS_MAX, VALIDATORS_MIN, Committee, Validator
@@ -169,16 +169,9 @@ def encode_rules(files: Sequence[Path]) -> list[bytes]:
         DraftError: one is not text.
         RulesError: one is refused, or they do not fit together.
     """
-    definitions = [load_toml(_text(path), str(path)) for path in files]
+    definitions = [load_toml(text_of(path), str(path)) for path in files]
     compile_rulebook(definitions)
     return [encode_definition(each) for each in definitions]
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DraftError(f"{path} is not text in UTF-8", hint="save it as UTF-8") from error
 
 
 def roles_of(book: Rulebook) -> list[str]:
@@ -249,14 +242,10 @@ def read_toml(path: Path, shape: type[T]) -> T:
         DraftError: not TOML, or of another form; the message names the line.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = text_of(path)
         return msgspec.convert(read_text(text), shape)
     except OSError as error:
         raise refused(f"cannot read {path}", error) from error
-    except UnicodeDecodeError as error:
-        raise DraftError(
-            f"{path} is not text in UTF-8", hint="name a file in TOML, saved as UTF-8"
-        ) from error
     except tomllib.TOMLDecodeError as error:
         raise DraftError(f"{path}: {error}", hint="mend the file") from error
     except msgspec.ValidationError as error:

@@ -255,7 +255,13 @@ class MemberActs:
                 f"change {found.coming[0]} of the committee is still to come",
                 hint="wait until it is in force, or object to it: `comity network object`",
             )
-        wanted = decode_changes(encode_changes([list(each) for each in changes]))
+        try:
+            wanted = decode_changes(encode_changes([list(each) for each in changes]))
+        except DecodeError as error:
+            raise DraftError(
+                f"what is to change cannot be written: {error.message}",
+                hint="name each agency once, by its name of 1 to 64 bytes",
+            ) from error
         for each in wanted:
             if each.member is not None:
                 read_member(each.file, self.chain)

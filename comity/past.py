@@ -156,6 +156,12 @@ class Recollections:
             raise DraftError("the network had not begun at that time", hint="ask for a later time")
         return found
 
+    async def _not_yet(self, height: int) -> DraftError:
+        """Return the error of a height that is not certified; asks which is the newest."""
+        await self.statements(-1)
+        said = f"height {height} is not certified yet"
+        return DraftError(said, hint=f"the newest one is {self.trust.height}")
+
     async def get_at(self, key: StateKey, height: int) -> Entry:
         """Return a leaf as it was after the block of ``height``.
 
@@ -168,8 +174,7 @@ class Recollections:
             raise DraftError(f"{height} is no height", hint="heights count from 0")
         heights = await self.statements(height)
         if not heights:
-            said = f"height {height} is not certified yet"
-            raise DraftError(said, hint=f"the newest one known is {self.trust.height}")
+            raise await self._not_yet(height)
         found = await self._versions_page(key, height, height, 1)
         if found.last != height:
             raise ProofError("the history is of another height than was asked for")
@@ -209,10 +214,7 @@ class Recollections:
         if not 1 <= limit <= VERSIONS_SHOWN_MAX:
             raise DraftError(f"a history has 1 to {VERSIONS_SHOWN_MAX} versions")
         if first > self.trust.height and not await self.statements(first):
-            raise DraftError(
-                f"height {first} is not certified yet",
-                hint=f"the newest one known is {self.trust.height}",
-            )
+            raise await self._not_yet(first)
         key = StateKey(namespace, components)
         proved: dict[int, tuple[changes.Version, Told]] = {}
         at = first

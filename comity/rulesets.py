@@ -150,6 +150,8 @@ class RuleActs:
 
     async def rule_set(self, domain: str, number: int) -> NumberedRules | None:
         """Return a rule set by its number, in force or not, proved; None if there is none."""
+        if number < 1:  # 0 would ask for those in force
+            return None
         height_min = self.trust.height
         place = (domain, number)
         keys = [StateKey("rules", place), StateKey("rules", (*place, ADOPTION))]

@@ -237,9 +237,10 @@ class Sealing:
             RequestError: DENIED: this key may not read that.
             NotReachableError: no node could be reached at all.
         """
-        book = (await self.rules()).book
-        kind = book.kinds.get(str(entry.key.components[0]))
-        if entry.key.namespace != "record" or kind is None or not entry.present:
+        if entry.key.namespace != "record" or not entry.present:
+            return {}
+        kind = (await self.rules()).book.kinds.get(str(entry.key.components[0]))
+        if kind is None:
             return {}
         values = fields_of(entry, kind)
         found: dict[str, Unsealed] = {}

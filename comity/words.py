@@ -14,6 +14,7 @@ from consensus.codec import Value
 KERNEL_NAMESPACES: Final = (
     "account",
     "agency",
+    "committee",
     "corrections",
     "disclosure",
     "erasure",
@@ -22,6 +23,7 @@ KERNEL_NAMESPACES: Final = (
     "holds",
     "index",
     "key",
+    "member_key",
     "principal",
     "proposal",
     "reservation",
@@ -34,6 +36,8 @@ KERNEL_NAMESPACES: Final = (
     "unique",
 )
 """First words of places that are no records; a kind of such a name is written ``record/…``."""
+WITHOUT_ID: Final = ("committee", "rules")
+"""Of these, which are places by themselves too."""
 SHORT_DIGITS: Final = 12
 """Hex digits of long bytes inside values that people look at."""
 

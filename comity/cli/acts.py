@@ -9,13 +9,23 @@ from cyclopts import Parameter
 
 from comity.cli import show
 from comity.cli.circulars import pass_on
-from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
+from comity.cli.options import (
+    OUTPUT,
+    REACH,
+    Output,
+    Reach,
+    UsageError,
+    examples,
+    refuse_existing,
+    with_client,
+)
 from comity.cli.sealing import shown_inputs
 from comity.cli.values import parse_action, parse_digest, parse_inputs, parse_place, time_word
 from comity.client import Client
 from comity.drafting import Call, find_action
 from comity.results import Entry
 from comity.words import id_word
+from consensus.codec import INT64_MAX
 from consensus.ledger.transaction import Transaction
 from consensus.protocol import StateKey
 
@@ -59,6 +69,8 @@ def submit(
         inputs: name=value each, or @file.json.
     """
     domain, name = parse_action(action)
+    if circulate is not None:
+        refuse_existing(circulate)
     named = [expectation(each) for each in expect]
     grants = [grant(each) for each in under]
     cosigners = [_key(each) for each in cosigner]
@@ -122,7 +134,7 @@ def _show_draft(output: Output, action: str, call: Call, drafted: Transaction) -
 def expectation(word: str) -> tuple[StateKey, int]:
     """Return place and version of ``kind/id=version``; raises UsageError."""
     place, equals, version = word.rpartition("=")
-    if not equals or not version.isdecimal():
+    if not equals or not version.isdecimal() or int(version) > INT64_MAX:
         raise UsageError(f"{word!r} is not kind/id=version", hint="e.g. --expect note/7=2")
     namespace, components = parse_place(place)
     return StateKey(namespace, tuple(components)), int(version)

@@ -19,7 +19,7 @@ from typing import Final, Literal
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import UnknownCommandError, UnusedCliTokensError
 
-from comity.cli.options import examples
+from comity.cli.options import UsageError, examples
 from comity.errors import (
     DraftError,
     KeyUnusableError,
@@ -29,6 +29,7 @@ from comity.errors import (
 )
 from comity.files import advice
 from consensus.errors import ComityError, DecodeError, KeyFileError
+from consensus.protocol import Status
 from consensus.release import VERSION
 
 DONE: Final = 0
@@ -36,6 +37,9 @@ REFUSED: Final = 1
 USAGE: Final = 2
 UNREACHABLE: Final = 3
 INTERRUPTED: Final = 130
+MALFORMED_HINT: Final = (
+    "a name, an id or a number in the command is empty, too long or beyond what a network takes"
+)
 DAMAGED_HINT: Final = "it is damaged, or something else than was expected: get it again"
 
 _BAD_INPUT_CODES: Final = (
@@ -153,7 +157,7 @@ def run(arguments: Sequence[str]) -> int:
     except BaseException as error:
         if debug and not isinstance(error, KeyboardInterrupt | SystemExit):
             raise
-        return _failed(_single(error), as_json)
+        return _failed(_single(error), as_json, arguments)
     return status if isinstance(status, int) else DONE
 
 
@@ -164,7 +168,7 @@ def _single(error: BaseException) -> BaseException:
     return error
 
 
-def _failed(error: BaseException, as_json: bool) -> int:
+def _failed(error: BaseException, as_json: bool, arguments: Sequence[str]) -> int:
     match error:
         case KeyboardInterrupt():
             return INTERRUPTED
@@ -178,8 +182,10 @@ def _failed(error: BaseException, as_json: bool) -> int:
             return _say("USAGE", what, hint, USAGE, as_json)
         case ComityError():
             hint = error.hint
-            if isinstance(error, DecodeError) and hint == DecodeError.advice:
-                hint = DAMAGED_HINT  # that advice is for who writes such bytes, not who reads them
+            if hint == DecodeError.advice:  # is for who writes such bytes
+                hint = DAMAGED_HINT if isinstance(error, DecodeError) else MALFORMED_HINT
+            if hint == UsageError.advice:
+                hint = f"`{_command(arguments)} --help` has examples"
             code = error.reason if isinstance(error, RequestError) else error.code
             return _say(code, error.message, hint, status_of(error), as_json)
         case OSError():
@@ -196,9 +202,20 @@ def status_of(error: ComityError) -> int:
     """Return the exit status of an error."""
     if isinstance(error, NotReachableError | UndecidedError):
         return UNREACHABLE
-    if isinstance(error, _BAD_INPUT):
+    if isinstance(error, _BAD_INPUT) or _is_malformed(error):
         return USAGE
     return USAGE if error.code in _BAD_INPUT_CODES else REFUSED
+
+
+def _is_malformed(error: ComityError) -> bool:
+    """Return whether a node could not read what was asked: the commands' own words are in order."""
+    return isinstance(error, RequestError) and error.status == Status.MALFORMED
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """Return the command that a command line begins with."""
+    chain, _, _ = app.parse_commands(list(arguments))
+    return " ".join(["comity", *chain])
 
 
 def _usage(error: CycloptsError) -> tuple[str, str]:

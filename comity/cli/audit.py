@@ -47,6 +47,7 @@ from comity.cli.options import (
     UsageError,
     chain_of,
     examples,
+    naming,
     with_client,
 )
 from comity.cli.values import parse_trusted, time_word
@@ -55,6 +56,7 @@ from consensus import genesis as genesis_file
 from consensus.audit.divergence import CHECKS, DivergenceError
 from consensus.audit.stream import Frame
 
+AUDIT_FILE: Final = "name a whole audit file, as `comity audit --export` makes it"
 HOLDS: Final = 0
 DIVERGES: Final = 1
 _AGENCY: Final = re.compile(r"[^/.=]+(=.+)?")
@@ -126,6 +128,8 @@ def audit(
         return _export(found, export, first or 0, last, output)
     trusted = dict(parse_trusted(each) for each in trust)
     with ExitStack() as stack:
+        if found.genesis is None:
+            stack.enter_context(naming(found.path, AUDIT_FILE))
         space = stack.enter_context(_space(keep, found.chain, snapshot))
         origin = space.origin()
         kept = 0 if origin is None else origin.tip.height

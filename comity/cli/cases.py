@@ -55,6 +55,7 @@ from comity.cli.case_runs import CaseRun, entry_of, seed_of, time_of
 from comity.cli.values import date_word, input_value
 from comity.drafting import fields_of
 from comity.errors import DraftError
+from comity.files import text_of
 from comity.founding import KINDS
 from comity.results import Entry
 from consensus import genesis
@@ -166,14 +167,17 @@ def read_cases(path: Path) -> _File:
         DraftError: not TOML, or an entry is not of this form; the message names the line.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = text_of(path)
         found = msgspec.convert(_dated(read_text(text)), _File)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise DraftError(f"{path}: {error}", hint="mend the file") from error
     except msgspec.ValidationError as error:
         what, where = misfit(str(error))
         line = nearest(locate(text), where)
-        raise DraftError(f"{path}:{line}: {what}" if line else f"{path}: {what}") from error
+        said = f"{path}:{line}: {what}" if line else f"{path}: {what}"
+        raise DraftError(
+            said, hint="mend the file; docs/rules.md has the form of a case"
+        ) from error
     if len(found.cases) > CASES_MAX:
         raise DraftError(f"{path}: {len(found.cases)} cases, at most {CASES_MAX}")
     names = [case.name for case in found.cases]

@@ -15,6 +15,7 @@ from comity.cli.options import OUTPUT, REACH, Output, Reach, examples, genesis_b
 from comity.cli.values import time_word
 from comity.client import Client
 from comity.errors import KeyUnusableError
+from comity.files import refused, undoing
 from comity.words import id_word
 from consensus.errors import DecodeError
 from consensus.genesis import chain_id
@@ -93,10 +94,19 @@ def _read(file: Path, reach: Reach) -> Circular:
 
 
 def pass_on(circular: Circular, book: Rulebook, file: Path, output: Output) -> None:
-    """Write a circular to a file and say what it is, and whose signatures are missing."""
-    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(circular.encode())
+    """Write a circular to a file and say what it is, and whose signatures are missing.
+
+    The file is exchanged as a whole: signatures that others have given are not lost.
+    """
+    draft = file.with_name(f".{file.name}.new")
+    try:
+        with undoing([draft]):
+            handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _MODE)
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(circular.encode())
+            os.replace(draft, file)
+    except OSError as error:
+        raise refused(f"cannot write {file}", error) from error
     _show(circular, book, output)
 
 

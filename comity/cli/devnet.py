@@ -138,10 +138,16 @@ def _servers(folder: Path) -> dict[Path, Server]:
     """Return who is to run, by folder: members in the order of the committee, then observers.
 
     Raises:
-        UsageError: an observer's folder is not as it was made.
+        UsageError: a member's folder is not there, or an observer's not as it was made.
     """
     genesis = genesis_file.decode((folder / founding.GENESIS_NAME).read_bytes())
     found = {folder / each.agency: each for each in servers_of(genesis.committee)}
+    for home in found:
+        if not (home / founding.CONFIG_NAME).is_file():
+            raise UsageError(
+                f"{folder} has a genesis file and no folder of {home.name}'s node",
+                hint="name a new folder, or one that this command or `comity network init` made",
+            )
     for home in sorted(set(folder.glob("observer-*/")) - found.keys()):
         name = home.name
         try:

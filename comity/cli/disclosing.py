@@ -11,7 +11,16 @@ from rich.text import Text
 
 from comity.cli import show
 from comity.cli.disclosure_words import audience_word, disclosure_rows, disclosure_value
-from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
+from comity.cli.options import (
+    OUTPUT,
+    REACH,
+    Output,
+    Reach,
+    UsageError,
+    examples,
+    refuse_existing,
+    with_client,
+)
 from comity.cli.values import parse_id, parse_moment, parse_value, time_word
 from comity.client import Client
 from comity.disclosing import Disclosures, Opened, Wanted
@@ -62,7 +71,7 @@ def disclose(
     audience, until_ms = parse_audience(to), parse_moment(until, "--until")
     if not reach.purpose:
         raise UsageError("nothing says what it is opened for", hint="say it with --purpose")
-    _free(file)
+    refuse_existing(file)
 
     async def work(client: Client) -> int:
         made = await client.disclose(
@@ -100,7 +109,7 @@ def disclosed(
     wanted = [parse_value(each, Type("digest"), "a disclosure") for each in ids]
     if any(len(each) != 32 for each in wanted):
         raise UsageError("the id of a disclosure has 64 hex digits")
-    _free(file)
+    refuse_existing(file)
 
     async def work(client: Client) -> int:
         _written(client, output, await client.disclosed(*wanted), file)
@@ -168,11 +177,6 @@ def _place(text: str) -> list[Value]:
     if not isinstance(kind, str) or not id_:
         raise UsageError(f"{text!r} is no record", hint="write kind/id, e.g. person/0xaa01...")
     return [kind, *id_]
-
-
-def _free(file: Path) -> None:
-    if file.exists():
-        raise UsageError(f"{file} exists", hint="name another file; nothing is overwritten")
 
 
 # --- values to words --------------------------------------------------------------------------

@@ -11,7 +11,16 @@ from cyclopts import Parameter
 
 from comity import receipts
 from comity.cli import show
-from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
+from comity.cli.options import (
+    OUTPUT,
+    REACH,
+    Output,
+    Reach,
+    UsageError,
+    examples,
+    refuse_existing,
+    with_client,
+)
 from comity.cli.refusals import sentence
 from comity.cli.values import parse_moment, parse_txid, time_word
 from comity.client import Client
@@ -66,8 +75,7 @@ def bundle(
     unknown = [each for each in open_ if each != "reason" and "." not in each]
     if unknown:
         raise UsageError(f"{unknown[0]!r} cannot be opened", hint="write reason, or kind.field")
-    if file.exists():
-        raise UsageError(f"{file} exists", hint="name another file; nothing is overwritten")
+    refuse_existing(file)
     wanted = parse_txid(txid)
     expires_ms = None if until is None else parse_moment(until, "--until")
 
@@ -119,8 +127,7 @@ def receipt(
     Args:
         txid: of the transaction, hex.
     """
-    if file.exists():
-        raise UsageError(f"{file} exists", hint="name another file; nothing is overwritten")
+    refuse_existing(file)
     wanted = parse_txid(txid)
 
     async def work(client: Client) -> int:

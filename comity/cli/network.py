@@ -77,7 +77,7 @@ class Plan:
 
 PLAN: Final = Plan()
 
-app = App(name="network", help="Found a network.")
+app = App(name="network", help="Found a network, join it, and change its members.")
 
 
 @app.command(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from getpass import getpass
 from pathlib import Path
@@ -127,6 +128,31 @@ def chain_of(word: str) -> bytes:
             "or its genesis file",
         )
     return chain_id(genesis_bytes(Reach(genesis=Path(word))))
+
+
+def refuse_existing(file: Path) -> None:
+    """Refuse to write over a file.
+
+    Raises:
+        UsageError: it is there.
+    """
+    if file.exists():
+        raise UsageError(f"{file} exists", hint="name another file; nothing is overwritten")
+
+
+@contextmanager
+def naming(file: Path, hint: str) -> Iterator[None]:
+    """Name the file that is not what it should be; ``hint`` is what to do.
+
+    Raises:
+        DecodeError: it is not.
+    """
+    try:
+        yield
+    except DecodeError as error:
+        if error.hint != DecodeError.advice:
+            raise
+        raise DecodeError(f"{file}: {error.message}", hint=hint) from error
 
 
 def ask_passphrase(path: Path) -> str | None:

@@ -12,10 +12,11 @@ from comity import rulesets
 from comity.cli import show
 from comity.cli.options import OUTPUT, REACH, Output, Reach, examples, with_client
 from comity.cli.reads import action_names
-from comity.cli.rules import app, found_table, found_value, read_text
+from comity.cli.rules import app, found_table, found_value
 from comity.cli.show import emit, table, titled
 from comity.cli.values import parse_value, time_word
 from comity.client import Client
+from comity.files import text_of
 from comity.results import Decision
 from comity.rulesets import Adopted, Step
 from comity.words import word
@@ -34,7 +35,7 @@ def propose(
     Args:
         file: a rule set in TOML.
     """
-    text = read_text(file)
+    text = text_of(file)
 
     async def work(client: Client) -> int:
         known = await client.rules()

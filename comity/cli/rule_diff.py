@@ -10,10 +10,11 @@ from rich.console import Group
 from rich.text import Text
 
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
-from comity.cli.rules import app, read_text
+from comity.cli.rules import app, files_in
 from comity.cli.show import emit, table, titled
 from comity.client import Client
 from comity.errors import RequestError
+from comity.files import text_of
 from comity.words import word
 from consensus.codec import Value
 from consensus.ledger import proposals
@@ -54,7 +55,7 @@ def diff(
         old: the rule set before.
         new: the rule set after.
     """
-    others = [] if beside is None else [_file(path) for path in sorted(beside.glob("*.toml"))]
+    others = [_file(path) for path in files_in(beside)]
     if _is_file(old) and _is_file(new):
         found = _compared(_file(Path(old)), _file(Path(new)), others)
         emit(output, _value(found, [], []), _shown(found))
@@ -75,7 +76,7 @@ def _is_file(name: str) -> bool:
 
 
 def _file(path: Path) -> Definition:
-    return load_toml(read_text(path), str(path))
+    return load_toml(text_of(path), str(path))
 
 
 async def _named(client: Client, name: str, known: list[Definition]) -> Definition:

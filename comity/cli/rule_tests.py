@@ -12,9 +12,10 @@ from rich.text import Text
 
 from comity.cli.cases import Act, Bench, Case, Result, read_cases
 from comity.cli.options import OUTPUT, Output, UsageError, examples
-from comity.cli.rules import app, read_text
+from comity.cli.rules import app, files_in
 from comity.cli.show import emit, table
 from comity.errors import DraftError
+from comity.files import text_of
 from consensus.ledger.rules import Definition, load_toml
 
 
@@ -61,15 +62,14 @@ def run_cases(
         word = Text("differs", style="red") if differences else Text("ok", style="green")
         shown.add_row(case.name, word, "\n".join(differences))
     if record is not None:
-        record.write_text(_recorded(read_text(cases), found.cases, results), encoding="utf-8")
+        record.write_text(_recorded(text_of(cases), found.cases, results), encoding="utf-8")
     emit(output, value, shown)
     return 0 if all(row["ok"] for row in value) or record is not None else 1
 
 
 def _definitions(file: Path, beside: Path | None) -> list[Definition]:
-    own = load_toml(read_text(file), str(file))
-    others = [] if beside is None else sorted(beside.glob("*.toml"))
-    found = [load_toml(read_text(path), str(path)) for path in others]
+    own = load_toml(text_of(file), str(file))
+    found = [load_toml(text_of(path), str(path)) for path in files_in(beside)]
     kept = [each for each in found if each.domain != own.domain]
     if not any(each.domain == "charter" for each in [own, *kept]):
         raise UsageError("there is no charter", hint="name the folder of the others with --with")

@@ -15,6 +15,7 @@ from rich.text import Text
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
 from comity.cli.show import emit, pairs, table, titled
 from comity.client import Client, RulesInForce
+from comity.files import text_of
 from consensus.errors import RulesError
 from consensus.ledger.rules import (
     Definition,
@@ -52,9 +53,9 @@ def check(
     """
     if not files:
         raise UsageError("no file is named", hint="comity rules check FILE...")
-    texts = {path: read_text(path) for path in files}
+    texts = {path: text_of(path) for path in files}
     known = {path: _definition(path, text) for path, text in texts.items()}
-    others = [] if beside is None else [_definition(p, read_text(p)) for p in beside.glob("*.toml")]
+    others = [_definition(path, text_of(path)) for path in files_in(beside)]
     found: list[Problem | Note] = []
     for path, text in texts.items():
         found += check_text(text, str(path), _neighbours(known, path, others))
@@ -64,6 +65,19 @@ def check(
         return 0
     emit(output, found_value(found), shown)
     return 1
+
+
+def files_in(folder: Path | None) -> list[Path]:
+    """Return the rule sets in a folder; none where none is named.
+
+    Raises:
+        UsageError: it is no folder.
+    """
+    if folder is None:
+        return []
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder} of rule sets", hint="name one with --with")
+    return sorted(folder.glob("*.toml"))
 
 
 def found_value(found: Sequence[Problem | Note]) -> list[dict[str, Any]]:
@@ -88,20 +102,6 @@ def found_table(found: Sequence[Problem | Note]) -> Table:
         kind = Text(each["kind"], style=style)
         shown.add_row(each["file"], str(each["line"]), kind, each["what"], each["hint"])
     return shown
-
-
-def read_text(path: Path) -> str:
-    """Return the text of a file.
-
-    Raises:
-        UsageError: it is not text.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{path} is not text in UTF-8", hint="name a file in TOML, saved as UTF-8"
-        ) from error
 
 
 def _definition(path: Path, text: str) -> Definition | None:

@@ -87,8 +87,10 @@ def value_of(found: Mapping[str, Unsealed]) -> dict[str, Any]:
 
 def words(entry: Entry, book: Rulebook | None, found: Mapping[str, Unsealed]) -> dict[str, str]:
     """Return what people are shown of the sealed fields of an entry that have a value, by leaf."""
-    kind = None if book is None else book.kinds.get(str(entry.key.components[0]))
-    if kind is None or entry.key.namespace != "record" or not entry.present:
+    if book is None or entry.key.namespace != "record" or not entry.present:
+        return {}
+    kind = book.kinds.get(str(entry.key.components[0]))
+    if kind is None:
         return {}
     return {
         name: field_word(found.get(name), kind, name)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -28,13 +26,14 @@ from comity.cli.options import (
     chain_of,
     examples,
     genesis_bytes,
+    naming,
 )
 from comity.cli.show import emit, pairs
 from comity.cli.values import time_word
-from consensus.errors import DecodeError
 
 app = App(name="snapshot", help="The certified state of one height, as a file.")
 
+WHOLE: Final = "name a whole snapshot, as `comity snapshot export` makes it"
 _BITS: Final = re.compile(r"[01]{1,16}")
 
 
@@ -111,7 +110,7 @@ def verify(file: Path, /, *, genesis: str, output: Output = OUTPUT) -> None:
         genesis: the network's hash (64 hex digits), or its genesis file.
     """
     chain = chain_of(genesis)
-    with _named(file), bar("chunks", output) as told:
+    with naming(file, WHOLE), bar("chunks", output) as told:
         found = snapshots.verify(file, chain, told)
     statement = found.statement
     value = {
@@ -164,7 +163,7 @@ def import_(
     """
     from node.snapshots.importing import import_file
 
-    with _named(file), bar("rows", output) as told:
+    with naming(file, WHOLE), bar("rows", output) as told:
         found = import_file(file, _file(node), told, new_key=new_key)
     value = {
         "folder": str(found.folder),
@@ -174,20 +173,6 @@ def import_(
         "votes": found.votes,
     }
     emit(output, value, pairs(value.items()))
-
-
-@contextmanager
-def _named(file: Path) -> Iterator[None]:
-    """Name the file that is no snapshot, or no whole one."""
-    try:
-        yield
-    except DecodeError as error:
-        if error.hint != DecodeError.advice:
-            raise
-        raise DecodeError(
-            f"{file}: {error.message}",
-            hint="name a whole snapshot, as `comity snapshot export` makes it",
-        ) from error
 
 
 def _file(config: Path) -> Path:

@@ -20,6 +20,7 @@ from comity.cli.options import (
     UsageError,
     examples,
     genesis_bytes,
+    naming,
     with_client,
 )
 from comity.cli.values import time_word
@@ -85,7 +86,8 @@ def _check(path: Path, reach: Reach) -> TlogProof:
     with path.open("rb") as file:
         data = file.read(tlog.TEXT_BYTES_MAX + 1)
     committee = genesis_file.decode(genesis).committee
-    return tlog.verify(data, genesis_file.chain_id(genesis), committee)
+    with naming(path, "name a whole file, as `comity statement HEIGHT --tlog` writes it"):
+        return tlog.verify(data, genesis_file.chain_id(genesis), committee)
 
 
 def _write(path: Path, text: str) -> None:

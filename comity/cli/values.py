@@ -26,8 +26,8 @@ from typing import Any, Final
 
 from comity.cli.options import UsageError
 from comity.drafting import Sealed
-from comity.words import KERNEL_NAMESPACES
-from consensus.codec import Value
+from comity.words import KERNEL_NAMESPACES, WITHOUT_ID
+from consensus.codec import INT64_MAX, Value
 from consensus.ledger.model import Action
 from consensus.ledger.rules import encode_definition, load_toml
 from consensus.ledger.types import Type
@@ -76,7 +76,7 @@ def _component(part: str) -> Value:
         return part[1:-1]
     if part.startswith("0x"):
         return _bytes(part)
-    return int(part) if _INTEGER.fullmatch(part) else part
+    return _integer(part) if _INTEGER.fullmatch(part) else part
 
 
 def parse_place(word: str) -> tuple[str, list[Value]]:
@@ -89,6 +89,8 @@ def parse_place(word: str) -> tuple[str, list[Value]]:
     if not isinstance(first, str):
         raise UsageError(f"{word!r} does not begin with a kind", hint="write kind/id, e.g. note/7")
     if first in KERNEL_NAMESPACES:
+        if not rest and first not in WITHOUT_ID:
+            raise UsageError(f"{word!r} names no id", hint=f"write {first}/id")
         return first, rest
     if first == "record" and rest:
         first, *rest = rest
@@ -168,7 +170,7 @@ def _typed(text: str, kind: Type) -> Value:
         case "bool":
             return {"true": True, "yes": True, "false": False, "no": False}[text.lower()]
         case "int" | "money":
-            return int(text.replace("_", ""))
+            return _integer(text.replace("_", ""))
         case "month":
             found = _MONTH.fullmatch(text)
             if found is None:
@@ -198,6 +200,16 @@ def _typed(text: str, kind: Type) -> Value:
             return bytes.fromhex(text.removeprefix("0x"))
 
 
+def _integer(word: str | int) -> int:
+    """Return an integer of the ledger. Raises ValueError; UsageError: it is beyond 64 bits."""
+    found = int(word)
+    if not -INT64_MAX - 1 <= found <= INT64_MAX:
+        raise UsageError(
+            f"{found} is beyond 64 bits", hint='write text that looks like a number as "…"'
+        )
+    return found
+
+
 def _reference(text: str, kind: Type) -> Value:
     """Return an id written as a place has it, ``[0xab]/7``, or as JSON."""
     if text.startswith("["):
@@ -208,8 +220,8 @@ def _reference(text: str, kind: Type) -> Value:
 
 _FORMS: Final = {
     "bool": "write true or false",
-    "int": "write digits",
-    "money": "write minor units as digits, e.g. 1250 for 12.50",
+    "int": "write digits, within 64 bits",
+    "money": "write minor units as digits, e.g. 1250 for 12.50, within 64 bits",
     "month": "write 2026-07",
     "date": "write 2026-07-03",
     "time": "write 2026-07-03T09:00:00Z or milliseconds",
@@ -284,8 +296,10 @@ def input_value(value: Any, kind: Type | None, nesting: int = NESTING_MAX) -> Va
         if not nesting:
             raise UsageError("lists are within each other too deeply")
         return [input_value(each, item, nesting - 1) for each in value]
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, int):
+        return _integer(value)
     raise UsageError(f"{value!r} is no value of the ledger", hint="use texts, integers and lists")
 
 

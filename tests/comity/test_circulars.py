@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import stat
 from dataclasses import replace
@@ -227,6 +228,32 @@ def test_commands_take_a_circular_round(shell: Shell) -> None:
     assert "notes.publish" in sent.out
     assert "as charter.administrator" in sent.out
     assert shell("send", "publish.cbor", "--json").json["txid"] == seen.json["txid"]
+
+
+def test_no_file_is_written_over_but_the_circular_that_is_signed(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert shell.note(1).status == 0
+    begin = ("submit", "notes.publish", "note=1", "text=p", "--circulate")
+    genesis = (shell.folder / "genesis.cbor").read_bytes()
+    taken = shell(*begin, "genesis.cbor")
+    assert taken.status == 2
+    assert "genesis.cbor exists" in taken.err
+    assert (shell.folder / "genesis.cbor").read_bytes() == genesis
+    key = ADMINISTRATOR.public.hex()
+    assert shell(*begin, "x.cbor", "--cosigner", key).status == 0
+    before = (shell.folder / "x.cbor").read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as cut:
+        cut.setattr(Circular, "encode", full)
+        failed = shell("cosign", "x.cbor", "--key", "administrator.key")
+    assert failed.status == 2
+    assert "cannot write x.cbor: No space left on device" in failed.err
+    assert (shell.folder / "x.cbor").read_bytes() == before
+    assert not (shell.folder / ".x.cbor.new").exists()
 
 
 @pytest.mark.parametrize("words", [("--cosigner", "0x12"), ("--cosigner", "key")])

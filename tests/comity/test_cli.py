@@ -239,6 +239,54 @@ def test_bad_input_is_one_clear_sentence(
     assert len(lines) == 2
 
 
+LONG = "x" * 65
+WRONG_VALUES: list[tuple[str, str, str]] = [
+    ("get agency", "'agency' names no id", "write agency/id"),
+    ("get committee/x/y --at 99", "height 99 is not certified yet", "the newest one is 1"),
+    ("history note/1 --from 99", "height 99 is not certified yet", "the newest one is 1"),
+    ("get note/9223372036854775808", "9223372036854775808 is beyond 64 bits", 'as "…"'),
+    ("get " + "/".join(["note", *"12345678901234567"]), "items, allowed 0..16", "too long"),
+    ("list note --limit 0", "is not between 1 and 1000", "`comity list --help` has examples"),
+    (f"list {LONG}", "65 bytes of text, allowed 1..64", "is empty, too long or beyond"),
+    (f"proposals {LONG}", "65 bytes of text, allowed 1..64", "is empty, too long or beyond"),
+    ("rules show notes 0", "there is no rule set notes#0", "`comity rules history notes` lists"),
+    ("rules show notes -1", "there is no rule set notes#-1", "`comity rules history notes` lists"),
+    ("rules diff notes#0 notes", "'notes#0' is neither a file nor a rule set", "DOMAIN#2"),
+    ("rules test binary.toml binary.toml", "binary.toml is not text in UTF-8", "a file in TOML"),
+    ("submit notes.pay source=a target=b amount=9223372036854775808", "is no money", "64 bits"),
+    ("submit notes.write @big.json", "9223372036854775808 is beyond 64 bits", 'as "…"'),
+    (f"get note/7 --purpose {LONG * 4}", "a purpose has at most 256 bytes", "in fewer words"),
+    ("statement binary.toml", "binary.toml: tlog: offset 0: not UTF-8", "a whole file"),
+    ("audit binary.toml --genesis genesis.cbor", "binary.toml: offset 0: not an aud", "--export`"),
+    ("rules check rules.toml --with nowhere", "there is no folder nowhere", "--with"),
+    ("rules test rules.toml rules.toml", "unknown field `domain`", "docs/rules.md"),
+    ("submit notes.amend note=1 text=x --expect note/1=9223372036854775808", "is not kind/", "=2"),
+    ("submit notes.amend note=1 text=x --expect account/x=1", "has no versions", "leave it out"),
+    ("devnet .", ". has a genesis file and no folder of north's node", "name a new folder"),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "hint"), WRONG_VALUES, ids=[row[0][:40] for row in WRONG_VALUES]
+)
+def test_wrong_values_are_named_with_what_to_write_instead(
+    idle_shell: Shell, words: str, said: str, hint: str
+) -> None:
+    Path("binary.toml").write_bytes(b"\xff\xfe\x00")
+    Path("rules.toml").write_text('domain = "x"\n')
+    Path("big.json").write_text('{"number": 9223372036854775808, "text": "a", "amount": 5}')
+    found = idle_shell(*words.split())
+    assert (found.status, found.out) == (2, ""), found
+    error, advice = found.err.splitlines()
+    assert said in error
+    assert hint in advice
+
+
+def test_places_of_the_kernel_without_an_id_are_shown(idle_shell: Shell) -> None:
+    assert "absent" in idle_shell("get", "committee").out
+    assert "[charter, notes]" in idle_shell("get", "rules").out
+
+
 @pytest.mark.parametrize("words", ["get note", "netwrk", "decision 00", f"decision {TXID}"])
 def test_errors_are_json_for_programs(idle_shell: Shell, words: str) -> None:
     found = idle_shell(*words.split(), "--json")

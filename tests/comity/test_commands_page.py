@@ -49,6 +49,25 @@ def test_every_command_has_its_section() -> None:
     assert set(SECTIONS) == set(COMMANDS)
 
 
+NAMED = re.compile(r"(?<!`)`comity ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?")
+
+
+def test_commands_that_errors_name_exist() -> None:
+    groups = {name.split()[0] for name in COMMANDS if " " in name}
+    found = {
+        words
+        for folder in ("comity", "consensus", "node")
+        for path in Path(folder).rglob("*.py")
+        for words in NAMED.findall(path.read_text(encoding="utf-8"))
+    }
+    assert len(found) > 30
+    for first, second in found:
+        known = first in COMMANDS or first in groups
+        if first in groups and second:
+            known = any(f"{name} ".startswith(f"{first} {second} ") for name in COMMANDS)
+        assert known, f"there is no `comity {first} {second}`"
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_options_are_those_that_exist(name: str) -> None:
     rows = re.findall(r"^\| (`-[^|]*) \|", SECTIONS[name], re.MULTILINE)

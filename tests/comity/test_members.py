@@ -429,6 +429,7 @@ def test_mistakes_are_one_sentence_of_what_and_one_of_what_to_do(town: Shell) ->
         (("propose-member", "genesis.cbor"), "the member file cannot be used", "make it again"),
         (("leave", "nobody"), "nobody has no validator", "members are north, east, south, west"),
         (("leave", "west"), "3 validators would be left", "at least 4 members: admit another"),
+        (("leave", ""), "0 bytes of text, allowed 1..64", "name each agency once"),
         (("leave", "west", "--from", "soon"), "--from", "2026-07-03"),
         (("rotate", "west", *PLACES, "--from", str(START_MS)), "end of the notice", "--from"),
         (("rotate", "west", "--keep", "client"), "no key of a node", "validator or node"),
