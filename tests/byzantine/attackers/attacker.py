@@ -41,6 +41,8 @@ class Attacker:
         self.rng = rng
         self.attacks = 0
         """How often it has lied."""
+        self.left_out: set[bytes] = set()
+        """Batches that it left out of its blocks, by digest."""
         self._keys = keys
         self._public = committee[index]
         self._chain = chain

@@ -211,6 +211,11 @@ class AttackedSimulation(Simulation):
         for mark, count in result.marks.items():
             if count and not self.seen[mark]:
                 self.seen[mark] = count
+        for attacker in self.attackers.values():
+            for block in self.watch.chain.values():
+                if self.founded.committee.leader(block.round) not in self.attackers:
+                    taken = attacker.left_out & {item.digest for item in block.payload}
+                    self.seen["left out, and taken up by another leader"] += len(taken)
         return result
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.byzantine.attackers.amnesiac import Amnesiac
 from tests.byzantine.attackers.attacker import Attacker
+from tests.byzantine.attackers.censor import Censor
 from tests.byzantine.attackers.epoch_confuser import EpochConfuser
 from tests.byzantine.attackers.equivocating_leader import EquivocatingLeader
 from tests.byzantine.attackers.equivocating_voter import EquivocatingVoter
@@ -35,5 +36,6 @@ ATTACKERS: dict[str, type[Attacker]] = {
         SyncLiar,
         EpochConfuser,
         EvidenceForger,
+        Censor,
     )
 }
