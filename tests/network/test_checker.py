@@ -334,6 +334,13 @@ def other(at: int, make: Callable[[Network], object]) -> Callable[[Network], Non
     return change
 
 
+def from_the_end(network: Network) -> bytes:
+    """Signatures of two: one of them is there a second time, as the last but one of four."""
+    said, signed = cbor2.loads(network.sign(network.heights[2][2], (2, 2, 3)))
+    signed[0][0] = -2
+    return encode([said, signed])
+
+
 FORGED: dict[str, tuple[Callable[[Network], None], str]] = {
     "too few signatures": (
         other(3, lambda n: n.sign(n.heights[2][2], (0, 1))),
@@ -341,6 +348,10 @@ FORGED: dict[str, tuple[Callable[[Network], None], str]] = {
     ),
     "a signer twice": (
         other(3, lambda n: n.sign(n.heights[2][2], (0, 1, 1))),
+        "about something else",
+    ),
+    "a signer twice, counted from the end the second time": (
+        other(3, from_the_end),
         "about something else",
     ),
     "another height's certificate": (
