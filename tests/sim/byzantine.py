@@ -26,7 +26,7 @@ from consensus.hotstuff.types import (
     Timeout,
     Vote,
 )
-from tests.sim.keys import Keys
+from tests.sim.keys import Sign
 
 WITHHELD = 0.2
 SHOWN_BOTH = 0.1
@@ -37,16 +37,13 @@ class Traitor:
     """Decides what each peer is told.
 
     Args:
-        index, public: of the validator.
+        index: of the validator. sign: with its key.
         rng: the run's.
     """
 
-    def __init__(
-        self, index: int, public: bytes, keys: Keys, chain: bytes, size: int, rng: random.Random
-    ) -> None:
+    def __init__(self, index: int, sign: Sign, chain: bytes, size: int, rng: random.Random) -> None:
         self._index = index
-        self._public = public
-        self._keys = keys
+        self._sign_bytes = sign
         self._chain = chain
         self._size = size
         self._rng = rng
@@ -92,7 +89,7 @@ class Traitor:
         return chosen
 
     def _sign(self, kind: SignKind, body: bytes) -> bytes:
-        return self._keys.sign(self._public, signing.message(SIGN_TAGS[kind], self._chain, body))
+        return self._sign_bytes(signing.message(SIGN_TAGS[kind], self._chain, body))
 
     def _other_proposal(self, proposal: Proposal) -> Proposal:
         block = proposal.block

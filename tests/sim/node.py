@@ -67,8 +67,7 @@ class SimNode(Machine):
         if life.votes:
             self._traitor = Traitor(
                 life.own,
-                life.roster.committee.keys[life.own],
-                self._simulation.keys,
+                self._simulation.keys.signer(life.roster.committee.keys[life.own]),
                 self._founded.chain,
                 life.roster.size,
                 self._clock.random,

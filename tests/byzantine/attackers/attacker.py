@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from typing import ClassVar
 
 from consensus import signing
 from consensus.hotstuff.types import SIGN_TAGS, Block, Message, Proposal, SignKind, Vote, vote_body
-from tests.sim.keys import Keys
+from tests.sim.keys import Sign
 from tests.sim.network import Parcel
 
 REMEMBERED_MAX = 64
@@ -19,7 +18,7 @@ class Attacker:
 
     Args:
         index, size: its place, and how many there are.
-        committee: everybody's keys, by index.
+        sign: with its own key.
         rng: the run's.
     """
 
@@ -31,8 +30,7 @@ class Attacker:
         self,
         index: int,
         size: int,
-        keys: Keys,
-        committee: Sequence[bytes],
+        sign: Sign,
         chain: bytes,
         rng: random.Random,
     ) -> None:
@@ -43,8 +41,7 @@ class Attacker:
         """How often it has lied."""
         self.left_out: set[bytes] = set()
         """Batches that it left out of its blocks, by digest."""
-        self._keys = keys
-        self._public = committee[index]
+        self._sign = sign
         self._chain = chain
 
     def tell(self, peer: int, parcel: Parcel) -> list[Parcel]:
@@ -61,7 +58,7 @@ class Attacker:
 
     def sign(self, kind: SignKind, body: bytes) -> bytes:
         """Sign with the own key whatever is wanted."""
-        return self._keys.sign(self._public, signing.message(SIGN_TAGS[kind], self._chain, body))
+        return self._sign(signing.message(SIGN_TAGS[kind], self._chain, body))
 
     def propose(self, block: Block, like: Proposal) -> Proposal:
         """Return a block signed as a proposal."""

@@ -173,10 +173,8 @@ class AttackedSimulation(Simulation):
             node.stage = self
             if isinstance(node, LyingNode):
                 kind = ATTACKERS[names[chosen.index(index)]]
-                keys = self.founded.committee.keys
-                node.attacker = kind(
-                    index, size, self.keys, keys, self.founded.chain, self.clock.random
-                )
+                sign = self.keys.signer(self.founded.committee.keys[index])
+                node.attacker = kind(index, size, sign, self.founded.chain, self.clock.random)
                 self.attackers[index] = node.attacker
             self.nodes.append(node)
 

@@ -34,8 +34,7 @@ def attack(liar: Liar, name: str) -> None:
     attacker = ATTACKERS[name](
         liar.index,
         liar.committee.size,
-        liar.keys,  # type: ignore[arg-type]  # the simulator's keys have more; it takes no more
-        liar.committee.keys,
+        liar.sign,
         liar.chain,
         random.Random(liar.seed),
     )

@@ -19,6 +19,7 @@ import argparse
 import random
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,25 +54,12 @@ def shift_clock(offset_ms: int) -> None:
     time.time = lambda: true() + offset_ms / 1000
 
 
-class OneKey:
-    """Signs as the simulator's keys do, with the one key that this process has."""
-
-    def __init__(self, key: Key) -> None:
-        self._key = key
-
-    def sign(self, public: bytes, message: bytes) -> bytes:
-        """Sign with the key whose public half is given."""
-        assert public == self._key.public
-        return self._key.sign(message)
-
-
 @dataclass(frozen=True)
 class Liar:
     """Who lies, and with which key."""
 
     index: int
-    public: bytes
-    keys: OneKey
+    sign: Callable[[bytes], bytes]
     chain: bytes
     committee: Committee
     seed: int
@@ -84,15 +72,14 @@ def liar_of(path: Path, seed: int) -> Liar:
     committee = genesis.decode(founded).committee
     index = [each.agency for each in committee.validators].index(config.node.agency)
     key = Key(keyfiles.load(config.path(config.node.validator_key), KeyKind.VALIDATOR))
-    return Liar(index, key.public, OneKey(key), genesis.chain_id(founded), committee, seed)
+    return Liar(index, key.sign, genesis.chain_id(founded), committee, seed)
 
 
 def lie(liar: Liar) -> None:
     """Have a traitor choose what each peer is told, in place of what the node would send."""
     traitor = Traitor(
         liar.index,
-        liar.public,
-        liar.keys,  # type: ignore[arg-type]  # the simulator's keys have more; it takes no more
+        liar.sign,
         liar.chain,
         liar.committee.size,
         random.Random(liar.seed),
