@@ -54,6 +54,16 @@ recovery       2  K=1 ACTIVE=2         439     29    128    1.8  halt
     assert outcome.problem is None
 
 
+@pytest.mark.parametrize(("skipped", "told"), [("", "0"), (", 3 skipped", "3")])
+def test_checks_that_were_left_out_are_told_and_do_not_count(skipped: str, told: str) -> None:
+    part = next(each for each in parts(1.0) if each.name == "real networks")
+    outcome = judge(part, lambda _words: (0, f"7 passed{skipped} in 5.00s"))
+    assert outcome.figures == (("checks passed", "7"), ("left out", told))
+    assert outcome.problem is None
+    none = judge(part, lambda _words: (0, f"{skipped or 'no tests ran'} in 0.10s"))
+    assert none.problem == "checks passed: missing"
+
+
 def test_a_part_whose_program_is_missing_is_left_out_and_said_to_be() -> None:
     part = Part("x", "y", ("z",), (), needs="no-such-program-anywhere")
 
