@@ -234,8 +234,8 @@ def _places(content: bytes) -> list[Place]:
     return found
 
 
-class _Stopped(Exception):
-    """The run has come to the moment at which it is looked at."""
+class _Stopped(BaseException):
+    """The run has come to the moment at which it is looked at; nothing has gone wrong."""
 
 
 class _StoppedRun(CrashRun):
