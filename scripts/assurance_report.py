@@ -314,7 +314,9 @@ def main(arguments: Sequence[str] | None = None, run: Run = run_words) -> int:
         help="how much of it; 1: about half an hour; from 4 on the models in full",
     )
     parser.add_argument("--only", metavar="NAME", action="append", help="a part; may be repeated")
-    parser.add_argument("--output", type=Path, default=Path("assurance.md"), help="the page")
+    parser.add_argument(
+        "--output", type=Path, default=Path("build/assurance.md"), help="the page (%(default)s)"
+    )
     chosen = parser.parse_args(arguments)
     selected = parts(chosen.scale)
     if chosen.only:
@@ -331,6 +333,7 @@ def main(arguments: Sequence[str] | None = None, run: Run = run_words) -> int:
             outcomes.append(judge(part, run))
             progress.advance(bar)
     text = page(outcomes, about())
+    chosen.output.parent.mkdir(parents=True, exist_ok=True)
     chosen.output.write_text(text, encoding="utf-8")
     print(text)
     failed = [each for each in outcomes if each.problem is not None and each.status is not None]

@@ -120,9 +120,13 @@ async def test_rows_older_than_a_node_is_to_keep_go_and_their_proofs_stay(tmp_pa
         await lived(town, 8)
         await town.until(lambda: machine.engine.store.height >= 6)
         whole, _ = await shown(backend, machine, 0)
-        machine.engine.flusher._keep_days = 2 / 86_400  # type: ignore[assignment]
+        flusher = machine.engine.flusher
+        for_good, flusher._keep_days = flusher._keep_days, 2 / 86_400  # type: ignore[assignment]
         await lived(town, 6)
         await town.until(lambda: machine.engine.store.view.horizon >= 4)
+        flusher._keep_days, now = for_good, machine.height
+        await lived(town, 3)  # flushed by what forgets nothing: the horizon stays where it is
+        await town.until(lambda: machine.engine.store.height > now)
         versions, found = await shown(backend, machine, 0)
         horizon = machine.engine.store.view.horizon
         assert found.horizon <= horizon
@@ -194,7 +198,9 @@ async def test_what_a_node_that_began_at_a_snapshot_lacks_is_refused_with_its_ho
     async with running(town):
         backend = backend_of(machine, Checks(), [])
         await lived(town, 6)
+        chronicle = machine.engine.chronicle
         await town.until(lambda: machine.engine.store.height >= 4)
+        await town.until(lambda: chronicle.executed == chronicle.certified)
         (proved,) = await backend.prove(0, [lambda _: [SPENT]])
         store = machine.engine.store
         with store._environment.begin(write=True) as txn:
