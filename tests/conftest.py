@@ -1,7 +1,8 @@
-"""For all tests: their order, and nodes forked of one process that has imported everything."""
+"""For all tests: their order, their ports, and nodes forked of one process that has imported all."""
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,6 +78,10 @@ def forked_nodes() -> Iterator[None]:
         process = forking.origin().start(home / founding.CONFIG_NAME, home / localnet.LOG_NAME)
         network.processes[agency] = process  # type: ignore[assignment]  # as far as it is used
 
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     with forking.shared(), pytest.MonkeyPatch.context() as patch:
+        # Ports are free until nodes listen there: no two workers choose the same meanwhile.
+        patch.setattr(localnet, "PORTS", localnet.PORTS[worker::workers])
         patch.setattr(LocalNetwork, "start", start)
         yield
