@@ -1,4 +1,4 @@
-"""For all tests: their order, their ports, and nodes forked of one process that has imported all."""
+"""For all tests: their order and ports, and nodes forked of one process that has imported all."""
 
 from __future__ import annotations
 
