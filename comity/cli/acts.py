@@ -134,7 +134,7 @@ def _show_draft(output: Output, action: str, call: Call, drafted: Transaction) -
 def expectation(word: str) -> tuple[StateKey, int]:
     """Return place and version of ``kind/id=version``; raises UsageError."""
     place, equals, version = word.rpartition("=")
-    if not equals or not version.isdecimal() or int(version) > INT64_MAX:
+    if not equals or len(version) > 19 or not version.isdecimal() or int(version) > INT64_MAX:
         raise UsageError(f"{word!r} is not kind/id=version", hint="e.g. --expect note/7=2")
     namespace, components = parse_place(place)
     return StateKey(namespace, tuple(components)), int(version)

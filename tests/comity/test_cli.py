@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from comity.cli.acts import expectation
 from comity.cli.app import run
+from comity.cli.options import UsageError
 from tests.comity.shell import Shell, idle_shell, shell
 
 __all__ = ["idle_shell", "shell"]
@@ -465,3 +467,10 @@ def test_completion_knows_the_commands(idle_shell: Shell, name: str) -> None:
     said = idle_shell("completion", name)
     assert said.status == 0
     assert "comity" in said.out
+
+
+@pytest.mark.parametrize("version", ["9" * 20, "9" * 5000, "9223372036854775808", "", "two"])
+def test_version_that_no_place_can_have_is_refused_in_words(version: str) -> None:
+    """Python itself refuses to read more than 4,300 digits."""
+    with pytest.raises(UsageError, match="is not kind/id=version"):
+        expectation(f"note/7={version}")
