@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from rich.text import Text
 
 from comity.cli.cases import Act, Bench, Case, Result, read_cases
-from comity.cli.options import OUTPUT, Output, UsageError, examples
+from comity.cli.options import OUTPUT, Output, UsageError, examples, refuse_existing
 from comity.cli.rules import app, files_in
 from comity.cli.show import emit, table
 from comity.errors import DraftError
@@ -35,7 +35,8 @@ def run_cases(
         Path | None, Parameter(name="--with", help="Folder of the other domains' rule sets.")
     ] = None,
     record: Annotated[
-        Path | None, Parameter(help="File for the cases with what came of them, to be reviewed.")
+        Path | None,
+        Parameter(help="New file for the cases with what came of them, to be reviewed."),
     ] = None,
     output: Output = OUTPUT,
 ) -> int:
@@ -45,6 +46,8 @@ def run_cases(
         file: a rule set in TOML.
         cases: cases in TOML.
     """
+    if record is not None:
+        refuse_existing(record)
     found = read_cases(cases)
     bench = Bench(_definitions(file, beside), found)
     value: list[dict[str, Any]] = []

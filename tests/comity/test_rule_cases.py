@@ -77,6 +77,20 @@ def test_recording_gives_the_file_that_was_recorded(idle_shell: Shell) -> None:
     assert run(idle_shell, "new.toml")[0] == 0
 
 
+@pytest.mark.parametrize("taken", ["cases.toml", "payments.toml", "a/folder"])
+def test_recording_writes_over_nothing(idle_shell: Shell, taken: str) -> None:
+    """Not over the cases either: what came is read before it is kept."""
+    cases = changed(('outcome = "APPLIED"', 'outcome = "HELD"'))
+    Path("payments.toml").write_text("a rule set that nobody has elsewhere")
+    Path("a/folder").mkdir(parents=True)
+    before = {each: each.read_bytes() for each in Path().rglob("*") if each.is_file()}
+    said = idle_shell("rules", "test", PAYMENTS, cases, "--with", RULES, "--record", taken)
+    assert (said.status, said.out) == (2, "")
+    assert f"{taken} exists" in said.err
+    assert "name another file" in said.err
+    assert {each: each.read_bytes() for each in Path().rglob("*") if each.is_file()} == before
+
+
 def test_fresh_ids_protective_acts_and_times(idle_shell: Shell) -> None:
     Path("notes.toml").write_text(
         """\
