@@ -455,6 +455,7 @@ class BlockingClient(BlockingFeeds):
     committee_change = _blocking(Client.committee_change)
     proposed_changes = _blocking(Client.proposed_changes)
     check_changes = _blocking(Client.check_changes)
+    simulate_changes = _blocking(Client.simulate_changes)
     propose_changes = _blocking(Client.propose_changes)
     propose_member = _blocking(Client.propose_member)
     propose_leave = _blocking(Client.propose_leave)

@@ -17,7 +17,7 @@ from comity.drafting import Call
 from comity.errors import DraftError
 from comity.founding import Person, admit
 from comity.proposals import Proposed, ProposedPage
-from comity.results import Decision, Entry
+from comity.results import Decision, Entry, Simulation
 from comity.rulesets import Step
 from consensus import certificate, memberfile
 from consensus.codec import Value
@@ -148,6 +148,14 @@ class MemberActs:
             reason: str = "",
             not_after_ms: int | None = None,
         ) -> Decision: ...
+        async def simulate(
+            self,
+            *calls: Call,
+            reads: Sequence[Entry] = (),
+            under: Sequence[bytes] = (),
+            cosigners: Sequence[bytes] = (),
+            propose: bool = False,
+        ) -> Simulation: ...
         async def transact(
             self, *calls: Call, reads: Sequence[Entry] = (), reason: str = ""
         ) -> Decision: ...
@@ -231,10 +239,24 @@ class MemberActs:
         Raises:
             DraftError: as ``check_changes``.
         """
+        call = await self._change(changes, from_ms)
+        return await self.propose(call, reads=await self.read_for(call), reason=reason)
+
+    async def simulate_changes(
+        self, changes: Sequence[Sequence[Value]], *, from_ms: int | None = None
+    ) -> Simulation:
+        """Return what would become of proposing changes of the committee now, as ``simulate``.
+
+        Raises:
+            DraftError: as ``check_changes``.
+        """
+        call = await self._change(changes, from_ms)
+        return await self.simulate(call, reads=await self.read_for(call), propose=True)
+
+    async def _change(self, changes: Sequence[Sequence[Value]], from_ms: int | None) -> Call:
         number = await self.check_changes(changes, from_ms=from_ms)
         encoded = encode_changes([list(each) for each in changes])
-        call = Call("charter", ACT, {"number": number, "changes": encoded, "from": from_ms})
-        return await self.propose(call, reads=await self.read_for(call), reason=reason)
+        return Call("charter", ACT, {"number": number, "changes": encoded, "from": from_ms})
 
     async def check_changes(
         self, changes: Sequence[Sequence[Value]], *, from_ms: int | None = None

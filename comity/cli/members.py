@@ -26,6 +26,7 @@ from comity.cli.options import (
     with_client,
 )
 from comity.cli.proposals import show_act
+from comity.cli.refusals import sentence
 from comity.cli.show import emit, out, pairs, table, titled
 from comity.cli.values import parse_value, time_word
 from comity.client import Client
@@ -226,7 +227,14 @@ def rotate(
             )
         changes = [replacement(made.member, read_member(made.member, client.chain))]
         if client.key is not None:
-            await client.check_changes(changes, from_ms=from_ms)
+            found = await client.simulate_changes(changes, from_ms=from_ms)
+            if found.state == "refused":
+                raise DraftError(
+                    f"the change would be refused, {found.code}: "
+                    f"{sentence(str(found.code), found.detail)}",
+                    hint="no key was made; name the key of an administrator with --key, or none "
+                    "and have one propose the member file",
+                )
         for key in made.files:
             place = folder / "keys" / f"{key}.key"
             if place.exists():

@@ -208,6 +208,18 @@ def test_a_member_rotates_its_keys_in_its_own_folder(town: Shell) -> None:
     assert (row.key, row.peer_host) == (key.public, "west")
 
 
+def test_a_key_that_may_not_propose_them_makes_no_next_keys(town: Shell) -> None:
+    folder = node_folder(town)
+    before = {each: each.read_bytes() for each in folder.rglob("*") if each.is_file()}
+    said = town(*as_("official", "network", "rotate", "west", *PLACES))
+    assert said.status == 2, said.out + said.err
+    assert "NOT_AUTHORIZED: the role charter.administrator is" in said.err
+    assert "no key was made" in said.err
+    assert {each: each.read_bytes() for each in folder.rglob("*") if each.is_file()} == before
+    assert town("network", "members", "--json").json["proposed"] == []
+    assert town(*as_("west", "network", "rotate", "west", *PLACES)).status == 0
+
+
 def test_an_address_changes_and_both_keys_stay(town: Shell) -> None:
     folder = node_folder(town)
     said = town(
