@@ -86,7 +86,7 @@ class ReplicaConfig:
     announce_ms: int = ANNOUNCE_MS
     heartbeat_ms: int = 3000
     block_spacing_ms: int = 50
-    certified_spacing_ms: int = 10
+    certified_spacing_ms: int = 20
     empty_block_ms: int = 250
     stalled_block_ms: int = 1000
     execution_ahead_max: int = 2

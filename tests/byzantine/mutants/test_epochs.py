@@ -63,8 +63,9 @@ def test_rule_broken_at_every_node_is_found(name: str) -> None:
 
 
 def test_counts_of_any_epoch_are_found() -> None:
-    """In the run that once showed it, with more elections: few seeds of any twenty do."""
+    """In the run that once showed it, with more elections: one seed in ten or so does."""
     kept = read()["numbers-of-the-next-epoch"].case
-    options = replace(kept.options, seed=24, elect_every_ms=200, elect_again=0.7, notice_ms=20)
+    often = replace(kept.options, elect_every_ms=200, elect_again=0.7, notice_ms=20)
     with ANY_COUNTS(), pytest.raises(Violation, match="no fault of the honest"):
-        Case(options, kept.script).run()
+        for seed in range(SEEDS_MAX):
+            Case(replace(often, seed=seed), kept.script).run()

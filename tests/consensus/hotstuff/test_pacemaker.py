@@ -61,12 +61,13 @@ def test_payload_after_an_empty_block_is_proposed_at_once() -> None:
 def test_payload_waits_until_the_payload_before_it_is_certified_or_some_time_has_passed() -> None:
     waiting = replace(IDLE, work_since_ms=9_000)
     assert PACE.payload_from_ms(replace(waiting, parent_certified=False)) == 10_040
-    assert PACE.payload_from_ms(waiting) == 10_000
+    assert PACE.payload_from_ms(waiting) == 10_010
     fresh = replace(waiting, parent_ms=9_995)
     assert PACE.payload_from_ms(replace(fresh, parent_certified=False)) == 10_045
-    assert PACE.payload_from_ms(fresh) == 10_005
+    assert PACE.payload_from_ms(fresh) == 10_015
     late = replace(waiting, parent_ms=9_900)
     assert PACE.payload_from_ms(replace(late, parent_certified=False)) == 10_000
+    assert PACE.payload_from_ms(late) == 10_000
 
 
 def test_payload_beyond_the_windows_waits() -> None:
