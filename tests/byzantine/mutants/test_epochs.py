@@ -66,6 +66,13 @@ def test_counts_of_any_epoch_are_found() -> None:
     """In the run that once showed it, with more elections: one seed in ten or so does."""
     kept = read()["numbers-of-the-next-epoch"].case
     often = replace(kept.options, elect_every_ms=200, elect_again=0.7, notice_ms=20)
-    with ANY_COUNTS(), pytest.raises(Violation, match="no fault of the honest"):
-        for seed in range(SEEDS_MAX):
+
+    def promise(seed: int) -> str:
+        try:
             Case(replace(often, seed=seed), kept.script).run()
+        except Violation as found:
+            return found.promise
+        return ""
+
+    with ANY_COUNTS():
+        assert "no fault of the honest" in map(promise, range(SEEDS_MAX))
