@@ -6,6 +6,7 @@ system nobody is named; the lock holds all the same. Source: proc(5), ``/proc/lo
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 from pathlib import Path
@@ -15,6 +16,21 @@ LOCKS: Final = Path("/proc/locks")
 _ROW: Final = re.compile(
     r"^\d+: FLOCK +\S+ +\S+ +(\d+) +([0-9a-f]+):([0-9a-f]+):(\d+) ", re.MULTILINE
 )
+
+
+def is_held(path: Path) -> bool:
+    """Return whether a process has the file at ``path`` locked for itself."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False  # a copy without it
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def holder_words(path: Path) -> str:

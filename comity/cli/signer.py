@@ -27,7 +27,7 @@ def run(config: Config = CONFIG, /, *, output: Output = OUTPUT) -> None:
 
 @app.command(help_epilogue=examples("comity signer check /etc/comity-signer/signer.toml"))
 def check(config: Config = CONFIG, /, *, output: Output = OUTPUT) -> None:
-    """Check configuration, key, mark and socket before a start, while no signer runs."""
+    """Check configuration, key, mark and socket before a start."""
     from node.signing import main
 
     found = main.check(_file(config))

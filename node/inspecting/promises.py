@@ -14,6 +14,7 @@ from consensus import codec
 from consensus.errors import DecodeError
 from consensus.hotstuff import wire
 from consensus.hotstuff.types import CommitCert, QuorumCert, SafetyRecord, SignKind, TimeoutCert
+from node.errors import DamagedMarkError, NewerFormatError
 from node.signer import MARK_SHAPE, Slot
 from node.storage import marks
 
@@ -164,11 +165,8 @@ def read_mark(path: Path) -> MarkReport:
         content = marks.peek(path)
     except OSError as error:
         return MarkReport(path.name, ("MARK", f"cannot read {path}: {error.strerror}"))
-    if isinstance(content, int):
-        said = f"{path.name} has format {content}, this software knows {marks.FORMAT_VERSION}"
-        return MarkReport(path.name, ("NEWER_FORMAT", said))
-    if content is None:
-        return MarkReport(path.name, ("MARK_DAMAGED", f"neither slot of {path} can be read"))
+    except (NewerFormatError, DamagedMarkError) as error:
+        return MarkReport(path.name, (error.code, error.message))
     try:
         value: list[Any] = codec.decode(
             content, MARK_SHAPE, bytes_max=marks.CONTENT_BYTES_MAX, what="mark"

@@ -19,6 +19,7 @@ from consensus.genesis import Genesis
 from node import hardening
 from node.config import ConfigError
 from node.errors import DataAccessError, PromisesLostError, StorageFailedError
+from node.holders import holder_words, is_held
 from node.keylock import KeyPlace
 from node.keyring import Keyring, asking
 from node.signer import KeyStore, Signer
@@ -26,7 +27,7 @@ from node.signing.config import SignerConfig, load
 from node.signing.service import Service
 from node.signing.stores import FileStore
 from node.signing.token import TokenStore
-from node.storage.marks import NEW_SUFFIX, SlotFile
+from node.storage.marks import LOCK_SUFFIX, NEW_SUFFIX, SlotFile, peek
 from node.telemetry import logs
 from node.telemetry.notify import Notifier
 
@@ -126,17 +127,26 @@ def _first(error: BaseException) -> BaseException:
 def check(path: Path) -> list[str]:
     """Check configuration, key, mark and socket; return what was found to be in order.
 
+    Of a running signer, which is left in peace, this is what it would find when it starts again.
+
     Raises:
         ComityError: the first thing that is not.
     """
     config = load(path, os.environ)
     chain, found = _network(config)
-    said = [
+    place = config.path(config.signer.mark)
+    lock = place.with_name(place.name + LOCK_SUFFIX)
+    runs = is_held(lock)
+    said = []
+    if runs:
+        who = holder_words(lock)
+        said.append(f"running: a signer{who} uses {place}; what follows is for its next start")
+    said += [
         f"{path}: every key known and in range",
         f"genesis: network {found.network!r}, chain {chain.hex()}",
     ]
     _check_mark_folder(config)
-    key = open_key(config, os.environ)
+    key = open_key(config, os.environ, locks=not runs)
     try:
         agency = next(
             (each.agency for each in found.committee.validators if each.key == key.public), None
@@ -144,9 +154,11 @@ def check(path: Path) -> list[str]:
         whose = f"of {agency} in the genesis file" if agency else "of no founding validator"
         said.append(f"key: {key.public.hex()}, {whose}")
         said.append(f"key: signs in {_milliseconds(key, chain):.2f} ms")
-        mark = open_mark(config, key, chain)
-        mark.close()
-        said.append(f"mark: {config.path(config.signer.mark)}, of this key and network")
+        if runs:
+            _look_at_mark(config, key, chain)
+        else:
+            open_mark(config, key, chain).close()
+        said.append(f"mark: {place}, of this key and network")
     finally:
         key.close()
     socket = config.path(config.signer.socket)
@@ -255,8 +267,14 @@ def init_token(path: Path) -> bytes:
     return key.public
 
 
-def open_key(config: SignerConfig, environment: MutableMapping[str, str]) -> OpenStore:
+def open_key(
+    config: SignerConfig, environment: MutableMapping[str, str], *, locks: bool = True
+) -> OpenStore:
     """Return the key store that the configuration names; this process alone has it.
+
+    Args:
+        environment: of the process.
+        locks: False to look at a key that a signer may have.
 
     Raises:
         ComityError: it cannot be opened, or another process has it.
@@ -265,7 +283,7 @@ def open_key(config: SignerConfig, environment: MutableMapping[str, str]) -> Ope
         return TokenStore.open(config, environment)
     named = config.signer.passphrase_file
     keyring = Keyring(config.path(named) if named else None, environment, ask=asking())
-    return FileStore(config.path(config.signer.key), keyring)
+    return FileStore(config.path(config.signer.key), keyring, locks=locks)
 
 
 def open_mark(
@@ -277,11 +295,7 @@ def open_mark(
         PromisesLostError: there is none.
         ForeignDataError, DamagedMarkError, InUseError, StorageFailedError: it is not usable.
     """
-    path = config.path(config.signer.mark)
-    if not path.exists():
-        raise PromisesLostError(
-            f"there is no mark at {path}: what this key has signed is not known", hint=MARK_HINT
-        )
+    path = _mark_of(config)
     file = SlotFile.open(path, waits=waits)
     try:
         Signer.read_mark(file.kept, key.public, chain)
@@ -290,6 +304,30 @@ def open_mark(
         file.close()
         raise
     return file
+
+
+def _look_at_mark(config: SignerConfig, key: OpenStore, chain: bytes) -> None:
+    """Check the key's mark beside the signer that writes to it.
+
+    Raises:
+        PromisesLostError: there is none.
+        ForeignDataError, DamagedMarkError, NewerFormatError, StorageFailedError: it is not usable.
+    """
+    path = _mark_of(config)
+    try:
+        Signer.read_mark(peek(path), key.public, chain)
+    except OSError as error:
+        raise StorageFailedError(f"cannot open {path}: {error.strerror or error}") from error
+    key.check(path)
+
+
+def _mark_of(config: SignerConfig) -> Path:
+    path = config.path(config.signer.mark)
+    if not path.exists():
+        raise PromisesLostError(
+            f"there is no mark at {path}: what this key has signed is not known", hint=MARK_HINT
+        )
+    return path
 
 
 def _network(config: SignerConfig) -> tuple[bytes, Genesis]:

@@ -18,14 +18,14 @@ from node.signer import MemoryKey
 
 
 class FileStore(MemoryKey):
-    """A validator key from a file that is locked while this is open."""
+    """A validator key from a file that is locked while this is open, or looked at only."""
 
-    def __init__(self, path: Path, keyring: Keyring) -> None:
-        self._lock = KeyLock(path)
+    def __init__(self, path: Path, keyring: Keyring, *, locks: bool = True) -> None:
+        self._lock = KeyLock(path) if locks else None
         try:
             super().__init__(keyring.load(path, KeyKind.VALIDATOR))
         except BaseException:
-            self._lock.close()
+            self.close()
             raise
 
     def bind(self, mark: Path) -> None:
@@ -36,4 +36,5 @@ class FileStore(MemoryKey):
 
     def close(self) -> None:
         """Let go of the key file."""
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()

@@ -191,37 +191,32 @@ class SlotFile:
 
     def _read(self) -> None:
         self._handle = self._disk.open(self._path)
-        newer, found = _slots(
-            [self._disk.read(self._handle, SLOT_BYTES, slot * SLOT_BYTES) for slot in range(2)]
+        self._sequence, content = _newest(
+            self._path,
+            [self._disk.read(self._handle, SLOT_BYTES, slot * SLOT_BYTES) for slot in range(2)],
         )
-        if newer > FORMAT_VERSION:
-            raise NewerFormatError(
-                f"{self._path.name} has format {newer}, this software knows {FORMAT_VERSION}"
-            )
-        if not found:
-            raise DamagedMarkError(f"neither slot of {self._path} can be read")
-        self._sequence, content = max(found)
         self._sequence -= 1
         self.write(content)
 
 
-def peek(path: Path) -> bytes | int | None:
+def peek(path: Path) -> bytes:
     """Return the content of the file at ``path``, whoever has it open, without changing a byte.
 
-    A number is a newer format; None: neither slot can be read.
-
     Raises:
+        NewerFormatError: it is of a newer format.
+        DamagedMarkError: neither slot can be read.
         OSError: it cannot be read.
     """
     data = path.read_bytes()[: 2 * SLOT_BYTES]
-    newer, found = _slots([data[:SLOT_BYTES], data[SLOT_BYTES:]])
-    if newer > FORMAT_VERSION:
-        return newer
-    return max(found)[1] if found else None
+    return _newest(path, [data[:SLOT_BYTES], data[SLOT_BYTES:]])[1]
 
 
-def _slots(parts: Sequence[bytes]) -> tuple[int, list[tuple[int, bytes]]]:
-    """Return the highest version, and sequence and content of each slot that checks."""
+def _newest(path: Path, parts: Sequence[bytes]) -> tuple[int, bytes]:
+    """Return sequence and content of the newest slot that checks.
+
+    Raises:
+        NewerFormatError, DamagedMarkError: there is none that can be used.
+    """
     found: list[tuple[int, bytes]] = []
     newer = 0
     for data in parts:
@@ -230,7 +225,13 @@ def _slots(parts: Sequence[bytes]) -> tuple[int, list[tuple[int, bytes]]]:
             version, sequence, content = parsed
             newer = max(newer, version)
             found.append((sequence, content))
-    return newer, found
+    if newer > FORMAT_VERSION:
+        raise NewerFormatError(
+            f"{path.name} has format {newer}, this software knows {FORMAT_VERSION}"
+        )
+    if not found:
+        raise DamagedMarkError(f"neither slot of {path} can be read")
+    return max(found)
 
 
 def _slot(sequence: int, content: bytes) -> bytes:

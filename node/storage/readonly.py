@@ -17,7 +17,6 @@ system, so this runs in a process of its own (``node.auditing``).
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +32,7 @@ from node.errors import (
     InUseError,
     StorageError,
 )
+from node.holders import is_held
 from node.storage import segment, tables
 from node.storage.disk import SYSTEM_DISK, Disk
 from node.storage.refusals import refused
@@ -83,17 +83,7 @@ def open_store(directory: Path, *, chain: bytes | None) -> tuple[lmdb.Environmen
 
 def is_in_use(directory: Path) -> bool:
     """Return whether a node has the store in ``directory`` open."""
-    try:
-        handle = os.open(directory / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False  # a copy without it
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return False
+    return is_held(directory / LOCK_NAME)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,7 +23,13 @@ from consensus import keyfile, signing
 from consensus.hotstuff.types import SignKind
 from consensus.keyfile import KeyKind
 from node.config import ConfigError
-from node.errors import ForeignDataError, InUseError, PromisesLostError, StorageFailedError
+from node.errors import (
+    DamagedMarkError,
+    ForeignDataError,
+    InUseError,
+    PromisesLostError,
+    StorageFailedError,
+)
 from node.keylock import KeyLock
 from node.keyring import Keyring
 from node.signer import MemoryKey, Signer
@@ -451,9 +458,39 @@ def test_two_processes_cannot_hold_one_key_file_nor_one_mark(tmp_path: Path) -> 
     lock.close()
     file = SlotFile.open(tmp_path / "signer.mark")
     with pytest.raises(InUseError):
-        main.check(path)
+        SlotFile.open(tmp_path / "signer.mark")
     file.close()
     main.check(path)
+
+
+def test_a_check_beside_a_running_signer_says_so_and_what_its_next_start_would_find(
+    tmp_path: Path,
+) -> None:
+    path = configured(tmp_path)
+    main.init(path)
+    before = main.check(path)
+    mark = tmp_path / "signer.mark"
+    lock, file = KeyLock(tmp_path / "validator.key"), SlotFile.open(mark)
+    content = mark.read_bytes()
+    running, *found = main.check(path)
+    who = rf"running: a signer \(process {os.getpid()}, .*\) uses {re.escape(str(mark))}; "
+    assert re.match(who + "what follows is for its next start", running)
+    assert [each.split(": ")[0] for each in found] == [each.split(": ")[0] for each in before]
+    assert f"mark: {mark}, of this key and network" in found
+    assert mark.read_bytes() == content
+    mark.write_bytes(bytes(len(content)))
+    with pytest.raises(DamagedMarkError, match="neither slot"):
+        main.check(path)
+    mark.unlink()
+    with pytest.raises(PromisesLostError, match="there is no mark"):
+        main.check(path)
+    mark.write_bytes(content)
+    other = keyfile.from_seed(KeyKind.VALIDATOR, bytes(32))
+    (tmp_path / "validator.key").write_bytes(keyfile.pack(other))
+    with pytest.raises(ForeignDataError, match="belongs to another key"):
+        main.check(path)
+    file.close()
+    lock.close()
 
 
 @pytest.mark.parametrize(
