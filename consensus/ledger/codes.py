@@ -50,8 +50,8 @@ object, as ``expects`` names it.
     NOT_DELIVERED      [[call, input, agency], ...]: whose node has not said that it has the value
     LIMIT              what is full: "holds"; "approvals"; "expiries", "moves", see ``amounts``;
                        "lists"; "proposals", see ``share``; "rules", "domains"; "policies", of
-                       terms; "subjects", see ``disclosures``; ["index", index, size, most the
-                       action takes]
+                       terms; "subjects", see ``disclosures``; "principals", of a person; "reviews",
+                       see ``emergency``; ["index", index, size, most the action takes]
 
 Not here: when each applies (``executor``, ``calls``).
 """

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from consensus.ledger.codes import Code
 from consensus.ledger.kernel.catalogue import KERNEL_ACTIONS
-from scripts.reference import PAGE, page
+from scripts.reference import LEDGER, PAGE, page
+
+CDDL = PAGE.parent / "protocol" / "ledger.cddl"
 
 
 def test_the_reference_is_what_the_code_makes() -> None:
@@ -23,3 +27,28 @@ def test_every_refusal_of_a_block_says_what_its_detail_holds() -> None:
     for code in Code:
         if Code.PROPOSED < code < Code.MALFORMED:
             assert details[code.name], code
+
+
+def described(code: Code) -> str:
+    """Return what the CDDL says of a code's detail."""
+    text = CDDL.read_text(encoding="utf-8")
+    found = re.search(rf"^; *{int(code)} {code.name} (.*\n(?:; {{10,}}.*\n)*)", text, re.MULTILINE)
+    assert found, code
+    return found[1]
+
+
+def test_the_cddl_names_every_condition_of_the_kernel() -> None:
+    rows = page().split("## Conditions of the kernel")[1].split("\n## ")[0]
+    codes = set(re.findall(r"^\| `([A-Z_]+)` \|", rows, re.MULTILINE))
+    assert len(codes) > 40
+    assert codes - set(re.findall(r"[A-Z_]+", described(Code.REQUIREMENT))) == set()
+
+
+def test_page_and_cddl_name_everything_that_may_be_full() -> None:
+    full: set[str] = set()
+    for path in LEDGER.rglob("*.py"):
+        full |= set(re.findall(r'Code\.LIMIT, ("[a-z]+")', path.read_text(encoding="utf-8")))
+    assert {'"holds"', '"lists"', '"domains"'} < full
+    (row,) = [line for line in page().splitlines() if line.startswith(f"| {int(Code.LIMIT)} |")]
+    for words in (row, described(Code.LIMIT)):
+        assert full - set(re.findall(r'"[a-z]+"', words)) == set()
