@@ -103,6 +103,14 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
             assert anchor in anchors_of(place), link
 
 
+def test_every_grammar_is_listed() -> None:
+    folder = ROOT / "docs" / "protocol"
+    listed = set(
+        re.findall(r"^\| \[(\w+\.cddl)\]", (folder / "README.md").read_text(), re.MULTILINE)
+    )
+    assert listed == {path.name for path in folder.glob("*.cddl")}
+
+
 def test_every_page_is_reached_from_the_readme() -> None:
     seen: dict[Path, None] = {}
     waiting = [ROOT / "README.md"]
