@@ -39,8 +39,8 @@ LOG_NAME: Final = "node.log"
 START_SECONDS_MAX: Final = 30.0
 STOP_SECONDS_MAX: Final = 15.0
 POLL_SECONDS: Final = 0.05
-PORTS: Final = range(20_000, 32_000)
-"""Where ports are looked for; Linux gives 32,768 and up to outgoing connections."""
+PORTS: Final = range(10_000, 20_000)
+"""Where ports are looked for: below those of ``comity devnet``, which looks at the same time."""
 PORT_TRIES_MAX: Final = 2_000
 
 
