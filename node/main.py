@@ -68,7 +68,6 @@ def run(path: Path) -> None:
     keyring = Keyring.of(config, os.environ, ask=asking())
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(GC_ALLOCATIONS)
-    gc.collect()
     gc.freeze()  # what was imported stays, so no later search looks at it again
     log = logs.configure(config.log.level, config.log.format, config.node.agency)
     open_to = hardening.check_folder(config.path(config.node.data))
