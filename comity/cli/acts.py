@@ -20,12 +20,18 @@ from comity.cli.options import (
     with_client,
 )
 from comity.cli.sealing import shown_inputs
-from comity.cli.values import parse_action, parse_digest, parse_inputs, parse_place, time_word
+from comity.cli.values import (
+    natural,
+    parse_action,
+    parse_digest,
+    parse_inputs,
+    parse_place,
+    time_word,
+)
 from comity.client import Client
 from comity.drafting import Call, find_action
 from comity.results import Entry
 from comity.words import id_word
-from consensus.codec import INT64_MAX
 from consensus.ledger.transaction import Transaction
 from consensus.protocol import StateKey
 
@@ -134,10 +140,11 @@ def _show_draft(output: Output, action: str, call: Call, drafted: Transaction) -
 def expectation(word: str) -> tuple[StateKey, int]:
     """Return place and version of ``kind/id=version``; raises UsageError."""
     place, equals, version = word.rpartition("=")
-    if not equals or len(version) > 19 or not version.isdecimal() or int(version) > INT64_MAX:
+    number = natural(version)
+    if not equals or number is None:
         raise UsageError(f"{word!r} is not kind/id=version", hint="e.g. --expect note/7=2")
     namespace, components = parse_place(place)
-    return StateKey(namespace, tuple(components)), int(version)
+    return StateKey(namespace, tuple(components)), number
 
 
 async def _latest_ms(client: Client) -> int:

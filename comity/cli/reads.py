@@ -12,7 +12,15 @@ from rich.text import Text
 from comity import listing
 from comity.cli import sealing, show
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
-from comity.cli.values import parse_id, parse_place, parse_txid, parse_value, time_of, time_word
+from comity.cli.values import (
+    natural,
+    parse_id,
+    parse_place,
+    parse_txid,
+    parse_value,
+    time_of,
+    time_word,
+)
 from comity.client import Client
 from comity.drafting import fields_of
 from comity.errors import RequestError
@@ -135,9 +143,10 @@ def _cursor(word: str, *, proved: bool) -> tuple[Value, ...]:
     if not proved:
         return tuple(parse_id(word))
     position, at, height = word.partition("@")
-    if not (at and position.isdecimal() and height.isdecimal()):
+    found = [each for each in map(natural, (position, height)) if each is not None]
+    if not at or len(found) != 2:
         raise UsageError(f"{word!r} is no place in an index", hint="copy it from the page before")
-    return int(position), int(height)
+    return tuple(found)
 
 
 def holds(place: str, /, *, reach: Reach = REACH, output: Output = OUTPUT) -> None:

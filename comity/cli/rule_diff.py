@@ -12,6 +12,7 @@ from rich.text import Text
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
 from comity.cli.rules import app, files_in
 from comity.cli.show import emit, table, titled
+from comity.cli.values import natural
 from comity.client import Client
 from comity.errors import RequestError
 from comity.files import text_of
@@ -85,8 +86,8 @@ async def _named(client: Client, name: str, known: list[Definition]) -> Definiti
     domain, hash_, number = name.partition("#")
     if not hash_:
         found = next((each for each in known if each.domain == domain), None)
-    elif number.isdecimal():
-        numbered = await client.rule_set(domain, int(number))
+    elif (numeral := natural(number)) is not None:
+        numbered = await client.rule_set(domain, numeral)
         found = None if numbered is None else numbered.definition
     else:
         found = None

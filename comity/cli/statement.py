@@ -23,10 +23,9 @@ from comity.cli.options import (
     naming,
     with_client,
 )
-from comity.cli.values import time_word
+from comity.cli.values import natural, time_word
 from comity.client import Client
 from consensus import genesis as genesis_file
-from consensus.codec import INT64_MAX
 from consensus.evidence import tlog
 from consensus.evidence.tlog import TlogProof
 
@@ -56,8 +55,8 @@ def statement(
             raise UsageError(f"{what!r} is no height", hint="heights count from 0")
         _show(_check(Path(what), reach), output)
         return
-    height = int(what)
-    if height > INT64_MAX:
+    height = natural(what)
+    if height is None:
         raise UsageError(f"{what} is no height")
 
     async def work(client: Client) -> TlogProof:

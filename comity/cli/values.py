@@ -364,3 +364,10 @@ def time_word(time_ms: int) -> str:
     """Return chain time as ``2026-07-03 09:14:22Z``."""
     moment = datetime.datetime.fromtimestamp(time_ms / 1000, datetime.UTC)
     return moment.strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def natural(word: str) -> int | None:
+    """Return the int64 that decimal digits name, or None; Python reads at most 4,300 itself."""
+    if len(word) > len(str(INT64_MAX)) or not word.isdecimal() or int(word) > INT64_MAX:
+        return None
+    return int(word)

@@ -474,3 +474,10 @@ def test_version_that_no_place_can_have_is_refused_in_words(version: str) -> Non
     """Python itself refuses to read more than 4,300 digits."""
     with pytest.raises(UsageError, match="is not kind/id=version"):
         expectation(f"note/7={version}")
+
+
+@pytest.mark.parametrize("digits", ["9" * 20, "9" * 5000])
+def test_height_that_no_network_has_is_refused_in_words(idle_shell: Shell, digits: str) -> None:
+    said = idle_shell("statement", digits)
+    assert (said.status, said.out) == (2, "")
+    assert "is no height" in said.err
