@@ -142,6 +142,14 @@ class RulesError(ComityError):
         super().__init__(f"{prefix}: {message}" if prefix else message, hint=hint)
         self.where = where
         self.line = line
+        self._reason = message
+
+    def again(self) -> RulesError:
+        """Return the same error, to be raised or kept by those who keep one.
+
+        An exception that was raised holds the frames it passed through, and all that they knew.
+        """
+        return RulesError(self._reason, where=self.where, line=self.line, hint=self.hint)
 
 
 MISREAD: Final = (

@@ -3,7 +3,8 @@
     what travels      transaction, private; group, batch
     the rules         rules/ (text and bytes to a rule book), expr/ (conditions), model, types,
                       schedule, calendar
-    a block           executor: transactions in their order; judged, decision: what is said of them
+    a block           executor: transactions in their order; bench: what a block knows; judged,
+                      decision: what is said of them
     a call            calls: its checks; environment, expects; effects, amounts: what it does
     power             authority, delegation, persons, resting: who acts; policies: who consents;
                       emergency; floor, governing, versions: what no rule set can lower

@@ -25,7 +25,7 @@ Not here: plain moves (``effects``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, assert_never
 
 from consensus.codec import INT64_MAX, INT64_MIN, Value, same
@@ -116,6 +116,17 @@ def reservation(view: View, load: Load, id_: list[Value], env: Env) -> Any:
     }
 
 
+def check_opened(view: View, id_: list[Value], opened: Sequence[list[Value]]) -> None:
+    """Refuse an account that does not exist, unless the call opens it.
+
+    Raises:
+        Refused: NOT_FOUND.
+    """
+    if not any(same(id_, each) for each in opened):
+        view.absent_account(id_)
+        raise Refused(Code.NOT_FOUND, [id_[0], ["account", id_]])
+
+
 class _Found(NamedTuple):
     """An effect with what it is on; ``before`` is the reservation as it was before the call."""
 
@@ -160,22 +171,18 @@ class Amounts:
     Args:
         effects: of the call, those that change amounts.
         env: what its expressions read.
-        check_opened: refuses an account that does not exist, unless the call opens it.
+        opened: ids of the accounts that the call opens.
     """
 
-    __slots__ = ("_check_opened", "_effects", "_env", "_found", "_steps", "_view", "ends", "freed")
+    __slots__ = ("_effects", "_env", "_found", "_opened", "_steps", "_view", "ends", "freed")
 
     def __init__(
-        self,
-        view: View,
-        effects: Sequence[Amount],
-        env: Env,
-        check_opened: Callable[[list[Value]], None],
+        self, view: View, effects: Sequence[Amount], env: Env, opened: Sequence[list[Value]]
     ) -> None:
         self._view = view
         self._effects = effects
         self._env = env
-        self._check_opened = check_opened
+        self._opened = opened
         self._found: list[_Found | _Shares] = []
         self._steps: list[Step] = []
         self.ends: list[End] = []
@@ -226,7 +233,7 @@ class Amounts:
         id_ = _id(reference, env)
         account = self._view.account(id_)
         if account is None:
-            self._check_opened(id_)
+            check_opened(self._view, id_, self._opened)
         return id_, account
 
     # --- what ---------------------------------------------------------------------------------

@@ -192,13 +192,15 @@ class Granted(Power):
     is such a grant.
     """
 
-    __slots__ = ("_apart_before", "_chain", "actions", "known", "role")
+    __slots__ = (
+        "_apart_before", "_from_ms", "_grant", "_until_ms", "actions", "known", "role",
+    )  # fmt: skip
 
     def __init__(
         self, view: View, standing: Standing, grant: bytes, now_ms: int, conditions: Conditions
     ) -> None:
         chain = Chain(view, grant, now_ms)
-        self._chain = chain
+        self._grant = grant
         self.known = bool(chain.grants)
         self.role = chain.role
         self.actions = chain.grants[0].actions if self.known else []
@@ -206,6 +208,7 @@ class Granted(Power):
         fault = chain.fault or holder_fault(chain, standing, chain.grants[0])
         self.missing = [] if fault is None else [fault]
         self.reads = chain.reads
+        self._from_ms, self._until_ms = chain.from_ms, chain.until_ms
         self._apart = self._kept_apart(view, standing.principal)
         self._apart_before = self._apart_faults(now_ms)
         self.missing += self._apart_before
@@ -233,14 +236,13 @@ class Granted(Power):
     @property
     def source(self) -> tuple[str, list[Value]]:
         """Space and components of the leaf that gives the power."""
-        return "grant", [self._chain.grants[0].id]
+        return "grant", [self._grant]
 
     def lasts(self, view: View, now_ms: int) -> bool:
         """Return whether it would be the same if it were judged now."""
-        chain = self._chain
         if self._apart and self._apart_faults(now_ms) != self._apart_before:
             return False
-        return chain.from_ms <= now_ms < chain.until_ms and view.unchanged(self.reads)
+        return self._from_ms <= now_ms < self._until_ms and view.unchanged(self.reads)
 
 
 class Powerless(Power):

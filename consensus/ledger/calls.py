@@ -36,7 +36,7 @@ from consensus.ledger.leaves import leaves_of
 from consensus.ledger.loading import Loading
 from consensus.ledger.model import Action, Env, EvaluationError, Expression, Policy, ReviewDue
 from consensus.ledger.policies import Panel, PowerOf
-from consensus.ledger.proposals import Desk
+from consensus.ledger.proposals import Judgement
 from consensus.ledger.terms import Reversible, Terms
 from consensus.ledger.transaction import Call, Transaction
 from consensus.ledger.view import View
@@ -49,17 +49,17 @@ class Calls(Loading):
         approvers: who approves beside the author: cosigners, or those whose approvals of a
             proposal are recorded; None: approvals are not judged, with ``approvals_first``.
         power_of: gives what a principal has from a role.
-        desk: where acts on proposals leave word.
+        proposing: judges the proposals that the calls act on.
         approvals_first: judge approvals before everything else that can be judged later.
     """
 
     __slots__ = (
         "_approvals_first",
         "_approvers",
-        "_desk",
         "_expects",
         "_now_ms",
         "_power_of",
+        "_proposing",
         "_standing",
         "covered",
         "filled",
@@ -79,7 +79,7 @@ class Calls(Loading):
         expects: Expectations,
         approvers: Sequence[Standing] | None,
         power_of: PowerOf,
-        desk: Desk,
+        proposing: Judgement,
         *,
         approvals_first: bool = False,
     ) -> None:
@@ -91,7 +91,7 @@ class Calls(Loading):
         self._expects = expects
         self._approvers = approvers
         self._power_of = power_of
-        self._desk = desk
+        self._proposing = proposing
         self._approvals_first = approvals_first
         self.filled: list[bytes] = []
         """Encoded entries of the decision's authority leaf: which approver fills which leaf."""
@@ -130,7 +130,7 @@ class Calls(Loading):
         if action.periods is not None:
             env["params"] = self._dated(index, active, env)
         if action.lets:
-            env[LETS] = Lets(action.lets, env)
+            env[LETS] = Lets(action.lets)
         effects = Effects(self._view, self._tx.txid, index, active, env, records, absent)
         # first: what an absent account is called may come from a record that was loaded
         authorize(self._view, self._standing, power, action, env)
@@ -245,7 +245,7 @@ class Calls(Loading):
         if action.periods is not None:
             env["params"] = self._dated(index, active, env)
         if action.lets:
-            env[LETS] = Lets(action.lets, env)
+            env[LETS] = Lets(action.lets)
 
     def _approve(self, index: int, policy: Policy, power: Power, env: Env, before: int = 0) -> None:
         """Judge a policy of a call, which has ``before`` leaves of other ones before it.
@@ -449,7 +449,7 @@ class Calls(Loading):
             env["input"],
             txid,
             index,
-            self._desk,
+            self._proposing,
             self._approvers or (),
             self,
         )

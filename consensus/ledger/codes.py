@@ -104,3 +104,10 @@ class Refused(Exception):
         super().__init__(code.name)
         self.code = code
         self.detail = detail
+
+    def again(self) -> Refused:
+        """Return the same refusal, to be raised or kept by those who keep one.
+
+        An exception that was raised holds the frames it passed through, and all that they knew.
+        """
+        return Refused(self.code, self.detail)

@@ -96,7 +96,7 @@ class DryRun(BlockRun):
         now_ms = self._context.time_ms
         expects = Expectations(view, transaction)
         self.places += [place(kind, id_) for kind, id_, _ in expects.entries.values()]
-        standing = self._standing(transaction.author)
+        standing = self._bench.standing(transaction.author)
         if not standing.known:
             self._stop(standing.fault)
             return
@@ -111,13 +111,13 @@ class DryRun(BlockRun):
             self._note(None, self._approves, key, approvers)
         calls = _DryCalls(self, transaction, standing, expects, approvers)
         for index, call in enumerate(transaction.calls):
-            active = self._action(call)
+            active = self._bench.action(call)
             if active is None:
                 self._add(unknown_action(view, call.domain, call.action), index)
                 self.complete = False
                 continue
             self.quiet = self.quiet or active.action.quiet
-            power = self._power_for(standing, active.action, expects.under)
+            power = self._bench.power_for(standing, active.action, expects.under)
             if not calls.attempt(index, call, active, power) and index + 1 < len(transaction.calls):
                 self.complete = False
         if view.indexed:
@@ -130,7 +130,7 @@ class DryRun(BlockRun):
         self._desk.clear()
 
     def _approves(self, key: bytes, approvers: list[Standing]) -> None:
-        approvers.append(self._cosigner(key, Judged()))
+        approvers.append(self._bench.cosigner(key, Judged()))
 
     def _stop(self, fault: Refused | None) -> None:
         self._add(present(fault, "a key without standing has a fault"), None)
@@ -164,9 +164,16 @@ class _DryCalls(Calls):
         expects: Expectations,
         approvers: list[Standing],
     ) -> None:
-        now_ms = run._context.time_ms
+        bench, proposing = run._bench, run._proposing
         super().__init__(
-            run._view, transaction, standing, now_ms, expects, approvers, run._power, run._desk
+            bench.view,
+            transaction,
+            standing,
+            bench.now_ms,
+            expects,
+            approvers,
+            bench.power,
+            proposing,
         )
         self._run = run
         self._at = 0
@@ -192,7 +199,7 @@ class _DryCalls(Calls):
         if not begun:
             return False
         if action.lets:
-            env[LETS] = Lets(action.lets, env)
+            env[LETS] = Lets(action.lets)
         effects = Effects(self._view, self._tx.txid, index, active, env, records, absent)
         if not self._note(authorize, self._view, self._standing, power, action, env):
             return False

@@ -17,7 +17,7 @@ from consensus.errors import present
 from consensus.hashing import H_ID, context
 from consensus.ledger import holds
 from consensus.ledger.accounts import Account
-from consensus.ledger.amounts import Amounts, End
+from consensus.ledger.amounts import Amounts, End, check_opened
 from consensus.ledger.authority import Standing
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.decision import encode_action
@@ -296,7 +296,7 @@ class Effects:
             if acts.moves:
                 self._find_ends(acts.moves)
             elif acts.amounts:
-                self.beside = Amounts(self._view, acts.amounts, self.env, self._check_opened)
+                self.beside = Amounts(self._view, acts.amounts, self.env, self.opened)
                 self.beside.resolve()
                 self.ends = self.beside.ends
             if acts.creates:
@@ -321,14 +321,8 @@ class Effects:
                 id_ = self._id(reference)
                 account = view.account(id_)
                 if account is None:
-                    self._check_opened(id_)
+                    check_opened(view, id_, self.opened)
                 self.ends.append((id_, account))
-
-    def _check_opened(self, id_: list[Value]) -> None:
-        """Refuse an account that does not exist, unless the call opens it."""
-        if not any(same(id_, each) for each in self.opened):
-            self._view.absent_account(id_)
-            raise Refused(Code.NOT_FOUND, [id_[0], ["account", id_]])
 
     def _creation(self, create: Create) -> Created:
         if create.id is None:
@@ -353,7 +347,7 @@ class Effects:
                 step from the present one; NOT_FOUND: a hold to be released is unknown.
         """
         if self._fault is not None:
-            raise self._fault
+            raise self._fault.again()
         acts = self.acts
         try:
             for move in acts.moves:

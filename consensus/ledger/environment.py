@@ -23,11 +23,16 @@ EACH: Final = "each"
 
 
 class NoValue(Exception):
-    """An expression or template of an effect has no value; ``refused`` is the outcome."""
+    """An expression or template of an effect has no value."""
 
     def __init__(self, source: str) -> None:
         super().__init__(source)
-        self.refused = Refused(Code.REQUIREMENT, ["NO_VALUE", f"{source} has no value"])
+        self.source = source
+
+    @property
+    def refused(self) -> Refused:
+        """The outcome."""
+        return Refused(Code.REQUIREMENT, ["NO_VALUE", f"{self.source} has no value"])
 
 
 class Absent:
@@ -50,15 +55,17 @@ class Lets:
     chain of them is no deeper than one.
     """
 
-    __slots__ = ("_env", "_found", "_lets")
+    __slots__ = ("_found", "_lets")
 
-    def __init__(self, lets: Sequence[Let], env: Env) -> None:
+    def __init__(self, lets: Sequence[Let]) -> None:
         self._lets = lets
-        self._env = env
         self._found: list[Value | EvaluationError] = []
 
-    def value(self, index: int) -> Value:
+    def value(self, index: int, env: Env) -> Value:
         """Return the value of the ``index``-th.
+
+        Args:
+            env: of the call, or of an expression in it that names more.
 
         Raises:
             EvaluationError: it has none.
@@ -66,7 +73,7 @@ class Lets:
         found = self._found
         while len(found) <= index:
             try:
-                found.append(self._lets[len(found)].value.evaluate(self._env))
+                found.append(self._lets[len(found)].value.evaluate(env))
             except EvaluationError as error:
                 found.append(EvaluationError(*error.args))
         value = found[index]

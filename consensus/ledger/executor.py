@@ -9,11 +9,8 @@ precede those of its calls; the first failure is the outcome. A refusal changes 
 the author's key, and not even that where the key is unknown or the number cannot be spent. Expected
 failures are outcomes, not exceptions; nothing here reads a clock or anything outside ``source``.
 
-Within a block the standing of keys, the powers of principals and the actions in force are kept
-until a leaf they rest on is written; their reads are noted anew for every transaction. What
-earlier blocks found is taken over where these leaves are as they were (``ledger``, ``authority``).
-
-Not here: calls (``calls``), and the state tree that takes the writes (``state``).
+Not here: what a block knows of keys, powers and actions (``bench``), calls (``calls``), and the
+state tree that takes the writes (``state``).
 """
 
 from __future__ import annotations
@@ -24,28 +21,26 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from consensus import codec
-from consensus.codec import Value
 from consensus.committee import Committee
 from consensus.errors import UnknownExecutorError, invariant, present
 from consensus.ledger import decision as decisions
-from consensus.ledger import indexes, membership, sealing, terms
-from consensus.ledger.authority import Granted, Power, Powerless, Standing
+from consensus.ledger import membership, sealing, terms
+from consensus.ledger.authority import Standing
+from consensus.ledger.bench import Bench
 from consensus.ledger.calls import Calls
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.decision import Decision
-from consensus.ledger.effects import AMOUNTS, Active
 from consensus.ledger.evidence import HISTORY_HEIGHTS_MAX
 from consensus.ledger.expects import Expectations
 from consensus.ledger.governing import Governing
 from consensus.ledger.judged import Judged
 from consensus.ledger.layout import encode_array, encode_bytes, encode_value
 from consensus.ledger.ledger import Ledger
-from consensus.ledger.model import Action, Move, Post, Waterfall
 from consensus.ledger.proposals import Proposal, changes
-from consensus.ledger.proposing import Bench, Proposing
+from consensus.ledger.proposing import Proposing
 from consensus.ledger.quiet import outcome
-from consensus.ledger.transaction import EXECUTE, PROTECTIVE, Call, Transaction
-from consensus.ledger.versions import FIRST, unknown_action
+from consensus.ledger.transaction import EXECUTE, PROTECTIVE, Transaction
+from consensus.ledger.versions import FIRST
 from consensus.ledger.view import Source, View, Write, single_write
 from consensus.state import salted
 from consensus.state.record import Leaf, decode_single
@@ -134,8 +129,8 @@ class BlockRun:
     """
 
     __slots__ = (
-        "_active",
         "_aside",
+        "_bench",
         "_context",
         "_decisions",
         "_desk",
@@ -149,12 +144,9 @@ class BlockRun:
         "_notes",
         "_pool",
         "_pool_salt",
-        "_powers",
         "_proposing",
         "_queue",
-        "_rules",
         "_source",
-        "_standings",
         "_view",
         "executor",
     )
@@ -172,15 +164,15 @@ class BlockRun:
         self._queue = tuple(sorted(transactions, key=_is_ordinary))
         self._source = source
         self._view = self._open(source)
-        self._rules = ledger.rules(source, context.time_ms)
-        self.executor = self._rules.executor or context.executor or FIRST
+        rules = ledger.rules(source, context.time_ms)
+        self.executor = rules.executor or context.executor or FIRST
         """The number of the behaviour in force, which the block's statement names."""
         if self.executor not in ledger.executors:
             raise UnknownExecutorError(self.executor, ledger.executors)
         asked = context.executor
         invariant(asked in (None, self.executor), f"executor {asked} is not the one in force")
-        self._view.book = self._rules.book
-        self._view.in_force = self._rules.in_force
+        self._view.book = rules.book
+        self._view.in_force = rules.in_force
         governing = Governing(
             ledger.committee,
             ledger.limits.notice_ms,
@@ -188,7 +180,7 @@ class BlockRun:
             ledger.compiled,
             self.executor,
             ledger.nodes,
-            membership.seats_from(self._view, ledger.committee, context.epoch),
+            membership.seats_from(ledger.committee, context.epoch),
         )
         self._view.governing, self._notes = governing, governing.notes
         self._view.now_ms = context.time_ms
@@ -199,15 +191,12 @@ class BlockRun:
         self._maker = decisions.Maker(context.height, context.time_ms, self.executor)
         self._decisions: list[Decision] = []
         self._aside: list[Aside] = []
-        self._standings: dict[bytes, Standing] = {}
-        self._powers: dict[tuple[bytes, str | bytes], Power] = {}
-        self._active = self._rules.actives
         self._not_after_ms_max = ledger.limits.not_after_ms_max
         self._next = 0
         self._due: deque[bytes] = deque()
         self._effects: dict[int, Transaction] = {}
-        bench = Bench(self._standing, self._power, self._power_for, self._action, self._run)
-        self._proposing = Proposing(self._view, context.time_ms, bench)
+        self._bench = Bench(self._view, ledger, rules, context.time_ms)
+        self._proposing = Proposing(self._bench)
         self._desk = self._proposing.desk
         self._finished = False
 
@@ -282,7 +271,7 @@ class BlockRun:
         view = self._view
         self._pool = salted.next_pool(self._pool, transaction.seed)
         view.begin()
-        standing = self._standing(transaction.author)
+        standing = self._bench.standing(transaction.author)
         judged = Judged()
         code_cbor = _APPLIED_CBOR
         entries: dict[str, list[bytes]] = {}
@@ -332,12 +321,12 @@ class BlockRun:
             )
         )
         if view.authority_moved:
-            self._forget()
+            self._bench.forget()
 
     def _refusal(self, transaction: Transaction, judged: Judged, refused: Refused) -> bytes:
         """Return the code leaf of a refusal, encoded."""
         call = judged.call
-        active = None if call is None else self._action(transaction.calls[call])
+        active = None if call is None else self._bench.action(transaction.calls[call])
         return encode_value(outcome(refused, call, active))
 
     def _settle(self, txid: bytes) -> None:
@@ -378,13 +367,7 @@ class BlockRun:
             )
         self._desk.clear()
         if view.authority_moved:
-            self._forget()
-
-    def _forget(self) -> None:
-        """Forget what rests on leaves that were written."""
-        self._standings = {}
-        self._powers = {}
-        self._active = {}
+            self._bench.forget()
 
     def _note_terms(self, txid: bytes, judged: Judged, leaves: dict[str, bytes]) -> None:
         """Say on which terms a transaction may be taken back, and keep what it overwrote."""
@@ -396,9 +379,9 @@ class BlockRun:
         self, transaction: Transaction, standing: Standing, judged: Judged
     ) -> dict[str, list[bytes]]:
         """Judge and carry out a transaction; return the moves for its decision."""
-        view, now_ms = self._view, self._context.time_ms
+        view, bench, now_ms = self._view, self._bench, self._context.time_ms
         if not standing.known and standing.fault is not None:
-            raise standing.fault
+            raise standing.fault.again()
         view.window(transaction.author).check(transaction.sequence)
         not_after_ms, executes = transaction.not_after_ms, transaction.mode == EXECUTE
         if now_ms > not_after_ms:
@@ -407,169 +390,24 @@ class BlockRun:
         if not_after_ms > latest_ms:
             raise Refused(Code.NOT_AFTER_TOO_FAR, [not_after_ms, latest_ms])
         if standing.fault is not None:
-            raise standing.fault
+            raise standing.fault.again()
         approvers: Sequence[Standing] = ()
         if transaction.cosigners:
-            approvers = [self._cosigner(key, judged) for key in transaction.cosigners]
+            approvers = [bench.cosigner(key, judged) for key in transaction.cosigners]
         if transaction.openings[len(transaction.calls) + 2 :]:
-            sealing.refuse_unasked(transaction, self._action)
+            sealing.refuse_unasked(transaction, bench.action)
             self._notes.delivered.append((len(self._decisions), transaction))
         if not executes:
             self._proposing.store(transaction, standing, approvers, judged)
             return {}
         expects = Expectations(view, transaction)
         calls = Calls(
-            view, transaction, standing, now_ms, expects, approvers, self._power, self._desk
+            view, transaction, standing, now_ms, expects, approvers, bench.power, self._proposing
         )
         judged.filled = calls.filled
-        self._run(transaction, standing, judged, expects, calls)
+        bench.run(transaction, standing, judged, expects, calls)
         return calls.moves
-
-    def _run(
-        self,
-        transaction: Transaction,
-        standing: Standing,
-        judged: Judged,
-        expects: Expectations,
-        calls: Calls,
-    ) -> None:
-        """Judge and carry out all calls of a transaction."""
-        for index, call in enumerate(transaction.calls):
-            judged.call = index
-            active = self._action(call)
-            if active is None:
-                raise unknown_action(self._view, call.domain, call.action)
-            if expects.under:
-                power = self._power_under(standing, active.action, expects.under)
-            else:
-                power = self._power(standing, active.action.actor.role)
-            judged.actions.append(active.cbor)
-            judged.roles.append(power.cbor)
-            calls.run(index, call, active, power)
-        judged.call = None
-        if self._view.indexed:
-            indexes.settle(self._view)
-        if expects.entries and transaction.lane != PROTECTIVE:
-            expects.check_rest(standing)
-        judged.links = calls.links
-        if calls.covered and calls.covered == len(transaction.calls):
-            judged.terms = calls.terms
-
-    def _cosigner(self, key: bytes, judged: Judged) -> Standing:
-        """Return the standing of a cosigner, which is in force."""
-        cosigner = self._standing(key)
-        judged.cosigners.append(cosigner.cbor)
-        if not cosigner.known:
-            raise Refused(Code.KEY_INACTIVE, [key, "unknown"])
-        if cosigner.fault is not None:
-            raise cosigner.fault
-        return cosigner
-
-    # --- what a block keeps -------------------------------------------------------------------
-
-    def _standing(self, key: bytes) -> Standing:
-        if self._view.authority_moved:  # what the transaction writes may yet be taken back
-            now = Standing(self._view, key, self._context.time_ms)
-            self._view.reads.update(now.reads)
-            return now
-        found = self._standings.get(key)
-        if found is None:
-            now_ms = self._context.time_ms
-            found = self._ledger.authority.standing(self._view, key, now_ms)
-            self._standings[key] = found
-        self._view.reads.update(found.reads)
-        return found
-
-    def _power(self, standing: Standing, source: str | bytes) -> Power:
-        """Return what the author has from a role or a grant, as the transaction sees it."""
-        view, now_ms = self._view, self._context.time_ms
-        if view.authority_moved:
-            return self._ledger.authority.judge(view, standing, source, now_ms)
-        found = self._powers.get((standing.key, source))
-        if found is None:
-            found = self._ledger.authority.power(view, standing, source, now_ms)
-            self._powers[standing.key, source] = found
-        view.reads.update(found.reads)
-        return found
-
-    def _power_for(self, standing: Standing, action: Action, under: Sequence[bytes]) -> Power:
-        """Return what the author has for ``action``, by role or by the grants it acts under."""
-        if under:
-            return self._power_under(standing, action, under)
-        return self._power(standing, action.actor.role)
-
-    def _power_under(self, standing: Standing, action: Action, under: Sequence[bytes]) -> Power:
-        """Return what the author has for ``action`` from the grants that the transaction names.
-
-        The first that names the action and carries power counts. An action that none of them names
-        is judged by the author's own role; a grant that does not exist is never passed over.
-        """
-        role, name = action.actor.role, f"{action.domain}.{action.name}"
-        faults: list[Value] = []
-        others: list[Value] = []
-        chosen: Power | None = None
-        for id_ in under:
-            power = self._power(standing, id_)
-            if not isinstance(power, Granted) or not power.known:
-                return power
-            if name not in power.actions:
-                others.append(["grant", id_, "action"])
-            elif power.missing:
-                faults += power.missing
-            elif power.role != role:
-                faults.append(["office", power.role, "action"])
-            elif chosen is None:
-                chosen = power
-        if chosen is not None:
-            return chosen
-        own = self._power(standing, role)
-        if faults:
-            return Powerless(own, faults)
-        return Powerless(own, [*own.missing, *others]) if own.missing else own
-
-    def _action(self, call: Call) -> Active | None:
-        """Return the action in force that a call names; notes the rules it rests on."""
-        view = self._view
-        key = (call.domain, call.action)
-        found = None if view.authority_moved else self._active.get(key)
-        if found is None:
-            action = self._rules.book.action(*key)
-            if action is None:
-                return None
-            found = self._make_active(action)
-            if not view.authority_moved:
-                self._active[key] = found
-        view.reads.update(found.reads)
-        return found
-
-    def _make_active(self, action: Action) -> Active:
-        reads: dict[bytes, bytes] = {}
-        held = 0
-        for domain in _domains_of(action):
-            head, leaves = self._view.rules_of(domain)
-            if domain == action.domain:
-                held = head.value.held_for(action.name)
-            reads.update(leaves)
-        number = self._rules.in_force[action.domain].number
-        return Active(action, number, self._context.time_ms, held, reads)
 
 
 def _is_ordinary(transaction: Transaction) -> bool:
     return transaction.lane != PROTECTIVE
-
-
-def _domains_of(action: Action) -> list[str]:
-    """Return the domains on whose rules an action rests, its own first."""
-    domains = {action.domain: None}
-    for load in action.loads:
-        for owner in (load.kind, load.family):
-            if owner is not None:
-                domains[owner.domain] = None
-    for effect in action.effects:
-        if isinstance(effect, AMOUNTS):
-            domains[effect.source_family.domain] = None
-        if isinstance(effect, Move | Post | Waterfall):
-            domains[effect.target_family.domain] = None
-        if isinstance(effect, Waterfall) and effect.rest_family is not None:
-            domains[effect.rest_family.domain] = None
-    return list(domains)

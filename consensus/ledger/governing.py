@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from consensus.committee import Committee
 from consensus.errors import DecodeError, RulesError
@@ -24,6 +24,9 @@ from consensus.ledger.rules.definition import Definition
 from consensus.ledger.rules.forms import decode_definition
 from consensus.ledger.sealing import Notes
 from consensus.ledger.seats import Seats
+
+if TYPE_CHECKING:
+    from consensus.ledger.view import View
 
 TURNS_MAX: Final = 2
 """Acts of one agency in one block for which rule sets are compiled."""
@@ -42,7 +45,7 @@ class Governing:
         compiled: returns the rule book of rule sets, domains ascending, or raises RulesError.
         executor: the number of the behaviour in force.
         nodes: the node keys of the first epoch's agencies; None: deliveries are not judged.
-        seats: gives who has a seat now and records the read; None in the first epoch.
+        seats: reads who has a seat now; None in the first epoch.
     """
 
     __slots__ = (
@@ -68,7 +71,7 @@ class Governing:
         compiled: Callable[[Sequence[bytes]], Rulebook],
         executor: int,
         nodes: Mapping[str, bytes] | None,
-        seats: Callable[[], Seats] | None,
+        seats: Callable[[View], Seats] | None,
     ) -> None:
         self.founded = founded
         self.chain = chain
@@ -84,22 +87,20 @@ class Governing:
         self._turns: dict[str, int] = {}
         self._bytes_left = PROPOSED_BYTES_MAX
 
-    @property
-    def floor(self) -> Floor:
-        """What no rule set can lower, by the committee in force."""
-        seats = None if self._seats is None else self._seats()
+    def floor(self, view: View) -> Floor:
+        """Return what no rule set can lower, by the committee in force; records the read."""
+        seats = None if self._seats is None else self._seats(view)
         if self._floor is None:
             founded = [each.agency for each in self.founded.validators]
             names = founded if seats is None else seats.agencies
             self._floor = floor_of(names, self._notice_ms)
         return self._floor
 
-    @property
-    def nodes(self) -> Mapping[str, bytes] | None:
-        """The node keys of agencies with a seat; None where deliveries are not judged."""
+    def nodes(self, view: View) -> Mapping[str, bytes] | None:
+        """Return the node keys of agencies with a seat; None where deliveries are not judged."""
         if self._nodes is None or self._seats is None:
             return self._nodes
-        seats = self._seats()
+        seats = self._seats(view)
         if self._theirs is None:
             self._theirs = dict(seats.pairs)
         return self._theirs

@@ -51,7 +51,8 @@ Source: docs/protocol/ledger.cddl.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from consensus import codec
@@ -502,7 +503,7 @@ class Paths:
     def __init__(self, chain: bytes) -> None:
         invariant(len(chain) == DIGEST_BYTES, "a chain has 32 bytes")
         self._digests = Table(keyed(derive_key("key path", chain)), PATHS_MAX)
-        self._records = Table(self._record, PATHS_MAX)
+        self._records = Table(partial(_record_path, self._digests), PATHS_MAX)
         self.pool = self("pool", [])
         self.rules = self("rules", [])
         self.executor = self("rules", [EXECUTOR_HEAD])
@@ -522,13 +523,14 @@ class Paths:
         components = record_components(kind, id_)
         return components, self.of("record", components)
 
-    def _record(self, place: tuple[str, bytes]) -> tuple[bytes, bytes]:
-        components = record_components(place[0], place[1:])
-        return components, self.of("record", components)
-
     def named(self, kind: str, id_: Sequence[Value]) -> bytes:
         """Return the key path of what ``[kind, id]`` names in ``expects`` and ``basis``."""
         return self(*place(kind, id_))
+
+
+def _record_path(digests: Mapping[bytes, bytes], place: tuple[str, bytes]) -> tuple[bytes, bytes]:
+    components = record_components(place[0], place[1:])
+    return components, digests[b"\x82" + TEXTS["record"] + components]
 
 
 def place(kind: str, id_: Sequence[Value]) -> tuple[str, list[Value]]:

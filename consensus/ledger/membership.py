@@ -61,9 +61,9 @@ def seats_now(view: View, founded: Committee) -> Seats:
     return seats
 
 
-def seats_from(view: View, founded: Committee, epoch: int) -> Callable[[], Seats] | None:
+def seats_from(founded: Committee, epoch: int) -> Callable[[View], Seats] | None:
     """Return what reads who has a seat in an epoch; None in the first one."""
-    return None if epoch <= founded.epoch else partial(seats_now, view, founded)
+    return None if epoch <= founded.epoch else partial(seats_now, founded=founded)
 
 
 def committee_now(view: View, founded: Committee) -> Committee:

@@ -22,8 +22,7 @@ Not here: who may do what with a proposal (``kernel.proposals``), and its judgem
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from consensus import codec
 from consensus.codec import Value
@@ -89,22 +88,11 @@ class Desk:
     ``used`` says that the transaction at hand acts on proposals: ``approved`` are those to be
     judged after it, ``named`` those that its decision links to, ``share`` bounds what its acts look
     at. ``touched`` are all that any transaction of the block wanted to write.
-
-    Args:
-        lacking: gives what somebody lacks to approve a proposal, or (True) to object to it, as
-            NOT_AUTHORIZED names it; empty if nothing is lacking.
-        complete: says whether a proposal lacks no approval, so that it may be judged.
     """
 
-    __slots__ = ("approved", "complete", "lacking", "named", "share", "touched", "used")
+    __slots__ = ("approved", "named", "share", "touched", "used")
 
-    def __init__(
-        self,
-        lacking: Callable[[Proposal, Standing, bool], list[Value]],
-        complete: Callable[[Proposal], bool],
-    ) -> None:
-        self.lacking = lacking
-        self.complete = complete
+    def __init__(self) -> None:
         self.share = Share()
         self.used = False
         self.approved: list[bytes] = []
@@ -127,6 +115,26 @@ class Desk:
         self.approved = []
         self.named = []
         self.share = Share()
+
+
+class Judgement(Protocol):
+    """How the proposals of a block are judged, as acts on them need it (``proposing``)."""
+
+    @property
+    def desk(self) -> Desk:
+        """Where the acts leave word."""
+        ...
+
+    def lacking_of(self, proposal: Proposal, who: Standing, objects: bool) -> list[Value]:
+        """Return what somebody lacks to approve some call of a proposal, or to object to it.
+
+        As NOT_AUTHORIZED names it; empty if nothing is lacking.
+        """
+        ...
+
+    def is_complete(self, proposal: Proposal) -> bool:
+        """Return whether a proposal lacks no approval now, so that it may be judged."""
+        ...
 
 
 def find(view: View, txid: bytes) -> Proposal | None:

@@ -26,10 +26,10 @@ from typing import Final
 
 from consensus.codec import Value
 from consensus.ledger import proposals, share
-from consensus.ledger.authority import Power, Standing
+from consensus.ledger.authority import Standing
+from consensus.ledger.bench import Bench
 from consensus.ledger.calls import Calls
 from consensus.ledger.codes import Code, Refused
-from consensus.ledger.effects import Active
 from consensus.ledger.expects import Expectations
 from consensus.ledger.judged import Judged
 from consensus.ledger.kernel.plan import duration_ms
@@ -41,7 +41,7 @@ from consensus.ledger.proposals import EXECUTED, OPEN, OWN_ACTS, STALE, Desk, Pr
 from consensus.ledger.quiet import is_quiet, outcome
 from consensus.ledger.transaction import PROTECTIVE, Call, Transaction
 from consensus.ledger.versions import unknown_action
-from consensus.ledger.view import CHARTER, View
+from consensus.ledger.view import CHARTER
 
 PROPOSAL_HOURS: Final = "proposal_hours_max"
 """The charter's parameter: how long a proposal may wait."""
@@ -51,25 +51,6 @@ MAY_CHANGE: Final = frozenset(
     {Code.HELD, Code.REQUIREMENT, Code.NEEDS_APPROVAL, Code.INSUFFICIENT, Code.LIMIT}
 )
 """Refusals that keep nobody from proposing: the reason may be gone at the moment of effect."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """What the execution of a block knows and does, as the judgement of proposals needs it.
-
-    Args:
-        standing: of a key.
-        power: what a principal has from a role or a grant.
-        power_for: likewise, for an action, under the grants that a transaction names.
-        action: the action in force that a call names, None if there is none.
-        run: judges and carries out all calls of a transaction.
-    """
-
-    standing: Callable[[bytes], Standing]
-    power: Callable[[Standing, str], Power]
-    power_for: Callable[[Standing, Action, Sequence[bytes]], Power]
-    action: Callable[[Call], Active | None]
-    run: Callable[[Transaction, Standing, Judged, Expectations, Calls], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +70,16 @@ class Proposing:
     """The judgement of the proposals of one block.
 
     Args:
-        view: of the block.
-        now_ms: the block's time.
         bench: what the block's execution knows.
     """
 
     __slots__ = ("_bench", "_now_ms", "_view", "desk")
 
-    def __init__(self, view: View, now_ms: int, bench: Bench) -> None:
-        self._view = view
-        self._now_ms = now_ms
+    def __init__(self, bench: Bench) -> None:
+        self._view = bench.view
+        self._now_ms = bench.now_ms
         self._bench = bench
-        self.desk = Desk(self._lacking, self._complete)
+        self.desk = Desk()
 
     # --- stored -------------------------------------------------------------------------------
 
@@ -195,29 +174,28 @@ class Proposing:
             expects,
             approvers,
             self._bench.power,
-            self.desk,
+            self,
             approvals_first=True,
         )
 
     # --- approved -----------------------------------------------------------------------------
 
-    def _lacking(self, proposal: Proposal, approver: Standing, objects: bool) -> list[Value]:
+    def lacking_of(self, proposal: Proposal, who: Standing, objects: bool) -> list[Value]:
         """Return what somebody lacks to approve some call of a proposal, or to object to it.
 
-        Empty if nothing.
-
-        A proposal whose rules have moved can never take effect: any approval brings that out.
+        As NOT_AUTHORIZED names it; empty if nothing is lacking. A proposal whose rules have moved
+        can never take effect: any approval brings that out.
         """
         view, bench = self._view, self._bench
         transaction = proposals.draft_of(view, proposal.txid)
         author = bench.standing(transaction.author)
-        if approver.principal.id == author.principal.id:
+        if who.principal.id == author.principal.id:
             return [["author"]]  # where the author counts, it does so without approving
         expects = Expectations(view, transaction)
         others = [
             each
             for each in self._approvers(proposal)
-            if not each.known or each.principal.id != approver.principal.id
+            if not each.known or each.principal.id != who.principal.id
         ]
         calls = self._calls(transaction, author, expects, others)
         lacking: list[Value] = []
@@ -227,17 +205,17 @@ class Proposing:
             if active is not None:
                 power = bench.power_for(author, active.action, expects.under)
                 try:
-                    links = calls.objection(index, call, active, power, approver, objects=objects)
+                    links = calls.objection(index, call, active, power, who, objects=objects)
                 except Refused as refused:
                     if objects or refused.code != Code.RULES_MOVED:
-                        named = partial(calls.names, index, call, active, approver)
-                        links = self._lacking_role(active.action, author, approver, objects, named)
+                        named = partial(calls.names, index, call, active, who)
+                        links = self._lacking_role(active.action, author, who, objects, named)
             if not links:
                 return []
             lacking += [link for link in links if link not in lacking]
         return lacking
 
-    def _complete(self, proposal: Proposal) -> bool:
+    def is_complete(self, proposal: Proposal) -> bool:
         """Return whether no call lacks an approval now.
 
         Of a call that rests on what an earlier one makes that cannot be said.
@@ -320,7 +298,7 @@ class Proposing:
             after = 0 if not begun else len(judged.actions)
             if self._missing(transaction, standing, expects, calls, after) is not None:
                 return None
-            refused = fault
+            refused = fault.again()
         moves = {} if refused else calls.moves
         last = proposal.approvals[-1] if proposal.approvals else None
         approval = txid if last is None else last[4]
@@ -350,7 +328,7 @@ class Proposing:
             check_signed(standing)
             self._bench.run(transaction, standing, Judged(), expects, calls)
         except Refused as refused:
-            return refused
+            return refused.again()
         finally:
             view.rollback()
             self.desk.clear()
@@ -370,14 +348,14 @@ class Proposing:
             return [["key"]]
         mine = standing.principal.id
         given = any(row[1] == mine for row in proposal.approvals)
-        renews = (given or mine == proposal.principal) and self._complete(proposal)
+        renews = (given or mine == proposal.principal) and self.is_complete(proposal)
         if given and not renews:
             return [["twice"]]
         for domain, name, id_ in proposal.calls:
             action = self._view.book.action(domain, name)
             if action is None or (action.action_id != id_ and not action.protective):
                 return [["moved", f"{domain}.{name}"]]
-        return [] if renews else self._lacking(proposal, standing, False)
+        return [] if renews else self.lacking_of(proposal, standing, False)
 
     def asked_of(self, approver: bytes) -> list[str]:
         """Return the actions, ``domain.action`` ascending, that ask for a role of theirs."""
@@ -451,7 +429,7 @@ class Proposing:
                 calls.check_approvals(index, call, active, power)
             except Refused as refused:
                 if refused.code == Code.NEEDS_APPROVAL:
-                    return refused
+                    return refused.again()
         return None
 
 
@@ -465,7 +443,7 @@ def check_signed(standing: Standing) -> None:
     if fault is None:
         return
     if fault.code != Code.KEY_INACTIVE or fault.detail[1] == "compromised":
-        raise fault
+        raise fault.again()
     if standing.principal.status != ACTIVE:
         raise Refused(Code.SUSPENDED, ["principal", [standing.principal.id]])
     if standing.agency.status != ACTIVE:

@@ -189,7 +189,7 @@ def check(
         Refused: NOT_DELIVERED: one is missing, or of another node than the agency's. BAD_INPUT: an
             acknowledgement of what nobody sealed for that agency.
     """
-    nodes = None if view.governing is None else view.governing.nodes
+    nodes = None if view.governing is None else view.governing.nodes(view)
     if nodes is None:
         return
     given = {(ack.input, ack.agency): ack.node_key for ack in transaction.acks if ack.call == call}

@@ -205,15 +205,15 @@ def logic(runs: tuple[Run, ...], *, conjunction: bool, total: bool) -> Run:
         return lambda env: first(env) or second(env)
 
     def run(env: Env) -> bool:
-        failed: EvaluationError | None = None
+        failed: tuple[Any, ...] | None = None
         for each in runs:
             try:
                 if each(env) is not conjunction:
                     return not conjunction
             except EvaluationError as error:
-                failed = failed or error
+                failed = failed or error.args
         if failed is not None:
-            raise failed
+            raise EvaluationError(*failed)
         return conjunction
 
     return run
@@ -226,16 +226,16 @@ def macro(items: Run, variable: str, condition: Run, *, decisive: bool) -> Run:
         found = items(env)
         invariant(len(found) <= LIST_ITEMS_MAX, "a list is longer than its type allows")
         inner = dict(env)
-        failed: EvaluationError | None = None
+        failed: tuple[Any, ...] | None = None
         for item in found:
             inner[variable] = item
             try:
                 if bool(condition(inner)) == decisive:
                     return decisive
             except EvaluationError as error:
-                failed = failed or error
+                failed = failed or error.args
         if failed is not None:
-            raise failed
+            raise EvaluationError(*failed)
         return not decisive
 
     return run

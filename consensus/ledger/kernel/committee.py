@@ -172,7 +172,7 @@ def change_committee(acting: Acting) -> Plan:
     wanted = _wanted(acting)
     seats = membership.seats_now(view, governing.founded)
     changes = [each.row() for each in wanted]
-    least_ms = now_ms + governing.floor.notice_ms
+    least_ms = now_ms + governing.floor(view).notice_ms
     from_ms = least_ms if acting.inputs["from"] is None else acting.inputs["from"]
     failed: tuple[str, str] | None = None
     if seats.coming is not None:
@@ -229,7 +229,7 @@ def object_committee(acting: Acting) -> Plan:
     """Object, for an agency with a seat, to a change that has not taken effect."""
     number, view = acting.inputs["number"], acting.view
     governing = governing_of(acting)
-    floor, agency = governing.floor, acting.standing.agency
+    floor, agency = governing.floor(acting.view), acting.standing.agency
     change: Change = found(acting, SPACE, [number], "number")
     objectors = {
         successor_of(acting, found(acting, "agency", [each[3]], "number")).name

@@ -15,7 +15,7 @@ from typing import Any
 
 from consensus.errors import present
 from consensus.ledger.kernel.plan import Acting, Plan, found
-from consensus.ledger.kernel.quorum import governing_of
+from consensus.ledger.kernel.quorum import floor_now
 from consensus.ledger.kernel.rulesets import AHEAD_MS_MAX, put_adoption, put_head, step
 from consensus.ledger.layout import ACTIVATED, ADOPTION, EXECUTOR_HEAD, Adoption, RulesHead
 from consensus.ledger.view import RULES
@@ -27,7 +27,7 @@ def activate_executor(acting: Acting) -> Plan:
     number, from_ms = acting.inputs["number"], acting.inputs["from"]
     head: RulesHead = found(acting, RULES, [EXECUTOR_HEAD], "number")
     current, coming = head.number_at(now_ms), head.coming(now_ms)
-    least_ms = now_ms + governing_of(acting).floor.notice_ms
+    least_ms = now_ms + floor_now(acting).notice_ms
     failed = None
     if coming is not None:
         failed = ("SCHEDULED", f"executor {coming[0]} is still to come")

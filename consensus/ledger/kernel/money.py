@@ -19,7 +19,7 @@ from consensus.ledger import proposals
 from consensus.ledger.accounts import Account
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.kernel.plan import Acting, Plan, bad
-from consensus.ledger.kernel.quorum import check_quorum, governing_of
+from consensus.ledger.kernel.quorum import check_quorum, floor_now
 from consensus.ledger.model import AccountFamily, Action
 from consensus.ledger.types import InputError, check_id
 
@@ -74,6 +74,6 @@ def check_floor(acting: Acting, action: Action) -> None:
     check_quorum(acting, action)
     proposal = proposals.find(acting.view, acting.txid)
     since_ms = acting.now_ms if proposal is None else proposal.proposed_ms
-    until_ms = since_ms + governing_of(acting).floor.notice_ms
+    until_ms = since_ms + floor_now(acting).notice_ms
     if acting.now_ms < until_ms:
         raise Refused(Code.NEEDS_APPROVAL, [["notice", until_ms]])

@@ -18,7 +18,7 @@ from consensus.ledger.codes import Code, Refused
 from consensus.ledger.holds import Target
 from consensus.ledger.layout import Agency, Principal, in_force
 from consensus.ledger.model import Rulebook
-from consensus.ledger.proposals import Desk
+from consensus.ledger.proposals import Judgement
 from consensus.ledger.view import CHARTER, View
 
 Name = tuple[str, list[Value]]
@@ -59,8 +59,8 @@ class Acting:
     """Of the transaction that the call is in."""
     call: int
     """Which of the transaction's calls it is."""
-    desk: Desk
-    """Where acts on proposals leave word."""
+    proposing: Judgement
+    """Judges proposals for acts on them, which leave word on its desk."""
     approvers: Sequence[Standing]
     """Who approves beside the author; all of them live for a transaction that is not stored."""
     sink: Sink

@@ -48,7 +48,7 @@ def _approve(acting: Acting, *, protective: bool) -> Plan:
     if proposal.protective is not protective:
         word = "approve_protective" if proposal.protective else "approve"
         raise bad("proposal", f"it takes {word}")
-    view, standing, desk = acting.view, acting.standing, acting.desk
+    view, standing, proposing = acting.view, acting.standing, acting.proposing
     principal = standing.principal
     given: list[Value] | None = None
     kept = []
@@ -65,11 +65,11 @@ def _approve(acting: Acting, *, protective: bool) -> Plan:
     if failed is None:
         _share(acting, proposal)
         earlier = own if given is None else given[4] != acting.txid
-        if not (earlier and desk.complete(proposal)):
+        if not (earlier and proposing.is_complete(proposal)):
             if given is not None:
                 failed = "TWICE", "this person has approved it already"
             else:
-                lacking = desk.lacking(proposal, standing, False)
+                lacking = proposing.lacking_of(proposal, standing, False)
         if len(kept) >= APPROVALS_MAX:
             raise Refused(Code.LIMIT, "approvals")
     row: list[Value] = [standing.key, principal.id, standing.agency.name, acting.now_ms]
@@ -77,9 +77,9 @@ def _approve(acting: Acting, *, protective: bool) -> Plan:
 
     def write() -> None:
         if not own:  # an author's word is not an approval
-            proposals.put(view, desk, approved)
-        desk.approve(proposal.txid)
-        desk.name(proposal.txid)
+            proposals.put(view, proposing.desk, approved)
+        proposing.desk.approve(proposal.txid)
+        proposing.desk.name(proposal.txid)
 
     return Plan(write, failed=failed, lacking=lacking)
 
@@ -94,7 +94,7 @@ def object_(acting: Acting) -> Plan:
     lacking: list[Value] = []
     if failed is None:
         _share(acting, proposal)
-        lacking = acting.desk.lacking(proposal, acting.standing, True)
+        lacking = acting.proposing.lacking_of(proposal, acting.standing, True)
     return _ending(acting, proposal, OBJECTED, reason, failed, lacking)
 
 
@@ -118,7 +118,7 @@ def _ending(
     failed: tuple[str, str] | None,
     lacking: list[Value],
 ) -> Plan:
-    standing, desk = acting.standing, acting.desk
+    standing, desk = acting.standing, acting.proposing.desk
     by: list[Value] = [standing.key, standing.principal.id, standing.agency.name]
     ended = proposal._replace(state=state, end=[acting.now_ms, by, acting.txid, why])
 
@@ -146,7 +146,7 @@ def _share(acting: Acting, proposal: Proposal) -> None:
     view, sink = acting.view, acting.sink
     draft_bytes = len(proposals.draft_bytes_of(view, proposal.txid))
     lists = listed_most(view.book, proposal.calls)
-    acting.desk.share.take(len(proposal.calls), draft_bytes, lists, sink.listed)
+    acting.proposing.desk.share.take(len(proposal.calls), draft_bytes, lists, sink.listed)
     sink.listed += lists
 
 

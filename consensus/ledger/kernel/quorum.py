@@ -15,6 +15,7 @@ from consensus.errors import present
 from consensus.genesis import CITIZEN
 from consensus.ledger.authority import Power, Standing
 from consensus.ledger.codes import Code, Refused
+from consensus.ledger.floor import Floor
 from consensus.ledger.governing import Governing
 from consensus.ledger.kernel.plan import Acting
 from consensus.ledger.model import Action, Leaf
@@ -26,13 +27,18 @@ def governing_of(acting: Acting) -> Governing:
     return present(acting.view.governing, "a block of no network")
 
 
+def floor_now(acting: Acting) -> Floor:
+    """Return the floor, by the committee in force; records the read."""
+    return governing_of(acting).floor(acting.view)
+
+
 def check_quorum(acting: Acting, action: Action) -> None:
     """Refuse unless a quorum of agencies with a validator wants it, in roles ``action`` names.
 
     Raises:
         Refused: NEEDS_APPROVAL, with how many are missing.
     """
-    floor, roles = governing_of(acting).floor, roles_of(action)
+    floor, roles = floor_now(acting), roles_of(action)
     count = floor.count(
         each.agency
         for each in people_of(acting)

@@ -268,6 +268,11 @@ Row = tuple[Terms, list[list[_Entry]]]
 """Terms, and the moves that belong to them."""
 
 
+def _reserved(view: View, id_: Sequence[Value]) -> Reservation | None:
+    leaf = view.single(SPACE, id_)
+    return None if leaf is None else leaf.value
+
+
 class _Amounts:
     """What goes back between accounts.
 
@@ -279,7 +284,7 @@ class _Amounts:
     def __init__(self, view: View, original: Original) -> None:
         self._view = view
         self._left: dict[bytes, int] = {}
-        self._reservations = Reservations(self._reserved, view.now_ms)
+        self._reservations = Reservations(partial(_reserved, view), view.now_ms)
         self.accounts: dict[bytes, list[Value]] = {}
         """Every account that is debited or credited, by its encoded id."""
         self.rows: list[Row] = []
@@ -289,10 +294,6 @@ class _Amounts:
             span = range(end - 1, end - 1 - row.moves, -1)
             end -= row.moves
             self.rows.append((row, [self._back(moved[at], row) for at in span if at in moved]))
-
-    def _reserved(self, id_: Sequence[Value]) -> Reservation | None:
-        leaf = self._view.single(SPACE, id_)
-        return None if leaf is None else leaf.value
 
     def _back(self, sides: Sequence[Moved], row: Terms) -> list[_Entry]:
         """Return the sides of the move that takes another back; credits come first."""

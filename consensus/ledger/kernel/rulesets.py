@@ -32,6 +32,7 @@ from consensus.ledger.governing import reason_of
 from consensus.ledger.kernel.plan import Acting, Plan, charter_int, charter_ms, found, successor_of
 from consensus.ledger.kernel.quorum import (
     check_quorum,
+    floor_now,
     governing_of,
     has_role,
     people_of,
@@ -164,7 +165,7 @@ def check_floor(acting: Acting, action: Action) -> None:
 def object_rules(acting: Acting) -> Plan:
     """Object, for an agency with a validator, to a rule set that is not yet in force."""
     head, adoption = _proposed(acting)
-    floor, agency = governing_of(acting).floor, acting.standing.agency
+    floor, agency = floor_now(acting), acting.standing.agency
     objectors = {
         successor_of(acting, found(acting, "agency", [each[3]], "number")).name
         for each in adoption.steps
@@ -247,7 +248,7 @@ def step(acting: Acting, what: str) -> list[Value]:
 
 
 def _notice_ms(acting: Acting, domain: str) -> int:
-    least_ms = governing_of(acting).floor.notice_ms
+    least_ms = floor_now(acting).notice_ms
     if charter_int(acting, NOTICE_HOURS, -1) < 0:
         return least_ms
     asked_ms = charter_ms(acting, NOTICE_HOURS, 0)

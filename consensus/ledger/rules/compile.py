@@ -35,7 +35,7 @@ def compile_rulebook(definitions: Sequence[Definition]) -> Rulebook:
     rulebook, reports = compile_all(definitions)
     for report in reports:
         for problem in report.problems:
-            raise problem
+            raise problem.again()
     return rulebook
 
 

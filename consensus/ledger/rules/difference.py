@@ -98,7 +98,7 @@ def _compiled(definition: Definition, others: Sequence[Definition]) -> RuleSet:
     book, reports = compile_all([*others, definition])
     for report in reports:
         for problem in report.problems:
-            raise problem
+            raise problem.again()
     return book.rule_sets[definition.domain]
 
 

@@ -61,7 +61,7 @@ def load_toml(text: str, where: str = "") -> Definition:
     """
     definition, report = read_toml(text, where)
     if definition is None:
-        raise report.problems[0]
+        raise report.problems[0].again()
     return definition
 
 

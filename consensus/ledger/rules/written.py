@@ -23,7 +23,7 @@ def compile_written(
             source, scope, want=want, optional=optional, where=where, line=line
         )
     except RulesError as error:
-        place.report.problems.append(error)
+        place.report.problems.append(error.again())
         raise Skip from error
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from consensus.codec import Value
+from consensus.ledger.bench import Bench
 from consensus.ledger.codes import Code, Refused
 from consensus.ledger.executor import BlockContext, BlockRun
 from consensus.ledger.proposals import Proposal
@@ -92,18 +93,20 @@ def test_what_was_signed_before_stands_as_long_as_its_author_may_act(
 # --- who could approve ----------------------------------------------------------------------------
 
 
-def test_a_proposal_is_complete_while_its_actions_are_there_and_approved() -> None:
+def test_a_proposal_is_complete_while_its_actions_are_there_and_approved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     desk = Desk()
     proposed = desk.stored("clerk", PAY)
     waiting, approved = desk.proposal(proposed.txid), with_approval(desk, proposed)
     for proposal, complete in ((waiting, False), (approved, True)):
         asked = ahead(desk)
         asked._view.begin()
-        assert asked._complete(proposal) is complete
+        assert asked.is_complete(proposal) is complete
     gone = ahead(desk)
-    gone._bench = replace(gone._bench, action=lambda _: None)
+    monkeypatch.setattr(Bench, "action", lambda *_: None)
     gone._view.begin()
-    assert gone._complete(approved) is False
+    assert gone.is_complete(approved) is False
 
 
 def test_whoever_may_not_act_is_asked_for_nothing_and_lacks_the_key() -> None:
