@@ -193,7 +193,7 @@ class Verifier:
             try:
                 found.append(batches.decode_item_trusted(request.data, _accepted(request).txids))
             except ComityError as error:
-                found.append(error)
+                found.append(error.with_traceback(None))  # which holds the list that it is in
         return found
 
     async def check_batch(

@@ -3,7 +3,8 @@
 Six tasks a connection, none a request: the *reader* decodes and sorts what one receive brought, the
 *submitter* hands everything that waits to the backend at once, the *querier* proves all reads that
 wait under one state, the *follower* sends heights, the *outbox* sends everything that is ready at
-once, and the *watch* has the deadlines.
+once, and the *watch* has the deadlines. Tasks hold the connection, and it holds none of them but
+what they take from: one that ended is freed at once, with all that was asked and not answered.
 
 Whatever is malformed is answered, and ends the connection. A request that this software does not
 know is answered UNSUPPORTED, and does not.
@@ -49,10 +50,10 @@ from node.api.backend import (
     Rejected,
     Submission,
 )
-from node.api.following import Followers
+from node.api.following import Follower, Subscriptions
 from node.api.limits import ApiLimits
 from node.api.outbox import Outbox
-from node.api.querying import Querier
+from node.api.querying import Asked, Querier
 from node.bell import Bell
 from node.network.errors import ConnectionLost, FrameError, SlowSender
 from node.network.framing import FrameReader, FrameWriter, watch
@@ -173,8 +174,8 @@ class Connection:
         self._waiting: dict[int, Waiting] = {}
         self._submissions: list[tuple[int, Submit]] = []
         self._submit_bell = Bell()
-        self._querier = Querier(self)
-        self._followers = Followers(self)
+        self._asked = Asked()
+        self._subscriptions = Subscriptions()
         self._scope = trio.CancelScope()
         self._reading = trio.CancelScope()
 
@@ -208,8 +209,8 @@ class Connection:
                 nursery.start_soon(self._send)
                 nursery.start_soon(self._watch)
                 nursery.start_soon(self._submit)
-                nursery.start_soon(self._querier.run)
-                nursery.start_soon(self._followers.run)
+                nursery.start_soon(Querier(self, self._asked).run)
+                nursery.start_soon(Follower(self, self._subscriptions).run)
 
     async def _converse(self) -> None:
         with self._reading:
@@ -300,7 +301,7 @@ class Connection:
             self._hello(request_id, request)
         elif not self._greeted:
             self._end(request_id, Status.DENIED, ComityError("the first request is hello"))
-        elif request_id in self._waiting or request_id in self._followers:
+        elif request_id in self._waiting or request_id in self._subscriptions:
             self._end(0, Status.MALFORMED, DecodeError(f"request id {request_id} is in use"))
         elif not access.allows(self.access, request):
             self._deny(request_id)
@@ -319,7 +320,7 @@ class Connection:
                 self._rest()
                 return
             case Unsubscribe(subscription_id):
-                self._followers.remove(subscription_id)
+                self._subscriptions.remove(subscription_id)
                 self.outbox.put(request_id, Status.OK, [])
                 self._rest()
                 return
@@ -339,7 +340,7 @@ class Connection:
             self._submissions.append((request_id, request))
             self._submit_bell.ring()
         else:
-            self._querier.add(request_id, request)
+            self._asked.add(request_id, request)
 
     def _hello(self, request_id: int, request: Hello) -> None:
         hub = self.hub
@@ -384,11 +385,11 @@ class Connection:
         self._rest()
 
     def _subscribe(self, request_id: int, stream: protocol.Stream, from_height: int) -> None:
-        if len(self._followers) >= self.hub.limits.subscriptions_max:
+        if len(self._subscriptions) >= self.hub.limits.subscriptions_max:
             self._busy(request_id, "this connection follows enough already")
             return
         self.due = math.inf
-        self._followers.add(request_id, stream, from_height)
+        self._subscriptions.add(request_id, stream, from_height)
 
     def _authored(self, items: Sequence[tuple[Item, bytes]]) -> bool:
         return all(
@@ -502,7 +503,7 @@ class Connection:
 
     def height_certified(self) -> None:
         """Tell subscriptions that there is a new height."""
-        self._followers.advanced()
+        self._subscriptions.advanced()
 
     def _end(self, request_id: int, status: Status, error: ComityError) -> None:
         self.fail(request_id, status, error)
@@ -530,7 +531,7 @@ class Connection:
 
     def _rest(self) -> None:
         """Start the idle clock when nothing is in flight and nothing is followed."""
-        if not self._waiting and not len(self._followers):
+        if not self._waiting and not len(self._subscriptions):
             self.due = trio.current_time() + self.hub.limits.idle_seconds_max
 
 

@@ -28,12 +28,11 @@ class Following:
     next_height: int
 
 
-class Followers:
-    """The subscriptions of a connection, by the id of the request that began them."""
+class Subscriptions:
+    """Those of a connection, by the id of the request that began them."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self) -> None:
         self._bell = Bell()
-        self._connection = connection
         self._following: dict[int, Following] = {}
 
     def __len__(self) -> int:
@@ -41,6 +40,9 @@ class Followers:
 
     def __contains__(self, subscription_id: int) -> bool:
         return subscription_id in self._following
+
+    def __getitem__(self, subscription_id: int) -> Following:
+        return self._following[subscription_id]
 
     def add(self, subscription_id: int, stream: Stream, from_height: int) -> None:
         """Begin a subscription; the caller bounds their number."""
@@ -56,13 +58,29 @@ class Followers:
         """End a subscription; unknown ids are ignored, it may just have ended."""
         self._following.pop(subscription_id, None)
 
+    def get(self, subscription_id: int) -> Following | None:
+        """Return a subscription, None if it has ended."""
+        return self._following.get(subscription_id)
+
+    async def changed(self) -> list[int]:
+        """Return all, once there may be something to send."""
+        await self._bell.heard()
+        return list(self._following)
+
+
+class Follower:
+    """Sends a connection the heights it follows."""
+
+    def __init__(self, connection: Connection, subscriptions: Subscriptions) -> None:
+        self._connection = connection
+        self._following = subscriptions
+
     async def run(self) -> None:
         """Send heights as they are certified."""
         outbox = self._connection.outbox
         limits = self._connection.hub.limits
         while True:
-            await self._bell.heard()
-            for subscription_id in list(self._following):
+            for subscription_id in await self._following.changed():
                 while self._due(subscription_id):
                     await outbox.below(limits.outbound_bytes_max)
                     if self._due(subscription_id):
@@ -111,7 +129,7 @@ class Followers:
 
     def _end(self, subscription_id: int, follower: Following, error: CannotAnswer) -> None:
         if self._following.get(subscription_id) is follower:
-            self.remove(subscription_id)
+            self._following.remove(subscription_id)
             self._connection.refuse(subscription_id, error.status, error.problem)
 
     def _allow(self, request: Subscribe) -> None:

@@ -85,11 +85,10 @@ def _together(proving: Sequence[tuple[int, Proving]]) -> int:
     return len(proving)
 
 
-class Querier:
-    """Answers the reads of a connection, in turns."""
+class Asked:
+    """The reads of a connection that wait to be answered."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self) -> None:
         self._bell = Bell()
         self._requests: list[tuple[int, Request]] = []
 
@@ -98,12 +97,25 @@ class Querier:
         self._requests.append((request_id, request))
         self._bell.ring()
 
+    async def take(self) -> list[tuple[int, Request]]:
+        """Return all that wait, once there are some."""
+        await self._bell.heard()
+        turn, self._requests = self._requests, []
+        return turn
+
+
+class Querier:
+    """Answers the reads of a connection, in turns."""
+
+    def __init__(self, connection: Connection, asked: Asked) -> None:
+        self._connection = connection
+        self._asked = asked
+
     async def run(self) -> None:
         """Answer requests as they come."""
         connection = self._connection
         while True:
-            await self._bell.heard()
-            turn, self._requests = self._requests, []
+            turn = await self._asked.take()
             proving: list[tuple[int, Proving]] = []
             for request_id, request in turn:
                 if isinstance(request, Get | GetHolds | GetIndex | GetRules | GetProposal):

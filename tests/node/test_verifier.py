@@ -38,6 +38,7 @@ from tests.consensus.ledger.authors import (
     payments,
     signed,
 )
+from tests.freeing import freed
 
 LIMITS = Limits()
 WEAK_KEY = bytes([1]) + bytes(31)  # the neutral element: any message verifies under lax checks
@@ -222,8 +223,8 @@ def test_worker_process_speaks_frames_and_ends_with_its_input() -> None:
 
 
 @asynccontextmanager
-async def running(processes: int = 1) -> AsyncIterator[Verifier]:
-    verifier = Verifier(CHAIN, LIMITS, processes=processes, inline_bytes_max=0)
+async def running(processes: int = 1, inline_bytes_max: int = 0) -> AsyncIterator[Verifier]:
+    verifier = Verifier(CHAIN, LIMITS, processes=processes, inline_bytes_max=inline_bytes_max)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(verifier.run)
         yield verifier
@@ -256,6 +257,21 @@ async def test_pool_answers_for_batches_and_items_alike() -> None:
         # the item was remembered, the bad copy and the malformed batch never got that far.
         assert verifier.signatures == 6
         assert verifier.restarts == 0
+
+
+@pytest.mark.parametrize("inline_bytes_max", [0, 1 << 20])
+async def test_what_is_refused_is_freed_by_reference_counts(inline_bytes_max: int) -> None:
+    forged = assemble(unsigned := draft(ANNA, 1), [BORIS.sign(unsigned.message)])
+
+    async def refused(verifier: Verifier) -> list[type]:
+        found = await verifier.check_items([b"\xff", forged])
+        return [type(each) for each in found]
+
+    async with running(inline_bytes_max=inline_bytes_max) as verifier:
+        await refused(verifier)
+        with freed():
+            types = await refused(verifier)
+    assert types == [DecodeError, SignatureError]
 
 
 async def test_batch_decodes_for_execution_without_hashing_again() -> None:

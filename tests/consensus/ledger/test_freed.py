@@ -7,10 +7,7 @@ collector finds more and more of it, and stops all nodes of a network at the sam
 
 from __future__ import annotations
 
-import gc
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -38,31 +35,12 @@ from tests.consensus.ledger.test_executor_properties import Chaos
 from tests.consensus.ledger.test_language import LETS, make
 from tests.consensus.ledger.test_proposals_ahead import with_approval
 from tests.consensus.ledger.world import BENEFITS, World, public_key, token
+from tests.freeing import freed
 
 OF_A_RUN = (
     BlockRun, Bench, View, Proposing, ProposalDesk, Governing, Calls, Effects, Expectations, Judged,
 )  # fmt: skip
 TRANSFER = ("payments.transfer", "a", "b", 1)
-
-
-@contextmanager
-def freed() -> Iterator[None]:
-    """See that all of the runs in this block is gone at its end, by reference counts alone."""
-    gc.freeze()  # what was there before is not looked at
-    gc.disable()
-    try:
-        yield
-        held = Counter(type(each).__name__ for each in gc.get_objects() if type(each) in OF_A_RUN)
-        gc.set_debug(gc.DEBUG_SAVEALL)
-        gc.collect()
-        types = map(type, gc.garbage)
-        cyclic = Counter(each.__name__ for each in types if each.__module__.startswith("consensus"))
-    finally:
-        gc.set_debug(0)
-        gc.garbage.clear()
-        gc.enable()
-        gc.unfreeze()
-    assert (held, cyclic) == ({}, {})
 
 
 Blocks = Callable[[], Sequence[Decision]]
@@ -255,7 +233,7 @@ def test_the_run_of_a_block_is_freed_by_reference_counts(
     case: Callable[[], tuple[Blocks, list[Code]]],
 ) -> None:
     blocks, expected = case()
-    with freed():
+    with freed(*OF_A_RUN):
         codes = [each.code for each in blocks()]
     assert codes == expected
 
@@ -266,7 +244,7 @@ def test_so_are_the_runs_of_random_blocks_and_drafts(seed: int) -> None:
     dry = of_genesis(chaos.world.genesis)
     for _ in range(3):
         drafts = [chaos.draft() for _ in range(12)]
-        with freed():
+        with freed(*OF_A_RUN):
             context = BlockContext(1, chaos.state.height + 1, chaos.world.now_ms + 1000)
             for draft in drafts:
                 DryRun(dry, chaos.state, context, draft)
@@ -276,7 +254,7 @@ def test_so_are_the_runs_of_random_blocks_and_drafts(seed: int) -> None:
 def test_so_is_a_run_that_is_abandoned() -> None:
     desk = Desk()
     drafts = [desk.propose("clerk", TRANSFER), desk.draft("clerk", TRANSFER)]
-    with freed():
+    with freed(*OF_A_RUN):
         run = BlockRun(desk.ledger, desk.state, BlockContext(1, 1, desk.now_ms), drafts)
         assert run.step(1)
         del run
@@ -286,7 +264,7 @@ def test_so_is_the_judgement_of_proposals_for_those_who_ask() -> None:
     desk = Desk()
     waiting = desk.proposal(desk.stored("clerk", TRANSFER).txid)
     poor = with_approval(desk, desk.stored("clerk", ("payments.transfer", "c", "a", 51)))
-    with freed():
+    with freed(*OF_A_RUN):
         context = BlockContext(1, desk.height + 1, desk.now_ms + 1000)
         asked = BlockRun(desk.ledger.apart(), desk.state, context, ()).proposing
         found = [asked.outlook(waiting), asked.outlook(poor)]

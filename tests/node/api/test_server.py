@@ -31,7 +31,9 @@ from consensus.protocol import (
     Unsubscribe,
 )
 from node.api.backend import Rejected
+from node.api.connection import Connection
 from tests.comity.twin import CITIZEN, NODES, OFFICIAL, STRANGER
+from tests.freeing import freed
 from tests.node.api.wire import LIMITS, envelopes, payment, port
 
 # --- hello ------------------------------------------------------------------------------------
@@ -71,6 +73,26 @@ async def test_hello_that_does_not_prove_what_it_says_is_refused_and_closed(
         found = await wire.hello(OFFICIAL, **changes)
         assert (found.request_id, found.status) == (1, status)
         assert await wire.next() is None
+
+
+async def test_a_connection_that_ended_is_freed_by_reference_counts() -> None:
+    async with port() as (twin, _, connect):
+        await connect()  # what a process does once
+
+        async def ask_and_leave() -> None:
+            wire = await connect()
+            pays = Submit(True, envelopes(twin, 1, 2))
+            pot = (StateKey("account", ("pot", "a")),)
+            await wire.send((2, Get(0, pot)), (3, Subscribe(Stream.STATEMENTS, 0)), (4, pays))
+            for _ in range(2):
+                assert (await wire.answer()).status in (Status.OK, Status.EVENT)
+            await wire.send((5, Get(twin.height + 9, pot)))  # waits for a height
+            await trio.testing.wait_all_tasks_blocked()
+            await wire.stream.aclose()
+            await trio.testing.wait_all_tasks_blocked()
+
+        with freed(Connection):
+            await ask_and_leave()
 
 
 async def test_proof_of_another_connection_is_refused() -> None:
