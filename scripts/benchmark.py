@@ -69,7 +69,7 @@ from scripts import (
 )
 from scripts.benchmark_load import WALLETS, Load, drive, transfer
 from scripts.benefits import MONTH_ZERO_2026, OFFICE_ROLES, Offices
-from scripts.localnet import AGENCIES, ROOT, LocalNetwork, found
+from scripts.localnet import AGENCIES, ROOT, LocalNetwork, found, one_way_to_end
 
 REPLICAS = 4
 AUTHORS = 16
@@ -116,7 +116,8 @@ app = cyclopts.App(help=__doc__, name="bench")
 
 def main() -> None:
     """Run the command line."""
-    app()
+    with one_way_to_end():
+        app()
 
 
 # --- the machine's own limit --------------------------------------------------------------------

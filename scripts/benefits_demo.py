@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Final
 
 import cyclopts
@@ -35,7 +34,7 @@ from scripts.demo_parts import conflicts, crashes, evidence, explore, judged, pa
 from scripts.demo_parts.cast import Cast
 from scripts.demo_parts.explore import Line
 from scripts.demo_parts.story import Story, WrongError, money
-from scripts.localnet import ROOT, LocalNetwork
+from scripts.localnet import ENDING, ROOT, LocalNetwork, one_way_to_end
 from scripts.programme import PROGRAMMES, read_script, tell
 
 FOLDER: Final = ROOT / "demo"
@@ -47,7 +46,6 @@ POLL_SECONDS: Final = 0.2
 INTERRUPTED: Final = 130
 PROGRAMME: Final = "licences"
 """Shows approvals, proposals, emergency powers and appeals."""
-_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 app = cyclopts.App(name="demo", help=__doc__)
 
@@ -66,7 +64,7 @@ def demo(
     """
     console = Console(width=None if sys.stdout.isatty() else 120)
     place = folder or FOLDER / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
-    with _one_way_to_end():
+    with one_way_to_end():
         try:
             _play(Story(console), place.resolve(), stay)
         except BaseException as error:
@@ -213,27 +211,9 @@ def _stay(console: Console, network: LocalNetwork) -> None:
 
 
 @contextmanager
-def _one_way_to_end() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP end the demonstration as Ctrl-C does."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        signal.raise_signal(signal.SIGINT)
-
-    before = {number: signal.getsignal(number) for number in _ENDING}
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in _ENDING[1:]:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
 def _undisturbed() -> Iterator[None]:
     """Put signals that end the program off while the nodes are stopped."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDING}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDING}
     try:
         yield
     finally:

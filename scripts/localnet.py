@@ -13,10 +13,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import FrameType, MappingProxyType, TracebackType
 from typing import Final
 
 from comity import founding, keys
@@ -42,6 +43,8 @@ POLL_SECONDS: Final = 0.05
 PORTS: Final = range(10_000, 20_000)
 """Where ports are looked for: below those of ``comity devnet``, which looks at the same time."""
 PORT_TRIES_MAX: Final = 2_000
+ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a program."""
 
 
 @dataclass(slots=True)
@@ -245,3 +248,21 @@ def found(
             with (folder / member.name / founding.CONFIG_NAME).open("a", encoding="utf-8") as file:
                 file.write(f"\n[tuning]\n{tuning}\n")
     return LocalNetwork(folder, members)
+
+
+@contextmanager
+def one_way_to_end() -> Iterator[None]:
+    """Make SIGTERM and SIGHUP end a program as Ctrl-C does, which stops the nodes it started."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    before = {number: signal.getsignal(number) for number in ENDING}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in ENDING[1:]:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -72,7 +72,7 @@ from consensus.ledger.effects import hold_id, record_id
 from consensus.ledger.emergency import review_id
 from consensus.ledger.types import Type
 from scripts.demo_parts.story import Story, WrongError
-from scripts.localnet import ROOT, LocalNetwork, found
+from scripts.localnet import ROOT, LocalNetwork, found, one_way_to_end
 
 PROGRAMMES: Final = ROOT / "configs/programmes"
 WAIT_SECONDS_MAX: Final = 20.0
@@ -452,7 +452,8 @@ def programme(
 
 def main() -> None:
     """Run the command line."""
-    sys.exit(app())
+    with one_way_to_end():
+        sys.exit(app())
 
 
 if __name__ == "__main__":
