@@ -302,7 +302,7 @@ class Needs:
             "who": _Unknown(),
         }
         self._env.update((load.name, _Unknown()) for load in action.loads if load.family)
-        self._env[LETS] = Lets(action.lets)
+        self._env[LETS] = Lets(action.lets, self._env)
         self._optional = {load.name for load in action.loads if load.optional}
         self._steps = self._plan()
         self._pending: tuple[str, Kind | None] | None = None

@@ -130,7 +130,7 @@ class Calls(Loading):
         if action.periods is not None:
             env["params"] = self._dated(index, active, env)
         if action.lets:
-            env[LETS] = Lets(action.lets)
+            env[LETS] = Lets(action.lets, dict(env))
         effects = Effects(self._view, self._tx.txid, index, active, env, records, absent)
         # first: what an absent account is called may come from a record that was loaded
         authorize(self._view, self._standing, power, action, env)
@@ -245,7 +245,7 @@ class Calls(Loading):
         if action.periods is not None:
             env["params"] = self._dated(index, active, env)
         if action.lets:
-            env[LETS] = Lets(action.lets)
+            env[LETS] = Lets(action.lets, dict(env))
 
     def _approve(self, index: int, policy: Policy, power: Power, env: Env, before: int = 0) -> None:
         """Judge a policy of a call, which has ``before`` leaves of other ones before it.

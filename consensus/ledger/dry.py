@@ -199,7 +199,7 @@ class _DryCalls(Calls):
         if not begun:
             return False
         if action.lets:
-            env[LETS] = Lets(action.lets)
+            env[LETS] = Lets(action.lets, dict(env))
         effects = Effects(self._view, self._tx.txid, index, active, env, records, absent)
         if not self._note(authorize, self._view, self._standing, power, action, env):
             return False

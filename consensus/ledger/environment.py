@@ -52,20 +52,22 @@ class Lets:
 
     So a requirement that guards a division is judged before it. What has no value has none however
     often it is asked for. Those before it are computed first, one after the other, so that a long
-    chain of them is no deeper than one.
+    chain of them is no deeper than one. They are the call's, whoever asks: an approver, of whom a
+    policy speaks as ``who``, changes none.
+
+    Args:
+        env: of the call; one that does not hold this leaves no cycle behind.
     """
 
-    __slots__ = ("_found", "_lets")
+    __slots__ = ("_env", "_found", "_lets")
 
-    def __init__(self, lets: Sequence[Let]) -> None:
+    def __init__(self, lets: Sequence[Let], env: Env) -> None:
         self._lets = lets
+        self._env = env
         self._found: list[Value | EvaluationError] = []
 
-    def value(self, index: int, env: Env) -> Value:
+    def value(self, index: int) -> Value:
         """Return the value of the ``index``-th.
-
-        Args:
-            env: of the call, or of an expression in it that names more.
 
         Raises:
             EvaluationError: it has none.
@@ -73,6 +75,7 @@ class Lets:
         found = self._found
         while len(found) <= index:
             try:
+                env = {**self._env, LETS: self}
                 found.append(self._lets[len(found)].value.evaluate(env))
             except EvaluationError as error:
                 found.append(EvaluationError(*error.args))

@@ -379,7 +379,7 @@ class ActionScope:
 
 def _letter(index: int) -> Callable[[Env], Value]:
     """Return what evaluates the ``index``-th intermediate value of a call."""
-    return lambda env: env[LETS].value(index, env)
+    return lambda env: env[LETS].value(index)
 
 
 def _collector(parts: Sequence[Value | Callable[[Env], Value]]) -> Callable[[Env], list[Value]]:

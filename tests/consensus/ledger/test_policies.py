@@ -66,6 +66,16 @@ def test_cosigner_without_the_role_does_not_and_the_refusal_says_why() -> None:
     assert reasons(decision) == {"cora": ["role", "desk.supervisor", "missing"]}
 
 
+def test_intermediate_values_are_of_the_author_although_a_condition_on_the_approver_asks_first() -> (
+    None
+):
+    """Ada is of the file's region and sue is not: ``here`` holds of the call, ``who`` of sue."""
+    assert Desk('{ role = "desk.supervisor", where = "here" }').send("sue").code == Code.APPLIED
+    own = '{ role = "desk.supervisor", where = "here && who.scope.region == file.region" }'
+    assert reasons(Desk(own).send("sue")) == {"sue": ["where"]}
+    assert Desk(own).send("sam").code == Code.APPLIED
+
+
 def test_author_never_counts_under_another_principal_of_theirs() -> None:
     assert reasons(Desk(ONE).send("ada's")) == {"ada's": ["author"]}
 
