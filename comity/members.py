@@ -149,12 +149,7 @@ class MemberActs:
             not_after_ms: int | None = None,
         ) -> Decision: ...
         async def simulate(
-            self,
-            *calls: Call,
-            reads: Sequence[Entry] = (),
-            under: Sequence[bytes] = (),
-            cosigners: Sequence[bytes] = (),
-            propose: bool = False,
+            self, *calls: Call, reads: Sequence[Entry] = (), propose: bool = False
         ) -> Simulation: ...
         async def transact(
             self, *calls: Call, reads: Sequence[Entry] = (), reason: str = ""
