@@ -68,7 +68,7 @@ create = [ {{ kind = "file", id = ["{{input.name}}"], set = {{ amount = "1", reg
 actor     = {{ role = "{actor}" }}
 inputs    = {{ file = "ref:file", ok = "bool" }}
 load      = [ ["file", "file/{{input.file}}"], ["other?", "file/other"] ]
-let       = [ ["twice", "file.amount * 2"], ["here", "who.scope.region == file.region"] ]
+let       = [ ["twice", "file.amount * 2"] ]
 require   = [ {{ code = "OK", that = "input.ok", say = "not ok" }} ]
 set       = [ {{ record = "file", status = "sent" }} ]
 approvals = {policy}

@@ -70,10 +70,23 @@ def test_intermediate_values_are_of_the_author_although_a_condition_on_the_appro
     None
 ):
     """Ada is of the file's region and sue is not: ``here`` holds of the call, ``who`` of sue."""
-    assert Desk('{ role = "desk.supervisor", where = "here" }').send("sue").code == Code.APPLIED
-    own = '{ role = "desk.supervisor", where = "here && who.scope.region == file.region" }'
-    assert reasons(Desk(own).send("sue")) == {"sue": ["where"]}
-    assert Desk(own).send("sam").code == Code.APPLIED
+
+    def passed(where: str, cosigner: str) -> Decision:
+        desk = Desk(
+            ONE,
+            more='\n[actions.pass]\nactor = { role = "desk.clerk" }\ninputs = { file = "ref:file" }\n'
+            'load = [ ["file", "file/{input.file}"] ]\n'
+            'let = [ ["here", "who.scope.region == file.region"] ]\n'
+            'set = [ { record = "file", status = "sent" } ]\n'
+            f'approvals = {{ role = "desk.supervisor", where = "{where}" }}\n',
+        )
+        expects = [("file", ["f"], 1)]
+        return desk.do("ada", "desk.pass", ["f"], expects=expects, cosigners=[cosigner])
+
+    own = "here && who.scope.region == file.region"
+    assert passed("here", "sue").code == Code.APPLIED
+    assert reasons(passed(own, "sue")) == {"sue": ["where"]}
+    assert passed(own, "sam").code == Code.APPLIED
 
 
 def test_author_never_counts_under_another_principal_of_theirs() -> None:
