@@ -161,10 +161,7 @@ class Bench:
             active = self.action(call)
             if active is None:
                 raise unknown_action(self.view, call.domain, call.action)
-            if expects.under:
-                power = self._power_under(standing, active.action, expects.under)
-            else:
-                power = self.power(standing, active.action.actor.role)
+            power = self.power_for(standing, active.action, expects.under)
             judged.actions.append(active.cbor)
             judged.roles.append(power.cbor)
             calls.run(index, call, active, power)

@@ -510,11 +510,11 @@ class Paths:
         self.committee = self(seats.SPACE, [])
 
     def __call__(self, space: str, components: Sequence[Value]) -> bytes:
-        return self._digests[b"\x82" + TEXTS[space] + encode_id(components)]
+        return self._digests[_input(space, encode_id(components))]
 
     def of(self, space: str, components_cbor: bytes) -> bytes:
         """Return the key path of components in their canonical encoding."""
-        return self._digests[b"\x82" + TEXTS[space] + components_cbor]
+        return self._digests[_input(space, components_cbor)]
 
     def record(self, kind: str, id_: Sequence[Value]) -> tuple[bytes, bytes]:
         """Return encoded components and key path of a record."""
@@ -530,7 +530,12 @@ class Paths:
 
 def _record_path(digests: Mapping[bytes, bytes], place: tuple[str, bytes]) -> tuple[bytes, bytes]:
     components = record_components(place[0], place[1:])
-    return components, digests[b"\x82" + TEXTS["record"] + components]
+    return components, digests[_input("record", components)]
+
+
+def _input(space: str, components_cbor: bytes) -> bytes:
+    """Return what is hashed to a key path."""
+    return b"\x82" + TEXTS[space] + components_cbor
 
 
 def place(kind: str, id_: Sequence[Value]) -> tuple[str, list[Value]]:
