@@ -41,7 +41,9 @@ ORIGIN_BATCHES_MAX: Final = 4096
 CHECKING_MAX: Final = 64
 """Batches of one sender that may be in the workers' hands at once."""
 DELIVERED_BYTES_MAX: Final = 32 * 1024 * 1024
-"""Delivered batches kept for peers that are a little behind; older ones are in the store."""
+DELIVERED_BATCHES_MAX: Final = 4096
+"""Delivered batches kept for peers that are a little behind; older ones are in the store. A small
+one takes a KiB more than its bytes."""
 REFUSED_MAX: Final = 4096
 REQUIRED_MAX: Final = 1024
 """Blocks whose batches are needed; the oldest is forgotten first."""
@@ -503,7 +505,10 @@ class BatchStore:
                 entry.held = True
                 self._delivered_bytes += entry.item.size_bytes
                 gone.append(entry.batch)
-        while self._delivered_bytes > DELIVERED_BYTES_MAX:
+        while (
+            self._delivered_bytes > DELIVERED_BYTES_MAX
+            or len(self._delivered) > DELIVERED_BATCHES_MAX
+        ):
             old = self._delivered.pop(next(iter(self._delivered)))
             self._delivered_bytes -= old.item.size_bytes
         return gone

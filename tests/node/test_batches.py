@@ -532,11 +532,17 @@ def test_number_of_blocks_in_waiting_is_bounded(monkeypatch: pytest.MonkeyPatch)
 # --- leaving ---
 
 
-def test_delivered_batches_serve_peers_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bound", ["bytes", "batches"])
+def test_delivered_batches_serve_peers_for_a_while(
+    bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     it = store()
     all_of_them = [made(1, number) for number in range(1, 5)]
     size = from_batch(all_of_them[0]).size_bytes
-    monkeypatch.setattr(batches, "DELIVERED_BYTES_MAX", 2 * size)
+    if bound == "bytes":
+        monkeypatch.setattr(batches, "DELIVERED_BYTES_MAX", 2 * size)
+    else:
+        monkeypatch.setattr(batches, "DELIVERED_BATCHES_MAX", 2)
     for batch in all_of_them:
         arrive(it, batch)
     it.delivered([named(batch) for batch in all_of_them], NOW)
