@@ -10,7 +10,8 @@ from rich.text import Text
 
 from comity.cli import show
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
-from comity.cli.reads import height_of, rulebook
+from comity.cli.reads import height_of
+from comity.cli.rule_names import rulebook
 from comity.cli.values import parse_place, time_word
 from comity.client import Client
 from comity.past import VERSIONS_SHOWN_MAX, History, Version
@@ -115,7 +116,9 @@ def history_table(found: History, book: Rulebook | None) -> Group:
     where = place_word(found.key.namespace, found.key.components)
     foot = "\n".join(_foot(found))
     if not found.versions:
-        return show.titled(f"{where}: never there", Text(foot))
+        unknown = show.unknown_kind(found.key, book)
+        said = f"kind  {unknown}\n{foot}" if unknown else foot
+        return show.titled(f"{where}: never there", Text(said))
     acts = any(each.transactions is not None for each in found.versions)
     columns = ("height", "time", "version", "what it became", *(["transactions"] if acts else []))
     shown = show.table(*columns)

@@ -12,6 +12,7 @@ from rich.text import Text
 from comity import listing
 from comity.cli import sealing, show
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
+from comity.cli.rule_names import action_names, rulebook
 from comity.cli.values import (
     natural,
     parse_id,
@@ -23,11 +24,9 @@ from comity.cli.values import (
 )
 from comity.client import Client
 from comity.drafting import fields_of
-from comity.errors import RequestError
 from comity.results import Cursor, Height, Listing
 from comity.words import word
 from consensus.codec import INT64_MAX, Value
-from consensus.ledger.model import Rulebook
 from consensus.protocol import HEIGHTS_MAX
 
 HEIGHTS_SHOWN: Final = 10
@@ -279,24 +278,6 @@ async def height_of(client: Client, text: str, name: str) -> int:
     if text.isascii() and text.isdigit() and len(text) <= HEIGHT_DIGITS_MAX:
         return int(text)
     return (await client.moment(time_of(text, name))).height
-
-
-async def rulebook(client: Client) -> Rulebook | None:
-    """Return the rules in force; None where they may not be read."""
-    try:
-        return (await client.rules()).book
-    except RequestError:
-        return None
-
-
-async def action_names(client: Client) -> dict[bytes, str]:
-    """Return the names of the actions in force by their id; empty where rules may not be read."""
-    book = await rulebook(client)
-    return {
-        action.action_id: action.name
-        for rule_set in (book.rule_sets.values() if book is not None else ())
-        for action in rule_set.actions.values()
-    }
 
 
 def statements(

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from comity.cli import show
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
-from comity.cli.reads import action_names
+from comity.cli.rule_names import action_names
 from comity.cli.values import parse_txid, plain, time_word
 from comity.client import Client
 from comity.reversals import Payment, Restored, Reversal

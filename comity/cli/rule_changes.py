@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from comity import rulesets
 from comity.cli import show
 from comity.cli.options import OUTPUT, REACH, Output, Reach, examples, with_client
-from comity.cli.reads import action_names
+from comity.cli.rule_names import action_names
 from comity.cli.rules import app, found_table, found_value
 from comity.cli.show import emit, table, titled
 from comity.cli.values import parse_value, time_word

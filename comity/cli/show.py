@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, Final
 
 from rich.console import Console, Group
@@ -22,6 +23,7 @@ from consensus.ledger import layout
 from consensus.ledger.kernel.committee import decode_changes
 from consensus.ledger.model import Kind, Rulebook
 from consensus.ledger.types import CHANGES, Type
+from consensus.place import StateKey
 from consensus.state.record import HOLDS
 
 STYLES: Final = {"applied": "green", "refused": "red", "proposed": "yellow"}
@@ -259,11 +261,14 @@ def entry_table(
     Args:
         sealed: what is shown of sealed fields, by leaf.
     """
+    rows: list[tuple[str, Any]]
     where = place_word(entry.key.namespace, entry.key.components)
     shown_at = f"height {entry.height}, {time_word(entry.time_ms)}"
     if not entry.present:
-        return titled(f"{where}: absent", pairs([("proved at", shown_at)]))
-    rows: list[tuple[str, Any]] = [
+        unknown = unknown_kind(entry.key, book)
+        rows = [("kind", unknown)] if unknown else []
+        return titled(f"{where}: absent", pairs([*rows, ("proved at", shown_at)]))
+    rows = [
         *(
             _record_rows(entry, book, [*entry.fields], sealed or {}, versions=True)
             if entry.key.namespace == "record"
@@ -273,6 +278,14 @@ def entry_table(
         ("proved at", shown_at),
     ]
     return titled(where, pairs(rows))
+
+
+def unknown_kind(key: StateKey, book: Rulebook | None) -> str:
+    """Return what is to be said where no rules in force have the kind of a place; else ""."""
+    if key.namespace != "record" or book is None or key.components[0] in book.kinds:
+        return ""
+    near = get_close_matches(str(key.components[0]), book.kinds, 1)
+    return "no rules in force have it" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def entry_rows(entry: Entry, book: Rulebook | None, names: Sequence[str]) -> list[tuple[str, str]]:

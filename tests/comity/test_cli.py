@@ -81,7 +81,17 @@ def test_inputs_come_from_a_file_too(shell: Shell) -> None:
 def test_absent_record_is_proved_and_exit_status_1(shell: Shell) -> None:
     said = shell("get", "note/99", "--json")
     assert (said.status, said.json["present"], said.json["version"]) == (1, False, 0)
-    assert "absent" in shell("get", "note/99").out
+    people = shell("get", "note/99").out
+    assert "absent" in people
+    assert "kind" not in people
+
+
+def test_an_absent_record_of_a_kind_that_no_rules_have_is_told_apart(shell: Shell) -> None:
+    mistyped = shell("get", "nte/99")
+    assert (mistyped.status, "nte/99: absent" in mistyped.out) == (1, True)
+    assert "no rules in force have it; did you mean note?" in mistyped.out
+    assert "no rules in force have it" in shell("get", "xyz/99").out
+    assert "did you mean" not in shell("get", "xyz/99").out
 
 
 def test_several_places_make_an_array(shell: Shell) -> None:

@@ -58,6 +58,8 @@ def test_a_refusal_is_shown_and_nothing_is_written(shell: Shell) -> None:
     said = disclose(shell, "--field", "amount", *COURT, *far, "-o", "n.disclosure")
     assert (said.status, said.json["code"]) == (1, "BAD_INPUT")
     assert not Path("n.disclosure").exists()
+    words = ("--field", "amount", *COURT, *far, "-o", "n.disclosure", *WORDS)
+    assert "charter.disclose (rules" in shell("disclose", "note", "1", *words).out
 
 
 def test_people_see_what_went_on_record(shell: Shell) -> None:

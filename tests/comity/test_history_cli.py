@@ -84,6 +84,10 @@ def test_an_account_and_its_movements(shell: Shell) -> None:
 def test_whether_a_hold_was_on_a_target_and_when(shell: Shell) -> None:
     never = shell("history", "holds/note/1")
     assert (never.status, "never there" in never.out) == (1, True)
+    assert "no rules in force" not in never.out
+    mistyped = shell("history", "nte/1")
+    assert (mistyped.status, "never there" in mistyped.out) == (1, True)
+    assert "no rules in force have it; did you mean note?" in mistyped.out
     assert "complete" in never.out
     placed = shell(
         "submit", "charter.place_hold", 'targets=[["record", ["note", 1]]]',

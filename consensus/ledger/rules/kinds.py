@@ -253,7 +253,8 @@ def _compile_status(
         if source in targets:
             raise here.refuse(f"{source} steps to itself")
         if source not in reached and source != definition.start:
-            raise here.refuse(f"no step leads to {source}", suggest(source, list(reached)))
+            known = [*reached, definition.start]
+            raise here.refuse(f"no step leads to {source}", suggest(source, known))
     for stop in definition.stops:
         if stop not in reached:
             raise place.of("stops").refuse(f"no step leads to {stop}", suggest(stop, list(reached)))

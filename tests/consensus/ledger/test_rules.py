@@ -553,6 +553,7 @@ def test_a_misspelt_key_gets_the_right_one_suggested() -> None:
         ("stops =", "stop =", "did you mean stops?"),
         ("exports =", "export =", "did you mean exports?"),
         ("basis = [", "bases = [", "did you mean basis?"),
+        ("granted = [", "grantd = [", "did you mean granted?"),
     ):
         assert refusal("benefits", old, new).hint == hint
 
