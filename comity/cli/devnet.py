@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -162,6 +162,31 @@ def _servers(folder: Path) -> dict[Path, Server]:
     return found
 
 
+def _refuse_running(folder: Path, homes: Iterable[Path]) -> None:
+    """Refuse to start nodes beside those that have the data: these would answer for them.
+
+    Raises:
+        InUseError: a node runs.
+        ConfigError: a configuration cannot be read.
+    """
+    from node import config as configs
+    from node.errors import InUseError
+    from node.holders import holder_words
+    from node.storage.readonly import is_in_use
+    from node.storage.recovery import STORE_FOLDER
+    from node.storage.store import LOCK_NAME
+
+    for home in homes:
+        config = configs.load(home / founding.CONFIG_NAME, os.environ)
+        data = config.path(config.node.data)
+        if is_in_use(data / STORE_FOLDER):
+            who = holder_words(data / STORE_FOLDER / LOCK_NAME)
+            raise InUseError(
+                f"a network runs from {folder} already: the node of {home.name}{who} uses {data}",
+                hint=f"stop it, or use it as it is: `comity status --genesis {folder}`",
+            )
+
+
 async def _run(folder: Path, stay: bool, output: Output) -> None:
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
@@ -182,11 +207,18 @@ async def _until_signal(scope: trio.CancelScope) -> None:
 
 @asynccontextmanager
 async def started(folder: Path) -> Any:
-    """Run the nodes of a network; all have ended when the block ends."""
+    """Run the nodes of a network; all have ended when the block ends.
+
+    Raises:
+        UsageError: a node's folder is not there, or not as it was made.
+        InUseError: a node of it runs already.
+    """
     async with AsyncExitStack() as stack:
         nodes: list[Running] = []
         stack.push_async_callback(_stop, nodes)
-        for home, server in _servers(folder).items():
+        servers = _servers(folder)
+        _refuse_running(folder, servers)
+        for home, server in servers.items():
             with (home / LOG_NAME).open("ab") as log:
                 process = await trio.lowlevel.open_process(
                     [sys.executable, "-m", "comity.cli", "node", "run", str(home)],

@@ -14,6 +14,9 @@ import pytest
 from comity.cli.acts import expectation
 from comity.cli.app import run
 from comity.cli.options import UsageError
+from consensus.genesis import chain_id
+from node.storage.recovery import STORE_FOLDER
+from node.storage.store import Store
 from tests.comity.shell import Shell, idle_shell, shell
 
 __all__ = ["idle_shell", "shell"]
@@ -431,6 +434,24 @@ def test_devnet_refuses_to_found_a_network_anew(idle_shell: Shell) -> None:
     found = idle_shell("devnet", "net", "--size", "5")
     assert found.status == 2
     assert "net holds a network already" in found.err
+
+
+def test_devnet_leaves_a_network_that_runs_alone(idle_shell: Shell) -> None:
+    assert idle_shell("network", "init", "-o", "net", "--rules", str(RULES)).status == 0
+    data = Path("net/registry/data")
+    data.mkdir(mode=0o700)
+    chain = chain_id(Path("net/genesis.cbor").read_bytes())
+    running = Store.open(data / STORE_FOLDER, chain=chain, map_bytes=2**22)
+    try:
+        found = idle_shell("devnet", "net", "--stay")
+    finally:
+        running.close()
+    assert found.status == 1, found
+    assert "a network runs from net already: the node of registry (process" in found.err
+    assert f"uses {data.resolve()}" in found.err
+    assert "stop it, or use it as it is: `comity status --genesis net`" in found.err
+    assert found.out == ""
+    assert list(Path("net").glob("*/node.log")) == []
 
 
 def test_keys_are_made_and_shown(idle_shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
