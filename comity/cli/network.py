@@ -18,7 +18,7 @@ from comity import founding
 from comity.ceremony import TREE_DEPTHS, notice_ms
 from comity.cli.options import OUTPUT, Output, UsageError, examples
 from comity.cli.show import emit, pairs, table
-from comity.founding import Founding
+from comity.founding import Founding, Person
 from consensus.genesis import Limits, OpeningBalance
 from consensus.ledger.rules import compile_rulebook, decode_definition
 
@@ -167,6 +167,7 @@ def make(folder: Path, name: str, plan: Plan, base_port: int) -> Founding:
         accounts: list[OpeningBalance] = []
     else:
         people, accounts = founding.read_plan(plan.plan)
+        _check_agencies(plan.plan, people, [each.name for each in members])
     made = founding.found(
         name,
         members,
@@ -180,6 +181,16 @@ def make(folder: Path, name: str, plan: Plan, base_port: int) -> Founding:
     )
     founding.write(made, folder)
     return made
+
+
+def _check_agencies(plan: Path, people: Sequence[Person], known: Sequence[str]) -> None:
+    for each in people:
+        if each.agency not in known:
+            raise UsageError(
+                f"{plan}: {each.name} is of agency {each.agency!r}, which this network does not "
+                f"have ({', '.join(known)})",
+                hint="name the agencies with --agencies",
+            )
 
 
 def names(agencies: Sequence[str], size: int | None) -> tuple[str, ...]:

@@ -428,6 +428,23 @@ def test_network_that_cannot_be_is_refused_and_leaves_nothing(
     assert not Path("network").exists()
 
 
+@pytest.mark.parametrize("command", ["network init -o net", "devnet net"])
+def test_a_plan_with_people_of_an_agency_that_is_not_named_is_refused(
+    idle_shell: Shell, command: str
+) -> None:
+    Path("plan.toml").write_text(
+        "[[people]]\nname = 'ada'\nagency = 'audit'\n[[people]]\nname = 'bo'\nagency = 'social'\n"
+    )
+    found = idle_shell(*command.split(), "--rules", str(RULES), "--plan", "plan.toml")
+    assert found.status == 2, found
+    assert (
+        "plan.toml: bo is of agency 'social', which this network does not have "
+        "(treasury, registry, benefits, audit)" in found.err
+    )
+    assert "name the agencies with --agencies" in found.err.partition("hint")[2]
+    assert not Path("net").exists()
+
+
 def test_devnet_refuses_to_found_a_network_anew(idle_shell: Shell) -> None:
     Path("net").mkdir()
     Path("net/genesis.cbor").write_bytes(Path("genesis.cbor").read_bytes())
