@@ -93,8 +93,8 @@ def devnet(
                 _add_observers(folder, made, observers, base_port + founding.PORTS_PER_NODE * size)
         elif plan != network.PLAN or base_port is not None or observers:
             raise UsageError(
-                f"{folder} holds a network already; it cannot be founded another way",
-                hint="leave the options away, or name a new folder",
+                f"{folder} holds a network already, which is not founded again",
+                hint=f"`comity devnet {folder} --stay` goes on with it; or name a new folder",
             )
         trio.run(_run, folder, stay, output)
 

@@ -451,6 +451,9 @@ def test_devnet_refuses_to_found_a_network_anew(idle_shell: Shell) -> None:
     found = idle_shell("devnet", "net", "--size", "5")
     assert found.status == 2
     assert "net holds a network already" in found.err
+    hint = found.err.partition("hint")[2]
+    assert "`comity devnet net --stay` goes on with it" in hint
+    assert "name a new folder" in hint
 
 
 def test_devnet_leaves_a_network_that_runs_alone(idle_shell: Shell) -> None:

@@ -574,7 +574,7 @@ CELLS = [
     Cell("rules check", MISSING, "nowhere.toml", NO_FILE, CHECK_PATH),
     Cell("rules check", UNREADABLE, "rules/charter.toml", DENIED, USER, shut="rules/charter.toml"),
     # --- a network to try ---
-    Cell("devnet", INPUT, "net --size 4", "holds a network already", "leave the options"),
+    Cell("devnet", INPUT, "net --size 4", "holds a network already", "goes on with it"),
     Cell("devnet", INPUT, "--size 2 --rules rules", "2 agencies", "below 4"),
     Cell("devnet", MISSING, "new --rules nowhere", "no folder nowhere", "--rules"),
     Cell("devnet", UNWRITABLE, "shut/new --rules rules", DENIED, USER, shut="shut"),
