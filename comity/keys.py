@@ -194,21 +194,26 @@ def load(path: Path, *, ask: AskPassphrase | None = None) -> Key:
     return Key(open_pair(path, ask=ask))
 
 
-def open_pair(path: Path, *, ask: AskPassphrase | None = None) -> KeyPair:
+def open_pair(
+    path: Path, *, ask: AskPassphrase | None = None, kind: KeyKind | None = None
+) -> KeyPair:
     """Return the key pair in a file.
 
     Args:
         path: of the key file.
         ask: for the passphrase of a sealed file.
+        kind: that is needed; None: any.
 
     Raises:
-        KeyUnusableError: missing, unreadable, open to others, damaged, or the passphrase is
-            missing or wrong.
+        KeyUnusableError: missing, unreadable, open to others, damaged, of another kind, or the
+            passphrase is missing or wrong.
     """
     data = read_file(path)
     passphrase: str | None = None
     try:
         info = keyfile.describe(data)
+        if kind is not None and info.kind is not kind:
+            raise KeyUnusableError(f"{path} holds a {info.kind} key, a {kind} key is needed")
         passphrase = ask(path) if info.sealed and ask is not None else None
         return keyfile.read(data, passphrase)
     except PassphraseError as error:
@@ -223,16 +228,16 @@ def open_pair(path: Path, *, ask: AskPassphrase | None = None) -> KeyPair:
 def from_environment(
     environment: Mapping[str, str], path: Path | None = None, *, ask: AskPassphrase | None = None
 ) -> Key | None:
-    """Return the key of ``path``, else of the file that COMITY_KEY_FILE names, else None.
+    """Return the client key of ``path``, else of the file of COMITY_KEY_FILE, else None.
 
     Raises:
-        KeyUnusableError: as ``load``.
+        KeyUnusableError: as ``load``, or a key of another kind.
     """
     named = environment.get(FILE_VARIABLE, "")
     chosen = path or (Path(named) if named else None)
     if chosen is None:
         return None
-    return load(chosen, ask=given_in(environment) or ask)
+    return Key(open_pair(chosen, ask=given_in(environment) or ask, kind=KeyKind.CLIENT))
 
 
 def given_in(environment: Mapping[str, str]) -> AskPassphrase | None:

@@ -12,7 +12,9 @@ from comity import keys
 from comity.cli.app import run
 from consensus import keyfile
 from consensus.keyfile import KeyKind, KeyPair
-from tests.comity.shell import Said
+from tests.comity.shell import Said, Shell, idle_shell
+
+__all__ = ["idle_shell"]
 
 PAIR = keyfile.from_seed(KeyKind.VALIDATOR, bytes(range(32)))
 
@@ -141,6 +143,26 @@ def test_a_vaults_line_of_text_is_a_key_and_can_be_sealed(words: Words) -> None:
     said = words("passphrase", "sealed.key", "--new-passphrase-file", line("one", "first"))
     assert said.status == 0
     assert keyfile.read(path.read_bytes(), "first").seed == b"\xab" * 32
+
+
+@pytest.mark.parametrize("kind", sorted(set(KeyKind) - {KeyKind.CLIENT}))
+@pytest.mark.parametrize("named", ["option", "environment"])
+def test_a_key_of_another_kind_is_not_acted_with(
+    idle_shell: Shell, monkeypatch: pytest.MonkeyPatch, kind: KeyKind, named: str
+) -> None:
+    pair = keyfile.from_seed(kind, bytes([50]) * 32)  # the official's, had it been a client key
+    sealed = keyfile.seal(pair, "x", salt=bytes(16), nonce=bytes(24), operations=1, memory_kib=8)
+    monkeypatch.setattr("comity.cli.options.ask_passphrase", lambda path: pytest.fail("asked"))
+    for name, data in (("open.key", keyfile.pack(pair)), ("under.key", sealed)):
+        Path(name).touch(0o600)
+        Path(name).write_bytes(data)
+        option = ["--key", name] if named == "option" else []
+        if not option:
+            monkeypatch.setenv("COMITY_KEY_FILE", name)
+        said = idle_shell("get", "note/1", *option, "--json")
+        wanted = f"{name} holds a {kind} key, a client key is needed"
+        assert (said.status, said.json["error"]) == (2, wanted)
+        assert "--key or COMITY_KEY_FILE" in said.json["hint"]
 
 
 @pytest.mark.parametrize(
