@@ -20,13 +20,16 @@ import nacl.bindings
 
 from comity.errors import KeyUnusableError
 from comity.files import advice, undoing
-from consensus import keyfile
+from consensus import codec, keyfile
 from consensus.errors import KeyFileError, PassphraseError
 from consensus.keyfile import KeyKind, KeyPair
 
 FILE_VARIABLE: Final = "COMITY_KEY_FILE"
 PASSPHRASE_VARIABLE: Final = "COMITY_KEY_PASSPHRASE"  # noqa: S105 (a name, not a secret)
 PASSPHRASE_FILE_VARIABLE: Final = "COMITY_KEY_PASSPHRASE_FILE"  # noqa: S105 (likewise)
+
+_MAGIC: Final = codec.encode("magic") + codec.encode(keyfile.MAGIC)
+"""What lies in every key file, of whatever version; a vault's may be text instead."""
 
 AskPassphrase = Callable[[Path], str | None]
 """Asks the person for the passphrase of a file; None when nobody can be asked."""
@@ -163,7 +166,8 @@ def read_file(path: Path, what: str = "key") -> bytes:
     """Return the bytes of a key file, or of a passphrase's, that is its user's alone.
 
     Raises:
-        KeyUnusableError: missing, not a file, unreadable, another user's, or open to others.
+        KeyUnusableError: missing, not a file, unreadable, no key file at all, another user's, or
+            open to others.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -172,6 +176,13 @@ def read_file(path: Path, what: str = "key") -> bytes:
             mode = status.st_mode
             if not stat.S_ISREG(mode):
                 raise KeyUnusableError(f"{path} is not a file", hint=f"name the {what}'s file")
+            data = file.read(keyfile.FILE_BYTES_MAX + 1)
+            if what == "key" and _MAGIC not in data and not data.startswith(keyfile.VAULT_HEAD):
+                raise KeyUnusableError(
+                    f"{path} is no key file",
+                    hint="`comity keys new` makes one; a key whose file is damaged comes back from "
+                    "its backup alone",
+                )
             if status.st_uid not in (os.geteuid(), 0):
                 raise KeyUnusableError(
                     f"{path} belongs to another user, who can change it",
@@ -181,7 +192,7 @@ def read_file(path: Path, what: str = "key") -> bytes:
                 raise KeyUnusableError(
                     f"{path} can be read by others", hint=f"run `chmod 600 {path}`"
                 )
-            return file.read(keyfile.FILE_BYTES_MAX + 1)
+            return data
     except OSError as error:
         missing_key = what == "key" and isinstance(error, FileNotFoundError)
         raise KeyUnusableError(

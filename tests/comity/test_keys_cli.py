@@ -173,7 +173,10 @@ def test_a_key_of_another_kind_is_not_acted_with(
         (["passphrase", "gone.key", "--remove"], "cannot read gone.key: No such file or directory"),
         (["check", "."], "cannot read .: Is a directory"),
         (["check", "wide.key"], "wide.key can be read by others"),
-        (["check", "text.key"], "text.key: "),
+        (["check", "text.key"], "text.key is no key file"),
+        (["show", "node.toml"], "node.toml is no key file"),
+        (["show", "genesis.cbor"], "genesis.cbor is no key file"),
+        (["show", "cut.key"], "cut.key: key file: not CBOR"),
         (["check", "v.key", "--genesis", "gone"], "cannot use the genesis file gone"),
         (["check", "v.key", "--genesis", "text.key"], "cannot use the genesis file text.key"),
         (["new", "v.key"], "v.key exists already"),
@@ -191,6 +194,12 @@ def test_bad_input_is_one_sentence_of_what_and_one_of_what_to_do(
     made("v.key")
     made("wide.key").chmod(0o644)
     line("text.key", "no key at all")
+    Path("node.toml").write_text("# comity keys new made a comity key\n" * 1000)
+    Path("node.toml").chmod(0o644)
+    Path("genesis.cbor").write_bytes(b"\xa2\x65magic\x6ecomity genesis\x67version\x01")
+    Path("genesis.cbor").chmod(0o644)
+    whole = made("cut.key").read_bytes()
+    Path("cut.key").write_bytes(whole[:-3])
     line("wide.pass", "x")
     Path("wide.pass").chmod(0o640)
     line("empty", "")
@@ -201,6 +210,18 @@ def test_bad_input_is_one_sentence_of_what_and_one_of_what_to_do(
     assert as_json["status"] == 2
     assert as_json["hint"]
     assert {each.name: each.read_bytes() for each in Path().iterdir()} == before
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_what_is_no_key_file_is_called_that_before_anything_is_asked_of_it(
+    idle_shell: Shell, mode: int
+) -> None:
+    Path("node.toml").write_text("[node]\nagency = 'registry'\n")
+    Path("node.toml").chmod(mode)
+    said = idle_shell("get", "note/1", "--key", "node.toml", "--json")
+    assert (said.status, said.json["error"]) == (2, "node.toml is no key file")
+    assert "`comity keys new`" in said.json["hint"]
+    assert "chmod" not in said.json["hint"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file of another user")
