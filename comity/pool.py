@@ -34,6 +34,8 @@ AVOID_SECONDS: Final = 1.0
 AVOID_SECONDS_MAX: Final = 60.0
 _EXPIRED: Final = 10
 """``X509_V_ERR_CERT_HAS_EXPIRED`` of OpenSSL."""
+_NO_TLS: Final = "WRONG_VERSION_NUMBER"
+"""``SSL_R_WRONG_VERSION_NUMBER`` of OpenSSL: what came is no record of TLS."""
 PAGES_MAX: Final = 64
 """Pages of committees that one node is asked for in a row: 1,024 changes."""
 
@@ -85,6 +87,9 @@ async def dial_tls(server: Server) -> trio.abc.Stream:
         cause = error.__cause__ or error
         if isinstance(cause, ssl.SSLCertVerificationError):
             raise _unknown_node(where, cause) from error
+        if isinstance(cause, ssl.SSLError) and cause.reason == _NO_TLS:
+            said = f"{where}: what listens there speaks no TLS; is that its port for clients?"
+            raise NotReachableError(said) from error
         raise NotReachableError(f"no TLS session with {where}: {cause}") from error
     except BaseException:
         await trio.aclose_forcefully(stream)

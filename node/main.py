@@ -280,10 +280,12 @@ def _check_addresses(config: Config, identity: Identity, *, runs: bool = False) 
                     f"{name}: {host}:{port} is in use, by the running node or somebody else"
                 )
                 continue
+            section = f"[{name.partition('.')[0]}]"
+            hint = f"stop what uses the address, or name another under {section}"
+            if error.errno == errno.EADDRNOTAVAIL:
+                hint = f"name an address that this machine has under {section}"
             raise ConfigError(
-                f"{name}: cannot listen on {host}:{port}: {error.strerror}",
-                hint="stop what uses the address, or name another under "
-                f"[{name.partition('.')[0]}]",
+                f"{name}: cannot listen on {host}:{port}: {error.strerror}", hint=hint
             ) from error
     return found
 

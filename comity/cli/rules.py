@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,7 +62,8 @@ def check(
         found += check_text(text, str(path), _neighbours(known, path, others))
     shown = found_table(found)
     if not any(isinstance(each, Problem) for each in found):
-        emit(output, found_value(found), Group(shown, Text("the rules hold", style="green")))
+        holds = Text("the rules hold", style="green")
+        emit(output, found_value(found), Group(shown, holds) if found else holds)
         return 0
     emit(output, found_value(found), shown)
     return 1
@@ -158,9 +160,11 @@ def show(
             found = await _beside(client, domain, number, found)
         summaries = {each.domain: each for each in describe(found.book)}
         if domain not in summaries:
+            near = get_close_matches(domain, summaries, 1)
+            listed = "`comity rules show` lists those that have"
             raise UsageError(
                 f"no domain {domain!r} has rules here",
-                hint="`comity rules show` lists those that have",
+                hint=f"did you mean {near[0]}? {listed}" if near else listed,
             )
         rule_set = found.book.rule_sets[domain]
         does = {name: action.summary for name, action in rule_set.actions.items()}

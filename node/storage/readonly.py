@@ -62,8 +62,10 @@ def open_store(directory: Path, *, chain: bytes | None) -> tuple[lmdb.Environmen
     if not data.is_file():
         raise NoDataError(f"there is no store in {directory}")
     if is_in_use(directory):
-        said = f"a node runs on {directory}"
-        raise InUseError(said, hint="ask the node itself under its address (name=host:port), stop it, or take a copy")
+        raise InUseError(
+            f"a node runs on {directory}",
+            hint="ask the node itself under its address (name=host:port), stop it, or take a copy",
+        )
     try:
         environment = lmdb.open(
             str(directory), readonly=True, lock=False, max_dbs=tables.TABLES_MAX, create=False

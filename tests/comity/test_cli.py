@@ -204,6 +204,7 @@ BAD: list[tuple[str, int, str]] = [
     ("decisions --from -1", 2, "--from"),
     ("statements --from 1 --count 0", 2, "is not between 1 and 64"),
     ("rules show nothing", 2, "no domain 'nothing' has rules here"),
+    ("rules show note", 2, "did you mean notes?"),
     ("rules check", 2, "no file is named"),
     ("rules check missing.toml", 2, "missing.toml: No such file"),
     ("rules check binary.toml", 2, "is not text in UTF-8"),
@@ -501,6 +502,8 @@ def test_passphrases_that_differ_make_no_key(
 def test_rules_are_checked_with_line_and_reason(idle_shell: Shell) -> None:
     good = sorted(str(path) for path in RULES.glob("*.toml"))
     assert "the rules hold" in idle_shell("rules", "check", *good).out
+    [identity] = [path for path in good if path.endswith("identity.toml")]
+    assert idle_shell("rules", "check", identity).out.strip() == "the rules hold"
     text = (RULES / "payments.toml").read_text()
     Path("payments.toml").write_text(text.replace("require = [", "requires = [", 1))
     found = idle_shell("rules", "check", "payments.toml", "--with", str(RULES), "--json")
