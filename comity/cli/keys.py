@@ -18,6 +18,7 @@ from comity.cli.options import (
     OUTPUT,
     REACH,
     WARN_DAYS_MAX,
+    NotInForceError,
     Output,
     Reach,
     UsageError,
@@ -196,12 +197,20 @@ def check(
     }
     from comity.endings import endings, soon
 
+    warned: list[str] = []
     found: Sequence[Ending] = ()
     now_ms = time.time_ns() // 1_000_000
     if network and pair.kind is KeyKind.CLIENT:
-        held = with_key(reach, Key(pair), _authority, genesis_bytes(reach))
-        value |= {"principal": held.principal, "agency": held.agency, "fault": held.fault or None}
-        found, now_ms = endings(held), held.time_ms
+        try:
+            held = with_key(reach, Key(pair), _authority, genesis_bytes(reach))
+        except NotInForceError as error:
+            nobody = "in force for nobody in this network"
+            value |= {"principal": None, "agency": None, "fault": nobody}
+            warned.append(f"this key is {nobody}; {error.hint}")
+        else:
+            fault = held.fault or None
+            value |= {"principal": held.principal, "agency": held.agency, "fault": fault}
+            found, now_ms = endings(held), held.time_ms
     elif network or reach.genesis is not None:
         committee = _genesis(reach.genesis).committee if reach.genesis is not None else None
         if network:
@@ -213,8 +222,9 @@ def check(
     rows = [(name, each) for name, each in value.items() if name != "ends" and each is not None]
     rows += [("ends", each.words(now_ms)) for each in found]
     emit(output, value, pairs(rows))
-    for each in near if not output.json else ():
-        print(f"warning: {each.words(now_ms)}; {each.advice}.", file=sys.stderr)
+    warned += [f"{each.words(now_ms)}; {each.advice}" for each in near]
+    for said in warned if not output.json else ():
+        print(f"warning: {said}.", file=sys.stderr)
     return 1 if near or value.get("fault") else 0
 
 

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from getpass import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
@@ -79,6 +79,10 @@ class UsageError(DraftError):
 
     code = "USAGE"
     advice = "`comity COMMAND --help` has examples"
+
+
+class NotInForceError(RequestError):
+    """A node lets nobody act with this key: never registered, replaced, revoked, or suspended."""
 
 
 OUTPUT: Final = Output()
@@ -233,6 +237,9 @@ def with_key(
 
     Args:
         genesis: bytes of the genesis file.
+
+    Raises:
+        NotInForceError: DENIED, and the network has the key in force for nobody.
     """
     import trio
 
@@ -249,15 +256,50 @@ def with_key(
             patience_seconds=reach.patience,
             purpose=reach.purpose,
         ) as client:
-            return await work(client)
+            try:
+                return await work(client)
+            except RequestError as error:
+                if error.reason != Status.DENIED.name:
+                    raise
+                raise await _denied(client, error) from error
 
     if not 0 < reach.patience <= PATIENCE_SECONDS_MAX:
         raise UsageError(f"--patience is more than 0 and at most {PATIENCE_SECONDS_MAX:g} seconds")
-    try:
-        return trio.run(run)
-    except RequestError as error:
-        if error.reason == Status.DENIED.name and key is None:
-            error.hint = f"act with a key: --key or {keys.FILE_VARIABLE}"
-        elif error.reason == Status.DENIED.name and not error.hint:
-            error.hint = "`comity access` says who may read what, and by which rule"
-        raise
+    return trio.run(run)
+
+
+async def _denied(client: Client, error: RequestError) -> RequestError:
+    """Return what a node denied, in words for whoever has this key, or none."""
+    act_with = f"--key or {keys.FILE_VARIABLE}"
+    problem, key = error.problem, client.key
+    if key is None:
+        hint = f"act with a key: {act_with}"
+        return RequestError(error.status, replace(problem, message="this needs a key", hint=hint))
+    if not await _in_force(client, key):
+        said = "this key may not do that: it is in force for nobody in this network"
+        hint = (
+            "ask your agency's administrator to register it, or what became of it "
+            f"(`comity get key/0x{key.public.hex()}`); or act with another one: {act_with}"
+        )
+        return NotInForceError(error.status, replace(problem, message=said, hint=hint))
+    hint = problem.hint or "`comity access` says who may read what, and by which rule"
+    return RequestError(error.status, replace(problem, hint=hint))
+
+
+async def _in_force(client: Client, key: Key) -> bool:
+    """Return whether a node lets this key ask for itself, as it lets everybody's that is in force.
+
+    What cannot be asked, or not in time, is not held against the key.
+    """
+    import trio
+
+    with trio.move_on_after(WARN_SECONDS_MAX):
+        try:
+            await client.get("key", key.public)
+        except RequestError as error:
+            return error.reason != Status.DENIED.name
+        except ForkError:
+            raise
+        except ComityError:
+            return True
+    return True

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from comity import keys
 from comity.cli.acts import expectation
 from comity.cli.app import run
 from comity.cli.options import UsageError
@@ -165,8 +166,38 @@ def test_stranger_is_told_to_bring_a_key(shell: Shell, monkeypatch: pytest.Monke
     monkeypatch.delenv("COMITY_KEY_FILE")
     said = shell("get", "note/1")
     assert said.status == 1
-    assert "--key or COMITY_KEY_FILE" in said.err
+    assert said.err.startswith("error: this needs a key.")
+    assert "act with a key: --key or COMITY_KEY_FILE" in said.err
     assert shell("status").status == 0
+
+
+WORDS_OF_STRANGERS = [
+    "get note/1", "authority", "submit notes.write number=1 text=t amount=5", "decisions --last 1"
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", WORDS_OF_STRANGERS)
+def test_a_key_that_is_nobodys_is_called_that_and_how_to_find_out(
+    idle_shell: Shell, words: str
+) -> None:
+    public = keys.open_pair(Path("stranger.key")).public.hex()
+    said = idle_shell(*words.split(), "--key", "stranger.key", "--json")
+    assert (said.status, said.json["code"]) == (1, "DENIED")
+    assert said.json["error"] == (
+        "this key may not do that: it is in force for nobody in this network"
+    )
+    for part in ("administrator", f"`comity get key/0x{public}`", "--key or COMITY_KEY_FILE"):
+        assert part in said.json["hint"]
+
+
+def test_a_key_that_is_somebodys_is_not_called_nobodys(idle_shell: Shell) -> None:
+    said = idle_shell("decisions", "--last", "1", "--key", "citizen.key", "--json")
+    assert (said.status, said.json["code"]) == (1, "DENIED")
+    assert said.json["error"] == "this key may not do that"
+    said = idle_shell("get", "note/1", "--key", "citizen.key", "--json")
+    assert said.status == 1
+    assert "nobody" not in said.json["error"]
+    assert "`comity access`" in said.json["hint"]
 
 
 # --- bad input ------------------------------------------------------------------------------------

@@ -236,9 +236,18 @@ def test_a_check_with_the_network_lists_what_ends_and_its_status_says_soon(shell
 def test_a_check_of_a_key_that_is_over_or_unknown_says_so(shell: Shell) -> None:
     replaced(shell.twin, shell.twin.now_ms - DAY, COMPROMISED)
     for name in ("official.key", "stranger.key"):
+        public = keys.open_pair(Path(name)).public.hex()
         said = shell("keys", "check", name, "--network")
         assert said.status == 1
-        assert "hint" in said.err
+        assert all(each in said.out for each in ("client", public, "in force for nobody"))
+        assert "warning: this key is in force for nobody in this network; ask your" in said.err
+        assert f"`comity get key/0x{public}`" in said.err
+        said = shell("keys", "check", name, "--network", "--json")
+        assert (said.status, said.err, said.json) == (1, "", {
+            "file": name, "kind": "client", "public": f"0x{public}", "sealed": False,
+            "opens": True, "principal": None, "agency": None,
+            "fault": "in force for nobody in this network", "ends": [],
+        })  # fmt: skip
     said = shell("keys", "check", "official.key", "--network", "--key", "citizen.key")
     assert said.status == 2
     assert "--key names another key" in said.err
