@@ -48,7 +48,7 @@ class CeremonyError(DraftError):
     """What the agencies bring together does not make a network. ``mistakes`` has all that is."""
 
     code = "CEREMONY"
-    advice = "have the agency named mend it; then everybody merges again"
+    advice = "name all agencies' files, and have the one named mend its own; then everybody merges"
 
     def __init__(self, mistakes: Sequence[str]) -> None:
         super().__init__("; ".join(mistakes))

@@ -102,7 +102,8 @@ def found_table(found: Sequence[Problem | Note]) -> Table:
     for each in found_value(found):
         style = "red" if each["kind"] == "problem" else "yellow"
         kind = Text(each["kind"], style=style)
-        shown.add_row(each["file"], str(each["line"]), kind, each["what"], each["hint"])
+        line = str(each["line"] or "")  # of the whole file: none
+        shown.add_row(each["file"], line, kind, each["what"], each["hint"])
     return shown
 
 
