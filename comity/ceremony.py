@@ -48,7 +48,9 @@ class CeremonyError(DraftError):
     """What the agencies bring together does not make a network. ``mistakes`` has all that is."""
 
     code = "CEREMONY"
-    advice = "name all agencies' files, and have the one named mend its own; then everybody merges"
+    advice = (
+        "name all agencies' files, and have the one named mend its own; then everybody merges again"
+    )
 
     def __init__(self, mistakes: Sequence[str]) -> None:
         super().__init__("; ".join(mistakes))
