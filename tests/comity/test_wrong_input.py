@@ -83,9 +83,9 @@ class Cell:
 AT = "--peers 10.0.0.1:7400 --clients 10.0.0.1:7401"
 ENROL = f"founding/terms.toml --agency registry {AT} -o new"
 MEMBERS = " ".join(f"founding/{each}/{each}.member" for each in AGENCIES)
-REACH = "--genesis net --patience 0.05 --key person.key"
-SEALED = "--genesis net --patience 0.05 --key sealed.key"
-WIDE = "--genesis net --patience 0.05 --key wide.key"
+REACH = "--genesis net --patience 0.25 --key person.key"
+SEALED = "--genesis net --patience 0.25 --key sealed.key"
+WIDE = "--genesis net --patience 0.25 --key wide.key"
 NO_NET = "--genesis nowhere --key person.key"
 WRONG = {"COMITY_KEY_PASSPHRASE": "wrong"}
 NODE_WRONG = {"COMITY_NODE_PASSPHRASE": "wrong"}
@@ -274,7 +274,7 @@ CELLS = [
     # --- network: members ---
     *_client("network members"),
     Cell(
-        "network members", INPUT, REACH.replace("0.05", "0"), "--patience is more than 0", "--help"
+        "network members", INPUT, REACH.replace("0.25", "0"), "--patience is more than 0", "--help"
     ),
     Cell("network members", UNREADABLE, REACH, DENIED, USER, shut="person.key"),
     *_client("network propose-member", "net.member"),
