@@ -195,7 +195,10 @@ class Follower:
     async def _receive(self, sender: trio.MemorySendChannel[ChangedHeight]) -> None:
         async with sender, aclosing(self._client.changes(self.progress.height + 1)) as feed:
             async for height in feed:
-                await sender.send(height)
+                try:
+                    await sender.send(height)
+                except trio.BrokenResourceError:
+                    return  # who writes has failed, and says why
                 self._look()
                 if height.height.height == self._last:
                     return

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from comity.feeding import parquet
 from comity.feeding.check_parquet import ParquetCopy
 from comity.feeding.checking import Report, check
 from comity.feeding.errors import CopyDamagedError, FeedSetupError
+from comity.feeding.following import Bounds, Follower
 from comity.feeding.parquet import MANIFEST, Parquet, read_manifest
 from tests.comity.feeding.office import TOKEN, act, copied, office, worked
 from tests.comity.twin import Twin, harness
@@ -86,6 +88,16 @@ def files(folder: Path, name: str) -> list[Path]:
 
 class Cut(BaseException):
     """What a kill is to the code it hits."""
+
+
+async def test_what_comes_after_a_write_has_failed_does_not_hide_why(tmp_path: Path) -> None:
+    async with office() as (_, client):
+        await worked(client)
+        follower = Follower(client, Parquet(tmp_path), Bounds(0, -1, 2.0), lambda words: None)
+        sender, receiver = trio.open_memory_channel[Any](0)
+        receiver.close()  # as the task that writes does when it fails
+        with trio.fail_after(10):
+            await follower._receive(sender)
 
 
 async def test_wherever_it_is_cut_off_the_copy_goes_on_and_is_right(
