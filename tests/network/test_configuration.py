@@ -287,16 +287,17 @@ async def test_a_node_ends_with_one_line_and_harms_nothing(
             f"listen.clients: cannot listen on {address}: Address already in use",
             "name another under [listen]",
         ),
-        "client address of another machine": (
-            lambda setup: setup.listen(clients="192.0.2.1:4000"),  # RFC 5737: nobody's
-            "listen.clients: cannot listen on 192.0.2.1:4000: Cannot assign requested address",
-            "name an address that this machine has under [listen]",
-        ),
     }
     with taken:
         async with trio.open_nursery() as nursery:
             for name, rest in cases.items():
                 nursery.start_soon(case, name, *rest)
+    await case(  # by itself: it and the one before it get as far as to hold the validator's key
+        "client address of another machine",
+        lambda setup: setup.listen(clients="192.0.2.1:4000"),  # RFC 5737: nobody's
+        "listen.clients: cannot listen on 192.0.2.1:4000: Cannot assign requested address",
+        "name an address that this machine has under [listen]",
+    )
     await start(town, AGENT)
     await agreed(town, height=before + 1)
 
