@@ -21,7 +21,7 @@ from comity.cli.options import (
     refuse_existing,
     with_client,
 )
-from comity.cli.rule_names import action_names
+from comity.cli.rule_names import emit_decision
 from comity.cli.values import parse_id, parse_moment, parse_value, time_word
 from comity.client import Client
 from comity.disclosing import Disclosures, Opened, Wanted
@@ -84,9 +84,7 @@ def disclose(
             reason=reason,
         )
         if made.opened is None:
-            names = {} if output.json else await action_names(client)
-            table = show.decision_table(made.decision, names)
-            show.emit(output, show.decision_value(made.decision), table)
+            await emit_decision(client, output, made.decision)
             return 1
         _written(client, output, made.opened, file)
         return 0

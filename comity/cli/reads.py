@@ -12,7 +12,7 @@ from rich.text import Text
 from comity import listing
 from comity.cli import sealing, show
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
-from comity.cli.rule_names import action_names, rulebook
+from comity.cli.rule_names import action_names, emit_decision, rulebook
 from comity.cli.values import (
     natural,
     parse_id,
@@ -193,8 +193,7 @@ def decision(txid: str, /, *, reach: Reach = REACH, output: Output = OUTPUT) -> 
 
     async def work(client: Client) -> int:
         found = await client.decision(wanted)
-        names = {} if output.json else await action_names(client)
-        show.emit(output, show.decision_value(found), show.decision_table(found, names))
+        await emit_decision(client, output, found)
         return 1 if found.state == "refused" else 0
 
     return with_client(reach, work)

@@ -1,9 +1,12 @@
-"""What the rules in force call things, for tables."""
+"""What the rules in force call things, for tables, and decisions shown with it."""
 
 from __future__ import annotations
 
+from comity.cli import show
+from comity.cli.options import Output
 from comity.client import Client
 from comity.errors import RequestError
+from comity.results import Decision
 from consensus.ledger.model import Rulebook
 
 
@@ -23,3 +26,9 @@ async def action_names(client: Client) -> dict[bytes, str]:
         for rule_set in (book.rule_sets.values() if book is not None else ())
         for action in rule_set.actions.values()
     }
+
+
+async def emit_decision(client: Client, output: Output, decision: Decision) -> None:
+    """Print a decision; people see its actions by name."""
+    names = {} if output.json else await action_names(client)
+    show.emit(output, show.decision_value(decision), show.decision_table(decision, names))

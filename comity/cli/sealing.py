@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from comity.cli import show
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
-from comity.cli.rule_names import action_names
+from comity.cli.rule_names import emit_decision
 from comity.cli.values import parse_place
 from comity.client import Client
 from comity.drafting import Sealed
@@ -56,9 +56,7 @@ def erase(
         decision = await client.erase(
             agency, str(kind), id_, fields, legal, reason=reason, propose=propose
         )
-        names = {} if output.json else await action_names(client)
-        table = show.decision_table(decision, names)
-        show.emit(output, show.decision_value(decision), table)
+        await emit_decision(client, output, decision)
         if decision.code == "NEEDS_APPROVAL" and not output.json:
             show.err().print("hint:  with --propose it waits for its approvals.")
         return 1 if decision.state == "refused" else 0
