@@ -33,7 +33,7 @@ from scripts.demo_parts import cast as casting
 from scripts.demo_parts import conflicts, crashes, evidence, explore, judged, payday, powers
 from scripts.demo_parts.cast import Cast
 from scripts.demo_parts.explore import Line
-from scripts.demo_parts.story import Story, WrongError, money
+from scripts.demo_parts.story import Story, WrongError, money, tell_wrong
 from scripts.localnet import ENDING, ROOT, LocalNetwork, one_way_to_end
 from scripts.programme import PROGRAMMES, read_script, tell
 
@@ -236,9 +236,7 @@ def _ended(console: Console, folder: Path, error: BaseException) -> int:
             console.print("  ended before its end", highlight=False)
             status = INTERRUPTED
         case WrongError():
-            console.print(f"  [red]✗ {escape(error.claim)}[/]", highlight=False)
-            console.print(f"    expected {escape(error.expected)}", highlight=False)
-            console.print(f"    seen     {escape(error.seen)}", highlight=False)
+            tell_wrong(console, error)
         case ComityError():
             console.print(f"  [red]✗ {escape(error.message)}[/]", highlight=False)
             console.print(f"    {escape(error.hint)}", highlight=False)

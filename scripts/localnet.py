@@ -128,9 +128,11 @@ class LocalNetwork:
 
     def not_ready(self, agency: str) -> RuntimeError:
         """Return what to raise of a node that does not become ready; shows its log's end."""
+        return RuntimeError(f"the node of {agency} did not become ready; {self._log_end(agency)}")
+
+    def _log_end(self, agency: str) -> str:
         path = self.folder / agency / LOG_NAME
-        tail = self.log(agency)[-3000:]
-        return RuntimeError(f"the node of {agency} did not become ready; {path} ends with:\n{tail}")
+        return f"{path} ends with:\n{self.log(agency)[-3000:]}"
 
     def ready(self, agency: str) -> bool:
         """Whether a node says that it is ready."""
@@ -179,6 +181,12 @@ class LocalNetwork:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        """Stop all nodes; an error that ends the use tells of nodes that had stopped before."""
+        if error is not None:
+            for agency, process in self.processes.items():
+                if (status := process.poll()) is not None:
+                    end = self._log_end(agency)
+                    error.add_note(f"the node of {agency} had ended with status {status}; {end}")
         self.stop()
 
 

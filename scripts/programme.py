@@ -71,7 +71,7 @@ from consensus.ledger.disclosures import disclosure_id
 from consensus.ledger.effects import hold_id, record_id
 from consensus.ledger.emergency import review_id
 from consensus.ledger.types import Type
-from scripts.demo_parts.story import Story, WrongError
+from scripts.demo_parts.story import Story, WrongError, tell_wrong
 from scripts.localnet import ROOT, LocalNetwork, found, one_way_to_end
 
 PROGRAMMES: Final = ROOT / "configs/programmes"
@@ -442,9 +442,7 @@ def programme(
             place = folder or Path(temporary) / "network"
             tell(script, PROGRAMMES / name / "rules", place, story)
     except WrongError as wrong:
-        console.print(
-            f"[red]✗ {wrong.claim}[/]\n  expected: {wrong.expected}\n  seen:     {wrong.seen}"
-        )
+        tell_wrong(console, wrong)
         return 1
     story.summary()
     return 0

@@ -35,6 +35,15 @@ class Scene:
     seconds: float = 0.0
 
 
+def tell_wrong(console: Console, error: WrongError) -> None:
+    """Print a false claim, and what is noted of it, such as a node that had ended."""
+    console.print(f"  [red]✗ {escape(error.claim)}[/]", highlight=False)
+    console.print(f"    expected {escape(error.expected)}", highlight=False)
+    console.print(f"    seen     {escape(error.seen)}", highlight=False)
+    for note in getattr(error, "__notes__", ()):
+        console.print(f"    {escape(note)}", highlight=False, soft_wrap=True)
+
+
 class Story:
     """Prints scenes and claims; the first false claim ends it.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import tomllib
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from comity import founding
 from comity.cli.network import FREE_PORTS
@@ -15,6 +17,7 @@ from consensus.genesis import OFFICIAL, OpeningBalance
 from consensus.ledger.rules import compile_rulebook, decode_definition
 from scripts import localnet
 from scripts.demo_parts import cast
+from scripts.demo_parts.story import WrongError, tell_wrong
 from scripts.localnet import ROOT
 
 RULES = sorted((ROOT / "configs" / "rules").glob("*.toml"))
@@ -66,6 +69,22 @@ def test_nothing_runs_before_it_is_started(tmp_path: Path) -> None:
     assert not any(made.running(agency) for agency in made.agencies)
     assert made.http("treasury", "/readyz") == b""
     made.stop()
+
+
+def test_error_that_ends_the_use_tells_of_a_node_that_had_ended(tmp_path: Path) -> None:
+    made = localnet.found(tmp_path / "net", RULES)
+    made.programs = {"registry": ("this_module_is_missing",)}
+    with pytest.raises(WrongError) as caught, made:
+        made.start("registry")
+        assert made.processes["registry"].wait(30) == 1
+        raise WrongError("all is well", "[two]", "one")
+    (note,) = caught.value.__notes__
+    assert "the node of registry had ended with status 1" in note
+    assert "No module named this_module_is_missing" in note
+    out = io.StringIO()
+    tell_wrong(Console(file=out, width=40), caught.value)
+    for each in ("✗ all is well", "expected [two]", "seen     one", note):
+        assert each in out.getvalue()
 
 
 def test_plan_of_the_demonstration_gives_only_roles_that_a_rule_set_asks_for() -> None:
