@@ -74,10 +74,15 @@ def test_nothing_runs_before_it_is_started(tmp_path: Path) -> None:
 def test_error_that_ends_the_use_tells_of_a_node_that_had_ended(tmp_path: Path) -> None:
     made = localnet.found(tmp_path / "net", RULES)
     made.programs = {"registry": ("this_module_is_missing",)}
-    with pytest.raises(WrongError) as caught, made:
-        made.start("registry")
-        assert made.processes["registry"].wait(30) == 1
-        raise WrongError("all is well", "[two]", "one")
+
+    def use() -> None:
+        with made:
+            made.start("registry")
+            assert made.processes["registry"].wait(30) == 1
+            raise WrongError("all is well", "[two]", "one")
+
+    with pytest.raises(WrongError) as caught:
+        use()
     (note,) = caught.value.__notes__
     assert "the node of registry had ended with status 1" in note
     assert "No module named this_module_is_missing" in note
