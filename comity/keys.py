@@ -224,7 +224,7 @@ def open_pair(
     try:
         info = keyfile.describe(data)
         if kind is not None and info.kind is not kind:
-            raise KeyUnusableError(f"{path} holds a {info.kind} key, a {kind} key is needed")
+            raise KeyUnusableError(keyfile.other_kind(path, info.kind, kind))
         passphrase = ask(path) if info.sealed and ask is not None else None
         return keyfile.read(data, passphrase)
     except PassphraseError as error:

@@ -96,6 +96,11 @@ _FILE: Final = codec.mapping(
 )
 
 
+def other_kind(where: object, found: KeyKind, needed: KeyKind) -> str:
+    """Return what is wrong with a key file that holds a key of another kind."""
+    return f"{where} holds a {found} key, a {needed} key is needed"
+
+
 def from_seed(kind: KeyKind, seed: bytes) -> KeyPair:
     """Return the key of a 32-byte ``seed``, which must come from the system's generator."""
     invariant(len(seed) == SEED_BYTES, "a seed has 32 bytes")

@@ -45,7 +45,7 @@ def of_kind(path: Path, key: KeyPair, kind: KeyKind) -> KeyPair:
     """Return the key of the file at ``path`` if it is of this kind. Raises KeyFileError if not."""
     if key.kind is not kind:
         raise KeyFileError(
-            f"{path} holds a {key.kind} key, a {kind} key is needed",
+            keyfile.other_kind(path, key.kind, kind),
             hint="name the right file in the configuration",
         )
     return key
