@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from comity.client import Client, RulesInForce
     from comity.drafting import Call, Sealed
     from comity.errors import (
+        AbsentError,
         ClientError,
         ClosedError,
         DraftError,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from comity.sealing import Unsealed
 
 __all__ = [
+    "AbsentError",
     "BlockingClient",
     "Call",
     "Circular",
@@ -83,8 +85,8 @@ _HOMES: Final = {
     "circulars": "Circular",
     "client": "Client RulesInForce",
     "drafting": "Call Sealed",
-    "errors": "ClientError ClosedError DraftError ForkError KeyUnusableError MovedError "
-    "NotReachableError RequestError StaleAnswerError UndecidedError",
+    "errors": "AbsentError ClientError ClosedError DraftError ForkError KeyUnusableError "
+    "MovedError NotReachableError RequestError StaleAnswerError UndecidedError",
     "keys": "Key",
     "proposals": "Moved Proposed ProposedPage Redraft",
     "results": "Cursor Decision Entry Height Hold Holds Listing Refusal",

@@ -46,7 +46,7 @@ from consensus.ledger.disclosures import (
 )
 from consensus.ledger.layout import Key as KeyLeaf
 from consensus.ledger.layout import Principal
-from consensus.ledger.model import WHOLE, Kind
+from consensus.ledger.model import WHOLE, Kind, Rulebook
 from consensus.protocol import DISCLOSURES_MAX, KEYS_MAX, PAGE_MAX, GetDisclosed, StateKey
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ class DisclosureActs:
         async def get(self, namespace: str, *components: Value) -> Entry: ...
         async def get_many(self, keys: Sequence[StateKey]) -> tuple[Entry, ...]: ...
         async def rules(self, *, refresh: bool = False) -> RulesInForce: ...
+        async def now_ms(self) -> int: ...
         async def unseal(self, entry: Entry) -> dict[str, Unsealed]: ...
         async def transact(
             self, *calls: Call, reads: Sequence[Entry] = (), reason: str = ""
@@ -138,14 +139,14 @@ class DisclosureActs:
             reason: of the transaction.
 
         Raises:
-            DraftError: there is no such kind or field.
+            DraftError: there is no such kind or field, or the end is past by the network's time.
             RequestError: the act is certified, and its node does not give what it opens: the
                 message says why. ``disclosed`` asks again.
             KeyUnusableError, UndecidedError: as ``transact``.
         """
         if not 0 < len(wanted) <= CALLS_MAX:
             raise DraftError(f"one to {CALLS_MAX} records are opened at once")
-        kinds = (await self.rules()).book.kinds
+        book = (await self.rules()).book
         calls = [
             Call(
                 "charter",
@@ -154,7 +155,7 @@ class DisclosureActs:
                     "kind": each.kind,
                     "id": list(each.id),
                     "version": each.version,
-                    "fields": leaves_of(kinds.get(each.kind), each),
+                    "fields": leaves_of(book, each),
                     "audience": list(to),
                     "purpose": purpose,
                     "legal": legal,
@@ -163,6 +164,11 @@ class DisclosureActs:
             )
             for each in wanted
         ]
+        if until_ms <= await self.now_ms():
+            raise DraftError(
+                "it would be over already: the network's time is past that of its end",
+                hint="name a later end; `comity statements --last 1` shows the network's time",
+            )
         decision = await self.transact(*calls, reason=reason)
         if not decision.applied:
             return Disclosing(decision)
@@ -329,14 +335,15 @@ def _sealed_in(kind: Kind | None, shown: Field, inside: Sequence[str]) -> list[t
     return found
 
 
-def leaves_of(kind: Kind | None, wanted: Wanted) -> list[str]:
+def leaves_of(book: Rulebook, wanted: Wanted) -> list[str]:
     """Return the leaves that hold fields of a record, ascending.
 
     Raises:
         DraftError: there is no such kind or field.
     """
+    kind = book.kinds.get(wanted.kind)
     if kind is None:
-        raise DraftError(f"no domain has a kind {wanted.kind!r}")
+        raise listing.unknown_kind(wanted.kind, book.kinds)
     leaves: dict[str, None] = {}
     for name in wanted.fields:
         leaf = kind.leaf_of.get(name, name)

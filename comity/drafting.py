@@ -12,15 +12,14 @@ Not here: reading (``client``), signatures (``keys``).
 from __future__ import annotations
 
 import contextlib
-import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
 from comity.errors import DraftError
 from comity.results import Entry
-from comity.words import place_word
+from comity.words import place_word, suggest
 from consensus.codec import Value
 from consensus.errors import DecodeError
 from consensus.ledger import indexes, layout, transaction
@@ -91,10 +90,10 @@ def find_action(book: Rulebook, domain: str, name: str) -> Action:
     """
     rules = book.rule_sets.get(domain)
     if rules is None:
-        raise DraftError(f"no domain {domain!r} has rules here{_close(domain, book.rule_sets)}")
+        raise DraftError(f"no domain {domain!r} has rules here{_or_rather(domain, book.rule_sets)}")
     action = rules.actions.get(name)
     if action is None:
-        raise DraftError(f"{domain} has no action {name!r}{_close(name, rules.actions)}")
+        raise DraftError(f"{domain} has no action {name!r}{_or_rather(name, rules.actions)}")
     return action
 
 
@@ -108,7 +107,7 @@ def bind(action: Action, inputs: Mapping[str, Value]) -> list[Value]:
     where = f"{action.domain}.{action.name}"
     for name in inputs:
         if name not in names:
-            raise DraftError(f"{where} has no input {name!r}{_close(name, names)}")
+            raise DraftError(f"{where} has no input {name!r}{_or_rather(name, names)}")
     for each in action.inputs:
         if each.name not in inputs and not each.optional:
             raise DraftError(f"{where} needs the input {each.name!r} ({each.type.text})")
@@ -485,8 +484,6 @@ def fields_of(entry: Entry, kind: Kind) -> dict[str, Value]:
     return found
 
 
-def _close(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    found = difflib.get_close_matches(word, list(known), 1)
-    if found:
-        return f"; did you mean {found[0]!r}?"
-    return f"; there are {', '.join(sorted(known))}" if known else ""
+def _or_rather(typed: str, known: Collection[str]) -> str:
+    said = suggest(typed, known)
+    return f"; {said}" if said else ""

@@ -7,6 +7,7 @@
     │   ├── OtherVersionError        no node speaks this release's version of the protocol
     │   ├── UndecidedError           sent, and not known to be decided: submit the same bytes again
     │   ├── RequestError             a node answered with an error; knows status and code
+    │   │   └── AbsentError          what was asked for is proved not to be there
     │   ├── KeyUnusableError         no key, or one that cannot be used here
     │   ├── DraftError               what was asked for cannot be written as a transaction
     │   │   └── FileError            a file or folder that a command cannot read or write
@@ -91,6 +92,13 @@ class RequestError(ClientError):
     def elsewhere(self) -> bool:
         """Whether another node, or the same one later, may well answer otherwise."""
         return self.status in (Status.BUSY, Status.UNAVAILABLE)
+
+
+class AbsentError(RequestError):
+    """What was asked for, or is to be acted on, is not there, as is proved: ``NOT_FOUND``."""
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(Status.NOT_FOUND, Problem(Status.NOT_FOUND.name, message, hint))
 
 
 class KeyUnusableError(ClientError):

@@ -21,10 +21,10 @@ from comity.authority import (
     judge_access,
     roles_known,
 )
-from comity.errors import DraftError, RequestError
+from comity.errors import AbsentError, DraftError, RequestError
 from comity.listing import unproved
 from comity.results import Entry, Simulation
-from consensus.answers import Problem
+from comity.words import word
 from consensus.asking import Reading, read_readings
 from consensus.codec import Value
 from consensus.ledger import layout
@@ -83,8 +83,8 @@ class Inquiries:
 
         Raises:
             DraftError: of whom is not said, and this client has no key.
-            RequestError: DENIED: this key may not read that; NOT_FOUND: no such principal, or
-                nobody has this client's key.
+            AbsentError: no such principal, or nobody has this client's key.
+            RequestError: DENIED: this key may not read that.
         """
         if principal is None:
             principal = await self._own_principal()
@@ -113,22 +113,23 @@ class Inquiries:
             raise DraftError("whose authority is not said", hint="name a principal, or use a key")
         (leaf,) = await self.get_many([StateKey("key", (self.key.public,))])
         if not leaf.present:
-            said = f"the network does not know the key {self.key.public.hex()}"
-            raise RequestError(Status.NOT_FOUND, Problem("NOT_FOUND", said, "use another key"))
+            said = f"the network does not know the key {word(self.key.public)}"
+            raise AbsentError(said, hint="use another key")
         return layout.Key(*leaf.value).principal
 
     async def key_of(self, principal: bytes) -> bytes:
         """Return a public key of a principal that is in force: proved, among those a node lists.
 
         Raises:
-            RequestError: NOT_FOUND: none is; DENIED: this key may not read that.
+            AbsentError: none is.
+            RequestError: DENIED: this key may not read that.
         """
         leaves = await _leaves(self, [StateKey("principal", (principal,))])
         for key in await _listed(self, leaves, "key", []):
             if not leaves.read("key", [key]).fault(leaves.now_ms):
                 return key
-        said = f"no key of principal {principal.hex()} is in force, as far as is listed"
-        raise RequestError(Status.NOT_FOUND, Problem("NOT_FOUND", said, "name the key itself"))
+        said = f"no key of principal {word(principal)} is in force, as far as is listed"
+        raise AbsentError(said, hint="name the key itself")
 
     async def access(self, principal: bytes, namespace: str, *components: Value) -> Access:
         """Return whether a principal may read a record or account now, and by which rule.
@@ -137,7 +138,8 @@ class Inquiries:
         it depends on what is in it.
 
         Raises:
-            RequestError: DENIED: this key may not read that; NOT_FOUND: no such principal.
+            AbsentError: no such principal.
+            RequestError: DENIED: this key may not read that.
         """
         key = StateKey(namespace, components)
         entry: Entry | None
@@ -234,12 +236,9 @@ async def _judged(client: Inquiries, leaves: Leaves, work: Callable[[], T]) -> T
 
 def _known(found: T | None, principal: bytes) -> T:
     if found is None:
-        said = f"there is no principal {principal.hex()}"
-        raise RequestError(
-            Status.NOT_FOUND,
-            Problem(
-                "NOT_FOUND", said, "a key is not its principal's id: look it up with `get key`"
-            ),
+        raise AbsentError(
+            f"there is no principal {word(principal)}",
+            hint="a key is not its principal's id: look it up with `comity get key/0x…`",
         )
     return found
 

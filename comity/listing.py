@@ -9,7 +9,7 @@ Not here: how a page is proved (``verify``), and which indexes a kind has (its r
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 from comity.errors import DraftError, MovedError
@@ -17,6 +17,7 @@ from comity.network import Network
 from comity.results import Entry, Listing
 from comity.session import Statements, statement_of
 from comity.verify import Trust
+from comity.words import suggest
 from consensus import reads
 from consensus.codec import Value
 from consensus.ledger.indexes import SPACE
@@ -31,6 +32,11 @@ ATTEMPTS_MAX: Final = 8
 """How often a list that changes while it is read is begun."""
 
 
+def unknown_kind(kind: str, known: Collection[str]) -> DraftError:
+    """Return the error of a kind that no rules in force have."""
+    return DraftError(f"no domain has a kind {kind!r}", hint=suggest(kind, known))
+
+
 def find_index(book: Rulebook, kind: str, field: str) -> tuple[Index, Type]:
     """Return a kind's index by a field, and the type of the field.
 
@@ -39,7 +45,7 @@ def find_index(book: Rulebook, kind: str, field: str) -> tuple[Index, Type]:
     """
     found = book.kinds.get(kind)
     if found is None:
-        raise DraftError(f"no domain has a kind {kind!r}", hint="`comity rules show` lists domains")
+        raise unknown_kind(kind, book.kinds)
     for index in found.indexes:
         if index.field == field:
             declared = found.fields.get(field)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from comity.drafting import Call
-from comity.errors import DraftError
+from comity.errors import AbsentError, DraftError
 from comity.founding import Person, admit
 from comity.proposals import Proposed, ProposedPage
 from comity.results import Decision, Entry, Simulation
@@ -264,6 +264,7 @@ class MemberActs:
 
         Raises:
             DraftError: a change is to come already, or this one cannot come true.
+            AbsentError: who is to leave, or gets another validator, has none.
         """
         entry = await self.get(SPACE)
         found = seats.Seats(*entry.value) if entry.present else None
@@ -295,7 +296,8 @@ class MemberActs:
         if fault is not None:
             code, sentence = fault
             names = ", ".join(each.agency for each in committee.validators)
-            raise DraftError(sentence, hint=_DO[code].format(members=names))
+            kind = AbsentError if code == "NOT_MEMBER" else DraftError
+            raise kind(sentence, hint=_DO[code].format(members=names))
         if not least_ms <= begins_ms <= entry.time_ms + AHEAD_MS_MAX:
             raise DraftError(
                 "the change would begin before the end of the notice, or above two years ahead",

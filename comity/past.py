@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from comity.errors import DraftError, RequestError
+from comity.errors import AbsentError, DraftError, RequestError
 from comity.results import Decision, Entry, Height
 from comity.session import Statements, statement_of
 from comity.verify import Trust, entry_of
@@ -128,7 +128,7 @@ class Recollections:
         """Return the greatest height whose time is not after ``time_ms``, proved with the next.
 
         Raises:
-            DraftError: the network had not begun.
+            AbsentError: the network had not begun.
             RequestError: PRUNED: the node asked does not go back so far.
         """
         if time_ms < 0:
@@ -153,20 +153,20 @@ class Recollections:
 
         found = await self._network.ask(GetMoment(time_ms), read)
         if found is None:
-            raise DraftError("the network had not begun at that time", hint="ask for a later time")
+            raise AbsentError("the network had not begun at that time", hint="ask for a later time")
         return found
 
-    async def _not_yet(self, height: int) -> DraftError:
+    async def _not_yet(self, height: int) -> AbsentError:
         """Return the error of a height that is not certified; asks which is the newest."""
         await self.statements(-1)
         said = f"height {height} is not certified yet"
-        return DraftError(said, hint=f"the newest one is {self.trust.height}")
+        return AbsentError(said, hint=f"the newest one is {self.trust.height}")
 
     async def get_at(self, key: StateKey, height: int) -> Entry:
         """Return a leaf as it was after the block of ``height``.
 
         Raises:
-            DraftError: no such height is certified yet.
+            AbsentError: no such height is certified yet.
             RequestError: DENIED: this key may not read it, or not as it was then; PRUNED: the node
                 asked does not keep it any more.
         """
@@ -206,6 +206,7 @@ class Recollections:
 
         Raises:
             DraftError: no such heights.
+            AbsentError: the first one is not certified yet.
             RequestError: DENIED: this key may not read the leaf; PRUNED: the node asked does not go
                 back so far.
         """

@@ -17,10 +17,11 @@ import trio
 
 from comity.acting import Acts
 from comity.drafting import Call, find_action
-from comity.errors import DraftError
+from comity.errors import AbsentError, DraftError
 from comity.results import Decision, Entry
 from comity.session import Statements, statement_of
 from comity.verify import Trust
+from comity.words import word
 from consensus import answers, codec, reads
 from consensus.codec import Value
 from consensus.errors import ProofError
@@ -168,7 +169,7 @@ class ProposalActs(Acts):
         What it brought about, if it was the last one missing, is ``effect``.
 
         Raises:
-            RequestError: NOT_FOUND: there is no such proposal.
+            AbsentError: there is no such proposal.
         """
         found = await self.proposal(txid)
         name = "approve_protective" if found.protective else "approve"
@@ -189,7 +190,7 @@ class ProposalActs(Acts):
         """Return a proposal with its proof checked, its draft, and what one node says of it.
 
         Raises:
-            DraftError: there is no such proposal.
+            AbsentError: there is no such proposal.
         """
         height_min = self.trust.height
 
@@ -226,7 +227,8 @@ class ProposalActs(Acts):
             state: a word of ``Proposed.state``; ``expired`` ones are among the open.
 
         Raises:
-            DraftError: there is no such state, or, as is proved then, no such agency.
+            DraftError: there is no such state.
+            AbsentError: there is no such agency.
         """
         if state not in proposals.STATES:
             raise DraftError(f"{state!r} is no state", hint=f"one of {', '.join(proposals.STATES)}")
@@ -236,7 +238,7 @@ class ProposalActs(Acts):
             (entry,) = await self.get_many([StateKey("agency", (agency,))])
             if not entry.present:
                 seated = ", ".join(each.agency for each in self.trust.committee.validators)
-                raise DraftError(
+                raise AbsentError(
                     f"the network has no agency {agency!r}",
                     hint=f"agencies with a validator are {seated}; `comity get agency/NAME` "
                     "looks for others",
@@ -272,7 +274,7 @@ class ProposalActs(Acts):
         """Wait until a proposal has ended and return it. Bound it with ``trio.move_on_after``.
 
         Raises:
-            DraftError: there is no such proposal.
+            AbsentError: there is no such proposal.
         """
         pause = LOOK_SECONDS
         while True:
@@ -294,7 +296,8 @@ class ProposalActs(Acts):
             reason: instead of the earlier one.
 
         Raises:
-            DraftError: there is none, it may not be read, or the rules do not know its calls now.
+            AbsentError: there is no such proposal.
+            DraftError: it may not be read, or the rules do not know its calls now.
         """
         was = await self.proposal(txid)
         if was.draft is None:
@@ -326,9 +329,9 @@ class ProposalActs(Acts):
         return Redraft(was, unsigned, tuple(calls), tuple(found), _moved(context.expects, found))
 
 
-def _unknown(txid: bytes) -> DraftError:
-    return DraftError(
-        f"there is no proposal {txid.hex()}",
+def _unknown(txid: bytes) -> AbsentError:
+    return AbsentError(
+        f"there is no proposal {word(txid)}",
         hint="`comity decision TXID` says whether it was refused when it was proposed",
     )
 

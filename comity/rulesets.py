@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from comity.drafting import Call
-from comity.errors import DraftError
+from comity.errors import AbsentError, DraftError
 from comity.results import Entry
 from comity.session import Statements, statement_of
 from consensus import codec
@@ -169,11 +169,11 @@ class RuleActs:
         """Return what became of every number of a domain, newest first; none can be left out.
 
         Raises:
-            DraftError: nothing was ever proposed for that domain.
+            AbsentError: nothing was ever proposed for that domain.
         """
         head = await self.get("rules", domain)
         if not head.present:
-            raise DraftError(
+            raise AbsentError(
                 f"no rule set of domain {domain!r} was ever proposed",
                 hint="`comity rules show` lists the domains",
             )

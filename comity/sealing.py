@@ -19,11 +19,13 @@ import trio
 
 from comity.drafting import Call, Sealed, fields_of, find_action
 from comity.errors import DraftError, NotReachableError, RequestError
+from comity.listing import unknown_kind
 from comity.network import Network
 from comity.results import Decision, Entry
 from comity.servers import servers_of
 from comity.session import Server
 from comity.verify import Trust
+from comity.words import suggest
 from consensus import sealed
 from consensus.codec import Value
 from consensus.errors import DecodeError, RemoteProtocolError
@@ -331,20 +333,42 @@ class Sealing:
             propose: store it until it has the approvals that the charter asks for.
 
         Raises:
-            DraftError, KeyUnusableError, RequestError, UndecidedError: as ``transact``.
+            DraftError: the rules in force have no such kind, or no such sealed field. Nothing is
+                sent then: whoever may not erase is refused by the ledger, on record.
+            KeyUnusableError, RequestError, UndecidedError: as ``transact``.
         """
         inputs: Mapping[str, Value] = {
             "agency": agency,
             "kind": kind,
             "id": list(id_),
-            "fields": sorted(fields),
+            "fields": sorted(set(fields)),
             "legal": legal,
         }
+        if _not_sealed((await self.rules()).book, kind, fields) is not None:
+            fault = _not_sealed((await self.rules(refresh=True)).book, kind, fields)
+            if fault is not None:
+                raise fault
         call = Call("charter", "erase", inputs)
         reads = await self.read_for(call)
         if propose:
             return await self.propose(call, reads=reads, reason=reason)
         return await self.transact(call, reads=reads, reason=reason, cosigners=cosigners)
+
+
+def _not_sealed(book: Rulebook, kind: str, fields: Sequence[str]) -> DraftError | None:
+    """Return why these are no sealed fields of a kind by its rules; None: they are."""
+    found = book.kinds.get(kind)
+    if found is None:
+        return unknown_kind(kind, book.kinds)
+    sealed = [name for name, field in found.fields.items() if field.sealed_for]
+    for name in fields:
+        if name not in found.fields:
+            return DraftError(f"{kind} has no field {name!r}", hint=suggest(name, sealed))
+        if name not in sealed:
+            said = f"{name} is not sealed: its values are part of the state, and stay"
+            hint = f"sealed are {', '.join(sealed)}" if sealed else f"{kind} has no sealed field"
+            return DraftError(said, hint=hint)
+    return None
 
 
 def _parts(action: Action, call: Call, index: int, place: bytes) -> list[tuple[str, _Part]]:

@@ -1,4 +1,5 @@
-"""Values and places as people read them: in the command line's answers and in errors.
+"""Values and places as people read them: in the command line's answers and in errors; and what
+they may have meant by a word that nobody knows.
 
 Not here: reading words back (``cli.values``).
 """
@@ -6,7 +7,8 @@ Not here: reading words back (``cli.values``).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
 from typing import Final
 
 from consensus.codec import Value
@@ -57,6 +59,17 @@ def word(value: Value, *, short: bool = False) -> str:
     if value is None:
         return "-"
     return "yes" if value is True else "no" if value is False else str(value)
+
+
+def nearest(typed: str, known: Collection[str]) -> str:
+    """Return the question whether the known word that is next to ``typed`` was meant, or ""."""
+    near = get_close_matches(typed, known, 1)
+    return f"did you mean {near[0]}?" if near else ""
+
+
+def suggest(typed: str, known: Collection[str]) -> str:
+    """Return what ``nearest`` does, or else all known words; "" where there are none."""
+    return nearest(typed, known) or (f"there are {', '.join(sorted(known))}" if known else "")
 
 
 def place_word(namespace: str, components: Sequence[Value], *, short: bool = False) -> str:

@@ -5,7 +5,7 @@
     show.py     tables for people, JSON for programs
     network.py  node.py  keys.py  acts.py  reads.py  rules.py  devnet.py    the commands
 
-Exit status: 0 done, 1 refused or invalid, 2 usage or bad input, 3 no node reachable.
+Exit status: 0 done, 1 refused, invalid or absent, 2 usage or bad input, 3 no node reachable.
 """
 
 from comity.cli.app import main

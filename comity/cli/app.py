@@ -60,7 +60,7 @@ _BAD_INPUT: Final = (DraftError, KeyUnusableError, KeyFileError, DecodeError)
 app = App(
     name="comity",
     help="Act on records that agencies share, and check what the network says.",
-    help_epilogue="Exit status: 0 done, 1 refused or invalid, 2 usage or bad input, "
+    help_epilogue="Exit status: 0 done, 1 refused, invalid or absent, 2 usage or bad input, "
     "3 no node reachable.\n\nComity finds the network by --genesis or COMITY_GENESIS and signs "
     "with the key of --key or COMITY_KEY_FILE. `comity COMMAND --help` has examples.",
     version=f"comity {VERSION}",

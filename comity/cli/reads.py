@@ -24,10 +24,11 @@ from comity.cli.values import (
 )
 from comity.client import Client
 from comity.drafting import fields_of
+from comity.errors import RequestError
 from comity.results import Cursor, Height, Listing
-from comity.words import word
+from comity.words import suggest, word
 from consensus.codec import INT64_MAX, Value
-from consensus.protocol import HEIGHTS_MAX
+from consensus.protocol import HEIGHTS_MAX, Status
 
 HEIGHTS_SHOWN: Final = 10
 HEIGHT_DIGITS_MAX: Final = 18
@@ -106,12 +107,18 @@ def list_(
         if by is not None:
             _, declared = listing.find_index((await client.rules()).book, kind, field)
             index, value = field, parse_value(text, declared, field)
-        if all_:
-            page = await client.list_all(kind, index=index, value=value)
-        else:
-            page = await client.list_records(
-                kind, index=index, value=value, after=start, limit=limit
-            )
+        try:
+            if all_:
+                page = await client.list_all(kind, index=index, value=value)
+            else:
+                page = await client.list_records(
+                    kind, index=index, value=value, after=start, limit=limit
+                )
+        except RequestError as error:
+            if error.status != Status.NOT_FOUND:
+                raise
+            book = await rulebook(client)
+            raise listing.unknown_kind(kind, () if book is None else book.kinds) from error
         rows: list[dict[str, Value]] | None = None
         if fields is not None:
             rows = await _fields(client, page, fields.split(","))
@@ -124,14 +131,14 @@ def list_(
 
 async def _fields(client: Client, page: Listing, names: Sequence[str]) -> list[dict[str, Value]]:
     """Return the named fields of each record of a list."""
-    found = (await client.rules()).book.kinds.get(page.kind)
+    book = (await client.rules()).book
+    found = book.kinds.get(page.kind)
     if found is None:
-        raise UsageError(f"no domain has a kind {page.kind!r}")
+        raise listing.unknown_kind(page.kind, book.kinds)
     known = [*found.fields, *(["status"] if found.start else [])]
     for name in names:
         if name not in known:
-            hint = f"known: {', '.join(known)}"
-            raise UsageError(f"{page.kind} has no field {name!r}", hint=hint)
+            raise UsageError(f"{page.kind} has no field {name!r}", hint=suggest(name, known))
     entries = await client.get_listed(page)
     shown = [fields_of(entry, found) if entry.present else {} for entry in entries]
     return [{name: each.get(name) for name in names} for each in shown]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
@@ -15,7 +14,7 @@ from comity.cli.values import parse_digest, time_word
 from comity.client import Client
 from comity.founding import roles_of
 from comity.results import Entry
-from comity.words import word
+from comity.words import suggest, word
 from consensus.ledger.layout import Review
 from consensus.ledger.model import Rulebook
 
@@ -62,9 +61,8 @@ def _check_role(role: str, book: Rulebook) -> None:
     """Refuse a role that no rule set in force names: nothing would ever wait for it."""
     known = roles_of(book)
     if role not in known:
-        close = difflib.get_close_matches(role, known, 1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
-        raise UsageError(f"no rule set in force names a role {role!r}", hint=hint)
+        said = f"no rule set in force names a role {role!r}"
+        raise UsageError(said, hint=suggest(role, known))
 
 
 def review(

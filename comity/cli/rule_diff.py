@@ -14,7 +14,7 @@ from comity.cli.rules import app, files_in
 from comity.cli.show import emit, table, titled
 from comity.cli.values import natural
 from comity.client import Client
-from comity.errors import RequestError
+from comity.errors import AbsentError, RequestError
 from comity.files import text_of
 from comity.words import word
 from consensus.codec import Value
@@ -90,10 +90,11 @@ async def _named(client: Client, name: str, known: list[Definition]) -> Definiti
         numbered = await client.rule_set(domain, numeral)
         found = None if numbered is None else numbered.definition
     else:
-        found = None
+        raise UsageError(f"{name!r} names no rule set", hint="name FILE.toml, DOMAIN or DOMAIN#2")
     if found is None:
-        raise UsageError(
-            f"{name!r} is neither a file nor a rule set", hint="name FILE.toml, DOMAIN or DOMAIN#2"
+        raise AbsentError(
+            f"{name!r} is neither a file nor a rule set here",
+            hint="`comity rules show` lists domains, `comity rules history DOMAIN` their numbers",
         )
     return found
 

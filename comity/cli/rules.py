@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +15,9 @@ from rich.text import Text
 from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
 from comity.cli.show import emit, pairs, table, titled
 from comity.client import Client, RulesInForce
+from comity.errors import AbsentError
 from comity.files import text_of
+from comity.words import nearest
 from consensus.errors import RulesError
 from consensus.ledger.rules import (
     Definition,
@@ -161,11 +162,10 @@ def show(
             found = await _beside(client, domain, number, found)
         summaries = {each.domain: each for each in describe(found.book)}
         if domain not in summaries:
-            near = get_close_matches(domain, summaries, 1)
             listed = "`comity rules show` lists those that have"
-            raise UsageError(
+            raise AbsentError(
                 f"no domain {domain!r} has rules here",
-                hint=f"did you mean {near[0]}? {listed}" if near else listed,
+                hint=f"{nearest(domain, summaries)} {listed}".strip(),
             )
         rule_set = found.book.rule_sets[domain]
         does = {name: action.summary for name, action in rule_set.actions.items()}
@@ -178,7 +178,7 @@ async def _beside(client: Client, domain: str, number: int, known: RulesInForce)
     """Return a rule set by its number beside the others in force, as far as they go together."""
     numbered = await client.rule_set(domain, number)
     if numbered is None:
-        raise UsageError(
+        raise AbsentError(
             f"there is no rule set {domain}#{number}",
             hint=f"`comity rules history {domain}` lists those there are",
         )

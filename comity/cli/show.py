@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, Final
 
 from rich.console import Console, Group
@@ -16,7 +15,7 @@ from comity.cli.options import Output
 from comity.cli.refusals import sentence
 from comity.cli.values import date_word, plain, time_word
 from comity.results import Decision, Entry, Holds, Listing
-from comity.words import id_word, place_word, word
+from comity.words import id_word, nearest, place_word, word
 from consensus.codec import Value
 from consensus.errors import DecodeError
 from consensus.ledger import layout
@@ -284,8 +283,8 @@ def unknown_kind(key: StateKey, book: Rulebook | None) -> str:
     """Return what is to be said where no rules in force have the kind of a place; else ""."""
     if key.namespace != "record" or book is None or key.components[0] in book.kinds:
         return ""
-    near = get_close_matches(str(key.components[0]), book.kinds, 1)
-    return "no rules in force have it" + (f"; did you mean {near[0]}?" if near else "")
+    meant = nearest(str(key.components[0]), book.kinds)
+    return "no rules in force have it" + (f"; {meant}" if meant else "")
 
 
 def entry_rows(entry: Entry, book: Rulebook | None, names: Sequence[str]) -> list[tuple[str, str]]:

@@ -18,10 +18,10 @@ import trio
 
 from comity.changes import ChangedHeight
 from comity.client import Client
-from comity.errors import NotReachableError
+from comity.errors import AbsentError, NotReachableError
 from comity.feeding.baseline import standing
 from comity.feeding.catalogue import Catalogue
-from comity.feeding.errors import FeedSetupError, StoreDownError
+from comity.feeding.errors import StoreDownError
 from comity.results import Entry
 
 P = ParamSpec("P")
@@ -122,6 +122,7 @@ class Follower:
 
         Raises:
             FeedSetupError, CopyDamagedError: the copy cannot go on.
+            AbsentError: the height to begin with is not certified yet.
             StoreDownError, NotReachableError: a run with an end, or its beginning, waited in vain.
         """
         try:
@@ -141,7 +142,7 @@ class Follower:
         if place is None:
             first = self._bounds.first
             if first > newest:
-                raise FeedSetupError(
+                raise AbsentError(
                     f"height {first} is not certified yet", hint=f"the newest one is {newest}"
                 )
             rows: Sequence[Entry] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,24 @@ def test_a_refusal_is_shown_and_nothing_is_written(shell: Shell) -> None:
     assert not Path("n.disclosure").exists()
     words = ("--field", "amount", *COURT, *far, "-o", "n.disclosure", *WORDS)
     assert "charter.disclose (rules" in shell("disclose", "note", "1", *words).out
+
+
+def test_an_end_that_is_past_by_the_networks_time_is_refused_before_it_is_sent(
+    shell: Shell,
+) -> None:
+    sent = len(shell.twin.submissions)
+    now = shell("statements", "--last", "1", "--json").json[-1]["time_ms"]
+    words = ("--field", "amount", *COURT, "-o", "n.disclosure")
+    for until in ("2020-01-01", _time(now)):
+        said = disclose(shell, *words, "--until", until)
+        assert (said.status, said.json["code"]) == (2, "BAD_DRAFT")
+        assert said.json["error"].startswith("it would be over already")
+    assert len(shell.twin.submissions) == sent
+    assert disclose(shell, *words, "--until", _time(now + 60_000)).status == 0
+
+
+def _time(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat()
 
 
 def test_people_see_what_went_on_record(shell: Shell) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from comity import Call, DraftError, RequestError, StaleAnswerError
+from comity import AbsentError, Call, DraftError, RequestError, StaleAnswerError
 from comity.client import Client
 from consensus import codec
 from consensus.answers import Answer
@@ -93,26 +93,28 @@ async def test_a_time_is_the_greatest_height_that_is_not_later() -> None:
             expected = max(height for height, each in enumerate(times) if each <= asked)
             assert (moment.height, moment.time_ms) == (expected, times[expected])
             assert moment.final == (expected < newest)
-        with pytest.raises(DraftError, match="had not begun"):
+        with pytest.raises(AbsentError, match="had not begun"):
             await client.moment(times[0] - 1)
         made = await client.get("record", "note", 1, time_ms=times[3])
         assert made.height == max(h for h, each in enumerate(times) if each <= times[3])
 
 
 @pytest.mark.parametrize(
-    ("options", "reason"),
+    ("options", "error", "reason"),
     [
-        ({"height": -1}, "is no height"),
-        ({"height": 10**6}, "not certified yet"),
-        ({"height": 1, "time_ms": 1}, "a height and a time"),
-        ({"time_ms": -1}, "is no time"),
-        ({"time_ms": 0}, "had not begun"),
+        ({"height": -1}, DraftError, "is no height"),
+        ({"height": 10**6}, AbsentError, "not certified yet"),
+        ({"height": 1, "time_ms": 1}, DraftError, "a height and a time"),
+        ({"time_ms": -1}, DraftError, "is no time"),
+        ({"time_ms": 0}, AbsentError, "had not begun"),
     ],
 )
-async def test_no_such_height_or_time(options: dict[str, int], reason: str) -> None:
+async def test_no_such_height_or_time(
+    options: dict[str, int], error: type[Exception], reason: str
+) -> None:
     async with harness() as h, h.client() as client:
         await write(client, 1, "first")
-        with pytest.raises(DraftError, match=reason):
+        with pytest.raises(error, match=reason):
             await client.get("record", "note", 1, **options)
 
 
@@ -199,18 +201,18 @@ async def test_that_no_hold_was_active_is_proved_by_the_history_of_the_targets_l
 
 
 @pytest.mark.parametrize(
-    ("options", "reason"),
+    ("options", "error", "reason"),
     [
-        ({"first": -1}, "no heights from -1"),
-        ({"first": 5, "last": 4}, "no heights from 5 to 4"),
-        ({"first": 10**6}, "not certified yet"),
-        ({"limit": 0}, "1 to 1000"),
-        ({"limit": 1001}, "1 to 1000"),
+        ({"first": -1}, DraftError, "no heights from -1"),
+        ({"first": 5, "last": 4}, DraftError, "no heights from 5 to 4"),
+        ({"first": 10**6}, AbsentError, "not certified yet"),
+        ({"limit": 0}, DraftError, "1 to 1000"),
+        ({"limit": 1001}, DraftError, "1 to 1000"),
     ],
 )
-async def test_no_such_range(options: dict[str, int], reason: str) -> None:
+async def test_no_such_range(options: dict[str, int], error: type[Exception], reason: str) -> None:
     async with harness() as h, h.client() as client:
-        with pytest.raises(DraftError, match=reason):
+        with pytest.raises(error, match=reason):
             await client.history("record", "note", 1, **options)
 
 

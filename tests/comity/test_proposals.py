@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from comity import Call, DraftError, RequestError
+from comity import AbsentError, Call, RequestError
 from comity.proposals import ProposedPage
 from consensus import genesis as genesis_file
 from consensus.errors import ProofError, VerificationError
@@ -117,7 +117,7 @@ async def test_a_proposal_is_proved_with_all_that_it_would_do() -> None:
         code, detail = found.refusal
         assert (code, detail[0][:3]) == ("NEEDS_APPROVAL", ["role", "notes.reviewer", 2])
         assert found.lacking == (["author"],)
-        with pytest.raises(DraftError, match="there is no proposal"):
+        with pytest.raises(AbsentError, match="there is no proposal"):
             await client.proposal(bytes(32))
         assert (await client.get("proposal", txid, "draft")).value == txid
         assert (await client.get("proposal", txid)).value[0] == txid
@@ -171,7 +171,7 @@ async def test_the_end_of_a_proposal_is_waited_for() -> None:
                 await trio.sleep(1)
                 assert not ends
                 assert (await one.object_to(txid, "no")).applied
-        with pytest.raises(DraftError, match="there is no proposal"):
+        with pytest.raises(AbsentError, match="there is no proposal"):
             await author.settled(bytes(32))
         (found,) = ends
         assert (found.state, found.end.why, found.end.agency) == ("objected", "no", "east")

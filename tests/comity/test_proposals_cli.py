@@ -117,11 +117,7 @@ def test_objecting_and_withdrawing_end_it_and_say_so(desk: Shell) -> None:
     [
         (("proposal", "12"), "'12' is no transaction id"),
         (("approve", "zz"), "'zz' is no transaction id"),
-        (("proposal", "00" * 32), "there is no proposal"),
-        (("approve", "00" * 32), "there is no proposal"),
         (("proposals", "north", "--state", "done"), "'done' is no state"),
-        (("proposals", "nroth"), "the network has no agency 'nroth'"),
-        (("proposals", "x" * 64, "--state", "stale"), "the network has no agency 'xxx"),
         (("pending", "--limit", "65"), "--limit 65 is not between 1 and 64"),
         (("pending", "--after", "xx"), "--after 'xx' is not what a page said"),
         (("propose", "agree"), "'agree' is not domain.action"),
@@ -134,13 +130,28 @@ def test_bad_words_are_usage_errors(desk: Shell, words: tuple[str, ...], said: s
     assert said in found.err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("proposal", "00" * 32), "there is no proposal"),
+        (("approve", "00" * 32), "there is no proposal"),
+        (("proposals", "nroth"), "the network has no agency 'nroth'"),
+        (("proposals", "x" * 64, "--state", "stale"), "the network has no agency 'xxx"),
+    ],
+)
+def test_what_is_not_there_is_said(desk: Shell, words: tuple[str, ...], said: str) -> None:
+    found = desk(*words)
+    assert found.status == 1
+    assert said in found.err
+
+
 def test_an_agency_that_there_is_and_that_has_none_is_no_mistake(desk: Shell) -> None:
     for agency, words in (("north", "0 proposals of north, open"), ("west", "0 proposals of west")):
         said = desk("proposals", agency)
         assert said.status == 0, said.err
         assert words in said.out
     unknown = desk("proposals", "nroth", "--json").json
-    assert unknown["code"] == "BAD_DRAFT"
+    assert unknown["code"] == "NOT_FOUND"
     assert "agencies with a validator are north, east, south, west" in unknown["hint"]
 
 

@@ -157,7 +157,7 @@ writes = [ { place = ["record", "note", 7], fields = { status = "shut" } } ]
     ("change", "said"),
     [
         (('by = "paymaster"', 'by = "nobody"'), "nobody is called 'nobody'"),
-        (('"payments.disburse"', '"payments.disbourse"'), "did you mean 'disburse'?"),
+        (('"payments.disburse"', '"payments.disbourse"'), "did you mean disburse?"),
         (('period = "2026-11"', "period = true"), "period"),
     ],
 )

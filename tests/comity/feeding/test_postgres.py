@@ -12,6 +12,7 @@ import psycopg
 import pytest
 import trio
 
+from comity.errors import AbsentError
 from comity.feeding.catalogue import Catalogue
 from comity.feeding.check_postgres import PostgresCopy
 from comity.feeding.checking import Report, check
@@ -254,7 +255,7 @@ async def test_a_copy_that_begins_later_has_what_there_was(dsn: str) -> None:
         found = rows(dsn, "SELECT _id, text, _height < 4 FROM comity.kind_note ORDER BY _height, 1")
         assert found[:2] == [("1", "n1", True), ("2", "n2", True)]
         assert len(found) == 5
-        with pytest.raises(FeedSetupError, match="not certified yet"):
+        with pytest.raises(AbsentError, match="not certified yet"):
             await copied(client, sink(dsn, "late"), first=h.twin.height + 5)
 
 
