@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -130,7 +131,7 @@ def lacking() -> str | None:
     return next((tool for tool in ("spin", "gcc") if shutil.which(tool) is None), None)
 
 
-def check(run: Run, *, optimise: str = "-O2") -> Result:
+def check(run: Run, *, optimise: str = "-O2", niceness: int = 19) -> Result:
     """Search a model through, or as far as its first violation.
 
     Mutants are searched breadth first, so their trail is a shortest one; the rest depth first,
@@ -139,6 +140,7 @@ def check(run: Run, *, optimise: str = "-O2") -> Result:
     Args:
         run: what to search.
         optimise: the compiler's option; with small bounds "-O0" is sooner done.
+        niceness: of the search, which may take long and leaves the machine to others.
 
     Raises:
         ModelError: Spin or the compiler refuse the model, or a bound was reached before the end.
@@ -154,21 +156,22 @@ def check(run: Run, *, optimise: str = "-O2") -> Result:
         defined = [f"-D{setting}" for setting in run.settings]
         if breadth:
             defined.append("-DBREADTH_FIRST")
-        _run(folder, "spin", "-a", *defined, source)
+        run_here = partial(_run, folder, niceness)
+        run_here("spin", "-a", *defined, source)
         search = ["-DBFS"] if breadth else []
-        _run(
-            folder, "gcc", optimise, "-w", "-fwrapv", "-DSAFETY", "-DNOREDUCE", "-DNOFAIR", *search,
+        run_here(
+            "gcc", optimise, "-w", "-fwrapv", "-DSAFETY", "-DNOREDUCE", "-DNOFAIR", *search,
             f"-DMEMLIM={MEMORY_MIB_MAX}", "-o", "pan", "pan.c",
         )  # fmt: skip
         began = time.monotonic()
-        printed = _run(folder, "./pan", "-E", "-n", f"-m{DEPTH_MAX}")
+        printed = run_here("./pan", "-E", "-n", f"-m{DEPTH_MAX}")
         seconds = time.monotonic() - began
         return _read(run, printed, seconds, lambda: _replay(folder, defined, source))
 
 
-def _run(folder: Path, *command: str) -> str:
+def _run(folder: Path, niceness: int, *command: str) -> str:
     done = subprocess.run(
-        ["nice", "-n", "19", *command],
+        ["nice", "-n", str(niceness), *command],
         cwd=folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode != 0:

@@ -1,4 +1,4 @@
-"""For all tests: their order and ports, and nodes forked of one process that has imported all."""
+"""For all tests: their order and ports, what they share, and nodes forked of one process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from comity import founding
 from scripts import localnet
 from scripts.localnet import LocalNetwork
-from tests import forking
+from tests import forking, rulebooks
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background by a shell
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what is tested hears Ctrl-C
@@ -84,4 +84,11 @@ def forked_nodes() -> Iterator[None]:
         # Ports are free until nodes listen there: no two workers choose the same meanwhile.
         patch.setattr(localnet, "PORTS", localnet.PORTS[worker::workers])
         patch.setattr(LocalNetwork, "start", start)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_rulebooks() -> Iterator[None]:
+    """Compile the rules that many tests found their networks with only once."""
+    with rulebooks.shared():
         yield

@@ -42,7 +42,6 @@ from consensus.ledger.executor import EXECUTOR, BlockContext, BlockRun
 from consensus.ledger.genesis_state import genesis_state
 from consensus.ledger.ledger import of_genesis
 from consensus.ledger.readers import Reader
-from consensus.ledger.rules import encode_definition, load_toml
 from consensus.ledger.transaction import Transaction, decode_envelope, decode_signed, with_private
 from consensus.protocol import Item, StateKey, Status
 from consensus.signing import TAG_COMMIT_VOTE
@@ -77,6 +76,7 @@ from node.lineage import Lineages, gather
 from node.past import Past
 from node.register import Register
 from node.sealed.keeper import Keeper
+from tests import rulebooks
 
 START_MS = 1_790_000_000_000
 AGENCIES = ("north", "east", "south", "west")
@@ -284,7 +284,7 @@ def make_genesis(certificates: Sequence[bytes] | None = None, ports: Sequence[in
             RoleGiven(official, "notes.writer"),
             RoleGiven(administrator, "charter.administrator"),
         ),
-        rules=tuple(encode_definition(load_toml(text)) for text in (CHARTER, RULES)),
+        rules=tuple(rulebooks.encoded(text) for text in (CHARTER, RULES)),
         accounts=(
             OpeningBalance("pot", ("a",), 1_000_000),
             OpeningBalance("pot", ("b",), 0),

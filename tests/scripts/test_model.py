@@ -18,6 +18,11 @@ needs_spin = pytest.mark.skipif(
 PAGE = spin_models.FOLDER / "README.md"
 
 
+def check(run: Run) -> spin_models.Result:
+    """Search within seconds; not behind everything else that the suite does meanwhile."""
+    return spin_models.check(run, optimise="-O0", niceness=0)
+
+
 @needs_spin
 @pytest.mark.parametrize(
     "run",
@@ -25,7 +30,7 @@ PAGE = spin_models.FOLDER / "README.md"
     ids=lambda run: run.model,
 )
 def test_a_model_holds_in_every_state(run: Run) -> None:
-    result = spin_models.check(run, optimise="-O0")
+    result = check(run)
     assert result.found is None
     assert result.states > 300
     assert result.trail == ()
@@ -41,7 +46,7 @@ def test_a_model_holds_in_every_state(run: Run) -> None:
     ],
 )
 def test_a_broken_rule_is_found_with_the_way_there(mutant: str, violation: str, words: str) -> None:
-    result = spin_models.check(next(run for run in MUTANTS if run.mutant == mutant), optimise="-O0")
+    result = check(next(run for run in MUTANTS if run.mutant == mutant))
     assert result.found == violation
     assert any(words in line for line in result.trail)
 
@@ -49,7 +54,7 @@ def test_a_broken_rule_is_found_with_the_way_there(mutant: str, violation: str, 
 @needs_spin
 def test_a_model_that_spin_refuses_is_no_result() -> None:
     with pytest.raises(ModelError):
-        spin_models.check(Run("voting", 2, 1, ("MAY_VOTE=(",)))
+        check(Run("voting", 2, 1, ("MAY_VOTE=(",)))
 
 
 def printed(errors: int, extra: str = "") -> str:

@@ -32,13 +32,13 @@ from consensus.ledger.evidence import Evidence, Overwritten, opening_hashes
 from consensus.ledger.executor import BlockContext, BlockResult, BlockRun
 from consensus.ledger.genesis_state import genesis_state
 from consensus.ledger.ledger import Ledger, of_genesis
-from consensus.ledger.rules import encode_definition, load_toml
 from consensus.ledger.transaction import Draft, Expect, Transaction, build
 from consensus.ledger.view import Write
 from consensus.state.history import HistoryTree, MemoryNodes
 from consensus.state.merkle import RESULTS
 from consensus.state.record import Leaf
 from consensus.state.state import MemoryBackend, Row
+from tests import rulebooks
 from tests.consensus.ledger.reader import RecordView, read_account, read_record
 
 START_MS = 1_767_225_600_000 + 86_400_000  # 2026-01-02T00:00:00Z
@@ -354,7 +354,7 @@ def make_genesis(texts: Sequence[str] = TEXTS, **changes: Any) -> Genesis:
         "principals": tuple(principals),
         "keys": tuple((public_key(name), token(name)) for name in (*people, "ann's")),
         "roles": tuple(roles),
-        "rules": tuple(encode_definition(load_toml(text)) for text in texts),
+        "rules": tuple(rulebooks.encoded(text) for text in texts),
         "accounts": (
             OpeningBalance("purse", ("main",), 1_000_000),
             OpeningBalance("purse", ("a",), 1000),

@@ -9,7 +9,6 @@ from comity.keys import Key
 from consensus import genesis
 from consensus.codec import Value
 from consensus.genesis import OpeningBalance, Principal, RoleGiven
-from consensus.ledger.rules import encode_definition, load_toml
 from consensus.ledger.transaction import (
     EXECUTE,
     Ack,
@@ -20,6 +19,7 @@ from consensus.ledger.transaction import (
     build,
     decode_envelope,
 )
+from tests import rulebooks
 from tests.comity.twin import CHARTER, CITIZEN_TOKEN, Twin, key_of, make_genesis
 
 RULES = """
@@ -100,7 +100,7 @@ def founded(text: str = RULES, charter: str = CHARTER) -> genesis.Genesis:
             RoleGiven(IDS[WORKER], "care.worker", (NORTH,)),
             RoleGiven(IDS[CHIEF], "care.chief", (SOUTH,)),
         ),
-        rules=tuple(encode_definition(load_toml(each)) for each in (charter, text)),
+        rules=tuple(rulebooks.encoded(each) for each in (charter, text)),
         accounts=(
             OpeningBalance("fund", ("main",), 1_000),
             OpeningBalance("fund", ("x",), 0),
