@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from consensus.committee import parse_address
-from consensus.errors import ComityError
+from consensus.errors import ComityError, KeyFileError
 from consensus.ledger.rules.lines import TomlPath, locate, misfit, nearest
 from consensus.ledger.rules.toml import read_text
+from node.errors import DataAccessError, KeyAccessError
 
 
 class ConfigError(ComityError):
@@ -147,6 +149,22 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     follow: dict[str, str] = {}
     folder: str = "."
     """Set by ``load``: the folder of the file."""
+    lines: dict[str, str] = {}
+    """Set by ``load``: where each ``section.key`` is set, as ``node.toml:7``."""
+
+    def at(self, section: str, key: str) -> str:
+        """Return where a setting is, to begin an error with; nothing where no file was read."""
+        found = self.lines.get(f"{section}.{key}")
+        return f"{found}: " if found else ""
+
+    @contextmanager
+    def blaming(self, section: str, key: str) -> Iterator[None]:
+        """Have an error about a file or folder begin with where the setting is that names it."""
+        try:
+            yield
+        except (DataAccessError, KeyAccessError, KeyFileError) as error:
+            said = f"{self.at(section, key)}{error.message}"
+            raise type(error)(said, hint=error.hint) from error
 
     def path(self, relative: str) -> Path:
         """Return ``relative`` as seen from the configuration file."""
@@ -170,6 +188,13 @@ _ADDRESSES: Final = ("peers", "follow")
 """Sections of ``agency = "host:port"``."""
 _ROLES: Final = ("validator", "joining", "observer")
 OBSERVERS_MAX: Final = 64
+TEXT_BYTES_MAX: Final = 2**20
+"""Longest configuration file."""
+VERIFIER_PROCESSES_MAX: Final = 64
+PAUSE_MS_MAX: Final = 3_600_000
+COUNT_MAX: Final = 10**9
+BYTES_MAX: Final = 2**40
+_TRUTH: Final = {"true": True, "false": False}
 _LEVELS: Final = ("debug", "info", "warning", "error")
 _FORMATS: Final = ("auto", "json", "text")
 
@@ -183,7 +208,10 @@ def load(path: Path, environment: Mapping[str, str]) -> Config:
     tree, places = _parsed(path)
     config = _convert(tree, places, environment, Config, _SECTIONS, _ADDRESSES)
     _check_ranges(config, places)
-    return config
+    lines = {
+        f"{s}.{key}": places.of(s, key) for s in _SECTIONS for key in _SECTIONS[s].__struct_fields__
+    }
+    return msgspec.structs.replace(config, lines=lines)
 
 
 def read(
@@ -203,13 +231,16 @@ def read(
 
 def _parsed(path: Path) -> tuple[dict[str, Any], _Places]:
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(TEXT_BYTES_MAX + 1)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
         hint = "name the configuration file, or the folder that it lies in"
         if isinstance(error, PermissionError):
             hint = "run it as the user whom the file belongs to, or let that user read it"
         raise ConfigError(f"cannot read {path}: {reason}", hint=hint) from error
+    if len(text) > TEXT_BYTES_MAX:
+        raise ConfigError(f"{path} is longer than {TEXT_BYTES_MAX} characters")
     try:
         tree = read_text(text)
     except tomllib.TOMLDecodeError as error:
@@ -227,6 +258,7 @@ def _convert(
 ) -> Whole:
     _refuse_unknown(tree, places, sections, tables)
     _override(tree, environment, places, sections)
+    _refuse_control_characters(tree, places)
     try:
         return msgspec.convert({**tree, "folder": places.folder}, kind)
     except msgspec.ValidationError as error:
@@ -285,6 +317,14 @@ def _refuse_unknown(
                 raise ConfigError(f"{place}: unknown [{section}] key {_near(key, fields)}")
 
 
+def _refuse_control_characters(tree: dict[str, Any], places: _Places) -> None:
+    """Refuse what no name, path or address has: the system would choke on it, much later."""
+    for section, rows in tree.items():
+        for key, value in rows.items():
+            if isinstance(value, str) and any(ord(each) < 32 or ord(each) == 127 for each in value):
+                raise ConfigError(f"{places.of(section, key)}: {key} has a control character in it")
+
+
 def _near(key: str, known: tuple[str, ...]) -> str:
     close = difflib.get_close_matches(key, known, 1)
     advice = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
@@ -309,6 +349,10 @@ def _override(
                     value = int(text)
                 except ValueError as error:
                     raise ConfigError(f"{name} = {text!r} is not a whole number") from error
+            elif field.type is bool:
+                if text not in _TRUTH:
+                    raise ConfigError(f"{name} = {text!r} is neither true nor false")
+                value = _TRUTH[text]
             tree.setdefault(section, {})[field.name] = value
             places.overridden((section, field.name), name)
 
@@ -317,6 +361,15 @@ def _wrong_type(message: str, places: _Places) -> str:
     """Return what msgspec says of a value, with its place."""
     what, where = misfit(message)
     return f"{places.of(*where)}: {': '.join([*map(str, where[1:]), what])}"
+
+
+def _highest(key: str) -> int:
+    """Return the highest value of a limit or of what is tuned, by the unit in its name."""
+    if key == "verifier_processes":
+        return VERIFIER_PROCESSES_MAX
+    if key.endswith("_ms"):
+        return PAUSE_MS_MAX
+    return BYTES_MAX if key.endswith("_bytes_max") else COUNT_MAX
 
 
 def _check_ranges(config: Config, places: _Places) -> None:
@@ -328,8 +381,9 @@ def _check_ranges(config: Config, places: _Places) -> None:
         values = getattr(config, section)
         for key in values.__struct_fields__:
             require(getattr(values, key) >= 1, section, key, "must be at least 1")
+            most = _highest(key)
+            require(getattr(values, key) <= most, section, key, f"is at most {most}")
     tuning, log = config.tuning, config.log
-    require(tuning.verifier_processes <= 64, "tuning", "verifier_processes", "is at most 64")
     require(
         tuning.timeout_max_ms >= tuning.timeout_base_ms,
         "tuning",
@@ -355,7 +409,9 @@ def _check_ranges(config: Config, places: _Places) -> None:
     require(node.role in _ROLES, "node", "role", f"is one of {', '.join(_ROLES)}")
     count, rate = observers.connections_max, observers.bytes_per_second_max
     require(1 <= count <= OBSERVERS_MAX, "observers", "connections_max", f"is 1 to {OBSERVERS_MAX}")
-    require(rate >= 2**16, "observers", "bytes_per_second_max", "is at least 65536")
+    require(
+        2**16 <= rate <= BYTES_MAX, "observers", "bytes_per_second_max", f"is 65536 to {BYTES_MAX}"
+    )
     if observers.listen:
         place = places.of("observers", "listen")
         split_address(observers.listen, f"{place}: observers.listen")

@@ -155,19 +155,20 @@ def load_genesis(config: Config) -> tuple[Genesis, bytes]:
     Raises:
         ComityError: the file cannot be read or used.
     """
-    path = config.path(config.node.genesis)
+    path, place = config.path(config.node.genesis), config.at("node", "genesis")
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(genesis.GENESIS_BYTES_MAX + 1)
     except OSError as error:
         raise DecodeError(
-            f"cannot read the genesis file {path}: {error.strerror}",
+            f"{place}cannot read the genesis file {path}: {error.strerror}",
             hint="name the file that all agencies compared in [node] genesis",
         ) from error
     try:
         found = genesis.decode(data)
     except ComityError as error:
         raise DecodeError(
-            f"{path} cannot be used: {error.message}",
+            f"{place}{path} cannot be used: {error.message}",
             hint="copy the genesis file again, and compare its hash with the other agencies'",
         ) from error
     return found, data
@@ -184,16 +185,23 @@ def load_keys(config: Config, keyring: Keyring) -> Keys:
     """
     section = config.node
 
-    def held(kind: KeyKind, file: str, next_file: str) -> list[KeyPair]:
-        paths = [config.path(file), config.path(next_file)]
-        return [keyring.load(each, kind) for each in paths if each is paths[0] or each.exists()]
+    def held(kind: KeyKind) -> list[KeyPair]:
+        first = f"{kind}_key"
+        paths = {key: config.path(getattr(section, key)) for key in (first, f"{first}_next")}
+        found = []
+        for key, path in paths.items():
+            if key != first and not path.exists():
+                continue
+            with config.blaming("node", key):
+                found.append(keyring.load(path, kind))
+        return found
 
-    nodes = held(KeyKind.NODE, section.node_key, section.node_key_next)
+    nodes = held(KeyKind.NODE)
     validators: list[KeyPair | RemoteKey] = []
     if section.role != "observer":
         validators += _remote_keys(config)
         if not config.signer.socket:
-            validators += held(KeyKind.VALIDATOR, section.validator_key, section.validator_key_next)
+            validators += held(KeyKind.VALIDATOR)
     return Keys(tuple(validators), tuple([NodeKey(each) for each in nodes]))
 
 
@@ -206,8 +214,8 @@ def _remote_keys(config: Config) -> list[KeyPair | RemoteKey]:
             continue
         if not place or not re.fullmatch("(0x)?[0-9a-f]{64}", key):
             raise ConfigError(
-                f"[signer] key{suffix} = {key!r} is not the public key of the signer at "
-                f"socket{suffix} = {place!r}: 64 hexadecimal digits",
+                f"{config.at('signer', f'key{suffix}')}[signer] key{suffix} = {key!r} is not the "
+                f"public key of the signer at socket{suffix} = {place!r}: 64 hexadecimal digits",
                 hint="`comity signer check` shows it",
             )
         keys.append(RemoteKey(bytes.fromhex(key.removeprefix("0x")), config.path(place)))
@@ -232,7 +240,8 @@ def check_role(config: Config, identity: Identity) -> None:
     if newest is None:
         names = [each.agency for each in identity.committee.validators]
         raise ConfigError(
-            f"{own.agency!r} has no validator in {config.path(config.node.genesis)}",
+            f"{config.at('node', 'agency')}{own.agency!r} has no validator in "
+            f"{config.path(config.node.genesis)}",
             hint=f"[node] agency is one of {', '.join(names)}; an agency that is to join has "
             'role = "joining", one that only follows role = "observer"',
         )
@@ -242,7 +251,8 @@ def check_role(config: Config, identity: Identity) -> None:
     )
     setting, file = next((setting, file) for setting, file, held in wrong if not held)
     raise ConfigError(
-        f"{config.path(file)} is not the key that the genesis file names for {own.agency}",
+        f"{config.at('node', setting)}{config.path(file)} is not the key that the genesis file "
+        f"names for {own.agency}",
         hint=f"check [node] {setting}, agency and genesis; a machine that is to take over under "
         'a new key has role = "joining"',
     )

@@ -48,6 +48,10 @@ from node.verifier_worker import GC_ALLOCATIONS
 SWITCH_SECONDS: Final = 0.0005
 """A thread that has synced the disk waits at most this long for the interpreter; default 5 ms."""
 DISK_FREE_BYTES_MIN: Final = 256 * 2**20
+_ADDRESS_HINTS: Final = {
+    errno.EADDRINUSE: "stop what uses the address, or name another",
+    errno.EACCES: "name a port from 1024 on",
+}
 JOIN_PAUSE_SECONDS: Final = 30.0
 JOIN_PAUSE_SECONDS_MAX: Final = 900.0
 """After a snapshot a node goes on by blocks for so long before it takes another; longer where none
@@ -70,7 +74,7 @@ def run(path: Path) -> None:
     gc.set_threshold(GC_ALLOCATIONS)
     gc.freeze()  # what was imported stays, so no later search looks at it again
     log = logs.configure(config.log.level, config.log.format, config.node.agency)
-    open_to = hardening.check_folder(config.path(config.node.data))
+    open_to = _open_to(config)
     if open_to is not None:
         log.warning("others can look at the data", reason=open_to)
     try:
@@ -87,6 +91,12 @@ def run(path: Path) -> None:
             f"the node cannot run: {_words(failure)}",
             hint="check that its addresses are free, its folders writable and its disk not full",
         ) from error
+
+
+def _open_to(config: Config) -> str | None:
+    """Return what to warn of about the data folder, None where nothing is."""
+    with config.blaming("node", "data"):
+        return hardening.check_folder(config.path(config.node.data))
 
 
 def _words(failure: OSError) -> str:
@@ -210,7 +220,8 @@ def check(path: Path) -> list[str]:
         found.append(f"keys: those of {identity.agency} in the genesis file")
     found += [check_signer(config, each) for each in _sockets(config)]
     if (sealed_key := config.path(config.node.sealed_key)).exists():
-        load_key(sealed_key, keyring)
+        with config.blaming("node", "sealed_key"):
+            load_key(sealed_key, keyring)
     if keyring.opened:
         found.append(f"passphrase: opens {', '.join(each.name for each in keyring.opened)}")
     found.append(ending.words(identity, chosen_node(keys.nodes, identity), wall_ms()))
@@ -244,7 +255,8 @@ def check_signer(config: Config, setting: str) -> str:
             probe.connect(str(path))
         except OSError as error:
             raise ConfigError(
-                f"[signer] {setting}: nobody answers at {path}: {error.strerror or error}",
+                f"{config.at('signer', setting)}[signer] {setting}: nobody answers at {path}: "
+                f"{error.strerror or error}",
                 hint="start the signer, or run `comity signer check` on its configuration",
             ) from error
     which = "" if setting == "socket" else " of the next key"
@@ -280,12 +292,11 @@ def _check_addresses(config: Config, identity: Identity, *, runs: bool = False) 
                     f"{name}: {host}:{port} is in use, by the running node or somebody else"
                 )
                 continue
-            section = f"[{name.partition('.')[0]}]"
-            hint = f"stop what uses the address, or name another under {section}"
-            if error.errno == errno.EADDRNOTAVAIL:
-                hint = f"name an address that this machine has under {section}"
+            section, _, key = name.partition(".")
+            hint = _ADDRESS_HINTS.get(error.errno or 0, "name an address that this machine has")
+            said = f"{name}: cannot listen on {host}:{port}: {error.strerror}"
             raise ConfigError(
-                f"{name}: cannot listen on {host}:{port}: {error.strerror}", hint=hint
+                f"{config.at(section, key)}{said}", hint=f"{hint} under [{section}]"
             ) from error
     return found
 
@@ -293,11 +304,11 @@ def _check_addresses(config: Config, identity: Identity, *, runs: bool = False) 
 def _check_disk(config: Config) -> str:
     folder = config.path(config.node.data)
     existing = next(place for place in (folder, *folder.resolve().parents) if place.exists())
-    open_to = hardening.check_folder(folder)
+    open_to = _open_to(config)
     free = shutil.disk_usage(existing).free
     if not os.access(existing, os.W_OK):
         raise ConfigError(
-            f"the data folder {folder} cannot be written",
+            f"{config.at('node', 'data')}the data folder {folder} cannot be written",
             hint="have it belong to the node's user, or name another under [node] data",
         )
     if free < DISK_FREE_BYTES_MIN:

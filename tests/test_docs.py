@@ -227,7 +227,7 @@ def test_the_example_configuration_has_every_option_with_its_default() -> None:
     shown = tomllib.loads(path.read_text(encoding="utf-8"))
     config = configs.load(path, {})
     for section in msgspec.structs.fields(configs.Config):
-        if section.name in ("folder", "peers", "follow"):
+        if section.name in ("folder", "lines", "peers", "follow"):
             continue
         fields = msgspec.structs.fields(section.type)
         assert list(shown[section.name]) == [field.name for field in fields]
@@ -242,7 +242,7 @@ def test_environment_variables_that_are_named_exist(page: Path) -> None:
     known = {keys.FILE_VARIABLE, keys.PASSPHRASE_VARIABLE, GENESIS_VARIABLE, SERVERS_VARIABLE}
     known |= {keys.PASSPHRASE_FILE_VARIABLE, keyring.VARIABLE, WARN_VARIABLE}
     for section in msgspec.structs.fields(configs.Config):
-        if section.name not in ("folder", "peers", "follow"):
+        if section.name not in ("folder", "lines", "peers", "follow"):
             fields = msgspec.structs.fields(section.type)
             known |= {f"COMITY_{section.name}_{field.name}".upper() for field in fields}
     named = set(re.findall(r"\bCOMITY_[A-Z_]*[A-Z]\b", page.read_text(encoding="utf-8")))

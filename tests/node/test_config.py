@@ -29,6 +29,10 @@ def test_the_environment_overrides_a_value(tmp_path: Path) -> None:
     config = load(write(tmp_path, MINIMAL), environment)
     assert config.log.level == "debug"
     assert config.tuning.heartbeat_ms == 50
+    assert config.node.votes
+    assert not load(write(tmp_path, MINIMAL), {"COMITY_NODE_VOTES": "false"}).node.votes
+    with pytest.raises(ConfigError, match="COMITY_NODE_VOTES = '0' is neither true nor false"):
+        load(write(tmp_path, MINIMAL), {"COMITY_NODE_VOTES": "0"})
     with pytest.raises(ConfigError, match="whole number"):
         load(write(tmp_path, MINIMAL), {"COMITY_TUNING_HEARTBEAT_MS": "soon"})
 
@@ -58,6 +62,18 @@ def test_the_environment_overrides_a_value(tmp_path: Path) -> None:
             r"toml:5: peers.b = 'host:99999' is not host:port",
         ),
         (MINIMAL + "[peers]\nb = 7\n", r"toml:4: .*Expected `str`"),
+        (MINIMAL + "[tuning]\nheartbeat_ms = 3600001\n", r"toml:5: .* at most 3600000"),
+        (MINIMAL + f"[tuning]\nflush_blocks = 1{'0' * 400}\n", r"toml:5: .* at most 1000000000"),
+        (
+            MINIMAL + f"[limits]\npool_bytes_max = {2**40 + 1}\n",
+            r"toml:5: .* at most 1099511627776",
+        ),
+        (
+            MINIMAL + f"[observers]\nbytes_per_second_max = {2**40 + 1}\n",
+            r"toml:5: .* to 1099511627776",
+        ),
+        (MINIMAL + 'data = "a\\u0000b"\n', r"toml:4: data has a control character"),
+        (MINIMAL + '[peers]\nb = "host\\n:1"\n', r"toml:5: b has a control character"),
         ("node = 5\n", r"toml:1: .*write \[node\]"),
         ("peers = 5\n" + MINIMAL, r"toml:1: .*write \[peers\]"),
     ],
@@ -87,11 +103,41 @@ def test_addresses_have_a_host_and_a_port() -> None:
     assert split_address("[::1]:80", "x") == ("::1", 80)
 
 
+def test_each_setting_knows_its_line(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL + '[log]\nlevel = "info"\n')
+    config = load(path, {"COMITY_NODE_DATA": "elsewhere"})
+    assert config.at("node", "agency") == f"{path}:2: "
+    assert config.at("log", "format") == f"{path}:4: ", "left out: that of its section"
+    assert config.at("listen", "peers") == f"{path}: ", "its section is left out as well"
+    assert config.at("node", "data") == "COMITY_NODE_DATA: "
+
+
+def test_a_file_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="/dev/zero is longer than 1048576 characters"):
+        load(Path("/dev/zero"), {})
+
+
+DEEP = "[" * 200 + "]" * 200
+
+
 @pytest.mark.parametrize(
-    "text", ["a = " + "[" * 5000, "a = " + "{a=" * 5000, "a = " + "9" * 5000, "a." * 40 + "a = 1"]
+    ("text", "line"),
+    [
+        ("a = " + "[" * 5000, 1),
+        ("\na = " + "{a=" * 5000, 2),
+        (f'#{DEEP}\nb = "{DEEP}"\nc = """\n{DEEP}"""\na = {DEEP}', 5),
+        (
+            f"[{'.'.join('x' * 30)}]\n{'.'.join('y' * 30)} = 1\n{'.'.join('z' * 30)} = [[[[[[1]]]]]]",
+            3,
+        ),
+        (f"# {'9' * 5000}\n\na = " + "9" * 5000, 3),
+        ("b = 1\n" + "a." * 40 + "a = 1", 2),
+        ('b = 1\na = """\n\nno end', 4),
+        ("b = 1\n\na =\n", 3),
+    ],
 )
-def test_what_toml_cannot_take_in_is_one_sentence(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "node.toml"
-    path.write_text(text)
-    with pytest.raises(ConfigError, match="not valid TOML"):
-        load(path, {})
+def test_what_toml_cannot_take_in_is_one_sentence_with_its_line(
+    tmp_path: Path, text: str, line: int
+) -> None:
+    with pytest.raises(ConfigError, match=f"not valid TOML: .* line {line}, "):
+        load(write(tmp_path, text), {})

@@ -66,7 +66,7 @@ def load_toml(text: str, where: str = "") -> Definition:
 
 
 def _toml_fault(message: str) -> tuple[str, int]:
-    found = re.search(r" \(at line (\d+), column \d+\)$", message)
+    found = re.search(r" \(at line (\d+), [^)]+\)$", message)
     if found:
         return f"not TOML: {message[: found.start()]}", int(found.group(1))
     return f"not TOML: {message}", 0

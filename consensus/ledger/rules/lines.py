@@ -25,7 +25,10 @@ _SCALAR: Final = re.compile(r"[^,\]}\n#]*")
 _STRING: Final = re.compile(
     r'"""(?:[^\\]|\\.)*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'', re.DOTALL
 )
-
+_TOKENS: Final = re.compile(
+    rf"{_STRING.pattern}|#[^\n]*|(?P<bracket>[\[\]{{}}])|(?P<number>\d[\d_]+)", re.DOTALL
+)
+"""What nests, and long numbers; whatever stands in strings and comments is neither."""
 
 _PART: Final = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*"""
 _STEP: Final = re.compile(r"\[(\d+)\]|(\w+)")
@@ -38,7 +41,36 @@ def line_of_long_key(text: str) -> int:
     Ask before ``tomllib`` reads a text of strangers. Cost: linear in the text.
     """
     found = _LONG_KEY.search(text)
-    return text.count("\n", 0, found.start()) + 1 if found else 0
+    return _line(text, found.start()) if found else 0
+
+
+def line_of_depth(text: str, depth: int) -> int:
+    """Return the 1-based line on which brackets or keys are nested that deep, or 0.
+
+    Up to there the text is valid TOML. Cost: linear in the text.
+    """
+    found = 0
+    for each in _TOKENS.finditer(text):
+        if each.lastgroup == "bracket":
+            found += 1 if each.group() in "[{" else -1
+            if found == depth:
+                return _line(text, each.start())
+    return min((line for path, line in locate(text).items() if len(path) >= depth), default=0)
+
+
+def line_of_number(text: str, digits: int) -> int:
+    """Return the 1-based line of a number of so many digits, or 0.
+
+    Up to there the text is valid TOML. Cost: linear in the text.
+    """
+    for each in _TOKENS.finditer(text):
+        if each.lastgroup == "number" and len(each.group()) >= digits:
+            return _line(text, each.start())
+    return 0
+
+
+def _line(text: str, at: int) -> int:
+    return text.count("\n", 0, at) + 1
 
 
 def locate(text: str) -> dict[TomlPath, int]:
