@@ -26,6 +26,7 @@ from comity import founding, keys
 from comity.errors import DraftError
 from comity.founding import NAME, Admitted, Person
 from comity.hosts import check_host
+from comity.words import word
 from consensus import certificate, codec, genesis, memberfile
 from consensus.committee import VALIDATORS_MAX, VALIDATORS_MIN, Validator
 from consensus.errors import DecodeError, SignatureError
@@ -462,8 +463,8 @@ def _judge(
         if before == digest:
             return []
         return [
-            f"{name} ({digest.hex()[:16]}…) and {other} ({before.hex()[:16]}…) are two different "
-            f"files of {agency}: ask it which hash is right"
+            f"{name} ({word(digest, short=True)}) and {other} ({word(before, short=True)}) are two "
+            f"different files of {agency}: ask it which hash is right"
         ]
     found[agency] = name, member, digest
     mistakes = []
@@ -475,8 +476,8 @@ def _judge(
     if member.purpose != terms.digest:
         return [
             *mistakes,
-            f"{agency} enrolled under other terms: {member.purpose.hex()[:16]}…, "
-            f"these are {terms.digest.hex()[:16]}…",
+            f"{agency} enrolled under other terms: {word(member.purpose, short=True)}, "
+            f"these are {word(terms.digest, short=True)}",
         ]
     expected, given = terms.people_of(agency), {each.name: each for each in member.people}
     if lacking := [each for each in expected if each not in given]:
@@ -512,8 +513,10 @@ def _shared(ordered: Sequence[tuple[str, Member, bytes]]) -> list[str]:
         for what, thing in things:
             other = owners.setdefault((what, thing), own.agency)
             if other != own.agency:
-                word = thing.hex()[:16] if isinstance(thing, bytes) else "{}:{}".format(*thing)
-                mistakes.append(f"{other} and {own.agency} have the same {what} {word}")
+                said = (
+                    "{}:{}".format(*thing) if isinstance(thing, tuple) else word(thing, short=True)
+                )
+                mistakes.append(f"{other} and {own.agency} have the same {what} {said}")
     return mistakes
 
 
@@ -532,7 +535,7 @@ def transcript(terms: Terms, merged: Merged) -> str:
         f"genesis time  {time:%Y-%m-%dT%H:%M:%SZ}",
         f"tree depth    {terms.tree_depth}",
         f"notice        {terms.notice_ms} ms",
-        f"terms         {terms.digest.hex()}",
+        f"terms         {word(terms.digest)}",
     ]
     for index, (agency, member, digest) in enumerate(
         zip(terms.agencies, merged.members, merged.digests, strict=True)
@@ -541,9 +544,9 @@ def transcript(terms: Terms, merged: Merged) -> str:
         rows += [
             "",
             f"Validator {index}: {agency.name}, {agency.title}",
-            f"  member file    {digest.hex()}",
-            f"  validator key  {own.key.hex()}",
-            f"  node key       {own.node_key.hex()}",
+            f"  member file    {word(digest)}",
+            f"  validator key  {word(own.key)}",
+            f"  node key       {word(own.node_key)}",
             f"  peers          {own.peer_host}:{own.peer_port}",
             f"  clients        {own.client_host}:{own.client_port}",
         ]
@@ -552,18 +555,18 @@ def transcript(terms: Terms, merged: Merged) -> str:
             person = expected[name]
             rows += [
                 f"  {name}, {_KIND_NAMES[person.kind]}",
-                f"    principal  {principal.hex()}",
-                f"    key        {key.hex()}",
+                f"    principal  {word(principal)}",
+                f"    key        {word(key)}",
                 *(f"    role       {_role(role, scope)}" for role, scope in person.roles),
             ]
     rows += ["", "Rule sets, with the roots of their parts"]
     for rules in terms.book().rule_sets.values():
-        rows.append(f"  {rules.domain} {rules.number}  {rules.parts_root.hex()}")
+        rows.append(f"  {rules.domain} {rules.number}  {word(rules.parts_root)}")
     if terms.accounts:
         rows += ["", "Accounts"]
     for each in terms.accounts:
         rows.append(f"  {each.family} {list(each.id)}: {each.balance}")
-    rows += ["", f"Genesis file of {len(merged.genesis)} bytes", f"chain {merged.chain.hex()}", ""]
+    rows += ["", f"Genesis file of {len(merged.genesis)} bytes", f"chain {word(merged.chain)}", ""]
     return "\n".join(rows)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from comity.errors import DraftError
 from comity.keys import Key
+from comity.words import word
 from consensus import codec, signing
 from consensus.codec import Value
 from consensus.errors import CopyError, DecodeError
@@ -68,7 +69,7 @@ class Circular:
             count = len(self.missing)
             raise DraftError(
                 f"{count} signature{'s are' if count > 1 else ' is'} missing",
-                hint=f"the key {self.missing[0].hex()} signs next, with `comity cosign`",
+                hint=f"the key {word(self.missing[0])} signs next, with `comity cosign`",
             )
         return self.encode()
 
@@ -85,7 +86,7 @@ class Circular:
         found = self.transaction
         if key.public not in found.signers:
             raise DraftError(
-                f"nobody asks for a signature of the key {key.public.hex()}",
+                f"nobody asks for a signature of the key {word(key.public)}",
                 hint="the author names cosigners when drafting",
             )
         signature = key.sign(signed_message(self.chain, found.txid))

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from comity.authority import Authority, GrantHeld
+from comity.words import word
 from consensus import certificate
 from consensus.committee import Committee
 from consensus.errors import ComityError
@@ -42,7 +43,7 @@ class Ending:
 
     Args:
         what: ``key``, ``role``, ``grant`` or ``certificate``.
-        name: of a key or grant its id in hex; of a certificate the agency.
+        name: of a key or grant its id, as people read it; of a certificate the agency.
         why: it ends, in words.
     """
 
@@ -68,7 +69,7 @@ class Ending:
 def endings(found: Authority) -> tuple[Ending, ...]:
     """Return what of a principal's power ends by itself or has, the earliest first."""
     ends = [
-        Ending("key", key.key.hex(), key.until_ms, "it was replaced")
+        Ending("key", word(key.key), key.until_ms, "it was replaced")
         for key in found.keys
         if key.until_ms is not None and key.fault in ("", "rotated")
     ]
@@ -115,10 +116,10 @@ def _of_grant(grant: GrantHeld) -> Ending | None:
             return None
         whose = "the role that it rests on" if link.what == "office" else "it"
         if link.what == "grant" and link.id != grant.id:
-            whose = f"the grant {link.id.hex()} that it rests on"
+            whose = f"the grant {word(link.id)} that it rests on"
         ends += [(link.until_ms, f"{whose} was given until then"), (link.due_ms, _UNREVIEWED)]
     at = _first(*ends)
-    return None if at is None else Ending("grant", grant.id.hex(), *at)
+    return None if at is None else Ending("grant", word(grant.id), *at)
 
 
 def _first(*ends: tuple[int | None, str]) -> tuple[int, str] | None:

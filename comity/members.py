@@ -19,6 +19,7 @@ from comity.founding import Person, admit
 from comity.proposals import Proposed, ProposedPage
 from comity.results import Decision, Entry, Simulation
 from comity.rulesets import Step
+from comity.words import word
 from consensus import certificate, memberfile
 from consensus.codec import Value
 from consensus.committee import VALIDATORS_MAX, VALIDATORS_MIN, Committee, Validator
@@ -492,8 +493,8 @@ def wanted_words(wanted: Sequence[Wanted], before: Committee | None = None) -> l
         scope = ", ".join(f"{name}={value}" for name, value in pairs)
         for person in each.member.people:
             scoped = f", {scope}" if scope else ""
-            lines.append(f"  acts for it: {person.name}, key {person.key.hex()}{scoped}")
-        lines.append(f"  hash of its file: {memberfile.digest(each.file).hex()}")
+            lines.append(f"  acts for it: {person.name}, key {word(person.key)}{scoped}")
+        lines.append(f"  hash of its file: {word(memberfile.digest(each.file))}")
     return lines
 
 
@@ -501,8 +502,8 @@ def _words(each: Validator | None) -> list[tuple[str, str]]:
     if each is None:
         return []
     return [
-        ("validator key", each.key.hex()),
-        ("node key", each.node_key.hex()),
+        ("validator key", word(each.key)),
+        ("node key", word(each.node_key)),
         ("peers", _place(each.peer_host, each.peer_port)),
         ("clients", _place(each.client_host, each.client_port)),
     ]

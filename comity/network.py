@@ -25,6 +25,7 @@ from comity.errors import (
 from comity.pool import Pool
 from comity.results import Outcome
 from comity.session import Delivery, Feed, FeedItem, Parcel, Server, Session, Statements
+from comity.words import word
 from consensus.answers import NO_VOTE, Problem
 from consensus.codec import Value
 from consensus.errors import ComityError, RemoteProtocolError, VerificationError
@@ -338,7 +339,7 @@ class Network:
         txid = delivery.parcels[first].txids[delivery.outcomes[first].index(None)]
         said = f"{delivery.left} of the transactions sent were not decided"
         if delivery.left == 1:
-            said = f"transaction {txid.hex()} was not decided"
+            said = f"transaction {word(txid)} was not decided"
         said += f" in {self.patience_seconds:g} s"
         why = self._why()
         return UndecidedError(f"{said} ({why})" if why else said, txid=txid)

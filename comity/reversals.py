@@ -17,6 +17,7 @@ from comity.network import Network
 from comity.results import Decision, Entry
 from comity.session import Statements, statement_of
 from comity.verify import Trust
+from comity.words import word
 from consensus import answers, codec
 from consensus.codec import Value
 from consensus.errors import ProofError
@@ -311,7 +312,7 @@ def _obstacle(found: Reversal, original: Original, now_ms: int) -> str:
     if found.until_ms is None:
         return "the rules it was made under do not let it be taken back"
     if found.by is not None:
-        return f"transaction {found.by.hex()} has taken it back"
+        return f"transaction {word(found.by)} has taken it back"
     if now_ms > found.until_ms:
         return "the time in which it could be taken back is over"
     if any(each.moved for each in found.records):

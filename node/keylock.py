@@ -124,7 +124,7 @@ def _holder(name: str, public: bytes) -> str:
     if uid in (os.geteuid(), 0):
         raise InUseError(
             f"another process{process_words(pid)} on this machine signs with the validator key "
-            f"{public.hex()}, from another copy of its file",
+            f"0x{public.hex()}, from another copy of its file",
             hint=HINT,
         )
     return f"user {uid}{process_words(pid)}"

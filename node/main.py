@@ -210,7 +210,7 @@ def check(path: Path) -> list[str]:
         found.append(f"running: a node{who} uses {data}; what follows is for its next start")
     found += [
         f"{path}: every key known and in range",
-        f"genesis: network {identity.genesis.network!r}, chain {identity.chain.hex()}",
+        f"genesis: network {identity.genesis.network!r}, chain 0x{identity.chain.hex()}",
     ]
     if identity.row is None:
         found.append(f"no vote: {place_words(identity)}; this node follows")

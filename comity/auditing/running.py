@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from comity.auditing.checkers import Checkers, Malformed, Task, Verdict, result_of
+from comity.words import word
 from consensus import genesis as genesis_file
 from consensus.answers import EpochStep
 from consensus.audit.divergence import DivergenceError, Problem
@@ -184,7 +185,7 @@ def audit(
     header = read_header(first_frame)
     found = genesis_file.chain_id(header.genesis)
     if found != wanted.chain:
-        said = f"the data is of the network {found.hex()}, not of {wanted.chain.hex()}"
+        said = f"the data is of the network {word(found)}, not of {word(wanted.chain)}"
         raise WrongNetworkError(said, hint=WrongNetworkError.advice)
     checkers = Checkers(header.genesis, processes)
     try:

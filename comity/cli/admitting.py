@@ -15,6 +15,7 @@ from comity.cli.proposals import show_act
 from comity.cli.show import out
 from comity.cli.values import parse_digest
 from comity.client import Client
+from comity.words import word
 
 
 @app.command(
@@ -67,8 +68,8 @@ def admit(
         status = show_act(decision, (await client.rules()).book, output)
         if decision.state == "proposed" and not output.json:
             lines = [
-                f"public key of its administrator, to compare by word of mouth: {key.hex()}",
-                f"the others consent with: comity approve {decision.txid.hex()}",
+                f"public key of its administrator, to compare by word of mouth: {word(key)}",
+                f"the others consent with: comity approve {word(decision.txid)}",
             ]
             out().print(Text("\n" + "\n".join(lines)), soft_wrap=True)
         return status

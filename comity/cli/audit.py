@@ -52,6 +52,7 @@ from comity.cli.options import (
 )
 from comity.cli.values import parse_trusted, time_word
 from comity.founding import CONFIG_NAME, GENESIS_NAME
+from comity.words import word
 from consensus import genesis as genesis_file
 from consensus.audit.divergence import CHECKS, DivergenceError
 from consensus.audit.stream import Frame
@@ -277,7 +278,7 @@ def _export(source: _Source, path: Path, first: int, last: int | None, output: O
         ("file", str(path)),
         ("heights", f"{heights:,}"),
         ("bytes", f"{size:,}"),
-        ("network", source.chain.hex()),
+        ("network", word(source.chain)),
         ("note", "nothing was checked; the file holds private parts of transactions"),
     ]
     show.emit(output, value, show.pairs(rows))
@@ -339,7 +340,7 @@ def _divergence_shown(error: DivergenceError) -> Group:
         ("found", problem.message),
     ]
     if problem.txid is not None:
-        rows.append(("transaction", problem.txid.hex()))
+        rows.append(("transaction", word(problem.txid)))
     if problem.index is not None:
         rows.append(("index", problem.index))
     rows.append(("below it", f"everything up to height {error.height - 1} holds"))
@@ -391,9 +392,9 @@ def _report_shown(report: Report) -> Group:
         certified += f"; no certificate vouches for the {many} above it yet"
     powers = ", ".join(f"{n:,} by {name}" for name, n in sorted(counts.powers.items()))
     rows: list[tuple[str, Any]] = [
-        ("network", report.chain.hex()),
+        ("network", word(report.chain)),
         ("certified", certified),
-        ("statement", f"{report.statement.hash.hex()} of height {report.last}, {at}"),
+        ("statement", f"{word(report.statement.hash)} of height {report.last}, {at}"),
         ("signed", f"{counts.certificates:,} heights by themselves, {counts.votes:,} votes"),
         ("transactions", f"{counts.transactions:,}, {counts.signatures:,} signatures"),
         ("decisions", _counted(counts.decisions)),
@@ -417,7 +418,7 @@ def _counted(counts: Any) -> str:
 EXAMPLES: Final = examples(
     "comity audit network/treasury                          a stopped node's folder",
     "comity audit copy/data --genesis genesis.cbor          a copy of its data",
-    "comity audit 2026.audit --genesis 03ae... --json",
+    "comity audit 2026.audit --genesis 0x03ae... --json",
     "comity audit treasury --key auditor.key                a running node, asked for its blocks",
     "comity audit network/treasury --keep audited           goes on where it stopped before",
     "comity audit network/treasury --to 9000 --export 2026.audit",

@@ -85,7 +85,7 @@ NEW_IDS_MAX: Final = 8
 NOTHING: Final = "-"
 """Stands for null, which TOML has not."""
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-_HASH: Final = re.compile(r"\b[0-9a-f]{64}\b")
+_HASH: Final = re.compile(r"\b(?:0x)?([0-9a-f]{64})\b")
 
 _token = context("case name")
 
@@ -331,7 +331,7 @@ class Bench:
             return self._names.get(value) or f"0x{value.hex()}"
         if isinstance(value, str):
             return _HASH.sub(
-                lambda found: self._names.get(bytes.fromhex(found[0]), found[0]), value
+                lambda found: self._names.get(bytes.fromhex(found[1]), found[0]), value
             )
         if isinstance(value, list | tuple):
             return [self.out(each) for each in value]

@@ -34,6 +34,7 @@ from comity.files import as_owner, filling, refused, undoing
 from comity.founding import NAME
 from comity.hosts import check_host
 from comity.joining import new_member
+from comity.words import word
 from consensus import genesis, keyfile, memberfile
 from consensus.committee import parse_address
 from consensus.errors import DecodeError
@@ -49,7 +50,7 @@ SignerFile = Annotated[
 SUFFIX: Final = ".member"
 TRANSCRIPT_NAME: Final = "transcript.txt"
 TELEMETRY: Final = "127.0.0.1:9400"
-_KEY: Final = re.compile(r"(?:0x)?([0-9a-f]{64})")
+_KEY: Final = re.compile(r"(?:0x)?([0-9a-fA-F]{64})")
 
 
 @app.command(name="terms", help_epilogue=examples("comity network terms terms.toml"))
@@ -280,7 +281,7 @@ def merge_(
             at.agency,
             f"{at.peer_host}:{at.peer_port}",
             f"{at.client_host}:{at.client_port}",
-            digest.hex()[:16],
+            word(digest, short=True),
         )
     head = pairs(
         [

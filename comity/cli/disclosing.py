@@ -25,7 +25,7 @@ from comity.cli.rule_names import emit_decision
 from comity.cli.values import parse_id, parse_moment, parse_value, time_word
 from comity.client import Client
 from comity.disclosing import Disclosures, Opened, Wanted
-from comity.words import place_word
+from comity.words import place_word, word
 from consensus.codec import Value
 from consensus.evidence.disclosure import Disclosed
 from consensus.ledger.disclosures import AGENCY, AUDIENCES, PARTY, PRINCIPAL
@@ -187,14 +187,14 @@ def _written(client: Client, output: Output, opened: Opened, file: Path) -> None
     value = {
         "file": str(file),
         "bytes": len(opened.file),
-        "genesis": client.chain.hex(),
+        "genesis": word(client.chain),
         **disclosed_value(opened.disclosed),
     }
     rows: list[tuple[str, Any]] = []
     for item in opened.disclosed.items:
         rows += disclosure_rows(item)
     rows.append(("file", f"{file}, {len(opened.file):,} bytes"))
-    rows.append(("check it", f"comity verify {file} --genesis {client.chain.hex()}"))
+    rows.append(("check it", f"comity verify {file} --genesis {word(client.chain)}"))
     show.emit(output, value, show.titled("opened, and on record", show.pairs(rows)))
 
 
@@ -222,7 +222,7 @@ def _list(found: Disclosures) -> Any:
             each.legal,
             each.agency,
             time_word(each.until_ms) + over,
-            f"0x{each.id.hex()}",
+            word(each.id),
         )
     foot = f"proved complete at height {found.height}, {time_word(found.time_ms)}"
     return show.titled(f"{len(found.disclosures)} disclosures", rows, foot)

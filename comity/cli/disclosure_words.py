@@ -114,7 +114,7 @@ def disclosure_rows(item: Shown) -> list[tuple[str, Any]]:
         ("on", act.legal),
         ("by", f"principal {word(act.principal, short=True)} of {act.agency}"),
         ("at", f"{time_word(act.made_ms)}, until {time_word(act.until_ms)}"),
-        ("disclosure", f"0x{act.id.hex()}"),
+        ("disclosure", word(act.id)),
     ]
 
 

@@ -30,14 +30,14 @@ from comity.words import KERNEL_LEAVES, place_word, word
 from consensus.codec import Value
 
 BUNDLE_EXAMPLES: Final = examples(
-    "comity bundle 51c0... -o payment.bundle",
-    "comity bundle 51c0... -o payment.bundle --open reason --audience 'Court of Audit'",
-    "comity bundle 51c0... -o payment.bundle --trust 1204 --until 2027-01-01",
-    "comity verify payment.bundle --genesis 9b2e...",
+    "comity bundle 0x51c0... -o payment.bundle",
+    "comity bundle 0x51c0... -o payment.bundle --open reason --audience 'Court of Audit'",
+    "comity bundle 0x51c0... -o payment.bundle --trust 1204 --until 2027-01-01",
+    "comity verify payment.bundle --genesis 0x9b2e...",
 )
 RECEIPT_EXAMPLES: Final = examples(
-    "comity receipt 51c0... -o payment.receipt",
-    "comity receipt 51c0... -o payment.receipt --text > payment.txt",
+    "comity receipt 0x51c0... -o payment.receipt",
+    "comity receipt 0x51c0... -o payment.receipt --text > payment.txt",
 )
 
 
@@ -92,7 +92,7 @@ def bundle(
         value: dict[str, Any] = {
             "file": str(file),
             "bytes": len(data),
-            "genesis": client.chain.hex(),
+            "genesis": word(client.chain),
             "until_ms": expires_ms,
         }
         rows = [
@@ -100,7 +100,7 @@ def bundle(
             ("bytes", f"{len(data):,}"),
             ("for", audience or "anybody"),
             ("until", "no end" if expires_ms is None else time_word(expires_ms)),
-            ("check it", f"comity verify {file} --genesis {client.chain.hex()}"),
+            ("check it", f"comity verify {file} --genesis {word(client.chain)}"),
         ]
         show.emit(output, value, show.titled("evidence bundle", show.pairs(rows)))
         return 0
@@ -137,12 +137,12 @@ def receipt(
         if text and not output.json:
             print(receipt_text(found, client.chain))
             return 0
-        value = {"file": str(file), "bytes": len(data), "digest": found.digest.hex()}
+        value = {"file": str(file), "bytes": len(data), "digest": word(found.digest)}
         rows = [
             ("file", str(file)),
             ("bytes", f"{len(data):,}"),
-            ("digest", found.digest.hex()),
-            ("check it", f"comity verify {file} --genesis {client.chain.hex()}"),
+            ("digest", word(found.digest)),
+            ("check it", f"comity verify {file} --genesis {word(client.chain)}"),
         ]
         show.emit(output, value, show.titled("receipt", show.pairs(rows)))
         return 0
@@ -158,7 +158,7 @@ def receipt_text(found: Receipt, chain: bytes) -> str:
     lines = [
         f"RECEIPT of the network {found.network}",
         "",
-        f"transaction  {decision.txid.hex()}",
+        f"transaction  {word(decision.txid)}",
         f"outcome      {outcome}" + (f": {why}" if why else ""),
         f"decided      {time_word(decision.time_ms)}, height {decision.height}",
     ]
@@ -167,8 +167,8 @@ def receipt_text(found: Receipt, chain: bytes) -> str:
         lines += [f"  {name:<11}{word(each, short=True)}" for name, each in fields_of(record)]
     lines += [
         "",
-        f"network      {chain.hex()}",
-        f"digest       {found.digest.hex()}",
+        f"network      {word(chain)}",
+        f"digest       {word(found.digest)}",
         "",
         qr_code(found.digest),
         "The code holds the digest of the file that proves this. Check the file with",

@@ -16,7 +16,7 @@ from comity.cli.values import parse_place, time_word
 from comity.client import Client
 from comity.past import VERSIONS_SHOWN_MAX, History, Version
 from comity.results import Entry
-from comity.words import place_word
+from comity.words import place_word, word
 from consensus.ledger.model import Rulebook
 
 WHY: Final = {
@@ -129,9 +129,7 @@ def history_table(found: History, book: Rulebook | None) -> Group:
         row.append("\n".join(_became(version, entry, book)))
         if acts:
             made = version.transactions
-            row.append(
-                "not shown" if made is None else "\n".join(f"0x{each.hex()}" for each in made)
-            )
+            row.append("not shown" if made is None else "\n".join(word(each) for each in made))
         shown.add_row(*row)
     return show.titled(where, shown, foot)
 

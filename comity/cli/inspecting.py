@@ -18,6 +18,7 @@ from comity.cli.node import CONFIG, app, file_of
 from comity.cli.options import OUTPUT, Output, Reach, UsageError, examples, genesis_bytes
 from comity.cli.show import emit, pairs, table, titled
 from comity.cli.values import time_word
+from comity.words import word
 
 if TYPE_CHECKING:
     from node.inspecting.main import Report
@@ -226,7 +227,12 @@ def _marks(found: Report) -> Any:
         settled = "/".join(map(str, each.settled or ()))
         state = Text("promises lost", style="red") if each.lost else Text("whole")
         shown.add_row(
-            each.file, each.key.hex()[:16], last or "nothing", settled, str(each.log_synced), state
+            each.file,
+            word(each.key, short=True),
+            last or "nothing",
+            settled,
+            str(each.log_synced),
+            state,
         )
     return shown
 
@@ -257,7 +263,7 @@ def _committee(found: Report) -> Any:
         place = "none that is known"
         if each.agency is not None:
             place = f"{each.agency}, validator {each.validator} of epoch {each.epoch}"
-        keys.add_row(each.key.hex(), each.held, place)
+        keys.add_row(word(each.key), each.held, place)
     parts: list[Any] = [keys if found.seats else Text("no key is known")]
     if found.committees:
         newest = found.committees[-1]

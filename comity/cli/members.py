@@ -43,6 +43,7 @@ from comity.members import (
     wanted_words,
 )
 from comity.results import Decision
+from comity.words import word
 from consensus import keyfile, memberfile
 from consensus.committee import Committee, Validator
 from consensus.errors import PassphraseError
@@ -388,7 +389,7 @@ async def _said(client: Client, decision: Decision, output: Output, digest: byte
     """Show what became of a proposal, and what the others do now."""
     status = show_act(decision, (await client.rules()).book, output)
     if decision.state == "proposed" and not output.json:
-        lines = [f"the others consent with: comity approve {decision.txid.hex()}"]
+        lines = [f"the others consent with: comity approve {word(decision.txid)}"]
         if digest is not None:
             lines.insert(0, f"hash of the file, to compare by word of mouth: {spoken(digest)}")
         lines.append("who has consented shows: comity network members")
@@ -421,8 +422,8 @@ def _committee_table(committee: Committee, height: int | None) -> Any:
             each.agency,
             f"{each.peer_host}:{each.peer_port}",
             f"{each.client_host}:{each.client_port}",
-            each.key.hex()[:16],
-            each.node_key.hex()[:16],
+            word(each.key, short=True),
+            word(each.node_key, short=True),
         )
     title = f"epoch {committee.epoch}: {committee.quorum} of {committee.size} signatures certify"
     return titled(title if height is None else f"{title}; as of height {height}", shown)
@@ -482,7 +483,7 @@ def _changed_words(changes: Sequence[Changed]) -> list[str]:
     for each in changes:
         lines.append(f"{each.agency} {words.get(each.kind, each.kind)}")
         if each.validator is not None:
-            lines.append(f"  validator key: {each.validator.key.hex()}")
+            lines.append(f"  validator key: {word(each.validator.key)}")
             lines.append(f"  peers: {each.validator.peer_host}:{each.validator.peer_port}")
     return lines
 
@@ -500,6 +501,6 @@ def _proposed_table(found: ProposedChange, committee: Committee, notice_ms: int)
         ("missing", f"{found.needed} more of {', '.join(found.missing)}"),
         ("holds from", days if found.from_ms is None else time_word(found.from_ms)),
         ("expires", time_word(found.proposed.expires_ms)),
-        ("to consent", f"comity approve {found.proposed.txid.hex()}"),
+        ("to consent", f"comity approve {word(found.proposed.txid)}"),
     ]
     return titled("proposed; from one node's index", pairs(rows))

@@ -17,6 +17,7 @@ from cyclopts import Parameter
 from comity import keys
 from comity.errors import DraftError, ForkError, RequestError
 from comity.keys import Key
+from comity.words import word
 from consensus.errors import ComityError, DecodeError
 from consensus.genesis import GENESIS_NAME, chain_id, decode
 from consensus.protocol import Status
@@ -279,7 +280,7 @@ async def _denied(client: Client, error: RequestError) -> RequestError:
         said = "this key may not do that: it is in force for nobody in this network"
         hint = (
             "ask your agency's administrator to register it, or what became of it "
-            f"(`comity get key/0x{key.public.hex()}`); or act with another one: {act_with}"
+            f"(`comity get key/{word(key.public)}`); or act with another one: {act_with}"
         )
         return NotInForceError(error.status, replace(problem, message=said, hint=hint))
     hint = problem.hint or "`comity access` says who may read what, and by which rule"

@@ -102,7 +102,7 @@ def reads(
         ]
         table = show.table("time", "agency", "principal", "by", "purpose")
         for each in found:
-            who = "not told" if each.principal is None else each.principal.hex()
+            who = "not told" if each.principal is None else word(each.principal)
             table.add_row(time_word(each.time_ms), each.agency, who, each.method, each.purpose)
         title = f"{place}: {len(found)} reads that one node recorded, not proved"
         show.emit(output, value, show.titled(title, table) if found else Text(title))
@@ -196,7 +196,7 @@ def authority_table(found: Authority) -> Group:
     parts: list[Any] = [show.pairs(rows)]
     keys = show.table("key", "until", "state")
     for key in found.keys:
-        keys.add_row(key.key.hex(), _until(key.until_ms), _state(key.fault, "in force"))
+        keys.add_row(word(key.key), _until(key.until_ms), _state(key.fault, "in force"))
     roles = show.table("role", "scope", "until", "state", "actions", "approves")
     for role in found.roles:
         roles.add_row(
@@ -267,11 +267,11 @@ COMMANDS: Final[tuple[tuple[Callable[..., Any], str], ...]] = (
         authority,
         examples(
             "comity authority",
-            "comity authority 51c0...",
-            "comity authority 51c0... --grant 9f3c... --json | jq .grants[].chain",
+            "comity authority 0x51c0...",
+            "comity authority 0x51c0... --grant 0x9f3c... --json | jq .grants[].chain",
         ),
     ),
-    (access, examples("comity access 51c0... entitlement/0x9b2e...")),
+    (access, examples("comity access 0x51c0... entitlement/0x9b2e...")),
     (reads, examples("comity reads entitlement/0x9b2e...")),
 )
 """What the command line offers of this module, with the end of each help text."""

@@ -351,12 +351,12 @@ def _end(found: Proposed) -> list[tuple[str, Any]]:
 
 
 def _show_page(title: str, page: ProposedPage, output: Output) -> None:
-    more = None if page.next is None else page.next.hex()
+    more = None if page.next is None else word(page.next)
     value = {"proposals": [value_of(each) for each in page.proposals], "next": more}
     shown = show.table("proposal", "state", "agency", "what", "approvals", "expires")
     for each in page.proposals:
         shown.add_row(
-            each.txid.hex(),
+            word(each.txid),
             Text(each.state, style=STATE_STYLES[each.state]),
             each.agency,
             ", ".join(f"{domain}.{action}" for domain, action, _ in each.calls),
@@ -411,7 +411,7 @@ def _cursor(after: str | None, limit: int) -> bytes | None:
     if after is None:
         return None
     try:
-        found = bytes.fromhex(after)
+        found = bytes.fromhex(after.removeprefix("0x"))
     except ValueError:
         found = b""
     if not found:
@@ -428,14 +428,17 @@ COMMANDS: Final[tuple[tuple[Callable[..., Any], str], ...]] = (
         ),
     ),
     (pending, examples("comity pending", "comity pending --json | jq '.proposals[].txid'")),
-    (proposal, examples("comity proposal 9f3c...")),
+    (proposal, examples("comity proposal 0x9f3c...")),
     (
         proposals,
         examples("comity proposals treasury", "comity proposals treasury --state stale"),
     ),
-    (approve, examples("comity approve 9f3c...", "comity approve 9f3c... --reason 'as agreed'")),
-    (object_, examples("comity object 9f3c... 'paid already'")),
-    (withdraw, examples("comity withdraw 9f3c...")),
-    (redraft, examples("comity redraft 9f3c...", "comity redraft 9f3c... --yes")),
+    (
+        approve,
+        examples("comity approve 0x9f3c...", "comity approve 0x9f3c... --reason 'as agreed'"),
+    ),
+    (object_, examples("comity object 0x9f3c... 'paid already'")),
+    (withdraw, examples("comity withdraw 0x9f3c...")),
+    (redraft, examples("comity redraft 0x9f3c...", "comity redraft 0x9f3c... --yes")),
 )
 """What the command line offers of this module, with the end of each help text."""

@@ -311,7 +311,7 @@ def statements(
         ]
         shown = show.table("height", "time", "state root")
         for each in heights:
-            shown.add_row(str(each.height), time_word(each.time_ms), each.state_root.hex())
+            shown.add_row(str(each.height), time_word(each.time_ms), word(each.state_root))
         show.emit(output, value, shown)
 
     with_client(reach, work)
@@ -357,7 +357,7 @@ def committee(*, reach: Reach = REACH, output: Output = OUTPUT) -> None:
         title = f"epoch {found.epoch}: {found.quorum} of {found.size} signatures certify"
         shown = show.table("agency", "clients", "validator key")
         for v in found.validators:
-            shown.add_row(v.agency, f"{v.client_host}:{v.client_port}", v.key.hex())
+            shown.add_row(v.agency, f"{v.client_host}:{v.client_port}", word(v.key))
         show.emit(output, value, show.titled(title, shown))
 
     with_client(reach, work)
@@ -390,7 +390,7 @@ COMMANDS: Final[tuple[tuple[Callable[..., Any], str], ...]] = (
             "comity holds action/payments/disburse",
         ),
     ),
-    (decision, examples("comity decision 9f3c... --json")),
+    (decision, examples("comity decision 0x9f3c... --json")),
     (
         decisions,
         examples(

@@ -18,10 +18,10 @@ from comity.words import place_word, word
 from consensus.codec import Value
 
 EXAMPLES: Final = examples(
-    "comity reverse 51c0... --dry",
-    "comity reverse 51c0... --reason 'paid twice'",
-    "comity reverse 51c0... --yes",
-    "comity reverse 51c0... --propose",
+    "comity reverse 0x51c0... --dry",
+    "comity reverse 0x51c0... --reason 'paid twice'",
+    "comity reverse 0x51c0... --yes",
+    "comity reverse 0x51c0... --propose",
 )
 
 
@@ -77,7 +77,7 @@ def _account(id_: Sequence[Value]) -> str:
 
 def _table(found: Reversal) -> Any:
     rows: list[tuple[str, Any]] = [
-        ("transaction", f"{found.txid.hex()} of {time_word(found.time_ms)}, height {found.height}"),
+        ("transaction", f"{word(found.txid)} of {time_word(found.time_ms)}, height {found.height}"),
         ("by", " and ".join(found.roles) or "nobody"),
     ]
     rows += [("approved by", each) for each in found.approvals]
@@ -120,13 +120,13 @@ def _record_rows(record: Restored) -> list[tuple[str, Any]]:
 
 def _value(found: Reversal) -> dict[str, Any]:
     return {
-        "txid": found.txid.hex(),
+        "txid": word(found.txid),
         "height": found.height,
         "time_ms": found.time_ms,
         "roles": list(found.roles),
         "approvals": list(found.approvals),
         "until_ms": found.until_ms,
-        "reversed_by": None if found.by is None else found.by.hex(),
+        "reversed_by": None if found.by is None else word(found.by),
         "payments": [
             {
                 "from": _account(each.source),

@@ -48,7 +48,7 @@ def reviews(role: str, /, *, reach: Reach = REACH, output: Output = OUTPUT) -> N
                 word(due.principal, short=True),
                 due.agency,
                 str(due.source[1]) if len(due.source) == 2 else "grant",
-                f"0x{due.id.hex()}",
+                word(due.id),
             )
         at = found[0]
         foot = f"proved complete at height {at.height}, {time_word(at.time_ms)}"

@@ -19,6 +19,7 @@ from comity.drafting import Sealed
 from comity.errors import NotReachableError, RequestError
 from comity.results import Entry
 from comity.sealing import ABSENT, CLOSED, ERASED, Unsealed
+from comity.words import word
 from consensus.codec import Value
 from consensus.ledger.model import Kind, Rulebook
 
@@ -104,7 +105,7 @@ def field_word(found: Unsealed | None, kind: Kind, name: str) -> str:
     if found is None or found.state == CLOSED:
         return f"sealed for {', '.join(kind.fields[name].sealed_for)}"
     if found.state == ERASED:
-        return f"erased by {'' if found.txid is None else found.txid.hex()}"
+        return f"erased by {'' if found.txid is None else word(found.txid)}"
     if found.state == ABSENT:
         return "sealed; no node of its audience that was reached has it"
     said = show.typed_word(found.value, kind.fields[name].type)

@@ -478,7 +478,7 @@ def holds_table(holds: Holds) -> Group:
             until,
             each.legal,
             each.reason,
-            f"0x{each.id.hex()}",
+            word(each.id),
         )
     return titled(where, found, shown_at)
 
@@ -494,6 +494,6 @@ def decisions_table(rows: Sequence[Decision], actions: Actions) -> Table:
             time_word(each.time_ms),
             outcome,
             "\n".join(_action_names(each, actions)),
-            f"0x{each.txid.hex()}",
+            word(each.txid),
         )
     return found

@@ -98,7 +98,7 @@ def export(
 
 @app.command(
     help_epilogue=examples(
-        "comity snapshot verify monday.snapshot --genesis 9f2c...",
+        "comity snapshot verify monday.snapshot --genesis 0x9f2c...",
         "comity snapshot verify monday.snapshot --genesis genesis.cbor",
     )
 )

@@ -25,6 +25,7 @@ from comity.cli.options import (
 )
 from comity.cli.values import natural, time_word
 from comity.client import Client
+from comity.words import word
 from consensus import genesis as genesis_file
 from consensus.evidence import tlog
 from consensus.evidence.tlog import TlogProof
@@ -113,15 +114,15 @@ def _show(proof: TlogProof, output: Output) -> None:
         "signers": [validator for validator, _ in proof.certificate.signatures],
     }
     rows: list[tuple[str, Any]] = [
-        ("hash", stated.hash.hex()),
+        ("hash", word(stated.hash)),
         ("time", time_word(stated.time_ms)),
         ("epoch, round", f"{stated.epoch}, {stated.round}"),
-        ("block", stated.block_id.hex()),
+        ("block", word(stated.block_id)),
         ("executor", stated.executor),
-        ("state root", stated.state_root.hex()),
-        ("results root", stated.results_root.hex()),
-        ("changes root", stated.changes_root.hex()),
-        ("history root", stated.history_root.hex()),
+        ("state root", word(stated.state_root)),
+        ("results root", word(stated.results_root)),
+        ("changes root", word(stated.changes_root)),
+        ("history root", word(stated.history_root)),
         ("vouched for", f"by {len(value['signers'])} validators at height {head.height}"),
     ]
     show.emit(output, value, show.titled(f"statement of height {stated.height}", show.pairs(rows)))

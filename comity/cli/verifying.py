@@ -19,7 +19,7 @@ from comity.cli import show
 from comity.cli.disclosure_words import verify_disclosure
 from comity.cli.options import OUTPUT, Output, UsageError, chain_of, examples
 from comity.cli.refusals import sentence
-from comity.cli.values import parse_moment, parse_trusted, plain, time_word
+from comity.cli.values import parse_digest, parse_moment, parse_trusted, plain, time_word
 from comity.words import KERNEL_LEAVES, place_word, word
 from consensus import codec
 from consensus.audit import stream
@@ -40,9 +40,9 @@ from consensus.snapshot import MAGIC as SNAPSHOT
 from consensus.snapshot import MANIFEST_BYTES_MAX
 
 EXAMPLES: Final = examples(
-    "comity verify payment.bundle --genesis 9b2e...",
+    "comity verify payment.bundle --genesis 0x9b2e...",
     "comity verify payment.bundle --genesis genesis.cbor --not-older-than 2026-07-09",
-    "comity verify payment.bundle --genesis 9b2e... --trust 1204:77aa... --strict",
+    "comity verify payment.bundle --genesis 0x9b2e... --trust 1204:0x77aa... --strict",
 )
 _OTHER_FILES: Final = (
     (stream.MAGIC, "comity audit"),
@@ -139,7 +139,7 @@ def _verify(
 def _receipt(
     data: bytes, chain: bytes, digest: str | None, oldest_ms: int | None, output: Output
 ) -> int:
-    if digest is not None and digest.lower() != receipts.digest(data).hex():
+    if digest is not None and parse_digest(digest, "digest of a receipt") != receipts.digest(data):
         return _invalid(output, "file", "it is another file than the paper is of", "")
     try:
         found = receipts.verify(data, chain)
@@ -153,7 +153,7 @@ def _receipt(
         "valid": True,
         "network": found.network,
         **show.decision_value(decision),
-        "digest": found.digest.hex(),
+        "digest": word(found.digest),
         "records": [show.entry_value(each, None) for each in found.records],
         "as_of": {"height": found.newest.height, "time_ms": found.newest.time_ms},
     }
@@ -161,7 +161,7 @@ def _receipt(
     for record in found.records:
         rows += [Text(), show.entry_table(record, None)]
     title = f"VALID   a receipt of the network {found.network}"
-    foot = f"digest {found.digest.hex()}"
+    foot = f"digest {word(found.digest)}"
     show.emit(output, value, show.titled(title, Group(*rows), foot))
     return 0
 
@@ -233,7 +233,7 @@ def _report(found: Verified, warnings: Sequence[str]) -> Any:
     rows.append(("since then", _since(found)))
     if found.holder is not None:
         purpose = f" for {found.bundle.purpose}" if found.bundle.purpose else ""
-        rows.append(("given out by", f"key {found.holder.hex()}{purpose}"))
+        rows.append(("given out by", f"key {word(found.holder)}{purpose}"))
     if found.bundle.audience:
         rows.append(("meant for", found.bundle.audience))
     rows += [("warning", Text(each, style="yellow")) for each in warnings]
@@ -267,7 +267,7 @@ def _authority(found: Verified) -> list[tuple[str, str]]:
     for _, _, at, power in filled[0] if filled else ():
         principal, agency, _ = people[at]
         rows.append(("approved", f"principal {_short(principal)}, {power[0]} at {agency}"))
-    rows += [("approved in", f"transaction {txid.hex()}") for txid in _approvals(found)]
+    rows += [("approved in", f"transaction {word(txid)}") for txid in _approvals(found)]
     if cosigners and not filled:
         rows += [("signed too", f"principal {_short(each[0])} at {each[1]}") for each in cosigners]
     return list(dict.fromkeys(rows))

@@ -93,7 +93,7 @@ def _asked(request: GetDisclosed, proved: ProvedRows) -> Iterator[_Asked]:
         row = next(row for key, row in rows if key == StateKey(SPACE, (id_,)))
         if row is None:
             hint = "it may still be on its way: ask again"
-            raise CannotAnswer(Status.NOT_FOUND, f"there is no disclosure {id_.hex()}", hint)
+            raise CannotAnswer(Status.NOT_FOUND, f"there is no disclosure 0x{id_.hex()}", hint)
         disclosure = disclosure_in(row)
         place = place_of(disclosure)
         found = next(row for key, row in rows if key == place)
@@ -107,7 +107,7 @@ def _allow(connection: Connection, identity: Identity, asked: _Asked) -> None:
     if is_audience(identity, disclosure):
         if reader is not None and disclosure.lasts(reader.now_ms):
             return
-        said = f"disclosure {disclosure.id.hex()} is over"
+        said = f"disclosure 0x{disclosure.id.hex()} is over"
         raise CannotAnswer(Status.DENIED, said, "whoever made it may make another")
     own = disclosure.principal == identity.principal
     if not own or not access.may_read(identity, connection.key, asked.key, asked.row):

@@ -44,7 +44,7 @@ class DamagedRowError(DamagedStoreError):
         if height is not None:
             place += f", height {height}"
         if key:
-            place += f", key {key.hex()}"
+            place += f", key 0x{key.hex()}"
         super().__init__(f"{place}: {what}")
         self.table = table
         self.key = key

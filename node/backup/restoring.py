@@ -152,8 +152,8 @@ def restore(
 def _check_origin(manifest: Manifest, config: Config, chain: bytes) -> None:
     if manifest.chain != chain:
         raise ForeignDataError(
-            f"the backup is of the network {manifest.network} ({manifest.chain.hex()[:16]}…), the "
-            f"configuration names that of {chain.hex()[:16]}…",
+            f"the backup is of the network {manifest.network} (0x{manifest.chain.hex()[:12]}…), "
+            f"the configuration names that of 0x{chain.hex()[:12]}…",
             hint="name the genesis file of the backup's network, or its own backup",
         )
     if manifest.agency != config.node.agency:

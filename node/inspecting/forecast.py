@@ -106,7 +106,7 @@ def forecast(
         return no(*store["problem"])
     for part, other in (("store", bytes.fromhex(store.get("chain", ""))), ("log", log.chain)):
         if chain and other and other != chain:
-            return no("FOREIGN_DATA", f"the {part} belongs to the network {other.hex()}")
+            return no("FOREIGN_DATA", f"the {part} belongs to the network 0x{other.hex()}")
     if log.other_segments:
         return no("FOREIGN_DATA", f"{log.other_segments[0]} belongs to another log or network")
     if log.problem is not None:

@@ -143,7 +143,7 @@ def check(path: Path) -> list[str]:
         said.append(f"running: a signer{who} uses {place}; what follows is for its next start")
     said += [
         f"{path}: every key known and in range",
-        f"genesis: network {found.network!r}, chain {chain.hex()}",
+        f"genesis: network {found.network!r}, chain 0x{chain.hex()}",
     ]
     _check_mark_folder(config)
     key = open_key(config, os.environ, locks=not runs)
@@ -152,7 +152,7 @@ def check(path: Path) -> list[str]:
             (each.agency for each in found.committee.validators if each.key == key.public), None
         )
         whose = f"of {agency} in the genesis file" if agency else "of no founding validator"
-        said.append(f"key: {key.public.hex()}, {whose}")
+        said.append(f"key: 0x{key.public.hex()}, {whose}")
         said.append(f"key: signs in {_milliseconds(key, chain):.2f} ms")
         if runs:
             _look_at_mark(config, key, chain)

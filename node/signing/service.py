@@ -201,8 +201,8 @@ class Service:
             )
         if hello.key != self._key.public:
             raise ForeignDataError(
-                f"the node votes with key {hello.key.hex()}, the signer has "
-                f"{self._key.public.hex()}",
+                f"the node votes with key 0x{hello.key.hex()}, the signer has "
+                f"0x{self._key.public.hex()}",
                 hint="give the signer the key that the committee names for this agency",
             )
         if self._mark.failed is not None:

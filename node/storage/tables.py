@@ -98,7 +98,7 @@ def check_stamp(version: bytes | None, found: bytes | None, chain: bytes | None)
             f"the store has format {number}, this software knows {FORMAT_VERSION}"
         )
     if chain is not None and found != chain:
-        raise ForeignDataError(f"the store belongs to another network, {found.hex()}")
+        raise ForeignDataError(f"the store belongs to another network, 0x{found.hex()}")
 
 
 def height_key(height: int) -> bytes:

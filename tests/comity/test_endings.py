@@ -90,10 +90,10 @@ async def test_a_key_that_was_replaced_ends_and_one_that_was_taken_does_not() ->
         until_ms = twin.now_ms + 3 * DAY
         replaced(twin, until_ms)
         (found,) = endings(await client.authority(listed=False))
-        assert (found.what, found.name) == ("key", OFFICIAL.public.hex())
+        assert (found.what, found.name) == ("key", f"0x{OFFICIAL.public.hex()}")
         assert found.until_ms == until_ms
         words = found.words(until_ms - 2 * DAY - HOUR)
-        assert words.startswith(f"key {OFFICIAL.public.hex()} ends in 2 days, at 20")
+        assert words.startswith(f"key 0x{OFFICIAL.public.hex()} ends in 2 days, at 20")
         assert "has ended 5 hours ago" in found.words(until_ms + 5 * HOUR)
         assert "in 90 minutes" in found.words(until_ms - 90 * 60_000)
         assert "in 1 minutes" in found.words(until_ms - 1)
@@ -131,7 +131,7 @@ async def test_a_grant_ends_with_the_first_link_of_its_chain(
             assert found == []
         else:
             (ending,) = found
-            assert (ending.name, ending.until_ms) == ((b"2" * 32).hex(), now_ms + left)
+            assert (ending.name, ending.until_ms) == ("0x" + "32" * 32, now_ms + left)
             assert why in ending.why
         assert endings(await client.authority(listed=False)) == (), "grants are not looked for"
 
