@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterable, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -25,11 +26,13 @@ from comity.cli.options import OUTPUT, Output, UsageError, examples
 from comity.cli.values import time_word
 from comity.client import Client
 from comity.errors import NotReachableError
+from comity.files import refused
 from comity.results import Height
 from comity.servers import CERTIFICATE_SUFFIX, observer, servers_of
 from comity.session import Server
 from consensus import genesis as genesis_file
 from consensus.committee import PORT_MAX
+from consensus.errors import ComityError
 
 START_SECONDS_MAX: Final = 60.0
 STOP_SECONDS_MAX: Final = 15.0
@@ -83,6 +86,7 @@ def devnet(
             raise UsageError(
                 f"--observers {observers} cannot be", hint=f"ask for 0 to {OBSERVERS_MAX}"
             )
+        stack.enter_context(_alone(folder))
         if not (folder / founding.GENESIS_NAME).exists():
             size = len(network.names(plan.agencies, plan.size))
             more = size + PORTS_PER_OBSERVER * observers if observers else 0
@@ -97,6 +101,53 @@ def devnet(
                 hint=f"`comity devnet {folder} --stay` goes on with it; or name a new folder",
             )
         trio.run(_run, folder, stay, output)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep a folder for this process: of two that begin at once, one goes on.
+
+    The lock is on the folder itself, so it ends with the process, however that ends, and leaves
+    nothing. Nodes that outlive their devnet have locks of their own (``_refuse_running``), as those
+    on a file system without locks.
+
+    Raises:
+        FileError: it is no folder, or cannot be made.
+        InUseError: another devnet has it.
+    """
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    handle = -1
+    try:
+        handle = _opened(folder)
+        _take(handle, folder)
+        yield
+    except BaseException:
+        with suppress(OSError):  # what is in it stays
+            for each in made:
+                each.rmdir()
+        raise
+    finally:
+        if handle >= 0:
+            os.close(handle)
+
+
+def _opened(folder: Path) -> int:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise refused(f"cannot use {folder} as a folder", error) from error
+
+
+def _take(handle: int, folder: Path) -> None:
+    from node.holders import holder_words
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise _runs_already(folder, f"`comity devnet`{holder_words(folder)} has it") from error
+    except OSError:  # a file system without locks
+        return
 
 
 def _add_observers(folder: Path, made: founding.Founding, count: int, port: int) -> None:
@@ -170,7 +221,6 @@ def _refuse_running(folder: Path, homes: Iterable[Path]) -> None:
         ConfigError: a configuration cannot be read.
     """
     from node import config as configs
-    from node.errors import InUseError
     from node.holders import holder_words
     from node.storage.readonly import is_in_use
     from node.storage.recovery import STORE_FOLDER
@@ -181,10 +231,16 @@ def _refuse_running(folder: Path, homes: Iterable[Path]) -> None:
         data = config.path(config.node.data)
         if is_in_use(data / STORE_FOLDER):
             who = holder_words(data / STORE_FOLDER / LOCK_NAME)
-            raise InUseError(
-                f"a network runs from {folder} already: the node of {home.name}{who} uses {data}",
-                hint=f"stop it, or use it as it is: `comity status --genesis {folder}`",
-            )
+            raise _runs_already(folder, f"the node of {home.name}{who} uses {data}")
+
+
+def _runs_already(folder: Path, how: str) -> ComityError:
+    from node.errors import InUseError
+
+    return InUseError(
+        f"a network runs from {folder} already: {how}",
+        hint=f"stop it, or use it as it is: `comity status --genesis {folder}`",
+    )
 
 
 async def _run(folder: Path, stay: bool, output: Output) -> None:

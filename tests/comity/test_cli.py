@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from comity.cli.options import UsageError
 from consensus.genesis import chain_id
 from node.storage.recovery import STORE_FOLDER
 from node.storage.store import Store
-from tests.comity.shell import Shell, idle_shell, shell
+from tests.comity.shell import Said, Shell, idle_shell, shell
 
 __all__ = ["idle_shell", "shell"]
 
@@ -392,7 +393,8 @@ def test_interrupt_is_exit_status_130(idle_shell: Shell, monkeypatch: pytest.Mon
 
 # --- founding, keys, rules ------------------------------------------------------------------------
 
-RULES = Path(__file__).parents[2] / "configs" / "rules"
+ROOT = Path(__file__).parents[2]
+RULES = ROOT / "configs" / "rules"
 
 
 @pytest.mark.parametrize("size", [4, 5, 7])
@@ -507,6 +509,61 @@ def test_devnet_leaves_a_network_that_runs_alone(idle_shell: Shell) -> None:
     assert "stop it, or use it as it is: `comity status --genesis net`" in found.err
     assert found.out == ""
     assert list(Path("net").glob("*/node.log")) == []
+
+
+def test_of_two_devnets_of_one_folder_that_begin_at_once_one_goes_on(
+    idle_shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others: list[Said] = []
+
+    async def begun(*_: object) -> None:
+        others.append(idle_shell("devnet", "new/net", "--rules", str(RULES)))
+
+    monkeypatch.setattr("comity.cli.devnet._run", begun)
+    for times in (1, 2):  # founding it, and going on with it
+        assert (
+            idle_shell("devnet", "new/net", *["--rules", str(RULES)][: 4 - 2 * times]).status == 0
+        )
+        assert len(others) == times
+        assert others[-1].status == 1
+        said = others[-1].err
+        assert (
+            f"a network runs from new/net already: `comity devnet` (process {os.getpid()}" in said
+        )
+        assert "stop it, or use it as it is: `comity status --genesis new/net`" in said
+    kept = sorted(Path("new/net").rglob("*"))
+    assert idle_shell("devnet", "new/other", "--rules", "nowhere").status == 2
+    assert idle_shell("devnet", "newer/net", "--rules", "nowhere").status == 2
+    assert [*Path("new").iterdir()] == [Path("new/net")]
+    assert sorted(Path("new/net").rglob("*")) == kept
+    assert not Path("newer").exists()
+
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from comity.cli.devnet import _alone
+with _alone(Path(sys.argv[1])):
+    print("has it", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.process
+def test_a_devnet_that_was_killed_leaves_its_folder_free(
+    idle_shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def begun(*_: object) -> None: ...
+
+    monkeypatch.setattr("comity.cli.devnet._run", begun)
+    line = [sys.executable, "-c", HOLDS, str(Path("net").resolve())]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, cwd=ROOT) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "has it\n"
+        taken = idle_shell("devnet", "net", "--rules", str(RULES))
+        holder.kill()
+    assert (taken.status, f"(process {holder.pid}" in taken.err) == (1, True)
+    assert idle_shell("devnet", "net", "--rules", str(RULES)).status == 0
 
 
 def test_keys_are_made_and_shown(idle_shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
