@@ -33,8 +33,9 @@ from consensus.ledger.seats import SPACE, Seats
 from consensus.memberfile import Named
 from node import keyfiles
 from node.network.tls import make_certificate
-from scripts.localnet import LocalNetwork, free_ports
+from scripts.localnet import LocalNetwork
 from scripts.localnet import found as found_network
+from scripts.ports import free_ports
 
 CHIEF: Final = "chief"
 ROLE: Final = "charter.administrator"

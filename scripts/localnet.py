@@ -1,13 +1,11 @@
 """A network of real node processes on loopback, for the demonstration, benchmarks and tests.
 
 A network is founded in a folder of its own by ``comity.founding``; its nodes are started in any
-order, killed and started again. Ports lie below those that the system gives to outgoing
-connections, so that a killed node finds its own free when it comes back.
+order, killed and started again.
 """
 
 from __future__ import annotations
 
-import random
 import signal
 import socket
 import subprocess
@@ -25,6 +23,7 @@ from comity.founding import Member, Person
 from comity.keys import Key
 from consensus.genesis import Limits, OpeningBalance
 from node.network.tls import make_certificate
+from scripts.ports import free_ports
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 AGENCIES: Final[Mapping[str, str]] = MappingProxyType(
@@ -40,9 +39,6 @@ LOG_NAME: Final = "node.log"
 START_SECONDS_MAX: Final = 30.0
 STOP_SECONDS_MAX: Final = 15.0
 POLL_SECONDS: Final = 0.05
-PORTS: Final = range(10_000, 20_000)
-"""Where ports are looked for: below those of ``comity devnet``, which looks at the same time."""
-PORT_TRIES_MAX: Final = 2_000
 ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that end a program."""
 
@@ -188,28 +184,6 @@ class LocalNetwork:
                     end = self._log_end(agency)
                     error.add_note(f"the node of {agency} had ended with status {status}; {end}")
         self.stop()
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on now, all different.
-
-    Raises:
-        RuntimeError: none is found in PORT_TRIES_MAX tries.
-    """
-    draw = random.SystemRandom()
-    held: list[socket.socket] = []
-    try:
-        for _ in range(PORT_TRIES_MAX):
-            if len(held) == count:
-                return [each.getsockname()[1] for each in held]
-            try:
-                held.append(socket.create_server(("127.0.0.1", draw.choice(PORTS))))
-            except OSError:
-                continue  # taken
-    finally:
-        for each in held:
-            each.close()
-    raise RuntimeError(f"{count} free ports were not found in {PORTS}")
 
 
 def found(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,11 +77,7 @@ def forked_nodes() -> Iterator[None]:
         process = forking.origin().start(home / founding.CONFIG_NAME, home / localnet.LOG_NAME)
         network.processes[agency] = process  # type: ignore[assignment]  # as far as it is used
 
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     with forking.shared(), pytest.MonkeyPatch.context() as patch:
-        # Ports are free until nodes listen there: no two workers choose the same meanwhile.
-        patch.setattr(localnet, "PORTS", localnet.PORTS[worker::workers])
         patch.setattr(LocalNetwork, "start", start)
         yield
 

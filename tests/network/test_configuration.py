@@ -21,7 +21,8 @@ import trio
 from consensus import genesis
 from consensus.errors import ComityError
 from node.main import check
-from scripts.localnet import LocalNetwork, free_ports
+from scripts.localnet import LocalNetwork
+from scripts.ports import free_ports
 from tests.network.town import (
     AGENT,
     agreed,

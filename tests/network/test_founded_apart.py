@@ -18,7 +18,8 @@ from comity import founding
 from comity.cli.app import DONE, UNREACHABLE, run
 from comity.founding import Member
 from node.network.tls import make_certificate
-from scripts.localnet import LocalNetwork, free_ports
+from scripts.localnet import LocalNetwork
+from scripts.ports import free_ports
 from tests.comity.test_ceremony import AGENCIES, ROOT, TERMS
 
 Say = Callable[..., Any]

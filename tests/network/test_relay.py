@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 import trio
 
-from scripts.localnet import free_ports
+from scripts.ports import free_ports
 from tests.network.harness.relay import Relays
 from tests.network.harness.soak import joint_slope
 from tests.network.wire import LOST

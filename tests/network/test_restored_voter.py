@@ -23,7 +23,7 @@ from consensus.keyfile import KeyKind
 from node.backup import making, restoring
 from node.network.tls import make_certificate
 from scripts.localmembers import Town
-from scripts.localnet import free_ports
+from scripts.ports import free_ports
 from tests.network.harness import chain
 from tests.network.harness.load import audit_file
 from tests.network.town import (

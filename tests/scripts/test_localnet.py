@@ -1,4 +1,4 @@
-"""Founding a local network: what lies where, and ports that stay free."""
+"""Founding a local network: what lies where, and how its end is told."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 from rich.console import Console
 
 from comity import founding
-from comity.cli.network import FREE_PORTS
 from comity.founding import Person
 from consensus import genesis as genesis_file
 from consensus.genesis import OFFICIAL, OpeningBalance
@@ -21,20 +20,6 @@ from scripts.demo_parts.story import WrongError, tell_wrong
 from scripts.localnet import ROOT
 
 RULES = sorted((ROOT / "configs" / "rules").glob("*.toml"))
-
-
-def test_ports_are_distinct_and_lie_below_those_of_devnet_and_of_outgoing_connections() -> None:
-    """Linux gives outgoing connections those from 32,768 (ip_local_port_range)."""
-    ports = localnet.free_ports(40)
-    assert len(set(ports)) == 40
-    assert min(ports) > 1_024
-    assert max(ports) < FREE_PORTS.start < FREE_PORTS.stop <= 32_768
-
-
-def test_more_ports_than_can_be_found_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(localnet, "PORT_TRIES_MAX", 5)
-    with pytest.raises(RuntimeError, match="10 free ports were not found"):
-        localnet.free_ports(10)
 
 
 def test_founded_network_has_titles_people_accounts_and_tuning(tmp_path: Path) -> None:

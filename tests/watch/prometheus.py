@@ -23,7 +23,8 @@ from typing import Any
 
 import yaml
 
-from scripts.localnet import ROOT, LocalNetwork, free_ports
+from scripts.localnet import ROOT, LocalNetwork
+from scripts.ports import free_ports
 
 RULES = ROOT / "deploy" / "prometheus"
 PROGRAM = "prometheus"

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from comity.founding import CONFIG_NAME
-from scripts.localnet import LocalNetwork, free_ports
+from scripts.localnet import LocalNetwork
+from scripts.ports import free_ports
 from tests.network.harness.relay import Relays
 from tests.network.town import found_town
 
