@@ -135,6 +135,21 @@ def chain_of(word: str) -> bytes:
     return chain_id(genesis_bytes(Reach(genesis=Path(word))))
 
 
+def files_in(folder: Path | None, option: str = "--with") -> list[Path]:
+    """Return the rule sets in a folder; none where none is named.
+
+    Raises:
+        UsageError: it is no folder.
+    """
+    if folder is None:
+        return []
+    if not folder.is_dir():
+        raise UsageError(
+            f"there is no folder {folder} of rule sets", hint=f"name one with {option}"
+        )
+    return sorted(folder.glob("*.toml"))
+
+
 def refuse_existing(file: Path) -> None:
     """Refuse to write over a file.
 

@@ -9,8 +9,17 @@ from cyclopts import Parameter
 from rich.console import Group
 from rich.text import Text
 
-from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
-from comity.cli.rules import app, files_in
+from comity.cli.options import (
+    OUTPUT,
+    REACH,
+    Output,
+    Reach,
+    UsageError,
+    examples,
+    files_in,
+    with_client,
+)
+from comity.cli.rules import app
 from comity.cli.show import emit, table, titled
 from comity.cli.values import natural
 from comity.client import Client

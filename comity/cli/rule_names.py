@@ -21,11 +21,7 @@ async def rulebook(client: Client) -> Rulebook | None:
 async def action_names(client: Client) -> dict[bytes, str]:
     """Return the names of the actions in force by their id; empty where rules may not be read."""
     book = await rulebook(client)
-    return {
-        action.action_id: action.name
-        for rule_set in (book.rule_sets.values() if book is not None else ())
-        for action in rule_set.actions.values()
-    }
+    return {} if book is None else show.names_in(book)
 
 
 async def emit_decision(client: Client, output: Output, decision: Decision) -> None:

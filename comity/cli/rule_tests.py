@@ -11,8 +11,8 @@ from cyclopts import Parameter
 from rich.text import Text
 
 from comity.cli.cases import Act, Bench, Case, Result, read_cases
-from comity.cli.options import OUTPUT, Output, UsageError, examples, refuse_existing
-from comity.cli.rules import app, files_in
+from comity.cli.options import OUTPUT, Output, UsageError, examples, files_in, refuse_existing
+from comity.cli.rules import app
 from comity.cli.show import emit, table
 from comity.errors import DraftError
 from comity.files import text_of

@@ -12,7 +12,16 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from comity.cli.options import OUTPUT, REACH, Output, Reach, UsageError, examples, with_client
+from comity.cli.options import (
+    OUTPUT,
+    REACH,
+    Output,
+    Reach,
+    UsageError,
+    examples,
+    files_in,
+    with_client,
+)
 from comity.cli.show import emit, pairs, table, titled
 from comity.client import Client, RulesInForce
 from comity.errors import AbsentError
@@ -68,19 +77,6 @@ def check(
         return 0
     emit(output, found_value(found), shown)
     return 1
-
-
-def files_in(folder: Path | None) -> list[Path]:
-    """Return the rule sets in a folder; none where none is named.
-
-    Raises:
-        UsageError: it is no folder.
-    """
-    if folder is None:
-        return []
-    if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder} of rule sets", hint="name one with --with")
-    return sorted(folder.glob("*.toml"))
 
 
 def found_value(found: Sequence[Problem | Note]) -> list[dict[str, Any]]:

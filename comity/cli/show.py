@@ -122,6 +122,15 @@ def decision_value(decision: Decision) -> dict[str, Any]:
     }
 
 
+def names_in(book: Rulebook) -> dict[bytes, str]:
+    """Return the names of actions by their id, which is a hash of all that they are."""
+    return {
+        action.action_id: action.name
+        for rule_set in book.rule_sets.values()
+        for action in rule_set.actions.values()
+    }
+
+
 def decision_table(decision: Decision, actions: Actions) -> Table:
     """Return a decision for people."""
     outcome = Text(decision.state, style=STYLES[decision.state])

@@ -1,6 +1,6 @@
 """``comity verify``: what an evidence file proves, without a network.
 
-Reads the file named and, where ``--genesis`` names one, the genesis file; opens no socket.
+Reads the file named and, where they are named, the genesis file and rule sets; opens no socket.
 """
 
 from __future__ import annotations
@@ -17,11 +17,23 @@ from rich.text import Text
 from comity import receipts
 from comity.cli import show
 from comity.cli.disclosure_words import verify_disclosure
-from comity.cli.options import OUTPUT, Output, UsageError, chain_of, examples
+from comity.cli.options import (
+    HASH,
+    OUTPUT,
+    Output,
+    Reach,
+    UsageError,
+    chain_of,
+    examples,
+    files_in,
+    genesis_bytes,
+)
 from comity.cli.refusals import sentence
 from comity.cli.values import parse_digest, parse_moment, parse_trusted, plain, time_word
+from comity.files import text_of
 from comity.words import KERNEL_LEAVES, place_word, word
 from consensus import codec
+from consensus import genesis as genesis_file
 from consensus.audit import stream
 from consensus.codec import Value
 from consensus.errors import DecodeError
@@ -35,6 +47,8 @@ from consensus.ledger import decision as decisions
 from consensus.ledger import proposals
 from consensus.ledger.codes import Code
 from consensus.ledger.layout import leaf_value
+from consensus.ledger.rules import Definition, decode_definition, load_toml
+from consensus.ledger.rules.compile import compile_all
 from consensus.ledger.view import CHARTER
 from consensus.snapshot import MAGIC as SNAPSHOT
 from consensus.snapshot import MANIFEST_BYTES_MAX
@@ -43,6 +57,7 @@ EXAMPLES: Final = examples(
     "comity verify payment.bundle --genesis 0x9b2e...",
     "comity verify payment.bundle --genesis genesis.cbor --not-older-than 2026-07-09",
     "comity verify payment.bundle --genesis 0x9b2e... --trust 1204:0x77aa... --strict",
+    "comity verify payment.receipt --genesis 0x9b2e... --rules rules",
 )
 _OTHER_FILES: Final = (
     (stream.MAGIC, "comity audit"),
@@ -74,6 +89,13 @@ def verify_(
     digest: Annotated[
         str | None, Parameter(help="Of a receipt: the digest on paper, hex, to be compared.")
     ] = None,
+    rules: Annotated[
+        Path | None,
+        Parameter(
+            help="Of a receipt: folder of rule sets in TOML, for the names of its actions; those "
+            "of the founding are in the genesis file."
+        ),
+    ] = None,
     strict: Annotated[
         bool, Parameter(help="Refuse a file for others, past its end, or not signed.")
     ] = False,
@@ -87,11 +109,20 @@ def verify_(
         file: as `comity bundle`, `receipt`, `disclose` or `disclosed` wrote it.
     """
     chain = chain_of(genesis)
+    given = [load_toml(text_of(path), str(path)) for path in files_in(rules, "--rules")]
     known = None if trust is None else parse_trusted(trust)
     oldest_ms = None if not_older_than is None else parse_moment(not_older_than, "--not-older-than")
     data = _read(file)
     try:
-        return _verify(data, chain, known, oldest_ms, as_, digest, strict, output)
+        if receipts.is_file(data):
+            if known is not None:
+                raise UsageError("a receipt shows no other statements", hint="leave out --trust")
+            names = _names(genesis, given)
+            return _receipt(data, chain, digest, oldest_ms, names, output)
+        for option, of_receipt in (("--digest", digest), ("--rules", rules)):
+            if of_receipt is not None:
+                raise UsageError(f"{option} is of a receipt, and this is none")
+        return _verify(data, chain, known, oldest_ms, as_, strict, output)
     except DecodeError as error:
         hint = _what_to_do(data) if error.hint == error.advice else error.hint
         raise DecodeError(f"{file}: {error.message}", hint=hint) from error
@@ -103,16 +134,9 @@ def _verify(
     known: tuple[int, bytes] | None,
     oldest_ms: int | None,
     as_: str | None,
-    digest: str | None,
     strict: bool,
     output: Output,
 ) -> int:
-    if receipts.is_file(data):
-        if known is not None:
-            raise UsageError("a receipt shows no other statements", hint="leave out --trust")
-        return _receipt(data, chain, digest, oldest_ms, output)
-    if digest is not None:
-        raise UsageError("--digest is of a receipt, and this is none")
     if is_file(data):
         if known is not None:
             raise UsageError("a disclosure shows no other statements", hint="leave out --trust")
@@ -136,8 +160,27 @@ def _verify(
     return 0
 
 
+def _names(genesis: str, given: Sequence[Definition]) -> dict[bytes, str]:
+    """Return names of actions by id, of the rule sets of the founding and of those given.
+
+    Nobody has to be believed: the id that a decision shows is a hash of the action with its name.
+    """
+    founded: Sequence[Definition] = ()
+    if HASH.fullmatch(genesis) is None:
+        encoded = genesis_file.decode(genesis_bytes(Reach(genesis=Path(genesis)))).rules
+        founded = [decode_definition(each) for each in encoded]
+    with_given = {each.domain: each for each in (*founded, *given)}
+    books = [compile_all(each)[0] for each in (founded, [*with_given.values()])]
+    return {id_: name for book in books for id_, name in show.names_in(book).items()}
+
+
 def _receipt(
-    data: bytes, chain: bytes, digest: str | None, oldest_ms: int | None, output: Output
+    data: bytes,
+    chain: bytes,
+    digest: str | None,
+    oldest_ms: int | None,
+    names: show.Actions,
+    output: Output,
 ) -> int:
     if digest is not None and parse_digest(digest, "digest of a receipt") != receipts.digest(data):
         return _invalid(output, "file", "it is another file than the paper is of", "")
@@ -153,11 +196,14 @@ def _receipt(
         "valid": True,
         "network": found.network,
         **show.decision_value(decision),
+        "actions": [
+            f"{domain}.{names[id_]}" if id_ in names else None for domain, _, id_ in decision.rules
+        ],
         "digest": word(found.digest),
         "records": [show.entry_value(each, None) for each in found.records],
         "as_of": {"height": found.newest.height, "time_ms": found.newest.time_ms},
     }
-    rows: list[Any] = [show.decision_table(decision, {})]
+    rows: list[Any] = [show.decision_table(decision, names)]
     for record in found.records:
         rows += [Text(), show.entry_table(record, None)]
     title = f"VALID   a receipt of the network {found.network}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ from consensus.errors import DecodeError
 from consensus.evidence.stages import FailedError
 from consensus.evidence.verify import verify
 from tests.comity import twin as stage
-from tests.comity.twin import CITIZEN, Harness, Twin, harness
+from tests.comity.shell import Shell, shell
+from tests.comity.twin import CITIZEN, RULES, Harness, Twin, harness
+
+__all__ = ["shell"]
 
 CHAIN = genesis.chain_id(stage.make_genesis().encode())
 
@@ -221,6 +225,37 @@ async def test_readers_say_what_they_insist_on(
                 assert run(["verify", str(file), *usual, *words]) == status, words
                 said = capsys.readouterr()
                 assert says in " ".join((said.out + said.err).split()), words
+
+
+def test_a_receipt_names_its_actions_where_their_rules_are_at_hand(shell: Shell) -> None:
+    txid = shell.note(1).json["txid"]
+    assert shell("receipt", txid, "-o", "note.receipt").status == 0
+    assert shell("bundle", txid, "-o", "note.bundle").status == 0
+    chain = f"0x{shell.twin.chain.hex()}"
+    rules = Path("rules")
+    rules.mkdir()
+    for words, action in (
+        (("--genesis", "genesis.cbor"), "notes.write (rules 1)"),
+        (("--genesis", chain), "notes (rules 1)"),
+        (("--genesis", chain, "--rules", "rules"), "notes.write (rules 1)"),
+        (("--genesis", "genesis.cbor", "--rules", "rules"), "notes.write (rules 1)"),
+    ):
+        if "--rules" in words:  # an action's name does not depend on the number of its rule set
+            (rules / "notes.toml").write_text(RULES.replace("number = 1", "number = 2"))
+        said = shell("verify", "note.receipt", *words)
+        assert said.status == 0, said
+        assert re.search(r"^action +(.*?) *$", said.out, re.MULTILINE)[1] == action
+        [name] = shell("verify", "note.receipt", *words, "--json").json["actions"]
+        assert name == ("notes.write" if "." in action else None)
+    (rules / "notes.toml").write_text(RULES.replace("[actions.write]", "[actions.put]"))
+    other = shell("verify", "note.receipt", "--genesis", chain, "--rules", "rules", "--json")
+    assert (other.status, other.json["actions"]) == (0, [None])
+    for words, status, says in (
+        (("note.receipt", "--rules", "nowhere"), 2, "there is no folder nowhere"),
+        (("note.bundle", "--rules", "rules"), 2, "--rules is of a receipt"),
+    ):
+        said = shell("verify", *words, "--genesis", chain)
+        assert (said.status, says in said.err) == (status, True), said
 
 
 @pytest.mark.parametrize(
