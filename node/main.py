@@ -20,7 +20,7 @@ from structlog.typing import FilteringBoundLogger
 
 from consensus.errors import ComityError
 from node import config as configs
-from node import ending, hardening
+from node import ending, hardening, openfiles
 from node.config import Config, ConfigError, split_address
 from node.epochs import looked_up
 from node.errors import SnapshotError, StorageFailedError
@@ -69,6 +69,7 @@ def run(path: Path) -> None:
     faulthandler.enable(STDERR)
     hardening.protect(os.environ)
     config = configs.load(path, os.environ)
+    openfiles.prepare()
     keyring = Keyring.of(config, os.environ, ask=asking())
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(GC_ALLOCATIONS)
@@ -227,6 +228,7 @@ def check(path: Path) -> list[str]:
     found.append(ending.words(identity, chosen_node(keys.nodes, identity), wall_ms()))
     found += _check_addresses(config, identity, runs=runs)
     found.append(_check_disk(config))
+    found.append(f"files: {openfiles.prepare()} may be open at once")
     if wall_ms() < identity.genesis.time_ms:
         raise ConfigError(
             "this machine's clock is before the genesis time", hint="set the clock (NTP)"

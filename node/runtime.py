@@ -28,6 +28,7 @@ from consensus.keyfile import KeyPair
 from consensus.ledger.model import Rulebook
 from consensus.protocol import Status
 from consensus.release import ADVICE, VERSION
+from node import openfiles
 from node.api.backend import Rejected
 from node.api.limits import ApiLimits
 from node.api.server import ApiServer
@@ -210,6 +211,7 @@ class Node:
             self.identity.chain,
             self.node_key.public,
             ApiLimits(
+                connections_max=openfiles.connections_max(),
                 connections_per_address_max=config.limits.connections_per_address_max,
                 requests_in_flight_max=config.limits.requests_in_flight_max,
             ),

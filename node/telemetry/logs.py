@@ -44,4 +44,18 @@ def configure(level: str, style: str, agency: str) -> FilteringBoundLogger:
     )
     logging.getLogger("hypercorn").setLevel(logging.ERROR)
     logger: FilteringBoundLogger = structlog.get_logger(agency=agency)
+    listeners = logging.getLogger("trio.serve_listeners")
+    listeners.handlers, listeners.propagate = [_Told(logger)], False
     return logger
+
+
+class _Told(logging.Handler):
+    """Has what a library logs told as one event, without its traceback."""
+
+    def __init__(self, log: FilteringBoundLogger) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell it."""
+        self._log.warning("no connection taken", reason=record.getMessage())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,12 +19,16 @@ from scripts import localnet
 RULES = Path(__file__).resolve().parents[2] / "configs" / "rules"
 
 
+def opened(folder: Path) -> Node:
+    network = localnet.found(folder, [RULES / "charter.toml"])
+    place = folder / network.agencies[0] / "node.toml"
+    return Node(config.load(place, {}), structlog.get_logger())
+
+
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Node]:
     """A node that is open and not running."""
-    network = localnet.found(tmp_path / "network", [RULES / "charter.toml"])
-    place = tmp_path / "network" / network.agencies[0] / "node.toml"
-    node = Node(config.load(place, {}), structlog.get_logger())
+    node = opened(tmp_path / "network")
     yield node
     node.engine.close()
 
@@ -74,3 +79,12 @@ def test_the_module_says_how_it_is_called(
         runpy.run_module("node", run_name="__main__")
     assert ended.value.code == 2
     assert capsys.readouterr().err == "usage: python -m node CONFIG\n"
+
+
+def test_clients_get_as_many_connections_as_the_systems_limit_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (1000, 1000))
+    node = opened(tmp_path / "network")
+    assert node.api.limits.connections_max == 1000 - 768
+    node.engine.close()
