@@ -351,6 +351,11 @@ class Network:
                 return UnknownNodeError(said, hint=reason.hint)
         return NotReachableError(said)
 
+    @property
+    def unanswered(self) -> str:
+        """Why each node failed last, where all have since one answered; else ""."""
+        return self._why() if len(self._pool.reasons) == self._pool.size else ""
+
     def _why(self) -> str:
         said = ((name, error.message) for name, error in self._pool.reasons.items())
         return "; ".join(why if why.startswith(name) else f"{name}: {why}" for name, why in said)

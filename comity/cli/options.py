@@ -37,6 +37,9 @@ WARN_DAYS: Final = 30
 WARN_DAYS_MAX: Final = 36_525
 HASH: Final = re.compile(r"(?:0x)?([0-9a-fA-F]{64})")
 """What is written for a network's genesis file."""
+WAIT_SECONDS: Final = 1.0
+"""How long a command waits for a node before a person is told that it does."""
+WAIT_LOOK_SECONDS: Final = 0.1
 WARN_SECONDS_MAX: Final = 3.0
 """How long a command that has done its work may take to look what ends."""
 
@@ -273,7 +276,7 @@ def with_key(
             purpose=reach.purpose,
         ) as client:
             try:
-                return await work(client)
+                return await _watched(client, work, reach.patience)
             except RequestError as error:
                 if error.reason != Status.DENIED.name:
                     raise
@@ -282,6 +285,41 @@ def with_key(
     if not 0 < reach.patience <= PATIENCE_SECONDS_MAX:
         raise UsageError(f"--patience is more than 0 and at most {PATIENCE_SECONDS_MAX:g} seconds")
     return trio.run(run)
+
+
+async def _watched(
+    client: Client, work: Callable[[Client], Awaitable[T]], patience_seconds: float
+) -> T:
+    """Return what ``work`` makes of a client; a person at a terminal is told if it has to wait."""
+    import trio
+
+    if not sys.stderr.isatty():
+        return await work(client)
+
+    async def watch() -> None:
+        await trio.sleep(WAIT_SECONDS)
+        while not (why := client._network.unanswered):  # noqa: ASYNC110 (no event tells)
+            await trio.sleep(WAIT_LOOK_SECONDS)
+        _tell_waiting(why, patience_seconds)
+
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        try:
+            return await work(client)
+        except Exception as error:
+            failure = error  # raised below as it is, in no group
+        finally:
+            nursery.cancel_scope.cancel()
+    raise failure
+
+
+def _tell_waiting(why: str, patience_seconds: float) -> None:
+    print(
+        f"no node answers yet ({why}); trying for {patience_seconds:g} s (--patience), "
+        "Ctrl-C ends it",
+        file=sys.stderr,
+    )
 
 
 async def _denied(client: Client, error: RequestError) -> RequestError:
