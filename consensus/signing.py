@@ -7,6 +7,7 @@ Source: RFC 8032 with libsodium's strict checks (canonical S, no small-order key
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import nacl.bindings
@@ -16,6 +17,8 @@ from consensus.errors import SignatureError
 
 KEY_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
+KEYS_KEPT: Final = 1024
+"""Public keys of which is kept whether they are valid."""
 
 TAG_PROPOSAL: Final = b"comity proposal\0"
 TAG_VOTE: Final = b"comity vote\0"
@@ -60,5 +63,11 @@ def check_key(key: bytes) -> None:
     Raises:
         SignatureError: the key may not be registered.
     """
-    if len(key) != KEY_BYTES or not _valid_point(key):
+    if not _may_sign(key):
         raise SignatureError("not a valid Ed25519 public key")
+
+
+@lru_cache(maxsize=KEYS_KEPT)
+def _may_sign(key: bytes) -> bool:
+    """The same keys come with every genesis file, committee and receipt that is read."""
+    return len(key) == KEY_BYTES and bool(_valid_point(key))
