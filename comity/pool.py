@@ -34,6 +34,8 @@ AVOID_SECONDS: Final = 1.0
 AVOID_SECONDS_MAX: Final = 60.0
 _EXPIRED: Final = 10
 """``X509_V_ERR_CERT_HAS_EXPIRED`` of OpenSSL."""
+_NOT_YET: Final = 9
+"""``X509_V_ERR_CERT_NOT_YET_VALID`` of OpenSSL."""
 _NO_TLS: Final = "WRONG_VERSION_NUMBER"
 """``SSL_R_WRONG_VERSION_NUMBER`` of OpenSSL: what came is no record of TLS."""
 PAGES_MAX: Final = 64
@@ -102,6 +104,11 @@ def _unknown_node(where: str, error: ssl.SSLCertVerificationError) -> UnknownNod
         return UnknownNodeError(
             f"the certificate of {where} has ended",
             hint="its agency has to have a new one admitted; name another member's node meanwhile",
+        )
+    if error.verify_code == _NOT_YET:
+        return UnknownNodeError(
+            f"the certificate of {where} has not begun by this machine's clock",
+            hint="set the clock of this machine (NTP)",
         )
     return UnknownNodeError(
         f"{where} shows another certificate than the one that the committee names"

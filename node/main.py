@@ -52,6 +52,7 @@ _ADDRESS_HINTS: Final = {
     errno.EADDRINUSE: "stop what uses the address, or name another",
     errno.EACCES: "name a port from 1024 on",
 }
+CLOCK_HINT: Final = "set the clock (NTP)"
 JOIN_PAUSE_SECONDS: Final = 30.0
 JOIN_PAUSE_SECONDS_MAX: Final = 900.0
 """After a snapshot a node goes on by blocks for so long before it takes another; longer where none
@@ -123,7 +124,10 @@ async def _run(config: Config, log: FilteringBoundLogger, keyring: Keyring) -> N
         nursery.start_soon(_watch_signals, stopping.set, log)
         nursery.start_soon(_stop_when, stopping, notifier.stopping)
         nursery.start_soon(notifier.beat)
-        verifier = new_verifier(config, load_identity(config, load_keys(config, keyring)))
+        identity = load_identity(config, load_keys(config, keyring))
+        if wall_ms() < identity.genesis.time_ms:
+            log.warning("this machine's clock is before the genesis time", hint=CLOCK_HINT)
+        verifier = new_verifier(config, identity)
         nursery.start_soon(verifier.run)  # outlives the epochs
         join_at = 0.0
         failures = 0
@@ -230,9 +234,7 @@ def check(path: Path) -> list[str]:
     found.append(_check_disk(config))
     found.append(f"files: {openfiles.prepare()} may be open at once")
     if wall_ms() < identity.genesis.time_ms:
-        raise ConfigError(
-            "this machine's clock is before the genesis time", hint="set the clock (NTP)"
-        )
+        raise ConfigError("this machine's clock is before the genesis time", hint=CLOCK_HINT)
     found.append("clock: after the genesis time")
     return found
 

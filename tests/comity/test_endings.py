@@ -49,11 +49,13 @@ def replaced(twin: Twin, until_ms: int, status: int = ACTIVE) -> None:
     written(twin, "key", [OFFICIAL.public], leaf)
 
 
-def made(seed: bytes, until: datetime.datetime) -> bytes:
+YEARS_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+
+
+def made(seed: bytes, until: datetime.datetime, begin: datetime.datetime = YEARS_AGO) -> bytes:
     """A certificate of a node key with an end, as another tool makes it."""
     key = Ed25519PrivateKey.from_private_bytes(seed)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "north")])
-    begin = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(7)

@@ -6,15 +6,21 @@ import resource
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import structlog
 
+from consensus import genesis
 from consensus.errors import LocalProtocolError, RemoteProtocolError
-from node import config
+from node import config, main
+from node.keyring import Keyring
 from node.network.wire import Class
 from node.runtime import Node
 from scripts import localnet
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
 
 RULES = Path(__file__).resolve().parents[2] / "configs" / "rules"
 
@@ -88,3 +94,24 @@ def test_clients_get_as_many_connections_as_the_systems_limit_leaves(
     node = opened(tmp_path / "network")
     assert node.api.limits.connections_max == 1000 - 768
     node.engine.close()
+
+
+class Told(Exception):
+    """What the log was told; ends the node."""
+
+
+class Loud:
+    """A log whose first warning ends the node."""
+
+    def warning(self, event: str, **more: object) -> None:
+        raise Told(event)
+
+
+async def test_a_clock_before_the_genesis_time_is_told_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = localnet.found(tmp_path / "network", [RULES / "charter.toml"])
+    found = config.load(tmp_path / "network" / network.agencies[0] / "node.toml", {})
+    monkeypatch.setattr(main, "wall_ms", lambda: genesis.decode(network.genesis).time_ms - 1)
+    with pytest.RaisesGroup(pytest.RaisesExc(Told, match="clock is before the genesis time")):
+        await main._run(found, cast("FilteringBoundLogger", Loud()), Keyring.of(found, {}))

@@ -135,6 +135,18 @@ async def test_a_certificate_that_has_ended_is_said_to_have() -> None:
         assert "have a new one admitted" in caught.value.hint
 
 
+async def test_a_certificate_that_has_not_begun_is_laid_to_the_clock() -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    coming = made(SEEDS[0], now + datetime.timedelta(days=9), now + datetime.timedelta(days=1))
+    twin = founded(coming)
+    async with served(twin, 0, SEEDS[0], coming), client(twin, "north", patience=1.0) as reader:
+        with pytest.raises(
+            UnknownNodeError, match="has not begun by this machine's clock"
+        ) as caught:
+            await reader.status()
+        assert "set the clock" in caught.value.hint
+
+
 async def test_nobody_at_all_is_said_as_before() -> None:
     async with client(founded(), "north", patience=1.0) as reader:
         with pytest.raises(NotReachableError, match="nothing listens there") as caught:
