@@ -8,10 +8,9 @@ An error is one sentence of what happened and one of what to do; tracebacks only
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from types import MappingProxyType
 from typing import Final, Literal
@@ -20,6 +19,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import UnknownCommandError, UnusedCliTokensError
 
 from comity.cli.options import UsageError, examples
+from comity.cli.streams import abandon, abandon_unwritten, prepare, write_json
 from comity.errors import (
     DraftError,
     KeyUnusableError,
@@ -175,7 +175,7 @@ def _failed(error: BaseException, as_json: bool, arguments: Sequence[str]) -> in
         case SystemExit():
             raise error
         case BrokenPipeError():
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            abandon(sys.stdout)
             return DONE  # whoever read the output has seen enough
         case CycloptsError():
             what, hint = _usage(error)
@@ -236,9 +236,16 @@ def _usage(error: CycloptsError) -> tuple[str, str]:
 
 def _say(code: str, what: str, hint: str, status: int, as_json: bool) -> int:
     if as_json:
-        value = {"error": what, "code": code, "hint": hint, "status": status}
-        print(json.dumps(value, ensure_ascii=False))
-        return status
+        with suppress(OSError):  # else it is said on standard error
+            write_json({"error": what, "code": code, "hint": hint, "status": status})
+            return status
+    with suppress(OSError):  # else the status tells
+        _tell(what, hint)
+    abandon_unwritten()
+    return status
+
+
+def _tell(what: str, hint: str) -> None:
     from rich.text import Text
 
     from comity.cli.show import err
@@ -247,7 +254,6 @@ def _say(code: str, what: str, hint: str, status: int, as_json: bool) -> int:
     console.print(Text.assemble(("error: ", "bold red"), _sentence(what)), soft_wrap=True)
     if hint:
         console.print(Text.assemble(("hint:  ", "bold"), _sentence(hint)), soft_wrap=True)
-    return status
 
 
 def _sentence(text: str) -> str:
@@ -257,4 +263,5 @@ def _sentence(text: str) -> str:
 
 def main() -> None:
     """Run the ``comity`` command and exit."""
+    prepare()
     sys.exit(run(sys.argv[1:]))

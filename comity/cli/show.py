@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -13,6 +12,7 @@ from rich.text import Text
 
 from comity.cli.options import Output
 from comity.cli.refusals import sentence
+from comity.cli.streams import write_json
 from comity.cli.values import date_word, plain, time_word
 from comity.results import Decision, Entry, Holds, Listing
 from comity.words import id_word, nearest, place_word, word
@@ -70,14 +70,14 @@ def err() -> Console:
 def emit(output: Output, value: Any, show: Any) -> None:
     """Print ``value`` as JSON, or ``show`` (a rich renderable) for people."""
     if output.json:
-        print(json.dumps(plain(value), ensure_ascii=False, indent=2))
+        write_json(plain(value), indent=2)
     else:
         out().print(show)
 
 
 def line(value: Any) -> None:
     """Print one JSON value on one line, for programs that follow."""
-    print(json.dumps(plain(value), ensure_ascii=False), flush=True)
+    write_json(plain(value))
 
 
 def table(*columns: str) -> Table:
