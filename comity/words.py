@@ -43,8 +43,19 @@ WITHOUT_ID: Final = ("committee", "rules")
 SHORT_DIGITS: Final = 12
 """Hex digits of long bytes inside values that people look at."""
 
+_STEERING: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""Control characters but tabs and ends of lines; what breaks lines or orders text otherwise."""
+
 KERNEL_LEAVES: Final = ("~holds", "by", "basis")
 """Leaves of records that the kernel keeps for itself."""
+
+
+def visible(text: str) -> str:
+    """Return a text in which what would steer a terminal, or turn its words round, is written out.
+
+    Whoever writes a record chooses its texts, and whoever looks at it must see what is there.
+    """
+    return _STEERING.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def word(value: Value, *, short: bool = False) -> str:

@@ -26,7 +26,7 @@ from comity.cli.values import parse_moment, parse_txid, time_word
 from comity.client import Client
 from comity.receipts import Receipt
 from comity.results import Entry
-from comity.words import KERNEL_LEAVES, place_word, word
+from comity.words import KERNEL_LEAVES, place_word, visible, word
 from consensus.codec import Value
 
 BUNDLE_EXAMPLES: Final = examples(
@@ -135,7 +135,7 @@ def receipt(
         file.write_bytes(data)
         found = receipts.verify(data, client.chain)
         if text and not output.json:
-            print(receipt_text(found, client.chain))
+            print(visible(receipt_text(found, client.chain)))
             return 0
         value = {"file": str(file), "bytes": len(data), "digest": word(found.digest)}
         rows = [

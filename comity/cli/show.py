@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +16,7 @@ from comity.cli.refusals import sentence
 from comity.cli.streams import write_json
 from comity.cli.values import date_word, plain, time_word
 from comity.results import Decision, Entry, Holds, Listing
-from comity.words import id_word, nearest, place_word, word
+from comity.words import id_word, nearest, place_word, visible, word
 from consensus.codec import Value
 from consensus.errors import DecodeError
 from consensus.ledger import layout
@@ -57,14 +58,34 @@ WIDTH: Final = 160
 """Columns of tables that do not go to a terminal."""
 
 
+class _Console(Console):
+    """A console that shows texts of others and never obeys them."""
+
+    _inside = False
+    """Parts of what is rendered are left as they are: longer ones would be cut to their places."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        if self._inside:
+            yield from super().render(renderable, options)
+            return
+        self._inside = True
+        try:
+            for each in super().render(renderable, options):
+                yield each if each.control else Segment(visible(each.text), each.style)
+        finally:
+            self._inside = False
+
+
 def out() -> Console:
     """Return the console of results."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    return _Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
 
 
 def err() -> Console:
     """Return the console of errors and progress."""
-    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else WIDTH)
+    return _Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else WIDTH)
 
 
 def emit(output: Output, value: Any, show: Any) -> None:

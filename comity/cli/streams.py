@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from contextlib import suppress
 from io import TextIOWrapper
-from typing import Any, Literal, TextIO
+from typing import Any, Final, Literal, TextIO
+
+_CONTROLS: Final = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""What JSON need not escape and a terminal may obey."""
 
 
 def prepare() -> None:
@@ -39,7 +43,8 @@ def write_json(value: Any, *, indent: int | None = None) -> None:
         OSError: nobody can be told on standard output.
     """
     encoding = (sys.stdout.encoding or "").lower().replace("-", "")
-    print(json.dumps(value, ensure_ascii=encoding != "utf8", indent=indent), flush=True)
+    text = json.dumps(value, ensure_ascii=encoding != "utf8", indent=indent)
+    print(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text), flush=True)
 
 
 def abandon_unwritten() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -199,6 +200,31 @@ def test_a_key_that_is_somebodys_is_not_called_nobodys(idle_shell: Shell) -> Non
     assert said.status == 1
     assert "nobody" not in said.json["error"]
     assert "`comity access`" in said.json["hint"]
+
+
+STEERING = "a\x1b[31mb\x1b]0;title\x07\x9b2J\u202etxt\u2066\x7f"
+OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def test_texts_of_others_do_not_steer_the_terminal(shell: Shell) -> None:
+    txid = shell.note(1, STEERING).json["txid"]
+    for words in (
+        ("get", "note/1"),
+        ("get", "note/1", "--json"),
+        ("history", "note/1"),
+        ("list", "note", "--fields", "text"),
+        ("submit", "notes.amend", "note=1", "text=b", "--dry"),
+        ("receipt", txid, "-o", "note.receipt", "--text"),
+        ("verify", "note.receipt", "--genesis", "genesis.cbor"),
+        ("decisions",),
+        ("submit", f"notes.{STEERING}"),
+        ("submit", f"notes.{STEERING}", "--json"),
+    ):
+        said = shell(*words)
+        assert OBEYED.findall(said.out + said.err) == [], words
+    assert "a\\x1b[31mb\\x1b]0;title" in shell("get", "note/1").out
+    assert "\\x9b2J\\u202etxt\\u2066\\x7f" in shell("get", "note/1").out
+    assert shell("get", "note/1", "--json").json["fields"]["text"] == STEERING
 
 
 # --- bad input ------------------------------------------------------------------------------------
