@@ -24,7 +24,7 @@ import msgspec
 
 from comity import founding, keys
 from comity.errors import DraftError
-from comity.founding import NAME, Admitted, Person
+from comity.founding import Admitted, Person
 from comity.hosts import check_host
 from comity.words import word
 from consensus import certificate, codec, genesis, memberfile
@@ -197,6 +197,7 @@ def read_terms(path: Path) -> Terms:
         tuple(founding.read_rules(rules)),
     )
     _check_people(path, terms)
+    founding.check_accounts(path, terms.accounts, terms.book())
     return terms
 
 
@@ -226,26 +227,20 @@ def _check_agencies(path: Path, names: Sequence[str]) -> None:
 
 def _check_people(path: Path, terms: Terms) -> None:
     known = [each.name for each in terms.agencies]
-    for each in terms.people:
-        if not NAME.fullmatch(each.name):
-            raise DraftError(
-                f"{path}: {each.name!r} is no name of a key file", hint="use a-z, 0-9, - _"
-            )
+    places = founding.places_of(path)
+    roles = founding.roles_of(terms.book())
+    for index, each in enumerate(terms.people):
         if each.agency not in known:
             raise DraftError(
-                f"{path}: {each.name} is of {each.agency!r}, which is no agency of these terms",
+                f"{places('people', index, 'agency')}: {each.name} is of {each.agency!r}, which is "
+                "no agency of these terms",
                 hint=f"agencies are {', '.join(known)}",
             )
-        if each.name in ("validator", "node"):
-            raise DraftError(f"{path}: nobody can be named {each.name}", hint="choose another name")
-    full = [f"{each.agency}/{each.name}" for each in terms.people]
-    _refuse_twice(path, full, "two people are named")
-    roles = founding.roles_of(terms.book())
-    for each in terms.people:
         for role, _ in each.roles:
             if role not in roles:
                 raise DraftError(
-                    f"{path}: no rule set knows the role {role!r} of {each.agency}/{each.name}",
+                    f"{places('people', index, 'roles')}: no rule set knows the role {role!r} of "
+                    f"{each.agency}/{each.name}",
                     hint="`comity rules check` lists the roles of a rule set",
                 )
 

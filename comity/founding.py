@@ -19,6 +19,7 @@ import secrets
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -45,6 +46,8 @@ T = TypeVar("T")
 PORTS_PER_NODE: Final = 3
 CONFIG_NAME: Final = "node.toml"
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+NODE_KEYS: Final = ("validator", "node", "sealed", "validator-next", "node-next")
+"""Key files that a node has in the folder of its agency's people."""
 """Of agencies, and of key files."""
 KINDS: Final = {
     "official": genesis_file.OFFICIAL,
@@ -118,6 +121,22 @@ def check_agency(name: str, where: str = "") -> None:
     if not NAME.fullmatch(name):
         said = f"{where}{name!r} is no name of an agency"
         raise DraftError(said, hint="use letters and digits first, then - _ too; at most 64")
+
+
+def check_person(name: str, where: str) -> None:
+    """Check the name of a person, which is that of a key file too.
+
+    Args:
+        where: what an error begins with.
+
+    Raises:
+        DraftError: it has other characters, or too many, or is that of a key of the node.
+    """
+    if not NAME.fullmatch(name):
+        said = f"{where}: {name!r} is no name of a key file"
+        raise DraftError(said, hint="use letters and digits first, then - _ too; at most 64")
+    if name in NODE_KEYS:
+        raise DraftError(f"{where}: nobody can be named {name}", hint="choose another name")
 
 
 def members_of(names: Sequence[str], base_port: int) -> tuple[Member, ...]:
@@ -242,33 +261,40 @@ def read_toml(path: Path, shape: type[T]) -> T:
         DraftError: not TOML, or of another form; the message names the line.
     """
     try:
-        text = text_of(path)
-        return msgspec.convert(read_text(text), shape)
+        return msgspec.convert(read_text(text_of(path)), shape)
     except OSError as error:
         raise refused(f"cannot read {path}", error) from error
     except tomllib.TOMLDecodeError as error:
         raise DraftError(f"{path}: {error}", hint="mend the file") from error
     except msgspec.ValidationError as error:
-        raise DraftError(_misfit(path, text, str(error)), hint="mend the file") from error
+        what, where = misfit(str(error))
+        raise DraftError(f"{places_of(path)(*where)}: {what}", hint="mend the file") from error
 
 
 def people_of(path: Path, plan: Plan) -> list[Person]:
     """Return the people of a plan read from ``path``.
 
     Raises:
-        DraftError: bytes that are no hex, or a token of somebody who has none.
+        DraftError: no name of a key file, one that is taken, bytes that are no hex, or a token of
+            somebody who has none; the message names the line.
     """
-    return [
-        Person(
-            row.name,
-            row.agency,
-            KINDS[row.kind],
-            tuple((each.role, tuple(sorted(each.scope.items()))) for each in row.roles),
-            None if row.person is None else _id(path, row.person),
-            _token(path, row.subject, row.name, row.kind),
-        )
-        for row in plan.people
-    ]
+    people: list[Person] = []
+    places = places_of(path)
+    taken = set()
+    for index, row in enumerate(plan.people):
+        at = partial(places, "people", index)
+        check_person(row.name, at("name"))
+        if (row.agency, row.name) in taken:
+            raise DraftError(
+                f"{at('name')}: {row.agency} has two people named {row.name!r}",
+                hint="give each person of an agency a name of its own",
+            )
+        taken.add((row.agency, row.name))
+        roles = tuple((each.role, tuple(sorted(each.scope.items()))) for each in row.roles)
+        person = None if row.person is None else _id(at("person"), row.person)
+        token = _token(at("subject"), row.subject, row.name, row.kind)
+        people.append(Person(row.name, row.agency, KINDS[row.kind], roles, person, token))
+    return people
 
 
 def accounts_of(path: Path, plan: Plan) -> list[OpeningBalance]:
@@ -277,37 +303,69 @@ def accounts_of(path: Path, plan: Plan) -> list[OpeningBalance]:
     Raises:
         DraftError: bytes that are no hex.
     """
+    places = places_of(path)
     return [
-        OpeningBalance(str(row.account[0]), _id(path, row.account[1:]), row.balance)
-        for row in plan.accounts
+        OpeningBalance(
+            str(row.account[0]),
+            _id(places("accounts", index, "account"), row.account[1:]),
+            row.balance,
+        )
+        for index, row in enumerate(plan.accounts)
     ]
 
 
-def _id(path: Path, components: Sequence[Any]) -> tuple[Any, ...]:
+def check_accounts(path: Path, accounts: Sequence[OpeningBalance], book: Rulebook) -> None:
+    """Check the accounts of a plan read from ``path``.
+
+    Raises:
+        DraftError: one is of a family that no rule set has; the message names the line.
+    """
+    for index, each in enumerate(accounts):
+        if each.family not in book.families:
+            raise DraftError(
+                f"{places_of(path)('accounts', index, 'account')}: no rule set has an account "
+                f"family {each.family!r}",
+                hint=f"families are {', '.join(sorted(book.families)) or 'none'}",
+            )
+
+
+def places_of(path: Path) -> Callable[..., str]:
+    """Return what says where something stands in a file of TOML, as ``file:line``."""
+    lines = locate(text_of(path))
+
+    def place(*where: str | int) -> str:
+        line = nearest(lines, where)
+        return f"{path}:{line}" if line else str(path)
+
+    return place
+
+
+def _id(where: str, components: Sequence[Any]) -> tuple[Any, ...]:
     """Return the components of an id; ``0x…`` are bytes."""
     return tuple(
-        [*_id(path, each)] if isinstance(each, list) else _bytes(path, each) for each in components
+        [*_id(where, each)] if isinstance(each, list) else _bytes(where, each)
+        for each in components
     )
 
 
-def _bytes(path: Path, value: str | int) -> str | int | bytes:
+def _bytes(where: str, value: str | int) -> str | int | bytes:
     if not isinstance(value, str) or not value.startswith("0x"):
         return value
     try:
         return bytes.fromhex(value[2:])
     except ValueError as error:
         raise DraftError(
-            f"{path}: {value!r} is no hex", hint="bytes are 0x and pairs of hex digits"
+            f"{where}: {value!r} is no hex", hint="bytes are 0x and pairs of hex digits"
         ) from error
 
 
-def _token(path: Path, word: str | None, name: str, kind: str) -> bytes | None:
-    token = None if word is None else _bytes(path, word)
+def _token(where: str, word: str | None, name: str, kind: str) -> bytes | None:
+    token = None if word is None else _bytes(where, word)
     if token is None:
         return None
     if not isinstance(token, bytes) or len(token) != 32 or kind != "official":
         raise DraftError(
-            f"{path}: the subject of {name} is no token of an official",
+            f"{where}: the subject of {name} is no token of an official",
             hint="0x and 64 hex digits, of officials only; a citizen has a person",
         )
     return token
@@ -337,13 +395,6 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     people: list[_PersonRow] = []
     accounts: list[_AccountRow] = []
-
-
-def _misfit(path: Path, text: str, message: str) -> str:
-    """Return what msgspec says of a value of a plan, with file and line."""
-    what, where = misfit(message)
-    line = nearest(locate(text), where)
-    return f"{path}:{line}: {what}" if line else f"{path}: {what}"
 
 
 def found(

@@ -56,7 +56,7 @@ from comity.cli.values import date_word, input_value
 from comity.drafting import fields_of
 from comity.errors import DraftError
 from comity.files import text_of
-from comity.founding import KINDS
+from comity.founding import KINDS, places_of
 from comity.results import Entry
 from consensus import genesis
 from consensus.codec import Value
@@ -72,7 +72,7 @@ from consensus.ledger.genesis_state import genesis_state
 from consensus.ledger.ledger import of_genesis
 from consensus.ledger.model import Kind, Rulebook
 from consensus.ledger.rules import Definition, encode_definition
-from consensus.ledger.rules.lines import locate, misfit, nearest
+from consensus.ledger.rules.lines import misfit
 from consensus.ledger.rules.toml import read_text
 from consensus.ledger.types import InputError, Type
 from consensus.ledger.view import View, Write
@@ -167,23 +167,22 @@ def read_cases(path: Path) -> _File:
         DraftError: not TOML, or an entry is not of this form; the message names the line.
     """
     try:
-        text = text_of(path)
-        found = msgspec.convert(_dated(read_text(text)), _File)
+        found = msgspec.convert(_dated(read_text(text_of(path))), _File)
     except tomllib.TOMLDecodeError as error:
         raise DraftError(f"{path}: {error}", hint="mend the file") from error
     except msgspec.ValidationError as error:
         what, where = misfit(str(error))
-        line = nearest(locate(text), where)
-        said = f"{path}:{line}: {what}" if line else f"{path}: {what}"
         raise DraftError(
-            said, hint="mend the file; docs/rules.md has the form of a case"
+            f"{places_of(path)(*where)}: {what}",
+            hint="mend the file; docs/rules.md has the form of a case",
         ) from error
     if len(found.cases) > CASES_MAX:
         raise DraftError(f"{path}: {len(found.cases)} cases, at most {CASES_MAX}")
     names = [case.name for case in found.cases]
-    for name in names:
-        if names.count(name) > 1:
-            raise DraftError(f"{path}: two cases are called {name!r}", hint="rename one")
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            place = places_of(path)("cases", index, "name")
+            raise DraftError(f"{place}: two cases are called {name!r}", hint="rename one")
     for case in found.cases:
         _check_acts(path, case)
     return found

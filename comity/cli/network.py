@@ -161,13 +161,14 @@ def make(folder: Path, name: str, plan: Plan, base_port: int) -> Founding:
             f"there is no folder {plan.rules} of rule sets", hint="name one with --rules"
         )
     encoded = founding.read_rules(plan.rules)
+    book = compile_rulebook([decode_definition(each) for each in encoded])
     if plan.plan is None:
-        book = compile_rulebook([decode_definition(each) for each in encoded])
         people = founding.everybody(members, book)
         accounts: list[OpeningBalance] = []
     else:
         people, accounts = founding.read_plan(plan.plan)
         _check_agencies(plan.plan, people, [each.name for each in members])
+        founding.check_accounts(plan.plan, accounts, book)
     made = founding.found(
         name,
         members,
@@ -184,10 +185,11 @@ def make(folder: Path, name: str, plan: Plan, base_port: int) -> Founding:
 
 
 def _check_agencies(plan: Path, people: Sequence[Person], known: Sequence[str]) -> None:
-    for each in people:
+    for index, each in enumerate(people):
         if each.agency not in known:
+            place = founding.places_of(plan)("people", index, "agency")
             raise UsageError(
-                f"{plan}: {each.name} is of agency {each.agency!r}, which this network does not "
+                f"{place}: {each.name} is of agency {each.agency!r}, which this network does not "
                 f"have ({', '.join(known)})",
                 hint="name the agencies with --agencies",
             )

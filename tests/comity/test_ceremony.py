@@ -335,6 +335,7 @@ def test_another_genesis_file_is_not_written_over(enrolled: Desk) -> None:
         ('agency = "social"', 'agency = "police"', "which is no agency of these terms"),
         ('name = "intake"', 'name = "node"', "nobody can be named node"),
         ('name = "intake"', 'name = "../x"', "is no name of a key file"),
+        ('name = "intake"', 'name = "sealed"', "nobody can be named sealed"),
         ('"identity.registrar"', '"identity.king"', "no rule set knows the role 'identity.king'"),
         ('network = "benefits"', 'netwrok = "b"', "unknown field `netwrok`"),
     ],

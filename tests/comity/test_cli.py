@@ -474,8 +474,10 @@ def test_agencies_are_named_in_one_go(idle_shell: Shell) -> None:
         (["--base-port", "65530"], "ports from 65530 up do not all exist"),
         (["--base-port", "x"], "--base-port"),
         (["--plan", "missing"], "missing: No such file"),
-        (["--plan", "bad.toml"], "bad.toml: Object contains unknown field `person`"),
-        (["--plan", "worse.toml"], "worse.toml:3: Object contains unknown field `rolls`"),
+        (["--plan", "bad.toml"], "bad.toml:1: Object contains unknown field `person`"),
+        (["--plan", "outside.toml"], "outside.toml:3: '../../x' is no name of a key file"),
+        (["--plan", "money.toml"], "money.toml:3: no rule set has an account family 'pot'"),
+        (["--plan", "worse.toml"], "worse.toml:6: Object contains unknown field `rolls`"),
         (["--plan", "worst.toml"], "worst.toml:2: Expected `str`, got `int`"),
     ],
 )
@@ -484,6 +486,8 @@ def test_network_that_cannot_be_is_refused_and_leaves_nothing(
 ) -> None:
     Path("bad.toml").write_text("[[person]]\nname = 'a'")
     Path("worse.toml").write_text("\n\n[[people]]\nname = 'a'\nagency = 'b'\nrolls = []\n")
+    Path("outside.toml").write_text("\n[[people]]\nname = '../../x'\nagency = 'treasury'\n")
+    Path("money.toml").write_text("\n[[accounts]]\naccount = ['pot']\nbalance = 1\n")
     Path("worst.toml").write_text("[[people]]\nname = 1\n")
     found = idle_shell("network", "init", "--rules", str(RULES), *words)
     assert found.status == 2, found
@@ -501,7 +505,7 @@ def test_a_plan_with_people_of_an_agency_that_is_not_named_is_refused(
     found = idle_shell(*command.split(), "--rules", str(RULES), "--plan", "plan.toml")
     assert found.status == 2, found
     assert (
-        "plan.toml: bo is of agency 'social', which this network does not have "
+        "plan.toml:6: bo is of agency 'social', which this network does not have "
         "(treasury, registry, benefits, audit)" in found.err
     )
     assert "name the agencies with --agencies" in found.err.partition("hint")[2]

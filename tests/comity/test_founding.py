@@ -73,13 +73,20 @@ def test_hex_in_the_ids_of_a_plan_is_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ('person = ["0xzz"]', "'0xzz' is no hex"),
-        ('subject = "0xaa"', "the subject of a is no token of an official"),
-        ('subject = "anna"', "the subject of a is no token of an official"),
-        (f'kind = "system"\nsubject = "0x{"aa" * 32}"', "is no token of an official"),
+        ('person = ["0xzz"]', "plan.toml:4: '0xzz' is no hex"),
+        ('subject = "0xaa"', "plan.toml:4: the subject of a is no token of an official"),
+        ('subject = "anna"', "plan.toml:4: the subject of a is no token of an official"),
+        (f'kind = "system"\nsubject = "0x{"aa" * 32}"', "toml:5: .* is no token of an official"),
+        ('[[people]]\nname = "a"\nagency = "b"', "toml:5: b has two people named 'a'"),
+        ('[[people]]\nname = "sealed"\nagency = "b"', "toml:5: nobody can be named sealed"),
+        ('[[people]]\nname = "a/../b"\nagency = "b"', "toml:5: .* is no name of a key file"),
+        ('[[people]]\nname = "a\\u0000"\nagency = "b"', "toml:5: .* is no name of a key file"),
+        ('[[accounts]]\naccount = ["x", "0xz"]\nbalance = 1', "toml:5: '0xz' is no hex"),
     ],
 )
-def test_ids_and_tokens_that_cannot_be_are_refused(tmp_path: Path, line: str, said: str) -> None:
+def test_what_cannot_be_in_a_plan_is_refused_with_its_line(
+    tmp_path: Path, line: str, said: str
+) -> None:
     with pytest.raises(DraftError, match=said):
         plan(tmp_path, f'[[people]]\nname = "a"\nagency = "b"\n{line}\n')
 

@@ -32,6 +32,7 @@ _TOKENS: Final = re.compile(
 
 _PART: Final = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*"""
 _STEP: Final = re.compile(r"\[(\d+)\]|(\w+)")
+_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _LONG_KEY: Final = re.compile(rf"(?<![\w-])(?:{_PART}){{{KEY_PARTS_MAX}}}")
 
 
@@ -82,10 +83,15 @@ def locate(text: str) -> dict[TomlPath, int]:
 
 
 def misfit(message: str) -> tuple[str, TomlPath]:
-    """Return what msgspec says is wrong with a value, and the path of the value."""
+    """Return what msgspec says is wrong with a value, and the path of the value.
+
+    Of a field that is not known: its own path.
+    """
     what, _, where = message.partition(" - at `$")
     steps = _STEP.findall(where)
-    return what, tuple(int(number) if number else name for number, name in steps)
+    path = tuple(int(number) if number else name for number, name in steps)
+    unknown = _UNKNOWN.fullmatch(what)
+    return what, (*path, unknown[1]) if unknown else path
 
 
 def nearest(lines: Mapping[TomlPath, T], where: TomlPath) -> T | None:
