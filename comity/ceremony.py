@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final, Protocol
@@ -172,25 +172,29 @@ def read_terms(path: Path) -> Terms:
         RulesError: a rule set is refused.
     """
     found = founding.read_toml(path, _Terms)
+    places = founding.places_of(path)
     rules = path.parent / found.rules
     if not rules.is_dir():
         raise DraftError(
-            f"{path}: there is no folder {rules} of rule sets", hint="every agency needs the same"
+            f"{places('rules')}: there is no folder {rules} of rule sets",
+            hint="every agency needs the same",
         )
     if found.time.tzinfo is None:
-        raise DraftError(f"{path}: time has no zone", hint="write it as 2026-12-01T09:00:00Z")
+        raise DraftError(
+            f"{places('time')}: time has no zone", hint="write it as 2026-12-01T09:00:00Z"
+        )
     if found.tree_depth not in TREE_DEPTHS:
         raise DraftError(
-            f"{path}: a tree of {found.tree_depth} bits cannot be",
+            f"{places('tree_depth')}: a tree of {found.tree_depth} bits cannot be",
             hint="use an even number from 4 to 24",
         )
     agencies = tuple(Agency(each.name, each.title) for each in found.agencies)
-    _check_agencies(path, [each.name for each in agencies])
+    _check_agencies(places, [each.name for each in agencies])
     terms = Terms(
         found.network,
         int(found.time.timestamp()) * 1000,
         found.tree_depth,
-        notice_ms(found.notice),
+        notice_ms(found.notice, f"{places('notice')}: "),
         agencies,
         tuple(founding.people_of(path, found)),
         tuple(founding.accounts_of(path, found)),
@@ -201,8 +205,11 @@ def read_terms(path: Path) -> Terms:
     return terms
 
 
-def notice_ms(word: str) -> int:
+def notice_ms(word: str, where: str = "") -> int:
     """Return the milliseconds of a notice written as 30s, 5m, 12h or 7d.
+
+    Args:
+        where: what an error begins with.
 
     Raises:
         DraftError: not of this form, below a second or above 366 days.
@@ -210,19 +217,26 @@ def notice_ms(word: str) -> int:
     found = re.fullmatch(r"([0-9]{1,6})([smhd])", word)
     length_ms = 0 if found is None else int(found[1]) * _UNIT_MS[found[2]]
     if length_ms not in NOTICE_MS:
-        raise DraftError(f"{word!r} is no notice", hint="write 30s, 5m, 12h or 7d; 366d at most")
+        raise DraftError(
+            f"{where}{word!r} is no notice", hint="write 30s, 5m, 12h or 7d; 366d at most"
+        )
     return length_ms
 
 
-def _check_agencies(path: Path, names: Sequence[str]) -> None:
+def _check_agencies(places: Callable[..., str], names: Sequence[str]) -> None:
     if not VALIDATORS_MIN <= len(names) <= VALIDATORS_MAX:
         raise DraftError(
-            f"{path}: {len(names)} agencies; a network has {VALIDATORS_MIN} to {VALIDATORS_MAX}",
+            f"{places('agencies')}: {len(names)} agencies; a network has {VALIDATORS_MIN} to "
+            f"{VALIDATORS_MAX}",
             hint="below 4 not a single faulty node could be tolerated",
         )
-    for name in names:
-        founding.check_agency(name, f"{path}: ")
-    _refuse_twice(path, names, "two agencies are named")
+    for index, name in enumerate(names):
+        place = places("agencies", index, "name")
+        founding.check_agency(name, f"{place}: ")
+        if name in names[:index]:
+            raise DraftError(
+                f"{place}: two agencies are named {name!r}", hint="give each a name of its own"
+            )
 
 
 def _check_people(path: Path, terms: Terms) -> None:
@@ -243,12 +257,6 @@ def _check_people(path: Path, terms: Terms) -> None:
                     f"{each.agency}/{each.name}",
                     hint="`comity rules check` lists the roles of a rule set",
                 )
-
-
-def _refuse_twice(path: Path, names: Sequence[str], what: str) -> None:
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise DraftError(f"{path}: {what} {twice!r}", hint="give each a name of its own")
 
 
 class KeyHolder(Protocol):

@@ -22,6 +22,8 @@ from typing import Final
 
 from comity.errors import DraftError, FileError
 
+TEXT_CHARACTERS_MAX: Final = 64 * 2**20
+"""Of a plan of a hundred thousand people."""
 _ADVICE: Final = {
     errno.ENOSPC: "free space there, or name another place; then run it again",
     errno.EDQUOT: "free space within your quota, or name another place; then run it again",
@@ -54,14 +56,20 @@ def text_of(path: Path) -> str:
     """Return the text of a file in TOML.
 
     Raises:
-        DraftError: it is not text.
+        DraftError: it is not text, or longer than any.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(TEXT_CHARACTERS_MAX + 1)
     except UnicodeDecodeError as error:
         raise DraftError(
             f"{path} is not text in UTF-8", hint="name a file in TOML, saved as UTF-8"
         ) from error
+    if len(text) > TEXT_CHARACTERS_MAX:
+        raise DraftError(
+            f"{path} is longer than {TEXT_CHARACTERS_MAX} characters", hint="name a file in TOML"
+        )
+    return text
 
 
 @contextmanager

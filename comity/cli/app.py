@@ -192,10 +192,18 @@ def _failed(error: BaseException, as_json: bool, arguments: Sequence[str]) -> in
             said = error.strerror or str(error)
             what = f"{error.filename}: {said}" if error.filename else f"cannot go on: {said}"
             return _say("FILE", what, advice(error), USAGE, as_json)
+        case UnicodeEncodeError() if any(map(_is_no_text, arguments)):
+            what = "a word of the command is not text in UTF-8"
+            return _say("USAGE", what, "write names and values in UTF-8", USAGE, as_json)
         case _:
             what = f"an error of this program: {type(error).__name__}: {error}"
             hint = "run it again with --debug and report what it prints"
             return _say("INTERNAL", what, hint, REFUSED, as_json)
+
+
+def _is_no_text(word: str) -> bool:
+    """Return whether a word of the command line had bytes that are no UTF-8 (PEP 383)."""
+    return any("\udc80" <= each <= "\udcff" for each in word)
 
 
 def status_of(error: ComityError) -> int:

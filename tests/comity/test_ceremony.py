@@ -327,17 +327,26 @@ def test_another_genesis_file_is_not_written_over(enrolled: Desk) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("2026-11-20T09:00:00Z", "2026-11-20T09:00:00", "time has no zone"),
-        ('rules = "rules"', 'rules = "laws"', "there is no folder laws"),
-        ('notice = "1d"', 'notice = "soon"', "'soon' is no notice"),
-        ('notice = "1d"', "tree_depth = 7", "a tree of 7 bits cannot be"),
-        ('name = "social"', 'name = "registry"', "two agencies are named 'registry'"),
+        ("2026-11-20T09:00:00Z", "2026-11-20T09:00:00", "terms.toml:2: time has no zone"),
+        ('rules = "rules"', 'rules = "laws"', "terms.toml:3: there is no folder laws"),
+        ('notice = "1d"', 'notice = "soon"', "terms.toml:4: 'soon' is no notice"),
+        ('notice = "1d"', "tree_depth = 7", "terms.toml:4: a tree of 7 bits cannot be"),
+        (
+            'name = "social"',
+            'name = "registry"',
+            "terms.toml:10: two agencies are named 'registry'",
+        ),
+        ('name = "social"', 'name = "a/b"', "terms.toml:10: 'a/b' is no name of an agency"),
         ('agency = "social"', 'agency = "police"', "which is no agency of these terms"),
         ('name = "intake"', 'name = "node"', "nobody can be named node"),
         ('name = "intake"', 'name = "../x"', "is no name of a key file"),
         ('name = "intake"', 'name = "sealed"', "nobody can be named sealed"),
         ('"identity.registrar"', '"identity.king"', "no rule set knows the role 'identity.king'"),
-        ('network = "benefits"', 'netwrok = "b"', "unknown field `netwrok`"),
+        (
+            'network = "benefits"',
+            'netwrok = "b"',
+            "terms.toml:1: Object contains unknown field `netwrok`",
+        ),
     ],
 )
 def test_terms_that_cannot_be_say_why(desk: Desk, old: str, new: str, said: str) -> None:

@@ -316,6 +316,9 @@ def test_bad_input_is_one_clear_sentence(
 LONG = "x" * 65
 WRONG_VALUES: list[tuple[str, str, str]] = [
     ("get agency", "'agency' names no id", "write agency/id"),
+    ("rules check /dev/zero", "/dev/zero is longer than 67108864 characters", "a file in TOML"),
+    ("get note/\udcff", "a word of the command is not text in UTF-8", "in UTF-8"),
+    ("list \udcff", "a word of the command is not text in UTF-8", "in UTF-8"),
     ("get note/9223372036854775808", "9223372036854775808 is beyond 64 bits", 'as "…"'),
     ("get " + "/".join(["note", *"12345678901234567"]), "items, allowed 0..16", "too long"),
     ("list note --limit 0", "is not between 1 and 1000", "`comity list --help` has examples"),
