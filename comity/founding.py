@@ -46,9 +46,9 @@ T = TypeVar("T")
 PORTS_PER_NODE: Final = 3
 CONFIG_NAME: Final = "node.toml"
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+"""Of agencies, and of key files."""
 NODE_KEYS: Final = ("validator", "node", "sealed", "validator-next", "node-next")
 """Key files that a node has in the folder of its agency's people."""
-"""Of agencies, and of key files."""
 KINDS: Final = {
     "official": genesis_file.OFFICIAL,
     "system": genesis_file.SYSTEM,
