@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from tests import forking, rulebooks
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background by a shell
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what is tested hears Ctrl-C
 
+ROOT = Path(__file__).resolve().parent.parent
 
 FIRST = tuple(
     f"tests/{name}.py"
@@ -35,6 +39,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--long", choices=("without", "with", "only"), default="without", help="long tests, or not"
     )
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """In a whole run, begin with a part of the files of this worker's own.
+
+    All workers read all files; in a new checkout each compiles a part, and has the others' from
+    the disk when it comes to them.
+    """
+    worker, workers = which_worker()
+    if workers > 1 and session.config.args == session.config.getini("testpaths"):
+        for path in sorted(ROOT.glob("tests/**/test_*.py"))[worker::workers]:
+            with suppress(Exception, pytest.skip.Exception):  # collecting it will say so
+                import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+
+
+def which_worker() -> tuple[int, int]:
+    """Return this worker's number, and how many there are."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    return int(worker), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
