@@ -24,15 +24,20 @@ ROOT = Path(__file__).resolve().parent.parent
 FIRST = tuple(
     f"tests/{name}.py"
     for name in """
-    network/test_faults network/test_disk network/test_snapshots network/test_configuration
-    network/test_hostile_clients network/test_hostile_burdens network/test_stopping
-    network/test_audits network/test_crashes network/test_hostile_peers network/test_sealed
-    network/test_signer network/test_members
-    comity/test_devnet test_walk scripts/test_programmes sim/test_marks
+    network/test_faults network/test_hostile_clients network/test_snapshots
+    network/test_hostile_burdens network/test_crashes network/test_signer network/test_stopping
+    network/test_sealed network/test_members network/test_hostile_peers network/test_disk
+    network/test_audits network/test_feeds network/test_configuration
+    test_walk comity/test_devnet sim/test_seeds_0 crashes/test_deaths scripts/test_programmes
+    sim/test_marks node/test_snapshot_joining node/test_runtime byzantine/mutants/test_epochs
+    test_watch comity/test_cli node/test_epochs consensus/ledger/test_executor_state
     """.split()
 )
-"""Files that take longest, those of real networks before the others: what these wait for passes
-while the rest is computed, and no worker has a long file left when the others have ended."""
+"""Files that take longest, so that no worker has a long one left when the others have ended."""
+
+BETWEEN_NETWORKS = 8
+"""Files of other tests between two of real networks: what one worker waits for passes while the
+others compute, and few networks run at one time."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -61,18 +66,18 @@ def which_worker() -> tuple[int, int]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the longest files first, the others of real networks next to those; leave out what is
+    """Put the longest files first, and those of real networks between others; leave out what is
     long, or with ``--long=only`` what is not: a story is told from its beginning.
     """
-    places = {name: place for place, name in enumerate(FIRST)}
-    networks = max(place for name, place in places.items() if "/network/" in name)
-
-    def place(item: pytest.Item) -> float:
-        name = item.nodeid.partition("::")[0]
-        last = networks + 0.5 if name.startswith("tests/network/") else len(places)
-        return places.get(name, last)
-
-    items.sort(key=place)
+    first = {name: place for place, name in enumerate(FIRST)}
+    files = sorted(
+        {_file(item): None for item in items}, key=lambda name: first.get(name, len(first))
+    )
+    networks = [name for name in files if name.startswith("tests/network/")]
+    others = [name for name in files if not name.startswith("tests/network/")]
+    places = {name: place * (BETWEEN_NETWORKS + 1) for place, name in enumerate(networks)}
+    places |= {name: place + place // BETWEEN_NETWORKS + 1 for place, name in enumerate(others)}
+    items.sort(key=lambda item: places[_file(item)])
     long = [item for item in items if item.get_closest_marker("long") is not None]
     wanted = config.getoption("--long")
     if wanted == "only":
@@ -85,6 +90,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     skip = pytest.mark.skip(reason="scripts/long runs it")
     for item in long:
         item.add_marker(skip)
+
+
+def _file(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
 
 
 @pytest.fixture(scope="session", autouse=True)
