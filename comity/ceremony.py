@@ -34,7 +34,7 @@ from consensus.genesis import Agency, Limits, OpeningBalance
 from consensus.hashing import context
 from consensus.keyfile import KeyKind, KeyPair
 from consensus.ledger.model import Rulebook
-from consensus.ledger.rules import compile_rulebook, decode_definition
+from consensus.ledger.rules import compile_rulebook, decode_definition, parts_root
 from consensus.memberfile import Member, Named
 
 TREE_DEPTHS: Final = range(4, 25, 2)
@@ -564,7 +564,8 @@ def transcript(terms: Terms, merged: Merged) -> str:
             ]
     rows += ["", "Rule sets, with the roots of their parts"]
     for rules in terms.book().rule_sets.values():
-        rows.append(f"  {rules.domain} {rules.number}  {word(rules.parts_root)}")
+        root = parts_root(decode_definition(rules.encoded))
+        rows.append(f"  {rules.domain} {rules.number}  {word(root)}")
     if terms.accounts:
         rows += ["", "Accounts"]
     for each in terms.accounts:

@@ -545,8 +545,6 @@ class RuleSet:
     number: int
     encoded: bytes
     """The canonical definition, as it lies on the chain."""
-    parts_root: bytes
-    """Root of the Merkle tree of its parts."""
     legal_basis: str
     kinds: Mapping[str, Kind]
     families: Mapping[str, AccountFamily]

@@ -24,6 +24,7 @@ from comity.cli.app import REFUSED, USAGE, run
 from consensus import genesis, memberfile
 from consensus.errors import DecodeError, SignatureError
 from consensus.keyfile import KeyKind
+from consensus.ledger.rules import decode_definition, parts_root
 from node.network.tls import make_certificate
 from tests.comity.shell import Said
 
@@ -134,6 +135,9 @@ def test_everybody_who_merges_gets_the_same_network(enrolled: Desk) -> None:
     made = genesis.decode(data)
     assert chain == f"0x{genesis.chain_id(data).hex()}"
     assert f"chain {chain}\n" in transcript.decode()
+    for definition in map(decode_definition, made.rules):
+        root = f"0x{parts_root(definition).hex()}"
+        assert f"  {definition.domain} {definition.number}  {root}\n" in transcript.decode()
     assert [each.agency for each in made.committee.validators] == list(AGENCIES)
     assert made.committee.validators[2].peer_host == "10.0.0.3"
     assert (made.network, made.time_ms, made.limits.notice_ms) == (

@@ -16,7 +16,6 @@ from consensus.ledger.rules.actions import compile_action
 from consensus.ledger.rules.definition import Definition
 from consensus.ledger.rules.forms import encode_definition
 from consensus.ledger.rules.kinds import Domain, World, declare
-from consensus.ledger.rules.parts import parts_root
 from consensus.ledger.rules.readers import declare_readers
 from consensus.ledger.rules.schema import Report
 from consensus.ledger.rules.separate import compile_separate
@@ -70,7 +69,6 @@ def _rule_set(world: World, domain: Domain) -> RuleSet:
         domain=definition.domain,
         number=definition.number,
         encoded=encode_definition(definition),
-        parts_root=parts_root(definition),
         legal_basis=definition.legal_basis,
         kinds=domain.kinds,
         families=domain.families,
