@@ -52,6 +52,38 @@ def refused(doing: str, error: OSError) -> FileError:
     return FileError(f"{doing}: {error.strerror or error}", hint=advice(error))
 
 
+def bounded_text(path: Path, what: str) -> str:
+    """Return the text of a file in TOML or JSON, as ``what`` says; it may be a device without end.
+
+    Raises:
+        DraftError: it is longer than any.
+        UnicodeDecodeError: it is not text in UTF-8.
+    """
+    with path.open(encoding="utf-8") as file:
+        text = file.read(TEXT_CHARACTERS_MAX + 1)
+    if len(text) > TEXT_CHARACTERS_MAX:
+        raise DraftError(
+            f"{path} is longer than {TEXT_CHARACTERS_MAX} characters",
+            hint=f"name a file in {what}",
+        )
+    return text
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a file that is not there yet: all of it, or none is left.
+
+    Raises:
+        FileError: there is one, or it cannot be written.
+    """
+    try:
+        file = path.open("xb")
+        with undoing([path]), file:
+            file.write(data)
+            file.flush()
+    except OSError as error:
+        raise refused(f"cannot write {path}", error) from error
+
+
 def text_of(path: Path) -> str:
     """Return the text of a file in TOML.
 
@@ -59,17 +91,11 @@ def text_of(path: Path) -> str:
         DraftError: it is not text, or longer than any.
     """
     try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(TEXT_CHARACTERS_MAX + 1)
+        return bounded_text(path, "TOML")
     except UnicodeDecodeError as error:
         raise DraftError(
             f"{path} is not text in UTF-8", hint="name a file in TOML, saved as UTF-8"
         ) from error
-    if len(text) > TEXT_CHARACTERS_MAX:
-        raise DraftError(
-            f"{path} is longer than {TEXT_CHARACTERS_MAX} characters", hint="name a file in TOML"
-        )
-    return text
 
 
 @contextmanager

@@ -51,6 +51,7 @@ from comity.cli.options import (
     with_client,
 )
 from comity.cli.values import parse_trusted, time_word
+from comity.files import saying
 from comity.founding import CONFIG_NAME, GENESIS_NAME
 from comity.words import word
 from consensus import genesis as genesis_file
@@ -271,7 +272,7 @@ def _export(source: _Source, path: Path, first: int, last: int | None, output: O
     """Write the parts of a source into one file, which appears when it is whole."""
     from comity.auditing.exporting import export as write
 
-    with _progress(first) as told:
+    with saying(f"cannot write {path}"), _progress(first) as told:
         heights, size = write(source.frames(first, last, rows=False), path, first, last, told)
     value = {"file": str(path), "chain": source.chain, "heights": heights, "bytes": size}
     rows = [

@@ -25,6 +25,8 @@ from comity.cli.rule_names import emit_decision
 from comity.cli.values import parse_id, parse_moment, parse_value, time_word
 from comity.client import Client
 from comity.disclosing import Disclosures, Opened, Wanted
+from comity.errors import FileError
+from comity.files import write_new
 from comity.words import place_word, word
 from consensus.codec import Value
 from consensus.evidence.disclosure import Disclosed
@@ -182,8 +184,14 @@ def _place(text: str) -> list[Value]:
 
 
 def _written(client: Client, output: Output, opened: Opened, file: Path) -> None:
-    with file.open("xb") as target:
-        target.write(opened.file)
+    try:
+        write_new(file, opened.file)
+    except FileError as error:
+        ids = " ".join(word(each.disclosure.id) for each in opened.disclosed.items)
+        raise FileError(
+            error.message,
+            hint=f"it is on record: `comity disclosed {ids} -o FILE` gets its file",
+        ) from error
     value = {
         "file": str(file),
         "bytes": len(opened.file),

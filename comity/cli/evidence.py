@@ -24,6 +24,7 @@ from comity.cli.options import (
 from comity.cli.refusals import sentence
 from comity.cli.values import parse_moment, parse_txid, time_word
 from comity.client import Client
+from comity.files import write_new
 from comity.receipts import Receipt
 from comity.results import Entry
 from comity.words import KERNEL_LEAVES, place_word, visible, word
@@ -88,7 +89,7 @@ def bundle(
             audience=audience,
             expires_ms=expires_ms,
         )
-        file.write_bytes(data)
+        write_new(file, data)
         value: dict[str, Any] = {
             "file": str(file),
             "bytes": len(data),
@@ -132,7 +133,7 @@ def receipt(
 
     async def work(client: Client) -> int:
         data = await client.receipt(wanted)
-        file.write_bytes(data)
+        write_new(file, data)
         found = receipts.verify(data, client.chain)
         if text and not output.json:
             print(visible(receipt_text(found, client.chain)))

@@ -15,7 +15,7 @@ from comity.cli.options import OUTPUT, Output, UsageError, examples, files_in, r
 from comity.cli.rules import app
 from comity.cli.show import emit, table
 from comity.errors import DraftError
-from comity.files import text_of
+from comity.files import text_of, write_new
 from consensus.ledger.rules import Definition, load_toml
 
 
@@ -65,7 +65,7 @@ def run_cases(
         word = Text("differs", style="red") if differences else Text("ok", style="green")
         shown.add_row(case.name, word, "\n".join(differences))
     if record is not None:
-        record.write_text(_recorded(text_of(cases), found.cases, results), encoding="utf-8")
+        write_new(record, _recorded(text_of(cases), found.cases, results).encode())
     emit(output, value, shown)
     return 0 if all(row["ok"] for row in value) or record is not None else 1
 

@@ -5,7 +5,6 @@ Not here: the text (``consensus.evidence.tlog``).
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -25,6 +24,7 @@ from comity.cli.options import (
 )
 from comity.cli.values import natural, time_word
 from comity.client import Client
+from comity.files import write_new
 from comity.words import word
 from consensus import genesis as genesis_file
 from consensus.evidence import tlog
@@ -72,7 +72,7 @@ def statement(
         print(text, end="")
         return
     if to is not None:
-        _write(to, text)
+        write_new(to, text.encode())
     value = {"height": height, "size": proof.certificate.statement.height, "text": text}
     if to is not None:
         value = {**value, "file": str(to)}
@@ -88,12 +88,6 @@ def _check(path: Path, reach: Reach) -> TlogProof:
     committee = genesis_file.decode(genesis).committee
     with naming(path, "name a whole file, as `comity statement HEIGHT --tlog` writes it"):
         return tlog.verify(data, genesis_file.chain_id(genesis), committee)
-
-
-def _write(path: Path, text: str) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
 
 
 def _show(proof: TlogProof, output: Output) -> None:

@@ -26,6 +26,7 @@ from typing import Any, Final
 
 from comity.cli.options import UsageError
 from comity.drafting import Sealed
+from comity.files import bounded_text, text_of
 from comity.words import KERNEL_NAMESPACES, WITHOUT_ID
 from consensus.codec import INT64_MAX, Value
 from consensus.ledger.model import Action
@@ -191,7 +192,7 @@ def _typed(text: str, kind: Type) -> Value:
         case "changes":
             raise ValueError
         case "definition":
-            return encode_definition(load_toml(Path(text).read_text(encoding="utf-8"), text))
+            return encode_definition(load_toml(text_of(Path(text)), text))
         case "ref":
             return _reference(text, kind)
         case "list":
@@ -268,7 +269,7 @@ def _bytes(text: str) -> bytes:
 
 def _file(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(bounded_text(path, "JSON"))
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not JSON: {error}") from error
     if not isinstance(found, dict):

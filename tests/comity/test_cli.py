@@ -313,6 +313,19 @@ def test_bad_input_is_one_clear_sentence(
     assert len(lines) == 2
 
 
+def test_no_more_of_a_file_is_read_than_can_be_meant(
+    idle_shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("comity.files.TEXT_CHARACTERS_MAX", 1000)
+    for words, what in (
+        (("rules", "check", "/dev/zero"), "TOML"),
+        (("submit", "notes.write", "@/dev/zero"), "JSON"),
+    ):
+        found = idle_shell(*words, "--json")
+        assert (found.status, found.json["hint"]) == (2, f"name a file in {what}")
+        assert found.json["error"] == "/dev/zero is longer than 1000 characters"
+
+
 LONG = "x" * 65
 WRONG_VALUES: list[tuple[str, str, str]] = [
     ("get agency", "'agency' names no id", "write agency/id"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from consensus.evidence.disclosure import verify
 from consensus.keyfile import KeyKind, from_seed
 from tests.comity.shell import Said, Shell, open_shell
 from tests.comity.test_disclosing import GENESIS
+from tests.comity.test_wrong_input import full_disk
 from tests.comity.twin import CITIZEN_TOKEN, Twin
 
 TOKEN = f"0x{CITIZEN_TOKEN.hex()}"
@@ -75,6 +77,18 @@ def test_an_end_that_is_past_by_the_networks_time_is_refused_before_it_is_sent(
         assert said.json["error"].startswith("it would be over already")
     assert len(shell.twin.submissions) == sent
     assert disclose(shell, *words, "--until", _time(now + 60_000)).status == 0
+
+
+def test_a_file_that_cannot_be_written_is_not_begun_and_can_be_had_again(shell: Shell) -> None:
+    with full_disk():
+        said = disclose(shell, "--field", "amount", *COURT, *YEAR, "-o", "n.disclosure")
+    assert (said.status, said.json["code"]) == (2, "FILE")
+    assert said.json["error"] == "cannot write n.disclosure: File too large"
+    assert not Path("n.disclosure").exists()
+    [line] = re.findall(r"`comity (disclosed 0x[0-9a-f]{64} -o FILE)`", said.json["hint"])
+    again = shell(*line.replace("FILE", "n.disclosure").split(), "--json")
+    assert again.status == 0, again
+    assert again.json["bytes"] == Path("n.disclosure").stat().st_size
 
 
 def _time(time_ms: int) -> str:

@@ -22,6 +22,7 @@ from consensus.evidence.stages import FailedError
 from consensus.evidence.verify import verify
 from tests.comity import twin as stage
 from tests.comity.shell import Shell, shell
+from tests.comity.test_wrong_input import full_disk
 from tests.comity.twin import CITIZEN, RULES, Harness, Twin, harness
 
 __all__ = ["shell"]
@@ -225,6 +226,18 @@ async def test_readers_say_what_they_insist_on(
                 assert run(["verify", str(file), *usual, *words]) == status, words
                 said = capsys.readouterr()
                 assert says in " ".join((said.out + said.err).split()), words
+
+
+def test_a_file_that_cannot_be_written_is_named_and_not_begun(shell: Shell) -> None:
+    txid = shell.note(1).json["txid"]
+    for words in (("bundle", txid), ("receipt", txid), ("statement", "0", "--tlog")):
+        with full_disk():
+            said = shell(*words, "-o", "file", "--json")
+        assert (said.status, said.json["code"]) == (2, "FILE"), said
+        assert said.json["error"] == "cannot write file: File too large"
+        assert not Path("file").exists()
+        assert shell(*words, "-o", "file").status == 0
+        Path("file").unlink()
 
 
 def test_a_receipt_names_its_actions_where_their_rules_are_at_hand(shell: Shell) -> None:

@@ -759,7 +759,7 @@ def _edited(edit: tuple[str, str, str] | None) -> Iterator[None]:
 
 
 @contextmanager
-def _full_disk() -> Iterator[None]:
+def full_disk() -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_BYTES, hard))
     try:
@@ -794,7 +794,7 @@ def test_a_fault_is_told_with_what_to_do_and_leaves_nothing(
     for name, value in cell.environment.items():
         monkeypatch.setenv(name, value)
     shut = _shut_off(Path(cell.shut)) if cell.shut else nullcontext()
-    full = _full_disk() if cell.fault == FULL else nullcontext()
+    full = full_disk() if cell.fault == FULL else nullcontext()
     capsys.readouterr()
     with _edited(cell.edit), _moded(cell.modes):
         before = _contents(world)
