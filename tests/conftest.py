@@ -29,8 +29,9 @@ FIRST = tuple(
     network/test_sealed network/test_members network/test_hostile_peers network/test_disk
     network/test_audits network/test_feeds network/test_configuration
     test_walk comity/test_devnet sim/test_seeds_0 sim/test_seeds_1 crashes/test_deaths
-    scripts/test_programmes sim/test_marks node/test_snapshot_joining node/test_runtime byzantine/mutants/test_epochs
-    test_watch comity/test_cli node/test_epochs consensus/ledger/test_executor_state
+    scripts/test_programmes sim/test_marks node/test_snapshot_joining node/test_runtime
+    byzantine/mutants/test_epochs test_watch comity/test_cli node/test_epochs
+    consensus/ledger/test_executor_state
     """.split()
 )
 """Files that take longest, so that no worker has a long one left when the others have ended."""
