@@ -39,7 +39,7 @@ from node.activation import Horizon
 from node.backup import restored
 from node.batches import BatchStore
 from node.checked import CheckedBatch
-from node.chronicle import Chronicle
+from node.chronicle import Chronicle, Height
 from node.config import HistorySection, LimitsSection, TuningSection
 from node.dissemination import Dissemination
 from node.dissemination import Links as MemberLinks
@@ -515,7 +515,7 @@ class Engine:
         for leaf, count in height.codes.items():
             code = Code(codec.parse(leaf, "code")[0])
             metrics.transactions.labels(code=code.name).inc(count)
-        self.coordination.certified(height)
+        self._count(height)
         if certificate.statement.height == block.height:
             metrics.certificates.inc()
             signers = {validator for validator, _ in certificate.signatures}
@@ -525,6 +525,14 @@ class Engine:
             self._announce(self.chronicle.announced())
             self.guests.advanced()
         self.flusher.ring()
+
+    def _count(self, height: Height) -> None:
+        """Count what a height means for coordination. What only dashboards show stops no node."""
+        try:
+            self.coordination.certified(height)
+        except Exception:
+            at = height.block.height
+            self._log.exception("coordination of a height is not counted", height=at)
 
     def _halted(self, halt: Halt) -> None:
         """The replica halted, or the signer refused: what was promised before still leaves."""

@@ -20,7 +20,12 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from consensus.committee import Committee
-from consensus.errors import ComityError, RemoteProtocolError, VerificationError
+from consensus.errors import (
+    ComityError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    VerificationError,
+)
 from consensus.hotstuff import wire
 from consensus.hotstuff.certificates import Verifier
 from consensus.hotstuff.epochs import elsewhere
@@ -233,6 +238,9 @@ class Ordering:
             self._halted(Halt(error.code, error.message))
         except StorageFailedError:  # of the mark; whoever writes it tells the node
             self.close()
+        except FAULTS as error:  # all that came from others was verified before
+            said = f"what was verified could not be taken up: {error.message}"
+            raise LocalProtocolError(said) from error
         finally:
             self._stepping = False
 

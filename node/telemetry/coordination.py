@@ -26,7 +26,7 @@ from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
 from consensus.ledger.layout import RELEASED, Hold, Paths, encode_text
 from consensus.ledger.proposals import EXPIRED, OPEN, STATES, Proposal
-from consensus.state.record import decode_single, is_record_row
+from consensus.state.record import decode_single
 from node.storage.versions import row_of
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ PIECE: Final = 256
 _VALUE_AT: Final = 24
 _HOLD_HEAD: Final = bytes([0x80 + len(Hold._fields)])
 """First byte of a hold's value, in the row of a single leaf."""
-_SINGLE: Final = 0
+_SINGLE: Final = b"\0"
+"""First byte of the row of a single leaf; what stands elsewhere in rows of others may be chance."""
 _NEW: Final = (1).to_bytes(8, "big")
 _MINUTE_MS: Final = 60_000
 _HOLDS: Final = encode_text("hold")
@@ -144,12 +145,13 @@ class Coordination:
 
     def _changed_holds(self, height: Height) -> Iterator[tuple[Hold | None, Hold]]:
         for (kh, row), before in zip(height.rows.items(), height.before, strict=True):
-            if row.value[_VALUE_AT : _VALUE_AT + 1] != _HOLD_HEAD:
+            value = row.value
+            if value[_VALUE_AT : _VALUE_AT + 1] != _HOLD_HEAD or not value.startswith(_SINGLE):
                 continue
             after = self._hold_of(kh, row)
             if after is None:
                 continue
-            if row.value.startswith(_NEW):
+            if value.startswith(_NEW):
                 yield None, after
                 continue
             # What is not in memory has not changed since the last flush.
@@ -157,10 +159,7 @@ class Coordination:
             yield None if replaced is None else self._hold_of(kh, replaced), after
 
     def _hold_of(self, kh: bytes, row: Row) -> Hold | None:
-        value = row.value
-        if is_record_row(value):
-            return None
-        parts = codec.parse(decode_single(value)[2], "leaf")
+        parts = codec.parse(decode_single(row.value)[2], "leaf")
         is_hold = type(parts[0]) is bytes and self._paths("hold", parts[:1]) == kh
         return Hold(*parts) if is_hold else None
 

@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from consensus import codec
+from consensus.ledger.attached import join_attached
 from consensus.ledger.codes import Code
 from consensus.ledger.layout import CONFIRMED, RELEASED, UNCONFIRMED, Hold, Paths
 from consensus.ledger.proposals import EXECUTED, OBJECTED, OPEN, Proposal
@@ -127,6 +128,23 @@ async def test_holds_are_counted_from_the_store_and_by_each_height_from_then_on(
     assert value(metrics, changed, domain="compliance", event="placed") == 1
     assert value(metrics, changed, domain="compliance", event="released") == 2
     assert value(metrics, changed, domain="benefits", event="placed") == 1
+
+
+def test_salts_of_drafts_and_parts_of_records_are_not_taken_for_holds(store: Store) -> None:
+    """Where a hold's value begins, the row of a draft has the end of its salt, which is drawn."""
+    told, _ = of(store)
+    root = codec.encode(b"r" * 32)
+    for first in range(256):
+        salt = bytes(15) + bytes([first])
+        draft = join_attached(encode_single(1, salt, root), b"what the root proves")
+        assert draft[24] == first
+        record = bytes([1]) + bytes(23) + bytes([first]) + b"rest"
+        found = height(1)
+        found.rows = {
+            bytes([at]) * 32: Row(b"v" * 32, 1, each) for at, each in [(0, draft), (1, record)]
+        }
+        found.before = [None, None]
+        assert list(told._changed_holds(found)) == []
 
 
 async def test_what_heights_change_while_the_store_is_counted_is_neither_lost_nor_doubled(

@@ -12,8 +12,9 @@ import trio
 import trio.testing
 
 from consensus import signing
+from consensus.errors import DecodeError, LocalProtocolError
 from consensus.hotstuff import wire
-from consensus.hotstuff.events import EvidenceKind, ReportEvidence, RequirePayload
+from consensus.hotstuff.events import EvidenceKind, PayloadAvailable, ReportEvidence, RequirePayload
 from consensus.hotstuff.types import (
     SIGN_TAGS,
     Block,
@@ -32,6 +33,7 @@ from node import ordering
 from node.network.wire import Class
 from node.ordering import EVIDENCE_MAX, FAULTS, RECEIVED_MAX
 from node.storage import kinds
+from node.telemetry.coordination import Coordination
 from tests.node.machines import CHAIN, SIZE, Machine, Town, pair_of, running
 from tests.node.machines import inline_threads as inline_threads
 
@@ -157,6 +159,38 @@ async def test_a_damaged_frame_is_a_fault_of_its_sender_and_changes_nothing(
         town.submit(1)
         await town.until_certified(max(town.statements) + 2)
         assert len(town.machines[0].sent) > before
+
+
+async def test_an_own_fault_behind_a_good_frame_is_not_taken_for_its_senders(
+    tmp_path: Path, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked of the effects was verified; the rest of them would be lost, unnoticed."""
+    town = Town(tmp_path)
+    async with running(town):
+        await town.until_certified(1)
+        own = town.machines[0].engine.ordering
+
+        def failing(_event: object, _now_ms: int) -> list[object]:
+            raise DecodeError("it ends too early", path="leaf")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(own.replica, "step", failing)
+            with pytest.raises(LocalProtocolError, match="leaf: it ends too early"):
+                own.post(PayloadAvailable(()))
+        await town.until_certified(3)
+
+
+async def test_counting_for_dashboards_stops_no_node(
+    tmp_path: Path, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_self: Coordination, _height: object) -> None:
+        raise DecodeError("it ends too early", path="leaf")
+
+    monkeypatch.setattr(Coordination, "certified", failing)
+    town = Town(tmp_path)
+    async with running(town):
+        town.submit(1)
+        await town.until_certified(4)
 
 
 async def test_blocks_that_are_never_delivered_are_forgotten_at_a_bound(
