@@ -85,6 +85,9 @@ def judge(case: Case, chain: bytes) -> bool:
     """
     decision, header, head = case.decision, case.decision.header, case.head
     if decision.code in ATTESTED:
+        if case.bundle.fresh:
+            with stage("writes"):
+                raise ProofError("salts of leaves that a refused transaction did not write")
         return False
     ledger = FixedRules(chain, head.limits, head.committee)
     in_force = {}

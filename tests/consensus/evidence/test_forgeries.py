@@ -48,6 +48,20 @@ def refused(town: Town, data: bytes) -> str:
     return "malformed"
 
 
+@pytest.mark.parametrize("part", PARTS)
+def test_no_part_of_another_bundle_is_taken_in_place_of_the_own(part: str) -> None:
+    town, _ = busy()
+    made = bundles()
+    spliced = [
+        replace(one, **{part: getattr(other, part)})
+        for one in made.values()
+        for other in made.values()
+    ]
+    for each in spliced:
+        if each not in made.values():
+            refused(town, sealed(each))
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     st.sampled_from(sorted(OUTCOMES)),
