@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
 from comity import Call, Client, Decision
 from scripts.localnet import LocalNetwork
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.process
 
 SOURCE, TARGET, NOTE = WALLETS + 4, WALLETS + 5, 7001
 """Wallets and a note that nobody else uses."""
+PROPOSALS_MANY, PROPOSERS = 1_536, 32
 FREEZE = Call("desk", "freeze", {"note": [NOTE]})
 NAMES = {
     "refused": ("comity_ledger_refusals_total", {"domain": "desk", "code": "INSUFFICIENT"}),
@@ -40,6 +42,23 @@ async def act(own: Client, call: Call) -> Decision:
 
 async def told(town: LocalNetwork) -> dict[str, float]:
     return {key: await metric(town, AGENT, name, **labels) for key, (name, labels) in NAMES.items()}
+
+
+@pytest.mark.long
+async def test_drafts_of_whatever_salt_stop_no_node(town: LocalNetwork) -> None:
+    """Salts are drawn: of so many, one in 400 times none ends in some one byte."""
+    promise = Call("desk", "promise", {"source": SOURCE, "target": TARGET, "amount": 1})
+    async with client(town, AGENT) as clerk:
+
+        async def propose() -> None:
+            for _ in range(PROPOSALS_MANY // PROPOSERS):
+                assert (await clerk.propose(promise)).code == "PROPOSED"
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(PROPOSERS):
+                nursery.start_soon(propose)
+        newest = (await clerk.propose(promise)).height
+    await agreed(town, height=newest)
 
 
 async def test_conflicts_holds_and_proposals_are_told_by_domain_and_outlive_a_restart(
