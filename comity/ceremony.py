@@ -200,7 +200,7 @@ def read_terms(path: Path) -> Terms:
         tuple(founding.accounts_of(path, found)),
         tuple(founding.read_rules(rules)),
     )
-    _check_people(path, terms)
+    _check_people(places, terms)
     founding.check_accounts(path, terms.accounts, terms.book())
     return terms
 
@@ -239,9 +239,8 @@ def _check_agencies(places: Callable[..., str], names: Sequence[str]) -> None:
             )
 
 
-def _check_people(path: Path, terms: Terms) -> None:
+def _check_people(places: Callable[..., str], terms: Terms) -> None:
     known = [each.name for each in terms.agencies]
-    places = founding.places_of(path)
     roles = founding.roles_of(terms.book())
     for index, each in enumerate(terms.people):
         if each.agency not in known:

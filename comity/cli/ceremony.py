@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +26,7 @@ from comity.ceremony import (
     transcript,
 )
 from comity.cli.network import app
-from comity.cli.options import OUTPUT, Output, UsageError, examples
+from comity.cli.options import HASH, OUTPUT, Output, UsageError, examples
 from comity.cli.show import emit, pairs, table
 from comity.errors import DraftError
 from comity.files import as_owner, filling, refused, undoing
@@ -50,7 +49,6 @@ SignerFile = Annotated[
 SUFFIX: Final = ".member"
 TRANSCRIPT_NAME: Final = "transcript.txt"
 TELEMETRY: Final = "127.0.0.1:9400"
-_KEY: Final = re.compile(r"(?:0x)?([0-9a-fA-F]{64})")
 
 
 @app.command(name="terms", help_epilogue=examples("comity network terms terms.toml"))
@@ -354,7 +352,7 @@ def _given(word: str) -> tuple[str, bytes]:
 
 def public_of(word: str) -> bytes:
     """Return a person's public key, from hex or from the name of their key file."""
-    found = _KEY.fullmatch(word)
+    found = HASH.fullmatch(word)
     if found is not None:
         return bytes.fromhex(found[1])
     path = Path(word)

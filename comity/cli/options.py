@@ -36,7 +36,7 @@ WARN_DAYS: Final = 30
 """Whoever is not told otherwise warns so many days ahead."""
 WARN_DAYS_MAX: Final = 36_525
 HASH: Final = re.compile(r"(?:0x)?([0-9a-fA-F]{64})")
-"""What is written for a network's genesis file."""
+"""A hash, key or id as people write it."""
 WAIT_SECONDS: Final = 1.0
 """How long a command waits for a node before a person is told that it does."""
 WAIT_LOOK_SECONDS: Final = 0.1
