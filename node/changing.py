@@ -15,7 +15,7 @@ from consensus.hashing import DIGEST_BYTES, ZERO
 from consensus.ledger.layout import Paths
 from consensus.protocol import StateKey
 from consensus.state.changes import CHANGE_BYTES
-from consensus.state.record import decode_single, is_record_row, place_of_row
+from consensus.state.record import decode_single, is_record_row, is_single_row, place_of_row
 from node.api.backend import Changed, ChangedRows
 from node.past import Past
 
@@ -52,7 +52,7 @@ def _place(raw: bytes, kh: bytes, paths: Paths) -> StateKey | None:
         _, encoded = place_of_row(raw)
         kind, id_ = codec.parse(b"\x82" + encoded, "place")
         return StateKey("record", (kind, *id_))
-    if raw[0]:
+    if not is_single_row(raw):
         return None
     value = codec.parse(decode_single(raw)[2], "leaf")
     if type(value) is not list or len(value) not in _ACCOUNT_ITEMS or type(value[0]) is not list:

@@ -17,7 +17,14 @@ from consensus.codec import Value
 from consensus.ledger import layout
 from consensus.ledger.layout import Paths, encode_id, encode_text
 from consensus.ledger.proposals import Proposal
-from consensus.state.record import decode_row, decode_single, is_record_row, place_of_row
+from consensus.state.record import (
+    SINGLE_VALUE_AT,
+    decode_row,
+    decode_single,
+    is_record_row,
+    is_single_row,
+    place_of_row,
+)
 from consensus.state.state import Row
 from node.storage.tables import KEY_BYTES_MAX
 
@@ -36,8 +43,6 @@ _BY_HEAD: Final = {
     for _, items in KERNEL_KINDS.values()
 }
 """First byte of a leaf's value -> kinds that it may be."""
-_VALUE_AT: Final = 24
-"""Where the value begins in the row of a single leaf: after version and salt."""
 
 
 def index_key(kind: str, id_: Sequence[Value]) -> bytes:
@@ -60,7 +65,7 @@ def index_entries(
         value = row.value
         if is_record_row(value):
             version, key = place_of_row(value)
-        elif value[0] == 0 and value[_VALUE_AT] in _BY_HEAD:
+        elif is_single_row(value) and value[SINGLE_VALUE_AT] in _BY_HEAD:
             found = _kernel_place(kh, value, paths)
             if found is None:
                 continue
@@ -83,8 +88,8 @@ def id_of(kind: str, row: bytes) -> tuple[Value, ...]:
 
 
 def _kernel_place(kh: bytes, row: bytes, paths: Paths) -> tuple[str, list[Value]] | None:
-    value = codec.parse(row[_VALUE_AT:], "leaf")
-    for kind, count in _BY_HEAD[row[_VALUE_AT]]:
+    value = codec.parse(row[SINGLE_VALUE_AT:], "leaf")
+    for kind, count in _BY_HEAD[row[SINGLE_VALUE_AT]]:
         components = value[:count]
         plain = all(type(each) in (bytes, str) for each in components)
         if plain and paths(kind, components) == kh:

@@ -39,6 +39,8 @@ _FORMAT: Final = 1
 _HEAD: Final = struct.Struct(">BHHHQ")
 _TEXT_HEAD: Final = 0x60
 _SINGLE: Final = struct.Struct(f">Q{SALT_BYTES}s")
+SINGLE_VALUE_AT: Final = _SINGLE.size
+"""Where the value begins in the row of a single leaf; in others that place is chance."""
 
 
 class Leaf(NamedTuple):
@@ -290,6 +292,14 @@ def encode_row(record: StoredRecord) -> bytes:
 def is_record_row(row: bytes) -> bool:
     """Return whether a row of our own store is that of a record."""
     return row[0] == _FORMAT
+
+
+def is_single_row(row: bytes) -> bool:
+    """Return whether a row of our own store is that of a single leaf, with nothing beside it.
+
+    Versions stay below 2^56, so it begins with a zero.
+    """
+    return row[0] == 0
 
 
 def place_of_row(row: bytes) -> tuple[int, bytes]:

@@ -176,7 +176,8 @@ def may_judge(identity: Identity, kh: bytes) -> bool:
         found = record.decode_row(row)
         key = StateKey("record", (found.kind, *found.id))
     else:
-        value = codec.parse(record.decode_single(row)[2], "row") if row[0] == 0 else None
+        single = record.is_single_row(row)
+        value = codec.parse(record.decode_single(row)[2], "row") if single else None
         if type(value) is not list or len(value) < 2 or type(value[0]) is not list:
             return True
         key = StateKey("account", tuple(value[0]))

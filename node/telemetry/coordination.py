@@ -26,7 +26,7 @@ from consensus.ledger.codes import Code
 from consensus.ledger.decision import Decision
 from consensus.ledger.layout import RELEASED, Hold, Paths, encode_text
 from consensus.ledger.proposals import EXPIRED, OPEN, STATES, Proposal
-from consensus.state.record import decode_single
+from consensus.state.record import SINGLE_VALUE_AT, decode_single, is_single_row
 from node.storage.versions import row_of
 
 if TYPE_CHECKING:
@@ -49,11 +49,8 @@ PROPOSALS_MAX: Final = 65_536
 PIECE: Final = 256
 """Holds of the store that are read between two turns of the event loop."""
 
-_VALUE_AT: Final = 24
 _HOLD_HEAD: Final = bytes([0x80 + len(Hold._fields)])
 """First byte of a hold's value, in the row of a single leaf."""
-_SINGLE: Final = b"\0"
-"""First byte of the row of a single leaf; what stands elsewhere in rows of others may be chance."""
 _NEW: Final = (1).to_bytes(8, "big")
 _MINUTE_MS: Final = 60_000
 _HOLDS: Final = encode_text("hold")
@@ -146,7 +143,7 @@ class Coordination:
     def _changed_holds(self, height: Height) -> Iterator[tuple[Hold | None, Hold]]:
         for (kh, row), before in zip(height.rows.items(), height.before, strict=True):
             value = row.value
-            if value[_VALUE_AT : _VALUE_AT + 1] != _HOLD_HEAD or not value.startswith(_SINGLE):
+            if not value.startswith(_HOLD_HEAD, SINGLE_VALUE_AT) or not is_single_row(value):
                 continue
             after = self._hold_of(kh, row)
             if after is None:
